@@ -1,0 +1,1 @@
+"""Photos of people into 3-D heads."""

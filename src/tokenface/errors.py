@@ -1,0 +1,29 @@
+"""Errors that a user can mend: each message says what was expected, what came, and what to do."""
+
+
+class TokenFaceError(Exception):
+    """Base of every error that the command line prints as one line; its text is for people."""
+
+
+class HeadModelError(TokenFaceError):
+    """A head-model file is missing, malformed, or not the one that is needed."""
+
+
+class ImageError(TokenFaceError):
+    """A picture cannot be read, or is too large to be read safely."""
+
+
+class CheckpointError(TokenFaceError):
+    """Weights are missing, unreadable, or made for another head model."""
+
+
+class ConfigError(TokenFaceError):
+    """A configuration has an unknown key or an impossible value."""
+
+
+class ModelFileError(TokenFaceError):
+    """A third-party model file (face detector, face mesh) cannot be fetched or is corrupt."""
+
+
+class OutputError(TokenFaceError):
+    """A result cannot be written (permission, full disk, path outside its folder)."""

@@ -1,0 +1,184 @@
+"""FLAME's formulation of a head: template + identity + expression, posed by linear blend skinning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import roma
+import torch
+from torch import Tensor, nn
+
+from tokenface.head.data import JOINT_PARENTS, HeadData
+from tokenface.network.components import ComponentSizes
+
+NECK, JAW, LEFT_EYE, RIGHT_EYE = 1, 2, 3, 4
+
+
+@dataclass(frozen=True)
+class HeadMesh:
+    """vertices: [B, V, 3], metres, head space.  joints: [B, 5, 3], rest positions of this person."""
+
+    vertices: Tensor
+    joints: Tensor
+
+
+class HeadModel(nn.Module):
+    """A differentiable head: parameters in, vertices out. Holds buffers only; nothing here is trained."""
+
+    def __init__(self, data: HeadData):
+        super().__init__()
+        self.data = data
+        self.name = data.name
+        self.expression_names = data.expression_names
+        self.expression_range = data.expression_range
+        self.sizes = ComponentSizes(
+            shape=data.shape_basis.shape[0],
+            expression=data.expression_basis.shape[0],
+            texture=0 if data.albedo_basis is None else data.albedo_basis.shape[0],
+        )
+        basis = np.concatenate([data.shape_basis, data.expression_basis]).astype(np.float32)
+        self._buffer("template", data.template, torch.float32)
+        self._buffer("basis", basis, torch.float32)
+        self._buffer("joint_template", data.joint_template, torch.float32)
+        self._buffer("joint_basis", data.joint_basis, torch.float32)
+        self._buffer("skinning_weights", data.skinning_weights, torch.float32)
+        self._buffer("pose_basis", data.pose_basis, torch.float32)
+        self._buffer("eye_drive", data.eye_drive, torch.float32)
+        self._buffer("faces", data.faces, torch.int64)
+        self._buffer("static_faces", data.static_landmark_faces, torch.int64)
+        self._buffer("static_barycentrics", data.static_landmark_barycentrics, torch.float32)
+        self._buffer("contour_faces", data.contour_faces, torch.int64)
+        self._buffer("contour_barycentrics", data.contour_barycentrics, torch.float32)
+        self._buffer("mesh468_faces", data.mesh468_faces, torch.int64)
+        self._buffer("mesh468_barycentrics", data.mesh468_barycentrics, torch.float32)
+
+    def _buffer(self, name: str, array: np.ndarray | None, dtype: torch.dtype) -> None:
+        value = None if array is None else torch.as_tensor(np.array(array)).to(dtype)
+        self.register_buffer(name, value, persistent=False)
+
+    @property
+    def vertex_count(self) -> int:
+        return self.template.shape[0]
+
+    def forward(
+        self,
+        shape: Tensor | None = None,
+        expression: Tensor | None = None,
+        jaw: Tensor | None = None,
+        *,
+        neck: Tensor | None = None,
+        eyes: Tensor | None = None,
+        vertex_indices: Tensor | None = None,
+    ) -> HeadMesh:
+        """Parameters to a posed mesh (Eq. 4).
+
+        Args:
+            shape: [B, ≤S] coefficients; missing trailing modes are 0.
+            expression: [B, E] weights.
+            jaw, neck: [B, 3] axis-angle, radians.
+            eyes: [B, 2, 3] axis-angle of the left and right eye; None: driven by the eyeLook expressions
+                where the model has them.
+            vertex_indices: [K] evaluate these vertices alone (landmarks need a few hundred of thousands).
+        Returns:
+            HeadMesh with [B, V or K, 3] vertices.
+        """
+        given = [x for x in (shape, expression, jaw, neck, eyes) if x is not None]
+        batch = given[0].shape[0] if given else 1
+        like = self.template if not given else given[0]
+
+        def zeros(*size: int) -> Tensor:
+            return torch.zeros(batch, *size, dtype=self.template.dtype, device=like.device)
+
+        shape = zeros(self.sizes.shape) if shape is None else shape
+        if shape.shape[1] < self.sizes.shape:
+            shape = torch.cat([shape, zeros(self.sizes.shape - shape.shape[1])], dim=1)
+        expression = zeros(self.sizes.expression) if expression is None else expression
+        coefficients = torch.cat([shape, expression], dim=1)
+
+        if eyes is None:
+            eyes = zeros(2, 3) if self.eye_drive is None else torch.einsum("be,eij->bij", expression, self.eye_drive)
+        rotations = torch.stack(
+            [
+                zeros(3),
+                zeros(3) if neck is None else neck,
+                zeros(3) if jaw is None else jaw,
+                eyes[:, 0],
+                eyes[:, 1],
+            ],
+            dim=1,
+        )
+        matrices = roma.rotvec_to_rotmat(rotations)
+
+        template, basis, weights, pose_basis = self.template, self.basis, self.skinning_weights, self.pose_basis
+        if vertex_indices is not None:
+            template, basis, weights = template[vertex_indices], basis[:, vertex_indices], weights[vertex_indices]
+            pose_basis = None if pose_basis is None else pose_basis[:, vertex_indices]
+
+        rest = template + (coefficients @ basis.flatten(1)).view(batch, -1, 3)
+        if pose_basis is not None:
+            identity = torch.eye(3, dtype=matrices.dtype, device=matrices.device)
+            pose_feature = (matrices[:, 1:] - identity).flatten(1)
+            rest = rest + (pose_feature @ pose_basis.flatten(1)).view(batch, -1, 3)
+        joints = self.joint_template + (coefficients @ self.joint_basis.flatten(1)).view(batch, -1, 3)
+        return HeadMesh(_skin(rest, joints, matrices, weights), joints)
+
+    def landmarks68(self, vertices: Tensor, yaw: Tensor | None = None) -> Tensor:
+        """The iBUG-68 points; points 0–16 slide along the jaw with yaw as annotators place them.
+
+        Args:
+            vertices: [B, V, 3].
+            yaw: [B] radians as `Camera.angles`; None: seen from the front.
+        Returns:
+            [B, 68, 3].
+        """
+        static = _on_triangles(vertices, self.faces[self.static_faces], self.static_barycentrics)
+        row = self._contour_row(vertices, yaw)
+        corners = self.faces[self.contour_faces[row]]
+        contour = _on_triangles(vertices, corners, self.contour_barycentrics[row])
+        return torch.cat([contour, static], dim=1)
+
+    def _contour_row(self, vertices: Tensor, yaw: Tensor | None) -> Tensor:
+        if yaw is None:
+            yaw = torch.zeros(vertices.shape[0], device=vertices.device)
+        row = torch.rad2deg(yaw.detach()).round().long() - self.data.contour_first_yaw
+        return row.clamp(0, self.contour_faces.shape[0] - 1)
+
+    def landmarks468(self, vertices: Tensor) -> Tensor:
+        """MediaPipe's 468 face-mesh points on this head: [B, V, 3] → [B, 468, 3]; see `mesh468_valid`."""
+        corners = self.faces[self.mesh468_faces.clamp(min=0)]
+        return _on_triangles(vertices, corners, self.mesh468_barycentrics)
+
+    @property
+    def mesh468_valid(self) -> Tensor:
+        """[468] bool: the points that this head model has."""
+        return self.mesh468_faces >= 0
+
+    def clamp_expression(self, expression: Tensor) -> Tensor:
+        """Weights brought into the range that the model allows (ARKit: [0, 1]); unchanged for FLAME."""
+        return expression if self.expression_range is None else expression.clamp(*self.expression_range)
+
+
+def _on_triangles(vertices: Tensor, corners: Tensor, barycentrics: Tensor) -> Tensor:
+    """[B, V, 3] at triangles: corners [K, 3] or [B, K, 3] with barycentrics alike → [B, K, 3]."""
+    if corners.dim() == 2:
+        return torch.einsum("bkcd,kc->bkd", vertices[:, corners], barycentrics)
+    batch = torch.arange(vertices.shape[0], device=vertices.device)[:, None, None]
+    return torch.einsum("bkcd,bkc->bkd", vertices[batch, corners], barycentrics)
+
+
+def _skin(rest: Tensor, joints: Tensor, rotations: Tensor, weights: Tensor) -> Tensor:
+    """Linear blend skinning. rest [B, V, 3], joints [B, J, 3], rotations [B, J, 3, 3], weights [V, J] → [B, V, 3]."""
+    world_rotation, world_offset = [], []
+    for joint, parent in enumerate(JOINT_PARENTS):
+        rotation = rotations[:, joint]
+        # x ↦ R(x − j) + j, then the parent's motion
+        offset = joints[:, joint] - torch.einsum("bij,bj->bi", rotation, joints[:, joint])
+        if parent >= 0:
+            offset = torch.einsum("bij,bj->bi", world_rotation[parent], offset) + world_offset[parent]
+            rotation = world_rotation[parent] @ rotation
+        world_rotation.append(rotation)
+        world_offset.append(offset)
+    blended_rotation = torch.einsum("vj,bjmn->bvmn", weights, torch.stack(world_rotation, 1))
+    blended_offset = torch.einsum("vj,bjm->bvm", weights, torch.stack(world_offset, 1))
+    return torch.einsum("bvmn,bvn->bvm", blended_rotation, rest) + blended_offset
