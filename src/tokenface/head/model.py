@@ -123,20 +123,27 @@ class HeadModel(nn.Module):
         joints = self.joint_template + (coefficients @ self.joint_basis.flatten(1)).view(batch, -1, 3)
         return HeadMesh(_skin(rest, joints, matrices, weights), joints)
 
-    def landmarks68(self, vertices: Tensor, yaw: Tensor | None = None) -> Tensor:
+    def landmarks68(self, vertices: Tensor, yaw: Tensor | None = None, *, position: Tensor | None = None) -> Tensor:
         """The iBUG-68 points; points 0–16 slide along the jaw with yaw as annotators place them.
 
         Args:
             vertices: [B, V, 3].
             yaw: [B] radians as `Camera.angles`; None: seen from the front.
+            position: [V] where each vertex stands in `vertices` when that is a subset (see `VertexSubset`).
         Returns:
             [B, 68, 3].
         """
-        static = _on_triangles(vertices, self.faces[self.static_faces], self.static_barycentrics)
         row = self._contour_row(vertices, yaw)
-        corners = self.faces[self.contour_faces[row]]
-        contour = _on_triangles(vertices, corners, self.contour_barycentrics[row])
-        return torch.cat([contour, static], dim=1)
+        static, contour = self.faces[self.static_faces], self.faces[self.contour_faces[row]]
+        if position is not None:
+            static, contour = position[static], position[contour]
+        return torch.cat(
+            [
+                on_triangles(vertices, contour, self.contour_barycentrics[row]),
+                on_triangles(vertices, static, self.static_barycentrics),
+            ],
+            dim=1,
+        )
 
     def _contour_row(self, vertices: Tensor, yaw: Tensor | None) -> Tensor:
         if yaw is None:
@@ -147,7 +154,7 @@ class HeadModel(nn.Module):
     def landmarks468(self, vertices: Tensor) -> Tensor:
         """MediaPipe's 468 face-mesh points on this head: [B, V, 3] → [B, 468, 3]; see `mesh468_valid`."""
         corners = self.faces[self.mesh468_faces.clamp(min=0)]
-        return _on_triangles(vertices, corners, self.mesh468_barycentrics)
+        return on_triangles(vertices, corners, self.mesh468_barycentrics)
 
     @property
     def mesh468_valid(self) -> Tensor:
@@ -159,8 +166,8 @@ class HeadModel(nn.Module):
         return expression if self.expression_range is None else expression.clamp(*self.expression_range)
 
 
-def _on_triangles(vertices: Tensor, corners: Tensor, barycentrics: Tensor) -> Tensor:
-    """[B, V, 3] at triangles: corners [K, 3] or [B, K, 3] with barycentrics alike → [B, K, 3]."""
+def on_triangles(vertices: Tensor, corners: Tensor, barycentrics: Tensor) -> Tensor:
+    """Points on triangles. Vertices [B, V, 3] at corners [K, 3] or [B, K, 3] with barycentrics alike → [B, K, 3]."""
     if corners.dim() == 2:
         return torch.einsum("bkcd,kc->bkd", vertices[:, corners], barycentrics)
     batch = torch.arange(vertices.shape[0], device=vertices.device)[:, None, None]

@@ -1,0 +1,102 @@
+"""Training crops from labelled photos: the protocol's crop with jitter, mirror, landmarks in crop NDC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from tokenface.data.record import PhotoRecord
+from tokenface.head.landmarks import MIRROR68
+
+
+@dataclass(frozen=True)
+class PhotoBatch:
+    """image: [B, 3, S, S] in [0, 1].  landmarks68: [B, 68, 2], crop NDC (x right, y down)."""
+
+    image: Tensor
+    landmarks68: Tensor
+
+
+@dataclass(frozen=True)
+class CropJitter:
+    """How training crops vary (Crop [DECA]: landmark box × U(1.4, 1.8), no ×1.1)."""
+
+    scale: tuple[float, float] = (1.3, 1.75)
+    shift: float = 0.06  # of the crop, standard deviation-free uniform ±
+    roll_degrees: float = 12.0
+    mirror: bool = True
+
+
+class PhotoSampler:
+    """Draws labelled crops; the same seed gives the same batch."""
+
+    def __init__(self, records: list[PhotoRecord], size: int, jitter: CropJitter | None = None):
+        if not records:
+            raise ValueError("no photo records to sample from")
+        self.records = records
+        self.size = size
+        self.jitter = jitter or CropJitter()
+
+    def sample(self, batch: int, seed: int) -> PhotoBatch:
+        rng = np.random.default_rng(seed)
+        images = np.empty((batch, self.size, self.size, 3), np.uint8)
+        points = np.empty((batch, 68, 2), np.float32)
+        for i, index in enumerate(rng.integers(len(self.records), size=batch)):
+            images[i], points[i] = self._crop(self.records[index], rng)
+        image = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255)
+        return PhotoBatch(image, torch.from_numpy(points))
+
+    def _crop(self, record: PhotoRecord, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        jitter = self.jitter
+        low, high = record.landmarks.min(0), record.landmarks.max(0)
+        side = float((high - low).mean()) * rng.uniform(*jitter.scale)
+        centre = (low + high) / 2 + rng.uniform(-jitter.shift, jitter.shift, 2) * side
+        angle = np.deg2rad(rng.uniform(-jitter.roll_degrees, jitter.roll_degrees))
+        mirror = jitter.mirror and rng.random() < 0.5
+        return crop_labelled(record, centre, side, angle, mirror, self.size)
+
+
+def crop_labelled(
+    record: PhotoRecord, centre: np.ndarray, side: float, angle: float, mirror: bool, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """A square crop of a labelled photo.
+
+    Args:
+        centre: [2] photo pixels.  side: photo pixels.  angle: radians by which the content turns.
+    Returns:
+        [size, size, 3] uint8, and [68, 2] landmarks in crop NDC (mirrored points are renamed by MIRROR68).
+    """
+    cos, sin = np.cos(angle) / side * size, np.sin(angle) / side * size
+    linear = np.array([[cos, -sin], [sin, cos]])
+    if mirror:
+        linear[0] *= -1
+    offset = size / 2 - linear @ centre
+    # cv2 counts pixel centres as integers, we put them at +0.5
+    cv_offset = offset + linear @ np.array([0.5, 0.5]) - 0.5
+    matrix = np.concatenate([linear, cv_offset[:, None]], axis=1)
+    source, matrix = _shrink_for(record.image, matrix, size / side)
+    image = cv2.warpAffine(source, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    points = (record.landmarks @ linear.T + offset) * (2 / size) - 1
+    if mirror:
+        points = points[MIRROR68]
+    return image, points.astype(np.float32)
+
+
+def _shrink_for(image: np.ndarray, matrix: np.ndarray, zoom: float) -> tuple[np.ndarray, np.ndarray]:
+    """Area-average a picture that is about to shrink to less than half, so that bilinear sampling does not alias."""
+    if zoom >= 0.6:
+        return image, matrix
+    height, width = image.shape[:2]
+    factor = zoom * 1.25
+    small = cv2.resize(image, (max(1, round(width * factor)), max(1, round(height * factor))), interpolation=cv2.INTER_AREA)
+    sx, sy = width / small.shape[1], height / small.shape[0]
+    # small pixel q ↔ photo pixel p (centres as integers): p = s·(q + 0.5) − 0.5
+    scaled = matrix.copy()
+    scaled[:, 0] *= sx
+    scaled[:, 1] *= sy
+    scaled[:, 2] += matrix[:, :2] @ np.array([(sx - 1) / 2, (sy - 1) / 2])
+    return small, scaled

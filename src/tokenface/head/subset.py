@@ -1,0 +1,49 @@
+"""A few hundred vertices of a head instead of thousands: what the landmark and vertex losses need, no more."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tokenface.head.model import HeadModel, on_triangles
+from tokenface.network.components import FaceParameters
+
+
+class VertexSubset:
+    """Vertices of all landmark triangles plus any others, evaluated together in one small product.
+
+    Args:
+        head: the whole head model.
+        extra: [K] further vertex indices (a sample of the face for the vertex losses).
+    """
+
+    def __init__(self, head: HeadModel, extra: Tensor | None = None):
+        self.head = head
+        triangles = [head.static_faces, head.contour_faces.flatten()]
+        if head.mesh468_faces is not None:
+            triangles.append(head.mesh468_faces[head.mesh468_faces >= 0])
+        wanted = head.faces[torch.cat(triangles)].flatten()
+        if extra is not None:
+            wanted = torch.cat([wanted, extra.to(wanted.device)])
+        self.indices = torch.unique(wanted)
+        position = torch.full((head.vertex_count,), -1, dtype=torch.long, device=wanted.device)
+        position[self.indices] = torch.arange(len(self.indices), device=wanted.device)
+        self.position = position
+
+    def vertices(self, parameters: FaceParameters) -> Tensor:
+        """[B, K, 3] posed vertices, head space, metres."""
+        p = parameters
+        return self.head(p.shape, p.expression, p.jaw, vertex_indices=self.indices).vertices
+
+    def neutral(self, shape: Tensor) -> Tensor:
+        """[B, K, 3] vertices of the person's neutral face."""
+        return self.head(shape, vertex_indices=self.indices).vertices
+
+    def landmarks68(self, vertices: Tensor, yaw: Tensor | None = None) -> Tensor:
+        """[B, K, 3] subset vertices → [B, 68, 3]."""
+        return self.head.landmarks68(vertices, yaw, position=self.position)
+
+    def landmarks468(self, vertices: Tensor) -> Tensor:
+        """[B, K, 3] subset vertices → [B, 468, 3]."""
+        corners = self.position[self.head.faces[self.head.mesh468_faces.clamp(min=0)]].clamp(min=0)
+        return on_triangles(vertices, corners, self.head.mesh468_barycentrics)

@@ -1,0 +1,48 @@
+"""Losses on the 68 landmarks: position (Sec. 3.2.2) and lid and lip offsets (Eq. 7)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tokenface.head.landmarks import LID_PAIRS, LIP_PAIRS
+
+
+def landmark_loss(predicted: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean L1 distance; invisible points have weight 0.
+
+    Args:
+        predicted, truth: [B, N, 2], crop NDC.  weights: [N] or [B, N].
+    Returns:
+        [B], crop half-widths.
+    """
+    weights = weights.expand(predicted.shape[:2])
+    return ((predicted - truth).abs().sum(-1) * weights).sum(-1) / weights.sum(-1).clamp_min(1e-6)
+
+
+def eyelid_loss(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Offsets between upper and lower lid points (Eq. 7): [B, 68, 2] each → [B]."""
+    return _pair_offset_loss(predicted, truth, LID_PAIRS)
+
+
+def lip_loss(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Offsets between upper and lower lip points (Eq. 7): [B, 68, 2] each → [B]."""
+    return _pair_offset_loss(predicted, truth, LIP_PAIRS)
+
+
+def _pair_offset_loss(predicted: Tensor, truth: Tensor, pairs) -> Tensor:
+    upper, lower = torch.as_tensor(pairs, device=predicted.device).T
+    offset = (predicted[:, upper] - predicted[:, lower]) - (truth[:, upper] - truth[:, lower])
+    return offset.abs().sum(-1).mean(-1)
+
+
+def landmark_uncertainty_loss(predicted: Tensor, truth: Tensor, log_sigma: Tensor) -> Tensor:
+    """Laplace negative log-likelihood of the distances that were made; trains log_sigma alone.
+
+    Args:
+        predicted, truth: [B, 68, 2], crop NDC.  log_sigma: [B, 68], log of the expected distance.
+    Returns:
+        [B].
+    """
+    distance = (predicted - truth).norm(dim=-1).detach()
+    return (distance * torch.exp(-log_sigma) + log_sigma).mean(-1)
