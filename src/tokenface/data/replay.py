@@ -1,0 +1,68 @@
+"""A ring of rendered faces on disk: rendering costs more than training on the picture again, changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tokenface.network.components import COMPONENTS, ComponentSizes, FaceParameters
+
+
+@dataclass(frozen=True)
+class LabelledFaces:
+    """image: [B, 3, S, S] in [0, 1].  landmarks68: [B, 68, 2], crop NDC.  parameters: the truth."""
+
+    image: Tensor
+    landmarks68: Tensor
+    parameters: FaceParameters
+
+
+class ReplayRing:
+    """Fixed number of faces in memory-mapped files, so that a killed run finds them again.
+
+    Args:
+        folder: where the files live.  capacity: faces.  guard: the oldest faces that are never drawn, so that steps
+            repeated after a kill see the same faces although newer ones were already written over the oldest.
+    """
+
+    def __init__(self, folder: Path, capacity: int, size: int, sizes: ComponentSizes, guard: int):
+        if guard >= capacity:
+            raise ValueError(f"a ring of {capacity} faces must be larger than its guard of {guard}")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.capacity, self.guard, self.sizes = capacity, guard, sizes
+        width = sum(sizes[name] for name in COMPONENTS)
+        self._image = _mapped(folder / "image.npy", (capacity, 3, size, size), np.uint8)
+        self._landmarks = _mapped(folder / "landmarks.npy", (capacity, 68, 2), np.float32)
+        self._parameters = _mapped(folder / "parameters.npy", (capacity, width), np.float32)
+
+    def write(self, first: int, faces: LabelledFaces) -> None:
+        """Store faces number `first`, `first` + 1, … (numbers count all faces ever rendered in this run)."""
+        slots = (first + np.arange(len(faces.parameters))) % self.capacity
+        self._image[slots] = (faces.image * 255).round().to(torch.uint8).cpu().numpy()
+        self._landmarks[slots] = faces.landmarks68.cpu().numpy()
+        flat = torch.cat([getattr(faces.parameters, name) for name in COMPONENTS], dim=1)
+        self._parameters[slots] = flat.cpu().numpy()
+
+    def draw(self, written: int, batch: int, seed: int) -> LabelledFaces:
+        """A random batch of the newest faces, when `written` have been stored so far."""
+        oldest = max(0, written - self.capacity + self.guard)
+        slots = np.sort(np.random.default_rng(seed).integers(oldest, written, size=batch) % self.capacity)
+        flat = torch.from_numpy(self._parameters[slots])
+        parts = flat.split([self.sizes[name] for name in COMPONENTS], dim=1)
+        return LabelledFaces(
+            image=torch.from_numpy(self._image[slots]).float().div_(255),
+            landmarks68=torch.from_numpy(self._landmarks[slots]),
+            parameters=FaceParameters(**dict(zip(COMPONENTS, parts, strict=True))),
+        )
+
+
+def _mapped(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    if path.is_file():
+        array = np.load(path, mmap_mode="r+", allow_pickle=False)
+        if array.shape == shape and array.dtype == dtype:
+            return array
+    return np.lib.format.open_memmap(path, mode="w+", shape=shape, dtype=dtype)

@@ -1,0 +1,47 @@
+"""68-landmark error on labelled photos of people kept out of training."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tokenface.camera import Camera
+from tokenface.data.photos import crop_labelled
+from tokenface.data.record import PhotoRecord
+from tokenface.head.model import HeadModel
+from tokenface.network.tokenface import TokenFace
+
+TEST_CROP_SCALE = 1.375
+"""Landmark box × 1.1 × 1.25: the protocol's test crop."""
+
+
+def evaluation_crops(records: list[PhotoRecord], size: int) -> tuple[Tensor, Tensor]:
+    """Test crops: images [N, 3, size, size] in [0, 1] and landmarks [N, 68, 2] in crop NDC."""
+    images, points = [], []
+    for record in records:
+        low, high = record.landmarks.min(0), record.landmarks.max(0)
+        side = float((high - low).mean()) * TEST_CROP_SCALE
+        image, landmarks = crop_labelled(record, (low + high) / 2, side, 0.0, False, size)
+        images.append(image)
+        points.append(landmarks)
+    image = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div_(255)
+    return image, torch.from_numpy(np.stack(points))
+
+
+def normalised_mean_error(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Mean point distance over √(width · height) of the true points' box: [N, 68, 2] each → [N]."""
+    box = truth.amax(1) - truth.amin(1)
+    return (predicted - truth).norm(dim=-1).mean(-1) / box.prod(-1).sqrt()
+
+
+@torch.no_grad()
+def predict_landmarks(model: TokenFace, head: HeadModel, images: Tensor, batch: int = 32) -> Tensor:
+    """[N, 3, S, S] → [N, 68, 2] crop NDC."""
+    points = []
+    for chunk in images.split(batch):
+        p = model(chunk)
+        camera = Camera.from_vector(p.camera)
+        vertices = head(p.shape, head.clamp_expression(p.expression), p.jaw).vertices
+        points.append(camera.project(head.landmarks68(vertices, camera.angles()[:, 0]))[..., :2])
+    return torch.cat(points)

@@ -1,0 +1,84 @@
+"""What a batch is judged by: full supervision for rendered faces, landmarks for photos."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tokenface.camera import Camera
+from tokenface.data.photos import PhotoBatch
+from tokenface.data.replay import LabelledFaces
+from tokenface.head.model import HeadModel
+from tokenface.losses.landmark import eyelid_loss, landmark_loss, landmark_uncertainty_loss, lip_loss
+from tokenface.losses.mesh import aligned_mesh_loss, scale_free_mesh_loss
+from tokenface.losses.regularisation import range_loss, regularisation_loss
+from tokenface.network.components import FaceParameters
+from tokenface.training.config import LossWeights
+from tokenface.training.supervision import supervised_vertices
+
+HALF_WIDTHS_PER_METRE = 7.0
+"""A typical camera scale: brings metric vertex errors to the unit of the picture."""
+CONTOUR_WEIGHT = 0.5
+"""Annotators place the jaw line loosely (measured on held-out photos), so points 0–16 count half."""
+
+
+class Objective:
+    """Losses of one head model; every method returns named scalars that are already weighted."""
+
+    def __init__(self, head: HeadModel, weights: LossWeights):
+        self.head, self.weights = head, weights
+        self.subset, self.vertex_weights = supervised_vertices(head)
+        point_weights = torch.ones(68, device=head.template.device)
+        point_weights[:17] = CONTOUR_WEIGHT
+        self.point_weights = point_weights
+
+    def synthetic(self, predicted: FaceParameters, truth: LabelledFaces, log_sigma: Tensor | None) -> dict[str, Tensor]:
+        """Vertices, landmarks and parameters against the truth of rendered faces."""
+        w, subset, true = self.weights, self.subset, truth.parameters
+        with torch.no_grad():
+            true_posed, true_neutral = subset.vertices(true), subset.neutral(true.shape)
+        posed, neutral = subset.vertices(predicted), subset.neutral(predicted.shape)
+        camera, true_camera = Camera.from_vector(predicted.camera), Camera.from_vector(true.camera)
+        points = self._landmarks(posed, camera, true_camera.angles()[:, 0])
+        terms = {
+            "neutral": w.neutral * aligned_mesh_loss(neutral, true_neutral, self.vertex_weights) * HALF_WIDTHS_PER_METRE,
+            "posed": w.posed * scale_free_mesh_loss(posed, true_posed, self.vertex_weights) * HALF_WIDTHS_PER_METRE,
+            "projected": w.projected * self._projected(camera.project(posed), true_camera.project(true_posed)),
+            "landmarks": w.landmarks * landmark_loss(points, truth.landmarks68, self.point_weights),
+            "eyelids": w.eyelids * eyelid_loss(points, truth.landmarks68),
+            "lips": w.lips * lip_loss(points, truth.landmarks68),
+            "expression": w.expression * (predicted.expression - true.expression).abs().mean(-1),
+            "jaw": w.jaw * (predicted.jaw - true.jaw).abs().sum(-1),
+            "texture": w.texture * (predicted.texture - true.texture).square().mean(-1),
+            "light": w.light * (predicted.light - true.light).abs().mean(-1),
+        }
+        if log_sigma is not None:
+            terms["uncertainty"] = w.uncertainty * landmark_uncertainty_loss(points, truth.landmarks68, log_sigma)
+        return {name: value.mean() for name, value in terms.items()}
+
+    def photos(self, predicted: FaceParameters, truth: PhotoBatch, log_sigma: Tensor | None) -> dict[str, Tensor]:
+        """Landmarks of real photos, and priors on what they do not show."""
+        w = self.weights
+        camera = Camera.from_vector(predicted.camera)
+        points = self._landmarks(self.subset.vertices(predicted), camera, camera.angles()[:, 0])
+        terms = {
+            "photo_landmarks": w.photo_landmarks * landmark_loss(points, truth.landmarks68, self.point_weights),
+            "photo_eyelids": w.eyelids * eyelid_loss(points, truth.landmarks68),
+            "photo_lips": w.lips * lip_loss(points, truth.landmarks68),
+            "prior": regularisation_loss(predicted, w.shape_prior, w.expression_prior, w.texture_prior),
+        }
+        if self.head.expression_range is not None:
+            terms["range"] = w.expression_range * range_loss(predicted.expression, *self.head.expression_range)
+        if log_sigma is not None:
+            terms["photo_uncertainty"] = w.uncertainty * landmark_uncertainty_loss(points, truth.landmarks68, log_sigma)
+        return {name: value.mean() for name, value in terms.items()}
+
+    def _landmarks(self, vertices: Tensor, camera: Camera, yaw: Tensor) -> Tensor:
+        return camera.project(self.subset.landmarks68(vertices, yaw))[..., :2]
+
+    def _projected(self, predicted: Tensor, truth: Tensor) -> Tensor:
+        """L1 on the picture and in depth relative to the face's middle (absolute depth cannot be seen)."""
+        difference = predicted - truth
+        depth = difference[..., 2:]
+        depth = depth - (depth * self.vertex_weights[:, None]).sum(1, keepdim=True)
+        return ((difference[..., :2].abs().sum(-1) + depth.abs().sum(-1)) * self.vertex_weights).sum(-1)

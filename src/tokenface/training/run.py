@@ -1,0 +1,82 @@
+"""`tokenface train`: a configuration becomes a run folder with states, logs and finished weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+from tokenface.configuration import read_config, to_yaml
+from tokenface.errors import ConfigError, OutputError
+from tokenface.head.registry import load_head
+from tokenface.network.checkpoint import load_checkpoint, save_checkpoint
+from tokenface.network.tokenface import TokenFace
+from tokenface.training.batches import Batches, photo_records
+from tokenface.training.config import TrainConfig
+from tokenface.training.loop import Trainer
+from tokenface.training.validation import Validation
+
+
+def train(
+    config_path: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    resume: str | Path | None = None,
+    report=print,
+) -> Path:
+    """Train, or continue a killed run.
+
+    Args:
+        config_path: YAML of a `TrainConfig`; None for the defaults.
+        overrides: `section.key=value`.
+        resume: a run folder; its own configuration is used, overrides on top.
+    Returns:
+        The finished weights, `<run folder>/weights.safetensors`.
+    Raises:
+        ConfigError, OutputError, CheckpointError, HeadModelError: each says what to do.
+    """
+    folder = None if resume is None else Path(resume)
+    if folder is not None:
+        config_path = folder / "config.yaml"
+    config = read_config(TrainConfig, config_path, overrides)
+    folder = folder or Path(config.run.folder) / config.run.name
+    if resume is None and (folder / "state.safetensors").exists():
+        raise ConfigError(f"'{folder}' already holds a run; continue it with --resume {folder} or set run.name=…")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write the run folder '{folder}' ({error.strerror}); set run.folder=…") from error
+
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    device = config.run.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(config.run.seed)
+    head = load_head(config.head)
+    if config.start_from:
+        model, _, _ = load_checkpoint(config.start_from, head)
+    else:
+        model = TokenFace(config.network, head.sizes)
+    head, model = head.to(device), model.to(device)
+    training, held_out = photo_records(config.photos)
+    report(f"{folder}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters on {device}, "
+           f"{len(training)} photos to train on, {len(held_out)} held out")
+    validation = Validation(head, held_out, config.network.image_size, config.run.validation_people)
+    batches = Batches(config, head, training, folder / "ring")
+    trainer = Trainer(config, model, head, batches, validation, folder)
+    figures = trainer.fit(report)
+    model.load_state_dict(trainer.average.values)
+    weights = folder / "weights.safetensors"
+    provenance = {
+        "steps": trainer.progress.step,
+        "images": trainer.progress.images,
+        "hours": round(trainer.progress.seconds / 3600, 2),
+        "device": device,
+        "photos": len(training),
+        "started_from": config.start_from,
+        "config": to_yaml(config),
+    }
+    save_checkpoint(weights, model.cpu(), head.cpu(), {"training": provenance, "metrics": figures})
+    return weights

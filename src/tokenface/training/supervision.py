@@ -1,0 +1,45 @@
+"""Which vertices a loss looks at, and how much each counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tokenface.head.model import HeadModel
+from tokenface.head.subset import VertexSubset
+
+REGION_WEIGHTS = {"face": 1.0, "nose": 2.0, "lips": 1.5, "left_eye_region": 1.5, "right_eye_region": 1.5}
+"""Ours, for Eq. 3's w: the visible face counts, its features more; everything else counts OTHER_WEIGHT."""
+OTHER_WEIGHT = 0.05
+
+
+def vertex_weights(head: HeadModel) -> Tensor:
+    """[V], sums to 1: region weight × surface area of each vertex on the mean head; eyeballs and mouth interior 0."""
+    corners = head.template[head.faces]
+    area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=-1) / 6
+    weights = torch.zeros(head.vertex_count).index_add_(0, head.faces.flatten(), area.repeat_interleave(3))
+    regions = head.data.regions
+    region_weight = torch.full_like(weights, OTHER_WEIGHT if "face" in regions else 1.0)
+    for name, value in REGION_WEIGHTS.items():
+        if name in regions:
+            region_weight[torch.as_tensor(np.array(regions[name], dtype=np.int64))] = value
+    for name in ("left_eyeball", "right_eyeball", "mouth_interior"):
+        if name in regions:
+            region_weight[torch.as_tensor(np.array(regions[name], dtype=np.int64))] = 0
+    weights = weights * region_weight
+    return weights / weights.sum()
+
+
+def supervised_vertices(head: HeadModel, others: int = 600, seed: int = 0) -> tuple[VertexSubset, Tensor]:
+    """The face's vertices, a sample of the others, and the landmark triangles.
+
+    Returns:
+        the subset, and [K] weights of its vertices that sum to 1.
+    """
+    weights = vertex_weights(head)
+    face = torch.as_tensor(np.array(head.data.regions.get("face", np.arange(head.vertex_count)), dtype=np.int64))
+    rest = torch.from_numpy(np.random.default_rng(seed).permutation(head.vertex_count)[:others])
+    subset = VertexSubset(head, torch.cat([face, rest]))
+    chosen = weights[subset.indices.cpu()]
+    return subset, (chosen / chosen.sum()).to(head.template.device)
