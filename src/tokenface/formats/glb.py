@@ -1,0 +1,183 @@
+"""GLB (binary glTF 2.0): textured, rigged with joints and skin weights, expressions as named morph targets.
+
+The file's node rotations and morph weights are the face's own values, so a viewer shows the person's expression, and
+an animator changes the weights. glTF's axes (+y up, +z forward, +x to the subject's left) are those of head space.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pygltflib as gltf
+
+from tokenface.formats.files import write_atomically
+from tokenface.formats.mesh import TexturedMesh, png_bytes, split_seams, vertex_normals
+from tokenface.formats.rig import Rig, largest_influences, quaternion
+
+NEGLIGIBLE = 1e-7
+"""Metres: smaller displacements of a morph target are not stored."""
+
+
+def write_glb(path: str | Path, mesh: TexturedMesh, rig: Rig) -> Path:
+    """Write one face. `mesh` gives topology, texture and facts; `rig` gives the geometry.
+
+    Normals are those of the expression that is shown: glTF blends them over a morph only when every target carries
+    normals too, which would double the file.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    return write_atomically(path, glb_bytes(mesh, rig))
+
+
+def glb_bytes(mesh: TexturedMesh, rig: Rig) -> bytes:
+    """The file of `write_glb` as bytes."""
+    return b"".join(_document(mesh, rig).save_to_bytes())
+
+
+def _document(mesh: TexturedMesh, rig: Rig) -> gltf.GLTF2:
+    split = split_seams(mesh.faces, mesh.uv, mesh.uv_faces)
+    normals = vertex_normals(rig.shown_rest(), mesh.faces)[split.source]
+    joints, weights = largest_influences(rig.skinning_weights)
+    # glTF measures v downwards, from the first row of the image.
+    texture_coordinates = np.stack([split.uv[:, 0], 1 - split.uv[:, 1]], axis=1)
+
+    buffer = _Buffer()
+    attributes = gltf.Attributes(
+        POSITION=buffer.vertices(rig.rest[split.source], gltf.VEC3, bounds=True),
+        NORMAL=buffer.vertices(normals, gltf.VEC3),
+        TEXCOORD_0=buffer.vertices(texture_coordinates, gltf.VEC2),
+        JOINTS_0=buffer.joints(joints[split.source]),
+        WEIGHTS_0=buffer.vertices(weights[split.source], gltf.VEC4),
+    )
+    primitive = gltf.Primitive(attributes=attributes, indices=buffer.triangles(split.faces), material=0)
+    primitive.targets = [{"POSITION": buffer.displacements(morph[split.source])} for morph in rig.morphs]
+
+    document = gltf.GLTF2(
+        asset=gltf.Asset(version="2.0", generator="TokenFace", extras=dict(mesh.facts)),
+        scene=0,
+        # A skinned mesh moves with its joints alone, so it stands beside the skeleton, not below it.
+        scenes=[gltf.Scene(name=mesh.name, nodes=[0, 1])],
+        nodes=[gltf.Node(name=mesh.name, mesh=0, skin=0), *_skeleton(rig, first_node=1)],
+        meshes=[gltf.Mesh(name=mesh.name, primitives=[primitive])],
+        skins=[_skin(rig, buffer, first_node=1)],
+        materials=[_material()],
+        textures=[gltf.Texture(source=0, sampler=0)],
+        samplers=[gltf.Sampler(magFilter=gltf.LINEAR, minFilter=gltf.LINEAR_MIPMAP_LINEAR)],
+        images=[gltf.Image(name="albedo", mimeType="image/png", bufferView=buffer.append(png_bytes(mesh.texture)))],
+    )
+    if rig.morph_names:
+        document.meshes[0].weights = [float(weight) for weight in rig.morph_weights]
+        document.meshes[0].extras = {"targetNames": list(rig.morph_names)}
+    document.accessors, document.bufferViews = buffer.accessors, buffer.views
+    document.buffers = [gltf.Buffer(byteLength=len(buffer.data))]
+    document.set_binary_blob(bytes(buffer.data))
+    return document
+
+
+def _skeleton(rig: Rig, first_node: int) -> list[gltf.Node]:
+    nodes = []
+    for joint, parent in enumerate(rig.joint_parents):
+        origin = np.zeros(3) if parent < 0 else rig.joints[parent].astype(np.float64)
+        offset = rig.joints[joint].astype(np.float64) - origin
+        children = [first_node + child for child, other in enumerate(rig.joint_parents) if other == joint]
+        node = gltf.Node(
+            name=rig.joint_names[joint],
+            translation=[float(x) for x in offset],
+            rotation=quaternion(rig.rotations[joint]),
+        )
+        if children:
+            node.children = children
+        nodes.append(node)
+    return nodes
+
+
+def _skin(rig: Rig, buffer: _Buffer, first_node: int) -> gltf.Skin:
+    inverse_bind = np.tile(np.eye(4, dtype=np.float32), (len(rig.joints), 1, 1))
+    inverse_bind[:, :3, 3] = -rig.joints
+    # glTF stores matrices column by column.
+    columns = np.ascontiguousarray(inverse_bind.transpose(0, 2, 1)).reshape(len(rig.joints), 16)
+    accessor = buffer.accessor(columns, gltf.MAT4, gltf.FLOAT, target=None)
+    return gltf.Skin(
+        name="head",
+        inverseBindMatrices=accessor,
+        joints=[first_node + joint for joint in range(len(rig.joints))],
+        skeleton=first_node,
+    )
+
+
+def _material() -> gltf.Material:
+    return gltf.Material(
+        name="skin",
+        pbrMetallicRoughness=gltf.PbrMetallicRoughness(
+            baseColorTexture=gltf.TextureInfo(index=0), metallicFactor=0.0, roughnessFactor=0.6
+        ),
+        # The neck is open below; from there the inside should not be invisible.
+        doubleSided=True,
+    )
+
+
+class _Buffer:
+    """The binary chunk and its accessors, grown piece by piece; every piece starts at a multiple of four bytes."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.views: list[gltf.BufferView] = []
+        self.accessors: list[gltf.Accessor] = []
+
+    def append(self, data: bytes, target: int | None = None) -> int:
+        self.data.extend(bytes(-len(self.data) % 4))
+        self.views.append(gltf.BufferView(buffer=0, byteOffset=len(self.data), byteLength=len(data), target=target))
+        self.data.extend(data)
+        return len(self.views) - 1
+
+    def accessor(self, values: np.ndarray, kind: str, component: int, target: int | None, **facts: Any) -> int:
+        view = self.append(np.ascontiguousarray(values).tobytes(), target)
+        count = values.size if kind == gltf.SCALAR else len(values)
+        self.accessors.append(gltf.Accessor(bufferView=view, componentType=component, count=count, type=kind, **facts))
+        return len(self.accessors) - 1
+
+    def vertices(self, values: np.ndarray, kind: str, bounds: bool = False) -> int:
+        values = values.astype(np.float32)
+        facts = _bounds(values) if bounds else {}
+        return self.accessor(values, kind, gltf.FLOAT, gltf.ARRAY_BUFFER, **facts)
+
+    def joints(self, values: np.ndarray) -> int:
+        return self.accessor(values.astype(np.uint8), gltf.VEC4, gltf.UNSIGNED_BYTE, gltf.ARRAY_BUFFER)
+
+    def triangles(self, faces: np.ndarray) -> int:
+        values, component = _indices(faces.reshape(-1))
+        return self.accessor(values, gltf.SCALAR, component, gltf.ELEMENT_ARRAY_BUFFER)
+
+    def displacements(self, values: np.ndarray) -> int:
+        """A morph target [N, 3]: sparse (moved vertices alone) where that is smaller."""
+        values = values.astype(np.float32)
+        moved = np.flatnonzero(np.abs(values).max(axis=1) > NEGLIGIBLE)
+        indices, component = _indices(moved)
+        if len(moved) * (indices.itemsize + 12) >= values.nbytes:
+            return self.accessor(values, gltf.VEC3, gltf.FLOAT, gltf.ARRAY_BUFFER, **_bounds(values))
+        kept = np.zeros_like(values)
+        kept[moved] = values[moved]
+        accessor = gltf.Accessor(
+            byteOffset=None, componentType=gltf.FLOAT, count=len(values), type=gltf.VEC3, **_bounds(kept)
+        )
+        if len(moved):
+            accessor.sparse = gltf.Sparse(
+                count=len(moved),
+                indices=gltf.AccessorSparseIndices(bufferView=self.append(indices.tobytes()), componentType=component),
+                values=gltf.AccessorSparseValues(bufferView=self.append(values[moved].tobytes())),
+            )
+        self.accessors.append(accessor)
+        return len(self.accessors) - 1
+
+
+def _indices(values: np.ndarray) -> tuple[np.ndarray, int]:
+    if values.size and values.max() >= 65535:
+        return values.astype(np.uint32), gltf.UNSIGNED_INT
+    return values.astype(np.uint16), gltf.UNSIGNED_SHORT
+
+
+def _bounds(values: np.ndarray) -> dict[str, list[float]]:
+    return {"min": values.min(axis=0).tolist(), "max": values.max(axis=0).tolist()}

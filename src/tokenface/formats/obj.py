@@ -1,0 +1,40 @@
+"""Wavefront OBJ with its MTL and PNG. The vertices keep the head model's order and number: seams are in `vt`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from tokenface.formats.files import write_atomically
+from tokenface.formats.mesh import TexturedMesh, fact_lines, png_bytes
+
+
+def write_obj(path: str | Path, mesh: TexturedMesh) -> list[Path]:
+    """Write `<stem>.obj`, `<stem>.mtl` and `<stem>.png`; returns the three paths.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    path = Path(path)
+    # Readers split the file names in 'mtllib' and 'map_Kd' at blanks, so the companions get a name without any.
+    stem = re.sub(r"[^\w.-]+", "_", path.stem) or "face"
+    material, texture = path.with_name(stem + ".mtl"), path.with_name(stem + ".png")
+    lines = [f"# {fact}" for fact in fact_lines(mesh.facts)]
+    lines += ["# metres; +x subject's left, +y up, +z out of the face", f"mtllib {material.name}", f"o {mesh.name}"]
+    lines += _rows("v", mesh.vertices, "%.7f") + _rows("vt", mesh.uv, "%.6f") + _rows("vn", mesh.normals, "%.5f")
+    lines += ["usemtl skin", "s 1"]
+    corners = np.stack([mesh.faces, mesh.uv_faces, mesh.faces], axis=-1) + 1
+    lines += ["f {}/{}/{} {}/{}/{} {}/{}/{}".format(*row) for row in corners.reshape(-1, 9).tolist()]
+    mtl = ["newmtl skin", "Ka 0 0 0", "Kd 1 1 1", "Ks 0.04 0.04 0.04", "Ns 20", "illum 2", f"map_Kd {texture.name}"]
+    # The OBJ comes last: whoever sees it finds the files that it names.
+    write_atomically(texture, png_bytes(mesh.texture))
+    write_atomically(material, ("\n".join(mtl) + "\n").encode())
+    write_atomically(path, ("\n".join(lines) + "\n").encode())
+    return [path, material, texture]
+
+
+def _rows(keyword: str, values: np.ndarray, number: str) -> list[str]:
+    template = keyword + f" {number}" * values.shape[1]
+    return [template % tuple(row) for row in values.tolist()]
