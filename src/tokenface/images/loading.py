@@ -1,0 +1,272 @@
+"""Any picture a user may hand over → RGB uint8 [H, W, 3], upright as its EXIF tag says."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from tokenface.errors import ImageError
+
+MAX_PIXELS = 120_000_000
+"""Larger pictures are refused unless the caller allows more: a small file can unpack to fill the memory."""
+IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .png .webp .bmp .gif .tif .tiff .ppm .pgm .heic .heif .avif .jp2".split())
+BACKGROUND = 127
+"""Grey level that shows through transparent pixels."""
+
+ImageLike: TypeAlias = str | os.PathLike | bytes | np.ndarray | Image.Image | Tensor
+
+_pillow_limit_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class ImageItem:
+    """One picture that is to be loaded: a name for messages and output folders, and where its pixels come from."""
+
+    name: str
+    source: ImageLike
+
+    def load(self, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+        """[H, W, 3] uint8 RGB; raises ImageError."""
+        return load_image(self.source, max_pixels)
+
+
+def load_image(source: ImageLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Load one picture.
+
+    Args:
+        source: a path; encoded bytes; a PIL image; an RGB(A) or grey array [H, W] or [H, W, C]; a tensor [C, H, W]
+            or [1, C, H, W]. Integer arrays use the full range of their type; floats are in [0, 1], or in [0, 255]
+            when any value exceeds 1.
+        max_pixels: width × height that is still accepted.
+    Returns:
+        [H, W, 3] uint8 RGB, contiguous. Animations give their first frame, transparency shows grey.
+    Raises:
+        ImageError: missing, empty, truncated, not a picture, too large.
+    """
+    if isinstance(source, Tensor):
+        return _from_tensor(source, max_pixels)
+    if isinstance(source, np.ndarray):
+        return _from_array(source, "the array", max_pixels)
+    if isinstance(source, Image.Image):
+        return _from_pillow(source, "the PIL image", max_pixels)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _decode(bytes(source), "the encoded picture", max_pixels)
+    if isinstance(source, str | os.PathLike):
+        return _decode(_read(source), f"'{os.fspath(source)}'", max_pixels)
+    raise ImageError(f"expected a path, bytes, array, PIL image or tensor, got {type(source).__name__}.")
+
+
+def collect_images(source: ImageLike | Iterable[Any], recursive: bool = False) -> list[ImageItem]:
+    """Every picture that a source stands for, in a fixed order; nothing is decoded yet.
+
+    Args:
+        source: what `load_image` takes; a folder (pictures by suffix, sorted by path, hidden ones left out); a list
+            of any of these; a batch [B, H, W, C] array or [B, C, H, W] tensor.
+        recursive: folders with everything below them.
+    Raises:
+        ImageError: a folder without pictures, an empty list, something else altogether. A missing file in a list is
+            found when it is loaded, so that the others are still done.
+    """
+    items = _collect(source, recursive, "image")
+    if not items:
+        raise ImageError("expected at least one picture, got an empty list.")
+    return items
+
+
+def _collect(source: Any, recursive: bool, name: str) -> list[ImageItem]:
+    if isinstance(source, ImageItem):
+        return [source]
+    if isinstance(source, np.ndarray | Tensor) and source.ndim == 4:
+        return [ImageItem(f"{name}_{i:04d}", frame) for i, frame in enumerate(source)]
+    if isinstance(source, np.ndarray | Tensor | Image.Image | bytes | bytearray | memoryview):
+        filename = getattr(source, "filename", "")
+        return [ImageItem(Path(filename).stem if filename else name, source)]
+    if isinstance(source, str | os.PathLike):
+        path = Path(source).expanduser()
+        return _folder(path, recursive) if path.is_dir() else [ImageItem(path.stem, path)]
+    if isinstance(source, Iterable):
+        return [item for i, part in enumerate(source) for item in _collect(part, recursive, f"{name}_{i:04d}")]
+    raise ImageError(f"expected a path, folder, picture or list of these, got {type(source).__name__}.")
+
+
+def _folder(folder: Path, recursive: bool) -> list[ImageItem]:
+    try:
+        found = folder.rglob("*") if recursive else folder.iterdir()
+        paths = sorted(
+            path
+            for path in found
+            if path.suffix.lower() in IMAGE_SUFFIXES
+            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+            and path.is_file()
+        )
+    except OSError as error:
+        raise ImageError(f"cannot list '{folder}' ({error.strerror or error}).") from error
+    if not paths:
+        hint = "" if recursive else "; use --recursive (recursive=True) to search below it"
+        raise ImageError(f"no pictures in folder '{folder}'{hint}.")
+    names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
+    twins = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+    # a.jpg beside a.png: keep the suffix in the name, or one would overwrite the other's results
+    return [
+        ImageItem(name if name not in twins else f"{name}_{path.suffix[1:]}", path)
+        for name, path in zip(names, paths, strict=True)
+    ]
+
+
+def _read(path: str | os.PathLike) -> bytes:
+    path = Path(path).expanduser()
+    if str(path).startswith(("http:/", "https:/")):
+        raise ImageError(f"'{path}' is an address; download the picture first and give its path.")
+    try:
+        if path.is_dir():
+            raise ImageError(f"'{path}' is a folder, expected a picture.")
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ImageError(f"'{path}' does not exist.") from error
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot read '{path}' ({getattr(error, 'strerror', None) or error}).") from error
+    return data
+
+
+def _decode(data: bytes, label: str, max_pixels: int) -> np.ndarray:
+    if not data:
+        raise ImageError(f"{label} is empty (0 bytes).")
+    try:
+        picture = _open(data)
+    except UnidentifiedImageError as error:
+        if data[:4] in (b"II*\0", b"MM\0*"):  # TIFF layouts that Pillow lacks, such as 16-bit RGB
+            return _decode_tiff(data, label, max_pixels)
+        if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"hevc", b"msf1"):
+            raise ImageError(f"{label} is HEIC; run 'pip install pillow-heif', or save it as JPEG.") from error
+        raise ImageError(f"{label} is not a picture that can be read (JPEG, PNG, WebP, TIFF, BMP, GIF …).") from error
+    except Exception as error:  # a damaged header can fail anywhere in a decoder
+        raise ImageError(f"{label} is damaged and cannot be read ({_reason(error)}).") from error
+    with picture:
+        return _from_pillow(picture, label, max_pixels)
+
+
+def _open(data: bytes) -> Image.Image:
+    """Header only. Pillow's own size limit is one global number; ours is per call, and checked before decoding."""
+    if data[4:8] == b"ftyp":
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError:
+            pass  # AVIF needs nothing, HEIC gets a message
+        else:
+            register_heif_opener()
+    with _pillow_limit_lock:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(io.BytesIO(data))
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _from_pillow(picture: Image.Image, label: str, max_pixels: int) -> np.ndarray:
+    _check_size(*picture.size, label, max_pixels)
+    try:
+        picture.seek(0)
+        picture.load()
+        picture = ImageOps.exif_transpose(picture) or picture
+        return _pillow_to_rgb(picture, label)
+    except ImageError:
+        raise
+    except MemoryError as error:
+        raise ImageError(f"{label} does not fit into memory; make it smaller.") from error
+    except Exception as error:
+        raise ImageError(f"{label} is truncated or damaged ({_reason(error)}).") from error
+
+
+def _pillow_to_rgb(picture: Image.Image, label: str) -> np.ndarray:
+    if picture.mode.startswith(("I", "F")):  # 16- and 32-bit: convert() would clip instead of scaling
+        return _from_array(np.asarray(picture), label, None)
+    if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        ground = Image.new("RGBA", picture.size, (BACKGROUND, BACKGROUND, BACKGROUND, 255))
+        picture = Image.alpha_composite(ground, picture)
+    if picture.mode == "LAB":
+        return cv2.cvtColor(np.asarray(picture) ^ np.array([0, 128, 128], np.uint8), cv2.COLOR_Lab2RGB)
+    return np.ascontiguousarray(np.asarray(picture.convert("RGB")))
+
+
+def _decode_tiff(data: bytes, label: str, max_pixels: int) -> np.ndarray:
+    encoded = np.frombuffer(data, np.uint8)
+    try:
+        array = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if len(data) < 2**31 else None
+    except cv2.error:
+        array = None
+    if array is None:
+        raise ImageError(f"{label} is a TIFF that cannot be read; save it as PNG or JPEG.")
+    if array.ndim == 3:
+        array = array[..., [2, 1, 0, 3][: array.shape[2]]]  # OpenCV decodes to BGR(A)
+    return _from_array(array, label, max_pixels)
+
+
+def _from_tensor(tensor: Tensor, max_pixels: int) -> np.ndarray:
+    if tensor.ndim == 4 and tensor.shape[0] == 1:
+        tensor = tensor[0]
+    if tensor.ndim == 3:
+        if tensor.shape[0] not in (1, 2, 3, 4):
+            raise ImageError(f"a tensor image is [C, H, W] with 1, 3 or 4 channels, got {tuple(tensor.shape)}.")
+        tensor = tensor.permute(1, 2, 0)
+    if tensor.is_floating_point():
+        tensor = tensor.float()  # NumPy has no bfloat16
+    return _from_array(tensor.detach().cpu().numpy(), "the tensor", max_pixels)
+
+
+def _from_array(array: np.ndarray, label: str, max_pixels: int | None) -> np.ndarray:
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4) or array.size == 0:
+        raise ImageError(f"{label} must be [H, W], [H, W, 3] or [H, W, 4] and not empty, got {array.shape}.")
+    if max_pixels is not None:
+        _check_size(array.shape[1], array.shape[0], label, max_pixels)
+    array = _to_uint8(array, label)
+    if array.shape[2] in (2, 4):
+        alpha = array[..., -1:].astype(np.float32) / 255
+        array = np.rint(array[..., :-1] * alpha + BACKGROUND * (1 - alpha)).astype(np.uint8)
+    if array.shape[2] == 1:
+        array = np.repeat(array, 3, axis=2)
+    return np.ascontiguousarray(array)
+
+
+def _to_uint8(array: np.ndarray, label: str) -> np.ndarray:
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * 255
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2:  # either byte order
+        return np.rint(array / np.float32(257)).astype(np.uint8)
+    if not np.issubdtype(array.dtype, np.number) or np.issubdtype(array.dtype, np.complexfloating):
+        raise ImageError(f"{label} has type {array.dtype}; expected integers or floats.")
+    values = array.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise ImageError(f"{label} contains NaN or infinite values; expected [0, 1] or [0, 255].")
+    peak = float(values.max())
+    if np.issubdtype(array.dtype, np.floating):
+        white = 1.0 if peak <= 1 else 255.0 if peak <= 255 else peak
+    else:  # wider integers hold 8- or 16-bit pictures more often than their own full range
+        white = 255.0 if peak <= 255 else 65535.0 if peak <= 65535 else peak
+    return np.rint(np.clip(values / white, 0, 1) * 255).astype(np.uint8)
+
+
+def _check_size(width: int, height: int, label: str, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{label} has {width} × {height} = {width * height / 1e6:.0f} million pixels, more than the limit of "
+            f"{max_pixels / 1e6:.0f}; make it smaller or raise max_pixels (--max-pixels)."
+        )
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
