@@ -1,13 +1,6 @@
-"""The rasteriser for CPUs: one compiled loop over triangles per image, images spread over threads.
-
-Threads come from a pool of our own rather than from Numba's `prange`: its OpenMP layer aborts a process that is
-forked afterwards (data loaders do that) and its built-in layer aborts when two threads call it at once.
-"""
+"""The rasteriser for CPUs: one compiled loop over triangles per image, images spread over threads."""
 
 from __future__ import annotations
-
-import os
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -16,64 +9,67 @@ from torch import Tensor
 
 from tokenface.render.fixed_point import (
     DEPTH_FRACTION_BITS,
+    DEPTH_STEPS,
+    GUARD_PIXELS,
     OFF_GRID,
     SLOPE_LIMIT,
     SUBPIXEL,
     SUBPIXEL_BITS,
-    snap_vertices,
 )
+from tokenface.render.threads import run_over_batch
 
 _HALF = SUBPIXEL // 2
 _FRACTION = float(1 << DEPTH_FRACTION_BITS)
 _BASE_LIMIT = SLOPE_LIMIT * SUBPIXEL
 _FAR = np.int32(2**31 - 1)
 
-_pool: ThreadPoolExecutor | None = None
-_pool_key: tuple[int, int] | None = None
-
 
 def triangle_ids(vertices: Tensor, faces: Tensor, height: int, width: int, cull_backfaces: bool) -> Tensor:
     """The nearest triangle at every pixel centre: [B, V, 3], [F, 3] → [B, H, W] int32, −1 where there is none."""
-    grid = snap_vertices(vertices, height, width).numpy()
+    batch = vertices.shape[0]
+    points = vertices.detach().contiguous().numpy()
     triangles = np.ascontiguousarray(faces.numpy(), dtype=np.int64)
-    ids = torch.empty(grid.shape[0], height, width, dtype=torch.int32)
-    run_over_batch(_rasterize_images, grid.shape[0], grid, triangles, ids.numpy(), cull_backfaces)
+    ids = torch.empty(batch, height, width, dtype=torch.int32)
+    run_over_batch(_rasterize_images, batch, points, triangles, ids.numpy(), cull_backfaces)
     return ids
 
 
-def run_over_batch(kernel, batch: int, *arguments) -> None:
-    """Call a nogil kernel(first, last, *arguments) on slices of the batch, on torch's number of threads."""
-    threads = min(batch, torch.get_num_threads())
-    if threads <= 1:
-        kernel(0, batch, *arguments)
-        return
-    bounds = [batch * k // threads for k in range(threads + 1)]
-    jobs = [_threads(threads).submit(kernel, a, b, *arguments) for a, b in zip(bounds, bounds[1:], strict=False)]
-    for job in jobs:
-        job.result()
-
-
-def _threads(count: int) -> ThreadPoolExecutor:
-    """The pool of this process: a forked child must not use its parent's threads."""
-    global _pool, _pool_key
-    if _pool is None or _pool_key is None or _pool_key[0] != os.getpid() or _pool_key[1] < count:
-        _pool, _pool_key = ThreadPoolExecutor(count, thread_name_prefix="rasterizer"), (os.getpid(), count)
-    return _pool
+@njit(nogil=True, cache=True)
+def _snap(vertices, height, width, grid):
+    """`fixed_point.snap_vertices` of one image, the same arithmetic in the same order: [V, 3] → grid [V, 3] int64."""
+    nearest, farthest = np.inf, -np.inf
+    for v in range(vertices.shape[0]):
+        x = (np.float64(vertices[v, 0]) + 1.0) * (width * 0.5)
+        y = (np.float64(vertices[v, 1]) + 1.0) * (height * 0.5)
+        z = np.float64(vertices[v, 2])
+        if abs(x) < GUARD_PIXELS and abs(y) < GUARD_PIXELS and abs(z) < np.inf:
+            grid[v, 0] = np.int64(np.floor(x * SUBPIXEL + 0.5))
+            grid[v, 1] = np.int64(np.floor(y * SUBPIXEL + 0.5))
+            nearest, farthest = min(nearest, z), max(farthest, z)
+        else:
+            grid[v, 0] = OFF_GRID
+    extent = max(farthest - nearest, 1e-30)
+    for v in range(vertices.shape[0]):
+        if grid[v, 0] > OFF_GRID:
+            z = (np.float64(vertices[v, 2]) - nearest) / extent * DEPTH_STEPS
+            grid[v, 2] = np.int64(np.floor(z + 0.5))
 
 
 @njit(nogil=True, cache=True)
-def _rasterize_images(first, last, grid, faces, ids, cull_backfaces):
+def _rasterize_images(first, last, vertices, faces, ids, cull_backfaces):
     """`fixed_point.triangle_setup` and the loops of `raster_torch`, fused; the arithmetic is the same, in order."""
     height, width = ids.shape[1], ids.shape[2]
     nearest = np.empty((height, width), np.int32)
+    grid = np.empty((vertices.shape[1], 3), np.int64)
     for image in range(first, last):
+        _snap(vertices[image], height, width, grid)
         ids[image] = -1
         nearest[:] = _FAR
         for triangle in range(faces.shape[0]):
             v0, v1, v2 = faces[triangle, 0], faces[triangle, 1], faces[triangle, 2]
-            xa, ya, za = grid[image, v0, 0], grid[image, v0, 1], grid[image, v0, 2]
-            xb, yb, zb = grid[image, v1, 0], grid[image, v1, 1], grid[image, v1, 2]
-            xc, yc, zc = grid[image, v2, 0], grid[image, v2, 1], grid[image, v2, 2]
+            xa, ya, za = grid[v0, 0], grid[v0, 1], grid[v0, 2]
+            xb, yb, zb = grid[v1, 0], grid[v1, 1], grid[v1, 2]
+            xc, yc, zc = grid[v2, 0], grid[v2, 1], grid[v2, 2]
             if xa <= OFF_GRID or xb <= OFF_GRID or xc <= OFF_GRID:
                 continue
             left = max((min(xa, xb, xc) - _HALF + SUBPIXEL - 1) >> SUBPIXEL_BITS, 0)

@@ -14,13 +14,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tokenface.render import raster_numba, raster_torch
-from tokenface.render.gather import gather_rows
+from tokenface.render import fragments_numba, fragments_torch, raster_numba, raster_torch
 
 Backend = Literal["auto", "numba", "triton", "torch"]
-
-_MIN_AREA = 1e-3
-"""Pixels²: a triangle seen more edge-on gets no gradient to its x and y, which would grow without bound (1 / area)."""
 
 
 @dataclass(frozen=True)
@@ -44,27 +40,12 @@ class Fragments:
     @cached_property
     def barycentrics(self) -> Tensor:
         """[B, H, W, 3]; zeros outside the mask, where no attribute is defined."""
-        return self.spread(self.pixel_barycentrics)
+        return fragments_torch.spread(self.pixel_barycentrics, self.triangle_ids, self.pixels)
 
     @cached_property
     def depth(self) -> Tensor:
         """[B, H, W]; 0 outside the mask."""
-        return self.spread(self.pixel_depth[:, None])[..., 0]
-
-    @property
-    def pixel_triangles(self) -> Tensor:
-        """[P] int64, the triangle of every covered pixel."""
-        return self.triangle_ids.view(-1)[self.pixels].long()
-
-    @property
-    def pixel_images(self) -> Tensor:
-        """[P] int64, the image of the batch that every covered pixel belongs to."""
-        return self.pixels // (self.triangle_ids.shape[1] * self.triangle_ids.shape[2])
-
-    def spread(self, values: Tensor) -> Tensor:
-        """Values of the covered pixels [P, C] laid out as images [B, H, W, C], zeros elsewhere."""
-        images = values.new_zeros(self.triangle_ids.numel(), values.shape[1])
-        return images.index_copy(0, self.pixels, values).view(*self.triangle_ids.shape, values.shape[1])
+        return fragments_torch.spread(self.pixel_depth[:, None], self.triangle_ids, self.pixels)[..., 0]
 
 
 def rasterize(
@@ -101,7 +82,8 @@ def rasterize(
     with torch.no_grad():
         ids = _triangle_ids(vertices.detach().float(), faces, height, width, backend, cull_backfaces)
     pixels = (ids.view(-1) >= 0).nonzero().view(-1)
-    barycentrics, depth = _barycentrics(vertices, faces, ids, pixels)
+    compute = fragments_numba if _compiled(vertices) else fragments_torch
+    barycentrics, depth = compute.barycentrics(vertices, faces, ids, pixels)
     return Fragments(ids, pixels, barycentrics, depth)
 
 
@@ -114,17 +96,19 @@ def interpolate(fragments: Fragments, attributes: Tensor, faces: Tensor) -> Tens
     Returns:
         [B, H, W, C].
     """
-    return fragments.spread(interpolate_pixels(fragments, attributes, faces))
+    if attributes.dim() not in (2, 3) or (attributes.dim() == 3 and attributes.shape[0] != len(fragments.triangle_ids)):
+        raise ValueError(
+            f"attributes are [V, C] or [B, V, C] with B = {len(fragments.triangle_ids)}, got {tuple(attributes.shape)}"
+        )
+    faces = faces.to(attributes.device, torch.int64)
+    compute = fragments_numba if _compiled(attributes, fragments.pixel_barycentrics) else fragments_torch
+    return compute.interpolate(
+        attributes, faces, fragments.triangle_ids, fragments.pixels, fragments.pixel_barycentrics
+    )
 
 
-def interpolate_pixels(fragments: Fragments, attributes: Tensor, faces: Tensor) -> Tensor:
-    """`interpolate` at the covered pixels alone: [P, C]."""
-    rows = faces.to(attributes.device, torch.int64)[fragments.pixel_triangles]
-    if attributes.dim() == 3:
-        rows = rows + (fragments.pixel_images * attributes.shape[1])[:, None]
-    corners = gather_rows(attributes.reshape(-1, attributes.shape[-1]), rows.view(-1)).view(len(rows), 3, -1)
-    weights = fragments.pixel_barycentrics.to(attributes.dtype)
-    return (corners * weights[..., None]).sum(dim=1)
+def _compiled(*tensors: Tensor) -> bool:
+    return all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
 
 
 def _triangle_ids(
@@ -154,25 +138,3 @@ def _has_triton(device: torch.device) -> bool:
     except ImportError:
         return False
     return True
-
-
-def _barycentrics(vertices: Tensor, faces: Tensor, ids: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """[P, 3] and depth [P]: areas of the three triangles that the pixel centre makes with the edges."""
-    _, height, width = ids.shape
-    image, within = pixels // (height * width), pixels % (height * width)
-    rows = faces[ids.view(-1)[pixels].long()] + (image * vertices.shape[1])[:, None]
-    corners = gather_rows(vertices.reshape(-1, 3), rows.view(-1)).view(-1, 3, 3)
-    # relative to the pixel centre and in pixels, which keeps the small differences exact in float32
-    x = (corners[..., 0] + (1 - (2 * (within % width) + 1) / width)[:, None]) * (width / 2)
-    y = (corners[..., 1] + (1 - (2 * (within // width) + 1) / height)[:, None]) * (height / 2)
-    x0, x1, x2 = x.unbind(1)
-    y0, y1, y2 = y.unbind(1)
-    areas = torch.stack([x1 * y2 - x2 * y1, x2 * y0 - x0 * y2, x0 * y1 - x1 * y0], dim=1)
-    total = areas.sum(dim=1, keepdim=True)
-    edge_on = total.abs() < _MIN_AREA
-    areas = torch.where(edge_on, areas.detach(), areas)
-    total = torch.where(edge_on, total.detach(), total)
-    # The ids come from vertices on the 1/4096-pixel grid: a centre may lie outside by that much.
-    weights = (areas / torch.where(total == 0, 1, total)).clamp(min=0)
-    weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-12)
-    return weights, (weights * corners[..., 2]).sum(dim=1)

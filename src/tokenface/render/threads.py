@@ -1,0 +1,37 @@
+"""Compiled loops spread over the images of a batch.
+
+Threads come from a pool of our own rather than from Numba's `prange`: its OpenMP layer aborts a process that is
+forked afterwards (data loaders do that) and its built-in layer aborts when two threads call it at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+_pool: ThreadPoolExecutor | None = None
+_pool_key = (0, 0)
+
+
+def run_over_batch(kernel: Callable[..., None], batch: int, *arguments) -> None:
+    """Call a nogil `kernel(first, last, *arguments)` on slices of the batch, on torch's number of threads."""
+    threads = min(batch, torch.get_num_threads())
+    if threads <= 1:
+        kernel(0, batch, *arguments)
+        return
+    bounds = [batch * k // threads for k in range(threads + 1)]
+    jobs = [_threads(threads).submit(kernel, a, b, *arguments) for a, b in itertools.pairwise(bounds)]
+    for job in jobs:
+        job.result()
+
+
+def _threads(count: int) -> ThreadPoolExecutor:
+    """The pool of this process: a forked child must not use its parent's threads."""
+    global _pool, _pool_key
+    if _pool is None or _pool_key[0] != os.getpid() or _pool_key[1] < count:
+        _pool, _pool_key = ThreadPoolExecutor(count, thread_name_prefix="render"), (os.getpid(), count)
+    return _pool
