@@ -82,7 +82,7 @@ def crop_labelled(
     image = cv2.warpAffine(source, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     points = (record.landmarks @ linear.T + offset) * (2 / size) - 1
     if mirror:
-        points = points[MIRROR68]
+        points = points[list(MIRROR68)]
     return image, points.astype(np.float32)
 
 
@@ -92,7 +92,9 @@ def _shrink_for(image: np.ndarray, matrix: np.ndarray, zoom: float) -> tuple[np.
         return image, matrix
     height, width = image.shape[:2]
     factor = zoom * 1.25
-    small = cv2.resize(image, (max(1, round(width * factor)), max(1, round(height * factor))), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(
+        image, (max(1, round(width * factor)), max(1, round(height * factor))), interpolation=cv2.INTER_AREA
+    )
     sx, sy = width / small.shape[1], height / small.shape[0]
     # small pixel q ↔ photo pixel p (centres as integers): p = s·(q + 0.5) − 0.5
     scaled = matrix.copy()
