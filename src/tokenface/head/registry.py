@@ -76,8 +76,8 @@ def head_path(name_or_path: str | Path) -> Path:
         raise HeadModelError(f"no head model at '{path}'; 'tokenface doctor' shows the installed ones")
     names = sorted(_known_files())
     near = difflib.get_close_matches(text.lower(), names, n=3)
-    hint = f"did you mean {_either(near)}?" if near else f"installed: {', '.join(names) or 'none'}"
-    raise HeadModelError(f"no head model named '{text}'; {hint} Add FLAME or ICT with 'tokenface head add'")
+    hint = f"did you mean {_either(near)}?" if near else f"installed: {', '.join(names) or 'none'}."
+    raise HeadModelError(f"no head model named '{text}'; {hint} Add FLAME or ICT with 'tokenface head add'.")
 
 
 def load_head(name_or_path: str | Path = DEFAULT_HEAD) -> HeadModel:
