@@ -51,16 +51,17 @@ class Camera:
         return torch.stack([p[..., 0], -p[..., 1], -p[..., 2]], dim=-1)
 
     def angles(self) -> Tensor:
-        """[B, 3] yaw, pitch, roll in radians.
+        """[B, 3] yaw, pitch, roll in radians, R = Rz(roll) · Ry(yaw) · Rx(−pitch).
 
-        Yaw is positive when the face turns to the right side of the picture (the subject's left),
-        pitch when it looks up, roll when it turns anticlockwise as seen on the picture.
+        Seen on a picture without roll, yaw is positive when the face turns to the right side (the subject's left),
+        pitch when it looks up; roll is positive when the head is turned anticlockwise in the picture. Yaw and pitch do
+        not change when the picture is rotated: they say from where the head is seen, which the jaw line depends on.
         """
         r = self.rotation_matrix()
-        forward = r[..., :, 2]
-        yaw = torch.atan2(forward[..., 0], forward[..., 2])
-        pitch = torch.asin(forward[..., 1].clamp(-1, 1))
-        roll = torch.atan2(r[..., 1, 0], r[..., 1, 1])
+        across = (r[..., 0, 0] ** 2 + r[..., 1, 0] ** 2).clamp(min=1e-12).sqrt()
+        yaw = torch.atan2(-r[..., 2, 0], across)
+        pitch = torch.atan2(-r[..., 2, 1], r[..., 2, 2])
+        roll = torch.atan2(r[..., 1, 0], r[..., 0, 0])
         return torch.stack([yaw, pitch, roll], dim=-1)
 
 
