@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,7 +70,6 @@ class HeadModel(nn.Module):
         *,
         neck: Tensor | None = None,
         eyes: Tensor | None = None,
-        vertex_indices: Tensor | None = None,
     ) -> HeadMesh:
         """Parameters to a posed mesh (Eq. 4).
 
@@ -79,9 +79,8 @@ class HeadModel(nn.Module):
             jaw, neck: [B, 3] axis-angle, radians.
             eyes: [B, 2, 3] axis-angle of the left and right eye; None: driven by the eyeLook expressions
                 where the model has them.
-            vertex_indices: [K] evaluate these vertices alone (landmarks need a few hundred of thousands).
         Returns:
-            HeadMesh with [B, V or K, 3] vertices.
+            HeadMesh with [B, V, 3] vertices.
         """
         given = [x for x in (shape, expression, jaw, neck, eyes) if x is not None]
         batch = given[0].shape[0] if given else 1
@@ -110,18 +109,22 @@ class HeadModel(nn.Module):
         )
         matrices = roma.rotvec_to_rotmat(rotations)
 
-        template, basis, weights, pose_basis = self.template, self.basis, self.skinning_weights, self.pose_basis
-        if vertex_indices is not None:
-            template, basis, weights = template[vertex_indices], basis[:, vertex_indices], weights[vertex_indices]
-            pose_basis = None if pose_basis is None else pose_basis[:, vertex_indices]
-
-        rest = template + (coefficients @ basis.flatten(1)).view(batch, -1, 3)
-        if pose_basis is not None:
+        rest = self.template + (coefficients @ self.basis.flatten(1)).view(batch, -1, 3)
+        if self.pose_basis is not None:
             identity = torch.eye(3, dtype=matrices.dtype, device=matrices.device)
             pose_feature = (matrices[:, 1:] - identity).flatten(1)
-            rest = rest + (pose_feature @ pose_basis.flatten(1)).view(batch, -1, 3)
+            rest = rest + (pose_feature @ self.pose_basis.flatten(1)).view(batch, -1, 3)
         joints = self.joint_template + (coefficients @ self.joint_basis.flatten(1)).view(batch, -1, 3)
-        return HeadMesh(_skin(rest, joints, matrices, weights), joints)
+        return HeadMesh(_skin(rest, joints, matrices, self.skinning_weights), joints)
+
+    def restricted_to(self, indices: Tensor) -> HeadModel:
+        """The same head with vertices [K] alone, K of thousands: forward returns [B, K, 3]; see `VertexSubset`."""
+        part = copy.copy(self)
+        part._buffers = dict(self._buffers)
+        part.template, part.skinning_weights = self.template[indices], self.skinning_weights[indices]
+        part.basis = self.basis[:, indices].contiguous()
+        part.pose_basis = None if self.pose_basis is None else self.pose_basis[:, indices].contiguous()
+        return part
 
     def landmarks68(self, vertices: Tensor, yaw: Tensor | None = None, *, position: Tensor | None = None) -> Tensor:
         """The iBUG-68 points; points 0–16 slide along the jaw with yaw as annotators place them.

@@ -29,15 +29,16 @@ class VertexSubset:
         position = torch.full((head.vertex_count,), -1, dtype=torch.long, device=wanted.device)
         position[self.indices] = torch.arange(len(self.indices), device=wanted.device)
         self.position = position
+        self._part = head.restricted_to(self.indices)
 
     def vertices(self, parameters: FaceParameters) -> Tensor:
         """[B, K, 3] posed vertices, head space, metres."""
         p = parameters
-        return self.head(p.shape, p.expression, p.jaw, vertex_indices=self.indices).vertices
+        return self._part(p.shape, p.expression, p.jaw).vertices
 
     def neutral(self, shape: Tensor) -> Tensor:
         """[B, K, 3] vertices of the person's neutral face."""
-        return self.head(shape, vertex_indices=self.indices).vertices
+        return self._part(shape).vertices
 
     def landmarks68(self, vertices: Tensor, yaw: Tensor | None = None) -> Tensor:
         """[B, K, 3] subset vertices → [B, 68, 3]."""
