@@ -68,10 +68,10 @@ class _Interpolate(torch.autograd.Function):
         grad_attributes = grad_weights = None
         if ctx.needs_input_grad[0]:
             grad_attributes = torch.zeros_like(attributes)
-            if attributes.shape[0] == 1:  # shared by the batch: threads would write to the same rows
-                _interpolate_backward_attributes(0, ids.shape[0], *saved, grad, grad_attributes.numpy())
-            else:
-                run_over_batch(_interpolate_backward_attributes, ids.shape[0], *saved, grad, grad_attributes.numpy())
+            # attributes shared by the batch: several threads would write to the same rows
+            threads = 1 if attributes.shape[0] == 1 else None
+            arrays = (*saved, grad, grad_attributes.numpy())
+            run_over_batch(_interpolate_backward_attributes, ids.shape[0], *arrays, threads=threads)
         if ctx.needs_input_grad[4]:
             grad_weights = torch.empty_like(weights)
             run_over_batch(_interpolate_backward_weights, ids.shape[0], *saved, grad, grad_weights.numpy())

@@ -17,9 +17,9 @@ _pool: ThreadPoolExecutor | None = None
 _pool_key = (0, 0)
 
 
-def run_over_batch(kernel: Callable[..., None], batch: int, *arguments) -> None:
-    """Call a nogil `kernel(first, last, *arguments)` on slices of the batch, on torch's number of threads."""
-    threads = min(batch, torch.get_num_threads())
+def run_over_batch(kernel: Callable[..., None], batch: int, *arguments, threads: int | None = None) -> None:
+    """Call a nogil `kernel(first, last, *arguments)` on slices of the batch; None: torch's number of threads."""
+    threads = min(batch, threads or torch.get_num_threads())
     if threads <= 1:
         kernel(0, batch, *arguments)
         return
