@@ -124,7 +124,7 @@ def roll_of(right_to_left: np.ndarray, chin_to_brow: np.ndarray | None = None) -
     """In-plane rotation of a face, radians, anticlockwise on the picture positive.
 
     Args:
-        right_to_left: [2], photo pixels, from the subject's right eye to the left one (to the right in an upright photo).
+        right_to_left: [2], photo pixels, from the subject's right eye to the left one.
         chin_to_brow: [2], from the chin up. In profile the eyes' line vanishes and this one speaks; each counts by
             its foreshortened length.
     """

@@ -27,19 +27,29 @@ from tokenface.images.loading import ImageLike, load_image
 Backend = Literal["auto", "blazeface", "dlib"]
 
 SEARCH_SIDE = 1280
-"""Larger photos are reduced once before the coarse passes; tiles and the mesh look at the full photo."""
+"""Larger photos are reduced once before the coarse passes; tiles, second looks and the mesh see the full photo."""
 QUARTER_TURNS = (math.pi / 2, -math.pi / 2, math.pi)
-WIDER_FRAME = 2.0
+CUT_FRAME, WIDE_FRAME = 1.3, 2.0
+"""The photo in a wider grey frame: for faces cut by its edge, and for faces that fill it."""
 TILE_DIVISIONS = (2, 4, 8)
 """Tiles are this many times smaller than the long side; neighbours overlap by a third."""
 SMALLEST_TILE = 160
 """Photo pixels; smaller tiles would only enlarge blur."""
-GROUP_FACE = 0.16
-"""When the smallest face found is below this share of the long side there may be more: tiles are searched too."""
+GROUP_FACE = 0.1
+"""Faces down to 0.05 of a view are found in it. When the smallest one found is below twice that, tiles are searched
+for smaller ones."""
+PROPOSAL = 0.35
+"""Score that makes a candidate worth a second look."""
+CLEAR_SCORE, CLEAR_ROLL = 0.7, math.radians(30)
+"""An upright face with this score needs no second look."""
+SECOND_FRAMES = (2.0, 3.0)
+SECOND_SCORE = 0.6
+"""Full-range score, in a view of its own turned upright, from which a candidate is a face (28 + 18 pictures without
+faces stay below, with the mesh's presence)."""
+CUT_SCORE, CUT_BACK_SCORE, CUT_PRESENCE = 0.43, 0.6, 0.9
+"""Weaker evidence that counts when all three hold: half faces at the photo's edge."""
 PRESENCE = 0.5
 """Mesh presence from which a candidate is a face."""
-SURE_SCORE = 0.75
-"""Score of an upright whole-photo pass that needs no confirmation (masks and full profiles hide from the mesh)."""
 
 
 class FaceDetector:
@@ -111,49 +121,89 @@ class FaceDetector:
         return faces
 
     def _cascade(self, photo: np.ndarray) -> list[Detection]:
-        height, width = photo.shape[:2]
-        side = max(height, width)
         small, shrink = _shrunk(photo)
         whole = Crop((small.shape[1] / 2, small.shape[0] / 2), max(small.shape[:2]))
-
-        def passes() -> Iterator[tuple[Candidates, bool]]:
-            """Candidates in photo pixels, and whether a high score alone is trusted."""
-            for model in (self._full, self._back):
-                yield _look(model, small, [whole]).mapped(shrink), True
-            wider = [whole.scaled(WIDER_FRAME)]
-            yield _look(self._full, small, wider).mapped(shrink), False
-            turned = [Crop(whole.centre, whole.size, angle) for angle in QUARTER_TURNS]
-            for model in (self._full, self._back):
-                yield _look(model, small, turned).mapped(shrink), False
-            yield _look(self._full, small, [v.scaled(WIDER_FRAME) for v in turned]).mapped(shrink), False
-            for divisions in TILE_DIVISIONS:
-                if side / divisions >= SMALLEST_TILE:
-                    yield _look(self._full, photo, tiles(width, height, divisions)), False
-
+        turned = [Crop(whole.centre, whole.size, angle) for angle in QUARTER_TURNS]
+        full, back = self._full, self._back
+        coarse: list[tuple[BlazeFace, list[Crop]]] = [
+            (full, [whole]),
+            (back, [whole]),
+            (full, [whole.scaled(CUT_FRAME), whole.scaled(WIDE_FRAME)]),
+            (full, turned),
+            (back, turned),
+            (full, [view.scaled(WIDE_FRAME) for view in turned]),
+        ]
         found: list[Detection] = []
-        for candidates, trusted in passes():
-            found = self._confirm(photo, candidates, trusted)
+        for model, views in coarse:
+            found = self._confirm(photo, _look(model, small, views).mapped(shrink))
             if found:
                 break
-        if found and min(face.size for face in found) < GROUP_FACE * side and side / 2 >= SMALLEST_TILE:
-            more = _look(self._full, photo, tiles(width, height, 2))
-            found = _without_twins(found + self._confirm(photo, more, trusted=False))
+        if len(found) > 1:  # a group: some may be cut by the edge
+            for model in (full, back):
+                cut = _look(model, small, [whole.scaled(CUT_FRAME)]).mapped(shrink)
+                found = self._confirm(photo, cut, found)
+        return self._search_tiles(photo, found)
+
+    def _search_tiles(self, photo: np.ndarray, found: list[Detection]) -> list[Detection]:
+        """Ever smaller tiles while no face is known, or the smallest one is so small that others may be missed."""
+        height, width = photo.shape[:2]
+        view = float(max(height, width))
+        for divisions in TILE_DIVISIONS:
+            tile = max(height, width) / divisions
+            if tile < SMALLEST_TILE or (found and min(face.size for face in found) >= GROUP_FACE * view):
+                break
+            found = self._confirm(photo, _look(self._full, photo, tiles(width, height, divisions)), found)
+            view = tile
         return found
 
-    def _confirm(self, photo: np.ndarray, candidates: Candidates, trusted: bool) -> list[Detection]:
-        faces = []
+    def _confirm(self, photo: np.ndarray, candidates: Candidates, known: Sequence[Detection] = ()) -> list[Detection]:
+        """The known faces and those candidates that are new and turn out to be faces."""
+        faces = list(known)
         for box, keypoints, score in zip(candidates.boxes, candidates.keypoints, candidates.scores, strict=True):
-            roll = roll_of(keypoints[1] - keypoints[0], keypoints[:2].mean(axis=0) - keypoints[3])
-            plain = Detection(box=box, score=float(score), keypoints=keypoints, roll=roll)
-            if self._mesh is None:
-                faces.append(plain)
+            face = Detection(box=box, score=float(score), keypoints=keypoints, roll=_keypoint_roll(keypoints))
+            if any(_same_face(face, other) for other in faces):
                 continue
-            result = self._mesh_any_turn(photo, crop_from_box(box, scale=1.5, angle=roll, lowering=0.0))
-            if result.presence >= PRESENCE:
-                faces.append(plain.with_mesh(result))
-            elif trusted and score >= SURE_SCORE:
-                faces.append(plain)
-        return _without_twins(faces)
+            back_score = 0.0
+            if score < CLEAR_SCORE or abs(face.roll) > CLEAR_ROLL:
+                looked = self._look_again(photo, face)
+                if looked is None:
+                    continue
+                face, back_score = looked
+            certain = face.score >= SECOND_SCORE
+            if self._mesh is not None:
+                result = self._mesh_any_turn(photo, crop_from_box(face.box, scale=1.5, angle=face.roll, lowering=0.0))
+                face = face.with_mesh(result) if result.presence >= PRESENCE else face
+                accepted = face.presence >= (PRESENCE if certain else CUT_PRESENCE)
+            else:
+                accepted = certain or back_score >= CUT_BACK_SCORE
+            if accepted and not any(_same_face(face, other) for other in faces):
+                faces.append(face)
+        return faces
+
+    def _look_again(self, photo: np.ndarray, face: Detection) -> tuple[Detection, float] | None:
+        """The candidate in a view of its own, turned upright: better box, key points and score, and the back model's
+        score where the full-range one hesitates; None when neither sees a face."""
+        best = face
+        best_score = 0.0
+        for frame in SECOND_FRAMES:
+            for _ in range(2):  # once more when the first look finds the face turned otherwise
+                view = crop_from_box(best.box, scale=frame, angle=best.roll, lowering=0.0)
+                seen = _overlapping(_look(self._full, photo, [view], threshold=CUT_SCORE), best.box)
+                if seen is None or seen.scores[0] <= best_score:
+                    break
+                best_score = float(seen.scores[0])
+                roll = _keypoint_roll(seen.keypoints[0])
+                turned = abs(math.remainder(roll - best.roll, math.tau))
+                best = Detection(box=seen.boxes[0], score=best_score, keypoints=seen.keypoints[0], roll=roll)
+                if turned < CLEAR_ROLL / 2:
+                    break
+        if best_score >= SECOND_SCORE:
+            return best, 0.0
+        if best_score < CUT_SCORE:
+            return None
+        views = [crop_from_box(best.box, scale=frame, angle=best.roll, lowering=0.0) for frame in SECOND_FRAMES]
+        seen = _overlapping(_look(self._back, photo, views, threshold=CUT_BACK_SCORE), best.box)
+        return (best, float(seen.scores[0])) if seen is not None else None
 
     def _mesh_any_turn(self, photo: np.ndarray, crop: Crop) -> MeshResult:
         """The mesh on the crop as it stands and, if it sees no face there, on the crop turned by quarter turns."""
@@ -178,16 +228,26 @@ def tiles(width: int, height: int, divisions: int) -> list[Crop]:
     return [Crop((float(x), float(y)), side) for y in spans[1] for x in spans[0]]
 
 
-def _look(model: BlazeFace, photo: np.ndarray, views: Sequence[Crop]) -> Candidates:
+def _look(model: BlazeFace, photo: np.ndarray, views: Sequence[Crop], threshold: float = PROPOSAL) -> Candidates:
     """Candidates of all views in the photo's pixels, merged."""
     size = model.options.size
     parts = []
     for view in views:
         picture = extract(photo, [view], size, border="grey")[0].permute(1, 2, 0).numpy()
-        seen = model(picture)
+        seen = model(picture, threshold)
         if len(seen):
             parts.append(seen.mapped(view.pixel_matrix(1)))
     return weighted_nms(Candidates.cat(parts)) if len(parts) > 1 else Candidates.cat(parts)
+
+
+def _overlapping(candidates: Candidates, box: np.ndarray) -> Candidates | None:
+    """The best candidate that is the same face as the box, as a batch of one."""
+    same = np.flatnonzero(box_iou(box, candidates.boxes) > 0.3)
+    return candidates[same[:1]] if len(same) else None
+
+
+def _keypoint_roll(keypoints: np.ndarray) -> float:
+    return roll_of(keypoints[1] - keypoints[0], keypoints[:2].mean(axis=0) - keypoints[3])
 
 
 def _shrunk(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -199,15 +259,6 @@ def _shrunk(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
     return small, np.array([[width / size[0], 0, 0], [0, height / size[1], 0]])
-
-
-def _without_twins(faces: list[Detection]) -> list[Detection]:
-    """One entry per face: the best confirmed of those whose boxes overlap or lie within each other."""
-    kept: list[Detection] = []
-    for face in sorted(faces, key=lambda f: (-(f.landmarks468 is not None), -f.score)):
-        if not any(_same_face(face, other) for other in kept):
-            kept.append(face)
-    return kept
 
 
 def _same_face(a: Detection, b: Detection) -> bool:

@@ -19,7 +19,13 @@ from tokenface.errors import ImageError
 
 MAX_PIXELS = 120_000_000
 """Larger pictures are refused unless the caller allows more: a small file can unpack to fill the memory."""
-IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .png .webp .bmp .gif .tif .tiff .ppm .pgm .heic .heif .avif .jp2".split())
+IMAGE_SUFFIXES = frozenset(
+    f".{suffix}"
+    for suffix in (
+        *("jpg", "jpeg", "jpe", "png", "webp", "bmp", "gif", "tif", "tiff"),
+        *("ppm", "pgm", "heic", "heif", "avif", "jp2"),
+    )
+)
 BACKGROUND = 127
 """Grey level that shows through transparent pixels."""
 
@@ -90,7 +96,8 @@ def _collect(source: Any, recursive: bool, name: str) -> list[ImageItem]:
         return [ImageItem(f"{name}_{i:04d}", frame) for i, frame in enumerate(source)]
     if isinstance(source, np.ndarray | Tensor | Image.Image | bytes | bytearray | memoryview):
         filename = getattr(source, "filename", "")
-        return [ImageItem(Path(filename).stem if filename else name, source)]
+        picture = bytes(source) if isinstance(source, bytearray | memoryview) else source
+        return [ImageItem(Path(filename).stem if filename else name, picture)]
     if isinstance(source, str | os.PathLike):
         path = Path(source).expanduser()
         return _folder(path, recursive) if path.is_dir() else [ImageItem(path.stem, path)]
@@ -195,7 +202,8 @@ def _pillow_to_rgb(picture: Image.Image, label: str) -> np.ndarray:
         ground = Image.new("RGBA", picture.size, (BACKGROUND, BACKGROUND, BACKGROUND, 255))
         picture = Image.alpha_composite(ground, picture)
     if picture.mode == "LAB":
-        return cv2.cvtColor(np.asarray(picture) ^ np.array([0, 128, 128], np.uint8), cv2.COLOR_Lab2RGB)
+        signed = np.array([0, 128, 128], np.uint8)  # Pillow keeps a and b signed, OpenCV from 0 to 255
+        return cv2.cvtColor(np.bitwise_xor(np.asarray(picture), signed).astype(np.uint8), cv2.COLOR_Lab2RGB)
     return np.ascontiguousarray(np.asarray(picture.convert("RGB")))
 
 
