@@ -1,0 +1,16 @@
+"""The network: component tokens through a vision transformer, and one head per component."""
+
+from tokenface.network.components import COMPONENTS, TOKEN_LAYOUTS, ComponentSizes, FaceParameters
+from tokenface.network.config import NetworkConfig, mean_camera
+from tokenface.network.tokenface import NetworkOutput, TokenFace
+
+__all__ = [
+    "COMPONENTS",
+    "TOKEN_LAYOUTS",
+    "ComponentSizes",
+    "FaceParameters",
+    "NetworkConfig",
+    "NetworkOutput",
+    "TokenFace",
+    "mean_camera",
+]

@@ -1,0 +1,100 @@
+"""Configuration of the network: everything a checkpoint must remember to rebuild it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from tokenface.errors import ConfigError
+from tokenface.network.components import TOKEN_LAYOUTS
+
+Readout = Literal["tokens", "global"]
+
+AMBIENT_LIGHT = math.sqrt(4 * math.pi)
+"""Coefficient of the constant SH band whose shading is 1 everywhere (band constant 1/√(4π))."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What `TokenFace` is made of; sizes of the components come from the head model, not from here.
+
+    Every output is `mean + scale · FC(token)`: with scales of the size of each component's real spread a freshly
+    initialised network starts near the mean head and leaves the first plateau in a few hundred steps.
+    """
+
+    backbone: str = "vit_tiny_stem"  # a name of `backbone.list_backbones()`
+    image_size: int = 160  # pixels of the square crop; a multiple of the backbone's stride
+    tokens: int = 6  # 1, 3, 5 or 6: a key of TOKEN_LAYOUTS (Table 4)
+    readout: Readout = "tokens"  # "global": all heads read the class token or pooled map (Table 1)
+    token_std: float = 0.5  # 0: the paper's zero tokens
+    token_positions: bool = False  # a learned position per token, std 0.02; parts zero tokens from the first step
+    drop_path: float = 0.0  # stochastic depth, rising linearly over the blocks
+    shape_scale: float = 0.4
+    expression_scale: float = 0.4
+    jaw_scale: float = 0.1
+    camera_scale: float = 0.15  # of rotation and translation; of scale, as a fraction of its mean
+    texture_scale: float = 0.4
+    light_scale: float = 0.4
+    camera_mean: tuple[float, ...] = (7.2, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)  # see `mean_camera`
+    expression_mean: tuple[float, ...] | None = None  # None: 0, the neutral face
+    ambient_light: float = AMBIENT_LIGHT  # mean of the constant band, each of R, G and B
+    landmark_uncertainty: bool = True  # also predict log sigma of each of the 68 landmarks
+    log_sigma_mean: float = -3.0  # crop NDC; e⁻³ ≈ 0.05
+
+    def __post_init__(self) -> None:
+        if self.tokens not in TOKEN_LAYOUTS:
+            raise ConfigError(f"network.tokens must be one of {sorted(TOKEN_LAYOUTS)} (Table 4), got {self.tokens!r}")
+        if self.readout not in ("tokens", "global"):
+            raise ConfigError(f"network.readout must be 'tokens' or 'global', got {self.readout!r}")
+        if self.readout == "global" and self.tokens != 1:
+            raise ConfigError(f"network.readout 'global' has one token; set network.tokens to 1, got {self.tokens}")
+        if len(self.camera_mean) != 7 or self.camera_mean[0] <= 0:
+            raise ConfigError(
+                "network.camera_mean must be 7 numbers [s, rx, ry, rz, tx, ty, tz] with s > 0, "
+                f"got {list(self.camera_mean)}"
+            )
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> NetworkConfig:
+        """Plain values (JSON, YAML) to a configuration.
+
+        Raises:
+            ConfigError: an unknown key or an impossible value.
+        """
+        known = {f.name: f for f in dataclasses.fields(NetworkConfig)}
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise ConfigError(f"unknown network option {', '.join(unknown)}; known ones: {', '.join(known)}")
+        converted = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        try:
+            return NetworkConfig(**converted)
+        except TypeError as error:
+            raise ConfigError(f"network options have a value of the wrong type ({error}); see configs/") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON and YAML; `from_dict` inverts it."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    def replace(self, **changes: Any) -> NetworkConfig:
+        return dataclasses.replace(self, **changes)
+
+
+def mean_camera(landmarks: Tensor, crop_scale: float) -> tuple[float, ...]:
+    """The camera that shows the mean head, seen from the front, as the crop protocol frames it.
+
+    Args:
+        landmarks: [68, 3] iBUG points of the mean head, metres, head space.
+        crop_scale: side of the crop over the mean of the landmark box's width and height (1.375 for the test
+            crop 1.1 × 1.25, the middle of the range in training).
+    Returns:
+        The 7 numbers of `NetworkConfig.camera_mean`; the middle of the landmark box is the middle of the crop.
+    """
+    low, high = landmarks[:, :2].amin(0), landmarks[:, :2].amax(0)
+    side = float((high - low).mean()) * crop_scale
+    scale = 2.0 / side
+    x, y = (-scale * (low + high) / 2).tolist()
+    return (scale, 0.0, 0.0, 0.0, x, y, 0.0)

@@ -1,0 +1,68 @@
+"""From tokens to parameters: one fully connected layer per component (Sec. 3.1), scaled around a mean."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tokenface.network.components import COMPONENTS, TOKEN_LAYOUTS, ComponentSizes, FaceParameters
+from tokenface.network.config import NetworkConfig
+
+LANDMARKS = 68
+
+
+class ComponentHeads(nn.Module):
+    """`component = mean + scale · FC(token)`, with the token that the layout gives to the component."""
+
+    def __init__(self, config: NetworkConfig, sizes: ComponentSizes, width: int):
+        super().__init__()
+        layout = TOKEN_LAYOUTS[config.tokens]
+        self.token_of = {name: index for index, group in enumerate(layout) for name in group}
+        self.fc = nn.ModuleDict({name: nn.Linear(width, sizes[name]) for name in COMPONENTS})
+        for layer in self.fc.values():
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        for name in COMPONENTS:
+            self.register_buffer(f"{name}_mean", component_mean(name, config, sizes), persistent=False)
+            self.register_buffer(f"{name}_scale", component_scale(name, config, sizes), persistent=False)
+        self.log_sigma: nn.Linear | None = None
+        if config.landmark_uncertainty:
+            self.log_sigma = nn.Linear(width, LANDMARKS)
+            nn.init.zeros_(self.log_sigma.weight)
+            nn.init.constant_(self.log_sigma.bias, config.log_sigma_mean)
+
+    def forward(self, tokens: Tensor) -> tuple[FaceParameters, Tensor | None]:
+        """tokens [B, T, D] → parameters, and [B, 68] log sigma of the landmarks in crop NDC."""
+        # always float32: bfloat16 has eight bits, a camera needs more
+        with torch.autocast(tokens.device.type, enabled=False):
+            tokens = tokens.float()
+            values = {}
+            for name in COMPONENTS:
+                raw = self.fc[name](tokens[:, self.token_of[name]])
+                values[name] = getattr(self, f"{name}_mean") + getattr(self, f"{name}_scale") * raw
+            log_sigma = None if self.log_sigma is None else self.log_sigma(tokens[:, self.token_of["camera"]])
+        return FaceParameters(**values), log_sigma
+
+
+def component_mean(name: str, config: NetworkConfig, sizes: ComponentSizes) -> Tensor:
+    """[size] what the head says when its FC says 0."""
+    mean = torch.zeros(sizes[name])
+    if name == "camera":
+        mean = torch.tensor(config.camera_mean)
+    elif name == "light":
+        mean[:3] = config.ambient_light  # the constant band of R, G and B: [9, 3] flattened
+    elif name == "expression" and config.expression_mean is not None:
+        if len(config.expression_mean) != sizes.expression:
+            raise ValueError(
+                f"expression_mean has {len(config.expression_mean)} values for {sizes.expression} expressions"
+            )
+        mean = torch.tensor(config.expression_mean)
+    return mean
+
+
+def component_scale(name: str, config: NetworkConfig, sizes: ComponentSizes) -> Tensor:
+    """[size] what one unit of the FC's output moves."""
+    scale = torch.full((sizes[name],), float(getattr(config, f"{name}_scale")))
+    if name == "camera":
+        scale[0] *= config.camera_mean[0]
+    return scale

@@ -1,0 +1,92 @@
+"""TokenFace (Sec. 3.1, Fig. 3): an image and learnable component tokens in, the parameters of a face out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from tokenface.errors import ConfigError
+from tokenface.network.backbone import ResNet50, VisionTransformer, create_backbone
+from tokenface.network.components import ComponentSizes, FaceParameters
+from tokenface.network.config import NetworkConfig
+from tokenface.network.heads import ComponentHeads
+
+torch.export.register_dataclass(FaceParameters, serialized_type_name="tokenface.FaceParameters")
+
+
+class NetworkOutput(NamedTuple):
+    """parameters: of every face.  log_sigma: [B, 68] log standard deviation of the landmarks in crop NDC, or None.
+    tokens: [B, T, D] the component tokens after the last block, for temporal models."""
+
+    parameters: FaceParameters
+    log_sigma: Tensor | None
+    tokens: Tensor
+
+
+class TokenFace(nn.Module):
+    """The network of the paper, with the backbone and token layout of its configuration.
+
+    Args:
+        config: see `NetworkConfig`.
+        sizes: of the components, from the head model (`HeadModel.sizes`).
+        seed: of the fresh weights; None: torch's global generator. The global generator is left as it was.
+    Raises:
+        ConfigError: a backbone, size or layout that does not exist or does not go together.
+    """
+
+    def __init__(self, config: NetworkConfig, sizes: ComponentSizes, seed: int | None = None):
+        super().__init__()
+        self.config, self.sizes = config, sizes
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            self._build()
+
+    def _build(self) -> None:
+        config = self.config
+        self.backbone: VisionTransformer | ResNet50 = create_backbone(
+            config.backbone, config.image_size, config.drop_path
+        )
+        if isinstance(self.backbone, ResNet50) and config.readout != "global":
+            raise ConfigError("network.backbone 'resnet50' has no tokens; set network.readout to 'global', tokens to 1")
+        self.component_tokens: nn.Parameter | None = None
+        self.token_positions: nn.Parameter | None = None
+        if config.readout == "tokens":
+            shape = (config.tokens, self.backbone.width)
+            self.component_tokens = nn.Parameter(torch.randn(shape) * config.token_std)
+            if config.token_positions:
+                self.token_positions = nn.Parameter(torch.randn(shape) * 0.02)
+        self.heads = ComponentHeads(config, self.sizes, self.backbone.width)
+
+    def forward(self, images: Tensor) -> FaceParameters:
+        """Images [B, 3, S, S], RGB in [0, 1] → parameters."""
+        return self.heads(self.tokens(images))[0]
+
+    def forward_with_extras(self, images: Tensor) -> NetworkOutput:
+        """As `forward`, with the landmarks' uncertainty and the tokens themselves."""
+        tokens = self.tokens(images)
+        parameters, log_sigma = self.heads(tokens)
+        return NetworkOutput(parameters, log_sigma, tokens)
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """Images [B, 3, S, S] → [B, T, D] component tokens after the last norm; T = 1 for readout 'global'."""
+        if self.component_tokens is None:
+            return self.backbone(images).pooled[:, None]
+        tokens = self.component_tokens
+        if self.token_positions is not None:
+            tokens = tokens + self.token_positions
+        features = self.backbone(images, tokens)
+        assert features.tokens is not None
+        return features.tokens
+
+    def parameter_groups(self, weight_decay: float) -> list[dict]:
+        """For AdamW: matrices and kernels decay; biases, norms, tokens and positions do not."""
+        decay = [p for n, p in self.named_parameters() if p.requires_grad and _decays(n, p)]
+        rest = [p for n, p in self.named_parameters() if p.requires_grad and not _decays(n, p)]
+        return [{"params": decay, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+
+
+def _decays(name: str, parameter: Tensor) -> bool:
+    return parameter.dim() > 1 and not name.endswith(("component_tokens", "token_positions", "cls_token", "pos_embed"))
