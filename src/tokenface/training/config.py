@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tokenface.network.config import NetworkConfig
 
@@ -68,7 +69,7 @@ class RunConfig:
     steps: int = 20000
     batch: int = 32
     seed: int = 0
-    precision: str = "bf16"  # bf16 | fp32
+    precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 on a GPU, fp32 on a CPU
     device: str = "auto"
     threads: int = 0  # 0: all cores
     log_every: int = 50

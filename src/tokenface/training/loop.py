@@ -6,7 +6,6 @@ import csv
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,14 +36,10 @@ class Trainer:
         self.batches, self.validation = batches, validation
         self.objective = Objective(head, config.losses)
         self.device = head.template.device
+        precision = config.run.precision
+        self.bf16 = precision == "bf16" or (precision == "auto" and self.device.type == "cuda")
         o = config.optimiser
-        decayed = [p for p in model.parameters() if p.dim() > 1]
-        others = [p for p in model.parameters() if p.dim() <= 1]
-        groups: list[dict[str, Any]] = [
-            {"params": decayed, "weight_decay": o.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        self.optimiser = torch.optim.AdamW(groups, lr=o.learning_rate, betas=o.betas)
+        self.optimiser = torch.optim.AdamW(model.parameter_groups(o.weight_decay), lr=o.learning_rate, betas=o.betas)
         self.average = WeightAverage(model, o.ema_decay)
         self.progress = Progress()
         self.state_path = folder / "state.safetensors"
@@ -90,8 +85,7 @@ class Trainer:
         synthetic, photos = self.batches.draw(self.progress)
         images = synthetic.image if photos is None else torch.cat([synthetic.image, photos.image])
         images = images.to(self.device)
-        bf16 = self.config.run.precision == "bf16"
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
             output = self.model.forward_with_extras(images)
         count = len(synthetic.parameters)
         parameters = output.parameters.to(torch.float32)
@@ -100,9 +94,7 @@ class Trainer:
             parameters[:count], synthetic, None if log_sigma is None else log_sigma[:count]
         )
         if photos is not None:
-            terms |= self.objective.photos(
-                parameters[count:], photos, None if log_sigma is None else log_sigma[count:]
-            )
+            terms |= self.objective.photos(parameters[count:], photos, None if log_sigma is None else log_sigma[count:])
         total = torch.stack(list(terms.values())).sum()
 
         self.optimiser.zero_grad(set_to_none=True)

@@ -41,7 +41,9 @@ class Objective:
         camera, true_camera = Camera.from_vector(predicted.camera), Camera.from_vector(true.camera)
         points = self._landmarks(posed, camera, true_camera.angles()[:, 0])
         terms = {
-            "neutral": w.neutral * aligned_mesh_loss(neutral, true_neutral, self.vertex_weights) * HALF_WIDTHS_PER_METRE,
+            "neutral": w.neutral
+            * aligned_mesh_loss(neutral, true_neutral, self.vertex_weights)
+            * HALF_WIDTHS_PER_METRE,
             "posed": w.posed * scale_free_mesh_loss(posed, true_posed, self.vertex_weights) * HALF_WIDTHS_PER_METRE,
             "projected": w.projected * self._projected(camera.project(posed), true_camera.project(true_posed)),
             "landmarks": w.landmarks * landmark_loss(points, truth.landmarks68, self.point_weights),

@@ -9,13 +9,18 @@ import torch
 
 from tokenface.configuration import read_config, to_yaml
 from tokenface.errors import ConfigError, OutputError
+from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head
 from tokenface.network.checkpoint import load_checkpoint, save_checkpoint
+from tokenface.network.config import NetworkConfig, mean_camera
 from tokenface.network.tokenface import TokenFace
 from tokenface.training.batches import Batches, photo_records
 from tokenface.training.config import TrainConfig
 from tokenface.training.loop import Trainer
 from tokenface.training.validation import Validation
+
+TRAINING_CROP_SCALE = 1.5
+"""Middle of the training crops' sides, in units of the landmark box (data/photos.py, data/synthetic.py)."""
 
 
 def train(
@@ -53,16 +58,17 @@ def train(
     device = config.run.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(config.run.seed)
     head = load_head(config.head)
     if config.start_from:
         model, _, _ = load_checkpoint(config.start_from, head)
     else:
-        model = TokenFace(config.network, head.sizes)
+        model = TokenFace(_framed(config.network, head), head.sizes, seed=config.run.seed)
     head, model = head.to(device), model.to(device)
     training, held_out = photo_records(config.photos)
-    report(f"{folder}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters on {device}, "
-           f"{len(training)} photos to train on, {len(held_out)} held out")
+    report(
+        f"{folder}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters on {device}, "
+        f"{len(training)} photos to train on, {len(held_out)} held out"
+    )
     validation = Validation(head, held_out, config.network.image_size, config.run.validation_people)
     batches = Batches(config, head, training, folder / "ring")
     trainer = Trainer(config, model, head, batches, validation, folder)
@@ -80,3 +86,11 @@ def train(
     }
     save_checkpoint(weights, model.cpu(), head.cpu(), {"training": provenance, "metrics": figures})
     return weights
+
+
+def _framed(network: NetworkConfig, head: HeadModel) -> NetworkConfig:
+    """The network's mean camera fitted to this head in the middle of the training crops, unless one was configured."""
+    if network.camera_mean != NetworkConfig().camera_mean:
+        return network
+    landmarks = head.landmarks68(head.template[None])[0]
+    return network.replace(camera_mean=mean_camera(landmarks, TRAINING_CROP_SCALE))
