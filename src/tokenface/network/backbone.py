@@ -93,6 +93,10 @@ class VisionTransformer(nn.Module):
     Parameters are named as in timm's VisionTransformer, so its checkpoints fit without translation.
     """
 
+    pos_embed: Tensor
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, spec: BackboneSpec, image_size: int, drop_path: float = 0.0):
         super().__init__()
         self.spec, self.width, self.image_size = spec, spec.width, image_size
@@ -213,6 +217,8 @@ class ResNet50(nn.Module):
     """The CNN of Table 1: one pooled vector, no tokens. Takes any size of crop."""
 
     width = 2048
+    mean: Tensor
+    std: Tensor
 
     def __init__(self) -> None:
         super().__init__()

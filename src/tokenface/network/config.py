@@ -9,10 +9,14 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from tokenface.configuration import from_dict
 from tokenface.errors import ConfigError
 from tokenface.network.components import TOKEN_LAYOUTS
 
 Readout = Literal["tokens", "global"]
+
+MAX_IMAGE_SIZE = 1024
+"""Beyond this attention over the patches takes more memory than it brings."""
 
 AMBIENT_LIGHT = math.sqrt(4 * math.pi)
 """Coefficient of the constant SH band whose shading is 1 everywhere (band constant 1/√(4π))."""
@@ -52,6 +56,8 @@ class NetworkConfig:
             raise ConfigError(f"network.readout must be 'tokens' or 'global', got {self.readout!r}")
         if self.readout == "global" and self.tokens != 1:
             raise ConfigError(f"network.readout 'global' has one token; set network.tokens to 1, got {self.tokens}")
+        if not 16 <= self.image_size <= MAX_IMAGE_SIZE:
+            raise ConfigError(f"network.image_size must be 16 to {MAX_IMAGE_SIZE} pixels, got {self.image_size}")
         if len(self.camera_mean) != 7 or self.camera_mean[0] <= 0:
             raise ConfigError(
                 "network.camera_mean must be 7 numbers [s, rx, ry, rz, tx, ty, tz] with s > 0, "
@@ -65,15 +71,7 @@ class NetworkConfig:
         Raises:
             ConfigError: an unknown key or an impossible value.
         """
-        known = {f.name: f for f in dataclasses.fields(NetworkConfig)}
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise ConfigError(f"unknown network option {', '.join(unknown)}; known ones: {', '.join(known)}")
-        converted = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        try:
-            return NetworkConfig(**converted)
-        except TypeError as error:
-            raise ConfigError(f"network options have a value of the wrong type ({error}); see configs/") from error
+        return from_dict(NetworkConfig, values, "network.")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON and YAML; `from_dict` inverts it."""

@@ -18,11 +18,13 @@ class ComponentHeads(nn.Module):
         super().__init__()
         layout = TOKEN_LAYOUTS[config.tokens]
         self.token_of = {name: index for index, group in enumerate(layout) for name in group}
-        self.fc = nn.ModuleDict({name: nn.Linear(width, sizes[name]) for name in COMPONENTS})
-        for layer in self.fc.values():
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self.fc = nn.ModuleDict()
         for name in COMPONENTS:
+            if sizes[name]:  # a head model without albedo has no texture
+                layer = nn.Linear(width, sizes[name])
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+                self.fc[name] = layer
             self.register_buffer(f"{name}_mean", component_mean(name, config, sizes), persistent=False)
             self.register_buffer(f"{name}_scale", component_scale(name, config, sizes), persistent=False)
         self.log_sigma: nn.Linear | None = None
@@ -38,6 +40,9 @@ class ComponentHeads(nn.Module):
             tokens = tokens.float()
             values = {}
             for name in COMPONENTS:
+                if name not in self.fc:
+                    values[name] = tokens.new_zeros(tokens.shape[0], 0)
+                    continue
                 raw = self.fc[name](tokens[:, self.token_of[name]])
                 values[name] = getattr(self, f"{name}_mean") + getattr(self, f"{name}_scale") * raw
             log_sigma = None if self.log_sigma is None else self.log_sigma(tokens[:, self.token_of["camera"]])

@@ -68,7 +68,9 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = _convolution(channels, channels, 3, 1)
         self.second = _convolution(channels, channels, 3, 1)
-        nn.init.zeros_(self.second[1].weight)
+        norm = self.second[1]
+        assert isinstance(norm, nn.GroupNorm)
+        nn.init.zeros_(norm.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(x + self.second(torch.relu(self.first(x))))

@@ -74,7 +74,7 @@ class TokenFace(nn.Module):
         """Images [B, 3, S, S] → [B, T, D] component tokens after the last norm; T = 1 for readout 'global'."""
         if self.component_tokens is None:
             return self.backbone(images).pooled[:, None]
-        tokens = self.component_tokens
+        tokens: Tensor = self.component_tokens
         if self.token_positions is not None:
             tokens = tokens + self.token_positions
         features = self.backbone(images, tokens)

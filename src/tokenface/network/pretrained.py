@@ -1,0 +1,174 @@
+"""Weights of others for the plain ViT backbones: CLIP, FaRL, open_clip, Hugging Face CLIP and timm, told by name.
+
+FaRL (Zheng et al., 2022), with which the paper starts, is CLIP's ViT-B/16 under CLIP's names. Nothing is unpickled
+beyond tensors, and text towers and projections are left behind.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tokenface.errors import CheckpointError
+from tokenface.network.backbone import VisionTransformer
+
+CLIP_NAMES = (
+    (r"^conv1\.", "patch_embed.proj."),
+    (r"^class_embedding$", "cls_token"),
+    (r"^positional_embedding$", "pos_embed"),
+    (r"^ln_pre\.", "norm_pre."),
+    (r"^ln_post\.", "norm."),
+    (r"^transformer\.resblocks\.", "blocks."),
+    (r"\.ln_([12])\.", r".norm\1."),
+    (r"\.attn\.in_proj_", ".attn.qkv."),
+    (r"\.attn\.out_proj\.", ".attn.proj."),
+    (r"\.mlp\.c_fc\.", ".mlp.fc1."),
+    (r"\.mlp\.c_proj\.", ".mlp.fc2."),
+)
+HUGGING_FACE_NAMES = (
+    (r"^embeddings\.patch_embedding\.", "patch_embed.proj."),
+    (r"^embeddings\.class_embedding$", "cls_token"),
+    (r"^embeddings\.position_embedding\.weight$", "pos_embed"),
+    (r"^pre_layrnorm\.", "norm_pre."),  # misspelt in the files, too
+    (r"^post_layernorm\.", "norm."),
+    (r"^encoder\.layers\.", "blocks."),
+    (r"\.layer_norm([12])\.", r".norm\1."),
+    (r"\.self_attn\.out_proj\.", ".attn.proj."),
+    (r"\.self_attn\.([qkv])_proj\.", r".attn.\1."),
+)
+
+
+def load_pretrained(backbone: VisionTransformer, path: str | Path) -> list[str]:
+    """Fill a plain ViT backbone with weights from a file, positions resampled to its grid.
+
+    Args:
+        backbone: of a TokenFace (`model.backbone`); its width and depth must be the file's.
+        path: `.safetensors`, or a `torch.save` file of a state dict (or of a dict that holds one).
+    Returns:
+        The tensors of the file that have no place in the backbone (a text tower, a classifier).
+    Raises:
+        CheckpointError: unreadable, of no known kind, or of another size.
+    """
+    source = to_vit_names(read_state_dict(path), path)
+    expected = {k: v for k, v in backbone.state_dict().items()}
+    missing = sorted(set(expected) - set(source))
+    if missing:
+        raise CheckpointError(
+            f"'{path}' lacks {len(missing)} of the backbone's {len(expected)} tensors (first: {missing[0]}); "
+            "expected the weights of a vision transformer of the same kind"
+        )
+    positions = source["pos_embed"].reshape(1, -1, source["pos_embed"].shape[-1])
+    source["pos_embed"] = resample_positions(positions, backbone.grid, prefix=int(backbone.spec.class_token))
+    source["cls_token"] = source["cls_token"].reshape(1, 1, -1)
+    for key, value in expected.items():
+        if source[key].shape != value.shape:
+            raise CheckpointError(
+                f"'{path}' has {key} of shape {tuple(source[key].shape)} where the backbone has {tuple(value.shape)}; "
+                "choose the backbone that these weights were made for"
+            )
+    backbone.load_state_dict({k: source[k].float() for k in expected})
+    return sorted(set(source) - set(expected))
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a file, without executing anything in it.
+
+    Raises:
+        CheckpointError: missing, unreadable, a TorchScript archive, or a pickle with more than tensors in it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"no weights at '{path}'; download them first (FaRL and CLIP are free to download)")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"'{path}' is no readable safetensors file ({error}); download it again") from error
+    if _is_torchscript(path):
+        raise CheckpointError(
+            f"'{path}' is a TorchScript program, which is not executed here; if you trust it, save its tensors with "
+            "torch.save(torch.jit.load(path).state_dict(), 'weights.pth') and give that file"
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"'{path}' cannot be read as plain tensors ({reason}); expected a state dict saved by torch.save"
+        ) from error
+    for key in ("state_dict", "model", "teacher"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict):
+        raise CheckpointError(f"'{path}' holds a {type(content).__name__}; expected a state dict")
+    return {k: v for k, v in content.items() if isinstance(v, Tensor)}
+
+
+def to_vit_names(state: dict[str, Tensor], path: str | Path = "weights") -> dict[str, Tensor]:
+    """Names of CLIP, FaRL, open_clip, Hugging Face or timm to this project's (which are timm's)."""
+    state = {re.sub(r"^(module\.)+", "", k): v for k, v in state.items()}
+    if any(k.startswith("visual.trunk.") for k in state):  # open_clip around a timm tower
+        return {k.removeprefix("visual.trunk."): v for k, v in state.items()}
+    if "visual.class_embedding" in state:
+        return _rename(_below(state, "visual."), CLIP_NAMES)
+    if "class_embedding" in state and "conv1.weight" in state:
+        return _rename(state, CLIP_NAMES)
+    if "vision_model.embeddings.class_embedding" in state:
+        state = _below(state, "vision_model.")
+    if "embeddings.class_embedding" in state:
+        return _join_attention(_rename(state, HUGGING_FACE_NAMES))
+    if "cls_token" in state and "patch_embed.proj.weight" in state:
+        return dict(state)
+    raise CheckpointError(
+        f"'{path}' holds no vision transformer that is known here; expected the names of CLIP or FaRL ('visual.…'), "
+        "Hugging Face CLIP ('vision_model.…') or timm ('blocks.…')"
+    )
+
+
+def resample_positions(positions: Tensor, grid: int, prefix: int) -> Tensor:
+    """[1, prefix + g², D] learned positions to [1, prefix + grid², D], bicubic and antialiased; prefixes stay."""
+    head, body = positions[:, :prefix], positions[:, prefix:]
+    old = round(body.shape[1] ** 0.5)
+    if old == grid:
+        return positions
+    square = body.float().reshape(1, old, old, -1).permute(0, 3, 1, 2)
+    square = F.interpolate(square, size=(grid, grid), mode="bicubic", antialias=True, align_corners=False)
+    return torch.cat([head.float(), square.permute(0, 2, 3, 1).reshape(1, grid * grid, -1)], dim=1)
+
+
+def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def _rename(state: dict[str, Tensor], names: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
+    renamed = {}
+    for key, value in state.items():
+        for pattern, replacement in names:
+            key = re.sub(pattern, replacement, key)
+        renamed[key] = value
+    return renamed
+
+
+def _join_attention(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Hugging Face keeps q, k and v apart; here they are one matrix, in this order."""
+    joined = {k: v for k, v in state.items() if not re.search(r"\.attn\.[qkv]\.", k)}
+    for key, value in state.items():
+        if ".attn.q." in key:
+            parts = [value, state[key.replace(".attn.q.", ".attn.k.")], state[key.replace(".attn.q.", ".attn.v.")]]
+            joined[key.replace(".attn.q.", ".attn.qkv.")] = torch.cat(parts)
+    return joined
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
