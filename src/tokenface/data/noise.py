@@ -1,0 +1,76 @@
+"""Tileable noise textures, drawn once from a seed: strands, curls, cloth, blotches. Values centre on 0, std 1."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SIZE = 128
+LAYERS = (
+    "fractal", "fractal_fine", "fractal_coarse", "grain",
+    "strands", "strands_fine", "strands_wavy", "curls",
+    "weave", "stripes", "checks", "spots",
+)  # fmt: skip
+
+
+def noise_bank(seed: int = 0) -> Tensor:
+    """[len(LAYERS), SIZE, SIZE] float32; rows run along the second texture coordinate (a hair's length)."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:SIZE, 0:SIZE] / SIZE
+    wavy = _spectrum(rng, 2.0)
+    layers = {
+        "fractal": _spectrum(rng, 1.5),
+        "fractal_fine": _spectrum(rng, 0.9),
+        "fractal_coarse": _spectrum(rng, 2.2),
+        "grain": _spectrum(rng, 0.1),
+        "strands": _spectrum(rng, 0.7, stretch=14),
+        "strands_fine": _spectrum(rng, 0.4, stretch=20),
+        "strands_wavy": _warp(_spectrum(rng, 0.7, stretch=12), 5 * wavy),
+        "curls": np.abs(_spectrum(rng, 1.1)) - _spectrum(rng, 0.6) * 0.4,
+        "weave": np.sin(2 * np.pi * 16 * x) * np.sin(2 * np.pi * 16 * y) + 0.4 * _spectrum(rng, 0.5),
+        "stripes": np.sign(np.sin(2 * np.pi * 4 * x)) + 0.15 * _spectrum(rng, 0.8),
+        "checks": np.sign(np.sin(2 * np.pi * 4 * x)) + np.sign(np.sin(2 * np.pi * 4 * y)),
+        "spots": (_spectrum(rng, 1.4) > 1.0).astype(float),
+    }
+    bank = np.stack([layers[name] for name in LAYERS])
+    bank = (bank - bank.mean((1, 2), keepdims=True)) / bank.std((1, 2), keepdims=True)
+    return torch.from_numpy(np.clip(bank, -3, 3).astype(np.float32))
+
+
+def sample_noise(bank: Tensor, layer: Tensor, coordinates: Tensor) -> Tensor:
+    """Bilinear look-up with wrap-around.
+
+    Args:
+        bank: [L, SIZE, SIZE].  layer: [N] int.  coordinates: [N, 2], one period per unit.
+    Returns:
+        [N].
+    """
+    size = bank.shape[-1]
+    position = coordinates * size
+    corner = position.floor()
+    fraction = position - corner
+    low = corner.long() % size
+    high = (low + 1) % size
+    base = layer.long() * (size * size)
+    flat = bank.reshape(-1)
+    top = base + low[:, 1] * size
+    bottom = base + high[:, 1] * size
+    upper = torch.lerp(flat[top + low[:, 0]], flat[top + high[:, 0]], fraction[:, 0])
+    lower = torch.lerp(flat[bottom + low[:, 0]], flat[bottom + high[:, 0]], fraction[:, 0])
+    return torch.lerp(upper, lower, fraction[:, 1])
+
+
+def _spectrum(rng: np.random.Generator, power: float, stretch: float = 1.0) -> np.ndarray:
+    """White noise with a 1/f^power spectrum; stretch > 1 draws it out along the rows' direction."""
+    fy = np.fft.fftfreq(SIZE)[:, None] * SIZE * stretch
+    fx = np.fft.fftfreq(SIZE)[None, :] * SIZE
+    radius = np.sqrt(fx * fx + fy * fy)
+    radius[0, 0] = np.inf
+    field = np.fft.ifft2(np.fft.fft2(rng.standard_normal((SIZE, SIZE))) / np.maximum(radius, 1.0) ** power).real
+    return (field - field.mean()) / field.std()
+
+
+def _warp(field: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    columns = (np.arange(SIZE)[None, :] + np.rint(shift).astype(int)) % SIZE
+    return field[np.arange(SIZE)[:, None], columns]

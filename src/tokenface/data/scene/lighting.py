@@ -1,0 +1,186 @@
+"""Light on a head: a sky of spherical harmonics, two lamps with cast shadows, and the 27 numbers that explain it best."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tokenface.data.draw import Draw
+from tokenface.render.rasterizer import rasterize
+from tokenface.render.shading import sh_basis
+
+GAMMA = 2.2
+"""Pictures are encoded with this gamma; light adds up before it."""
+
+
+@dataclass(frozen=True)
+class Light:
+    """Camera space (x right, y up, z towards the viewer), linear RGB.
+
+    sky: [B, 9, 3] coefficients of `sh_basis`.  direction: [B, 2, 3] unit vectors towards the key and fill lamps.
+    colour: [B, 2, 3].  softness: [B] 0 a point, 1 a window: how far light wraps around.  shadow: [B] strength of shadows.
+    exposure: [B] the picture's brightness factor.
+    """
+
+    sky: Tensor
+    direction: Tensor
+    colour: Tensor
+    softness: Tensor
+    shadow: Tensor
+    exposure: Tensor
+
+
+def sample_light(draw: Draw, batch: int) -> Light:
+    warmth = draw.normal(batch, 1, std=0.16)
+    tint = torch.exp(torch.cat([warmth, 0.1 * draw.normal(batch, 1, std=0.3), -warmth], dim=1))
+    sky = torch.zeros(batch, 9, 3, device=draw.device)
+    level = draw.uniform(batch, 1, low=0.15, high=1.0)
+    cool = torch.exp(draw.normal(batch, 3, std=0.1)) * tint.rsqrt()
+    sky[:, 0] = level * cool * math.sqrt(4 * math.pi)
+    # brighter above or to one side: a linear term of up to the constant one
+    lean = F.normalize(draw.normal(batch, 3) * draw.normal(batch, 3).abs() + 0.5 * _up(draw), dim=-1)
+    amount = draw.uniform(batch, 1, high=0.42) * level
+    for axis in range(3):
+        sky[:, 1 + axis] = (amount * lean[:, axis : axis + 1]) * cool * 2.0
+    sky[:, 4:] = draw.normal(batch, 5, 3, std=0.06) * level[:, None] + draw.normal(batch, 5, 1, std=0.12) * level[:, None]
+
+    azimuth = torch.where(draw.chance(batch, p=0.75), draw.normal(batch, std=0.75), draw.uniform(batch, low=-2.6, high=2.6))
+    elevation = draw.normal(batch, std=0.4) + 0.5
+    key = _from_angles(azimuth, elevation.clamp(-0.6, 1.35))
+    fill = _from_angles(-azimuth * draw.uniform(batch, low=0.4, high=1.6), draw.normal(batch, std=0.5))
+    strength = draw.uniform(batch, 1, high=1.5) * draw.chance(batch, 1, p=0.85)
+    second = draw.uniform(batch, 1) ** 2 * 0.7
+    lamp_tint = torch.exp(draw.normal(batch, 2, 3, std=0.08)) * tint[:, None]
+    coloured = draw.chance(batch, 1, 1, p=0.06)
+    lamp_tint = torch.where(coloured, lamp_tint * (0.4 + draw.uniform(batch, 2, 3)), lamp_tint)
+    return Light(
+        sky=sky,
+        direction=torch.stack([key, fill], dim=1),
+        colour=torch.stack([strength, second], dim=1) * lamp_tint,
+        softness=draw.uniform(batch) ** 1.5,
+        shadow=draw.uniform(batch, low=0.25, high=1.0),
+        exposure=torch.exp(draw.normal(batch, std=0.28)),
+    )
+
+
+def _up(draw: Draw) -> Tensor:
+    return torch.tensor([0.0, 1.0, 0.2], device=draw.device)
+
+
+def _from_angles(azimuth: Tensor, elevation: Tensor) -> Tensor:
+    """Azimuth 0 is the camera's side, positive to the right of the picture; elevation is up."""
+    flat = torch.cos(elevation)
+    return torch.stack([flat * torch.sin(azimuth), torch.sin(elevation), flat * torch.cos(azimuth)], dim=-1)
+
+
+def sky_light(light: Light, normals: Tensor, rows: Tensor) -> Tensor:
+    """Linear irradiance of the sky. normals [N, 3] camera space, rows [N] batch index → [N, 3]."""
+    basis = sh_basis(normals)
+    return torch.einsum("nk,nkc->nc", basis, light.sky[rows]).clamp(min=0.02)
+
+
+def lamp_light(light: Light, normals: Tensor, rows: Tensor, lamp: int) -> Tensor:
+    """[N, 3] linear irradiance of one lamp; light wraps around by its softness, red furthest (skin scatters)."""
+    cosine = (normals * light.direction[rows, lamp]).sum(-1, keepdim=True)
+    wrap = light.softness[rows, None] * 0.35 + torch.tensor([0.12, 0.05, 0.03], device=normals.device)
+    return light.colour[rows, lamp] * ((cosine + wrap) / (1 + wrap)).clamp(min=0)
+
+
+def auto_exposure(light: Light) -> Tensor:
+    """[B] factor that brings a surface facing the camera, tilted a little up, to the light's own exposure."""
+    batch = light.sky.shape[0]
+    device = light.sky.device
+    probes = F.normalize(torch.tensor([[0.0, 0.2, 1.0], [0.5, 0.1, 0.8], [-0.5, 0.1, 0.8]], device=device), dim=-1)
+    rows = torch.arange(batch, device=device).repeat_interleave(3)
+    normals = probes.repeat(batch, 1)
+    total = sky_light(light, normals, rows) + lamp_light(light, normals, rows, 0) + lamp_light(light, normals, rows, 1)
+    return light.exposure / total.view(batch, -1).mean(1).clamp(min=0.05)
+
+
+def explaining_coefficients(light: Light, factor: Tensor) -> Tensor:
+    """The light component [B, 9, 3]: least-squares fit, over all normals, to the shading of the encoded picture.
+
+    A renderer that multiplies sRGB albedo by spherical harmonics comes closest to the picture with these numbers.
+    """
+    normals = _sphere(96, light.sky.device)
+    batch = light.sky.shape[0]
+    rows = torch.arange(batch, device=normals.device).repeat_interleave(len(normals))
+    spread = normals.repeat(batch, 1)
+    total = sky_light(light, spread, rows) + lamp_light(light, spread, rows, 0) + lamp_light(light, spread, rows, 1)
+    encoded = (total.view(batch, -1, 3) * factor[:, None, None]).clamp(min=1e-4) ** (1 / GAMMA)
+    return torch.linalg.pinv(sh_basis(normals)) @ encoded
+
+
+def _sphere(count: int, device: torch.device | str = "cpu") -> Tensor:
+    """[count, 3] directions spread evenly (Fibonacci lattice)."""
+    i = torch.arange(count, device=device) + 0.5
+    polar = torch.acos(1 - 2 * i / count)
+    azimuth = math.pi * (1 + 5**0.5) * i
+    return torch.stack(
+        [torch.sin(polar) * torch.cos(azimuth), torch.cos(polar), torch.sin(polar) * torch.sin(azimuth)], dim=-1
+    )
+
+
+class ShadowTable:
+    """Which lamps each vertex of the mean head sees: cast shadows and ambient occlusion by table look-up.
+
+    Computed once per head model with the project's rasteriser, from 96 directions around the head.
+    """
+
+    def __init__(self, template: Tensor, faces: Tensor, skin: Tensor, directions: int = 96, size: int = 160):
+        """Args: template [V, 3]; faces [F, 3]; skin [V] bool, vertices that cast shadows."""
+        self.directions = _sphere(directions)
+        casting = faces[skin[faces].all(1)]
+        extent = (template - template.mean(0)).norm(dim=1).max()
+        frames = _looking_from(self.directions)
+        seen = torch.einsum("dij,vj->dvi", frames, (template - template.mean(0)) / extent)
+        ndc = torch.stack([seen[..., 0], -seen[..., 1], -seen[..., 2]], dim=-1)
+        depth = torch.full((directions, size, size), torch.inf)
+        for start in range(0, directions, 16):
+            fragments = rasterize(ndc[start : start + 16], casting, size, size)
+            depth[start : start + 16].view(-1)[fragments.pixels] = fragments.pixel_depth
+        # soft comparison over a 3 × 3 neighbourhood; 5 mm of slack against self-shadowing
+        slack = 0.005 / float(extent)
+        column = ((ndc[..., 0] + 1) * size / 2).long().clamp(1, size - 2)
+        row = ((ndc[..., 1] + 1) * size / 2).long().clamp(1, size - 2)
+        flat = depth.view(directions, -1)
+        lit = torch.zeros(directions, template.shape[0])
+        for dy in (-1, 0, 1):
+            for dx in (-1, 0, 1):
+                lit += (flat.gather(1, (row + dy) * size + column + dx) + slack > ndc[..., 2]).float() / 9
+        self.visible = lit  # [D, V]
+        normals = _vertex_normals(template, faces)
+        weight = (self.directions @ normals.T).clamp(min=0)
+        self.ambient = ((weight * lit).sum(0) / weight.sum(0).clamp(min=1e-6)).clamp(0.05, 1)
+
+    def to(self, device: torch.device | str) -> ShadowTable:
+        self.directions = self.directions.to(device)
+        self.visible = self.visible.to(device)
+        self.ambient = self.ambient.to(device)
+        return self
+
+    def lit(self, direction: Tensor) -> Tensor:
+        """[B, 3] head-space lamp directions → [B, V] share of the lamp that each vertex sees."""
+        closeness = direction @ self.directions.T
+        weight = torch.softmax(closeness * 60, dim=1)
+        return weight @ self.visible
+
+
+def _looking_from(directions: Tensor) -> Tensor:
+    """[D, 3] → rotations [D, 3, 3] that turn each direction to +z (the viewer)."""
+    helper = torch.where(directions[:, 1:2].abs() < 0.9, torch.tensor([0.0, 1.0, 0.0]), torch.tensor([1.0, 0.0, 0.0]))
+    x = F.normalize(torch.linalg.cross(helper, directions), dim=-1)
+    return torch.stack([x, torch.linalg.cross(directions, x), directions], dim=1)
+
+
+def _vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
+    a, b, c = (vertices[faces[:, k]] for k in range(3))
+    normal = torch.linalg.cross(b - a, c - a)
+    total = torch.zeros_like(vertices)
+    for k in range(3):
+        total.index_add_(0, faces[:, k], normal)
+    return F.normalize(total, dim=-1)
