@@ -1,1 +1,73 @@
-"""Photos of people into 3-D heads."""
+"""Photos of people into 3-D heads.
+
+model = tokenface.load()
+faces = model.reconstruct("photo.jpg")
+faces[0].save("me.glb")
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from tokenface.errors import TokenFaceError
+    from tokenface.head import HeadData, HeadModel
+    from tokenface.head.registry import load_head
+    from tokenface.inference.face import Face
+    from tokenface.inference.reconstruct import PhotoResult, Reconstructor
+    from tokenface.network.tokenface import TokenFace
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Face",
+    "HeadData",
+    "HeadModel",
+    "PhotoResult",
+    "Reconstructor",
+    "TokenFace",
+    "TokenFaceError",
+    "load",
+    "load_head",
+]
+
+_HOMES = {
+    "Face": "tokenface.inference.face",
+    "HeadData": "tokenface.head",
+    "HeadModel": "tokenface.head",
+    "PhotoResult": "tokenface.inference.reconstruct",
+    "Reconstructor": "tokenface.inference.reconstruct",
+    "TokenFace": "tokenface.network.tokenface",
+    "TokenFaceError": "tokenface.errors",
+    "load_head": "tokenface.head.registry",
+}
+
+
+def load(name: str | os.PathLike | None = None, device: str | torch.device = "auto") -> Reconstructor:
+    """A network with its head model, ready for photos.
+
+    Args:
+        name: weights by name, or the path of a checkpoint. None: `$TOKENFACE_WEIGHTS`, else the shipped default.
+        device: "auto" (CUDA, Apple's MPS, CPU, whichever is there), or a device by name.
+    Raises:
+        CheckpointError: no such weights, unreadable, or made for another head model.
+        TokenFaceError: the device is not available.
+    """
+    from tokenface.inference.reconstruct import Reconstructor
+
+    return Reconstructor.load(name, device)
+
+
+def __getattr__(name: str) -> Any:
+    # Torch takes seconds to import: `import tokenface` and `tokenface --help` should not wait for it.
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'tokenface' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,51 @@
+"""Command line: thin, no logic of its own. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+DEBUG_VARIABLE = "TOKENFACE_DEBUG"
+
+SUCCESS, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes: all done; a failure; wrong usage or nothing to do; Ctrl-C."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit. Errors that a user can mend are one line; TOKENFACE_DEBUG=1 shows where."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    import typer
+
+    from tokenface.cli.app import app
+    from tokenface.cli.console import print_error
+    from tokenface.errors import TokenFaceError
+
+    debug = bool(os.environ.get(DEBUG_VARIABLE))
+    try:
+        code = app(args=arguments, prog_name="tokenface", standalone_mode=False)
+    except typer.Exit as stop:
+        return stop.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        print_error("stopped; run the same command again to go on where it stopped")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (`tokenface … | head`): nothing to report, and nobody to report to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SUCCESS
+    except Exception as error:
+        if hasattr(error, "format_message"):  # Typer's, or Click's below older Typers: wrong usage
+            print_error(f"{error.format_message().rstrip('.')}; see 'tokenface --help'")
+            return USAGE
+        if debug:
+            raise
+        if isinstance(error, TokenFaceError):
+            print_error(str(error))
+            return SOME_FAILED
+        text = " ".join(str(error).split())[:300]
+        print_error(f"unexpected {type(error).__name__}: {text}; set {DEBUG_VARIABLE}=1 to see where, and report it")
+        return SOME_FAILED
+    return code if isinstance(code, int) else SUCCESS

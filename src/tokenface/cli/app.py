@@ -1,0 +1,29 @@
+"""The commands by name."""
+
+from __future__ import annotations
+
+import typer
+
+from tokenface.cli import demo, doctor, head, models, reconstruct, train
+
+app = typer.Typer(
+    help="Photos of people into 3-D heads.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("reconstruct")(reconstruct.reconstruct)
+app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
+app.command("train")(train.train)
+app.add_typer(models.app, name="models")
+app.add_typer(head.app, name="head")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from tokenface import __version__
+
+    typer.echo(f"tokenface {__version__}")

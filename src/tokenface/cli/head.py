@@ -1,0 +1,45 @@
+"""`tokenface head`: parametric head models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Head models: OpenHead ships with the package; add FLAME or ICT-FaceKit.", no_args_is_help=True)
+
+
+@app.command(name="list")
+def list_heads() -> None:
+    """Show the installed head models."""
+    from rich.table import Table
+
+    from tokenface.cli.console import out
+    from tokenface.head.registry import list_heads as installed
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "where", "vertices", "shape", "expression", "texture", "licence", "file"):
+        table.add_column(column)
+    for entry in installed():
+        sizes = (entry.vertices, entry.shape, entry.expression, entry.texture)
+        facts = [str(size) for size in sizes] if entry.problem is None else [entry.problem, "", "", ""]
+        table.add_row(entry.name, entry.where, *facts, entry.licence, str(entry.path))
+    out().print(table)
+
+
+@app.command()
+def add(
+    kind: Annotated[str, typer.Argument(help="flame or ict.")],
+    paths: Annotated[list[Path], typer.Argument(help="The downloaded files, or folders that hold them.")],
+    name: Annotated[str | None, typer.Option(help="Name for --head and load_head.", show_default=False)] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write instead.", show_default=False)
+    ] = None,
+) -> None:
+    """Convert downloaded FLAME or ICT-FaceKit files once into TokenFace's own format."""
+    from tokenface.cli.console import out
+    from tokenface.head.registry import add_head
+
+    console = out()
+    add_head(kind, paths, name=name, output=output, report=lambda line: console.print(line, markup=False))  # type: ignore[arg-type]

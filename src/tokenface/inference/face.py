@@ -1,0 +1,308 @@
+"""One reconstructed face: what the network said of it, its mesh, its place in the photo, and files of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from tokenface.camera_opencv import FaceCamera
+from tokenface.errors import OutputError, TokenFaceError
+from tokenface.formats.glb import write_glb
+from tokenface.formats.mesh import TexturedMesh, split_seams, vertex_normals
+from tokenface.formats.obj import write_obj
+from tokenface.formats.parameters import parameters_document, plain, write_parameters
+from tokenface.formats.ply import write_ply
+from tokenface.formats.rig import Rig
+from tokenface.head.model import HeadModel
+from tokenface.images.crop import Crop
+from tokenface.images.loading import ImageItem
+from tokenface.inference.albedo import albedo_image
+from tokenface.inference.confidence import Evidence
+from tokenface.inference.expressions import arkit_weights
+from tokenface.inference.rigging import eye_drive_facts, face_rig
+from tokenface.network.components import FaceParameters
+
+if TYPE_CHECKING:
+    import trimesh
+    from PIL import Image
+
+FORMATS = ("glb", "obj", "ply", "json")
+"""What `Face.save` writes, by suffix."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an answer comes from. weights: the checkpoint's name.  weights_hash: of its file.
+    head_hash: `HeadData.geometry_hash` of the head model."""
+
+    weights: str
+    weights_hash: str
+    head_hash: str
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """A face of a photo. Lengths in metres, head space (`docs/conventions.md`); points on the photo in pixels.
+
+    parameters: the six components; every tensor [size], float32 on the CPU.
+    camera: projects head space to the photo.  box: [4] x0, y0, x1, y1, photo pixels.
+    confidence: in [0, 1], the product of the signs in `evidence`.
+    head: the head model.  item: the photo that the face was found in.
+    """
+
+    parameters: FaceParameters
+    camera: FaceCamera
+    box: np.ndarray
+    evidence: Evidence
+    head: HeadModel = field(repr=False)
+    item: ImageItem = field(repr=False)
+    origin: Origin = field(repr=False)
+    index: int = 0
+
+    @property
+    def confidence(self) -> float:
+        return self.evidence.confidence
+
+    @property
+    def crop(self) -> Crop:
+        """The square of the photo that the network saw."""
+        return self.camera.crop
+
+    @cached_property
+    def vertices(self) -> np.ndarray:
+        """[V, 3] float32, metres: with expression and jaw, in head space (not turned by the camera)."""
+        return self._vertices(neutral=False)
+
+    @cached_property
+    def neutral_vertices(self) -> np.ndarray:
+        """[V, 3] float32, metres: the same person with a relaxed face."""
+        return self._vertices(neutral=True)
+
+    @property
+    def faces(self) -> np.ndarray:
+        """[F, 3] triangles of `vertices`, counter-clockwise seen from outside."""
+        return self.head.data.faces
+
+    @cached_property
+    def landmarks(self) -> np.ndarray:
+        """[68, 2] iBUG landmarks in photo pixels; the jaw line as annotators see it at this yaw."""
+        return self.camera.project(self.landmarks3d)
+
+    @cached_property
+    def landmarks3d(self) -> np.ndarray:
+        """[68, 3] the same points on the head, metres."""
+        yaw = torch.tensor([self.camera.angles[0]])
+        return self.head.landmarks68(torch.from_numpy(self.vertices)[None], yaw)[0].numpy()
+
+    @cached_property
+    def landmarks468(self) -> np.ndarray | None:
+        """[468, 2] face-mesh points in photo pixels, NaN where the head model has none; None without any."""
+        if self.head.mesh468_faces is None:
+            return None
+        points = self.head.landmarks468(torch.from_numpy(self.vertices)[None])[0].numpy()
+        projected = self.camera.project(points)
+        projected[~self.head.mesh468_valid.cpu().numpy()] = np.nan
+        return projected
+
+    @cached_property
+    def albedo(self) -> np.ndarray:
+        """[R, R, 3] uint8 sRGB: the skin without light, over the head model's texture coordinates."""
+        return albedo_image(self.head, self.parameters.texture)
+
+    @property
+    def expressions(self) -> dict[str, float]:
+        """Weights of the head model's expressions, by name."""
+        return {
+            name: float(weight)
+            for name, weight in zip(self.head.expression_names, self.parameters.expression, strict=True)
+        }
+
+    @property
+    def arkit(self) -> dict[str, float] | None:
+        """The 52 ARKit coefficients in [0, 1]; None where the head model has other expressions (FLAME)."""
+        return arkit_weights(self.head, self.parameters)
+
+    @property
+    def mesh(self) -> trimesh.Trimesh:
+        """A `trimesh.Trimesh` with the albedo as texture; vertices are doubled on texture seams."""
+        return self.trimesh()
+
+    def trimesh(self, neutral: bool = False) -> trimesh.Trimesh:
+        """`mesh`, or the same person with a relaxed face."""
+        import trimesh
+        from PIL import Image
+
+        data = self.head.data
+        split = split_seams(data.faces, data.uv, data.uv_faces)
+        vertices = self.neutral_vertices if neutral else self.vertices
+        material = trimesh.visual.material.PBRMaterial(
+            baseColorTexture=Image.fromarray(self.albedo), metallicFactor=0.0, roughnessFactor=0.6, doubleSided=True
+        )
+        return trimesh.Trimesh(
+            vertices[split.source],
+            split.faces,
+            vertex_normals=vertex_normals(vertices, data.faces)[split.source],
+            visual=trimesh.visual.TextureVisuals(uv=split.uv, material=material),
+            process=False,
+        )
+
+    def textured_mesh(self, neutral: bool = False) -> TexturedMesh:
+        """The mesh as the file writers take it: vertices in the head model's order, seams in the coordinates."""
+        data = self.head.data
+        vertices = self.neutral_vertices if neutral else self.vertices
+        normals = vertex_normals(vertices, data.faces)
+        return TexturedMesh(
+            vertices, data.faces, data.uv, data.uv_faces, normals, self.albedo, facts=self._facts()
+        )  # fmt: skip
+
+    def rig(self, neutral: bool = False) -> Rig:
+        """Rest mesh, joints and morph targets, with this face's weights and rotations (zero when neutral)."""
+        return face_rig(self.head, self.parameters, neutral)
+
+    def save(self, path: str | Path, neutral: bool = False) -> Path:
+        """Write the face; the suffix chooses the format: .glb (rigged, textured), .obj, .ply or .json.
+
+        Raises:
+            OutputError: an unknown suffix, or a file that cannot be written.
+        """
+        path = Path(path).expanduser()
+        match path.suffix.lower():
+            case ".glb":
+                mesh = self.textured_mesh(neutral)
+                facts = {**mesh.facts, "eyeDrive": eye_drive_facts(self.head)}
+                write_glb(path, TexturedMesh(**{**vars(mesh), "facts": facts}), self.rig(neutral))
+            case ".obj":
+                write_obj(path, self.textured_mesh(neutral))
+            case ".ply":
+                write_ply(path, self.textured_mesh(neutral))
+            case ".json":
+                write_parameters(path, photo_document([self], self.item.name))
+            case suffix:
+                raise OutputError(f"cannot save '{path}': suffix '{suffix}' is not one of .{', .'.join(FORMATS)}")
+        return path
+
+    def overlay(self, photo: np.ndarray | None = None) -> Image.Image:
+        """Picture for people: photo, mesh over photo, shaded mesh, landmarks.
+
+        Args:
+            photo: [H, W, 3] uint8; None loads it again from where it came.
+        Raises:
+            ImageError: the photo is gone.
+        """
+        from tokenface.inference.picture import overlay_picture
+
+        return overlay_picture(self.item.load() if photo is None else photo, [self])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers and strings: one entry of `parameters.json`."""
+        parameters: dict[str, Any] = {name: value.numpy() for name, value in self.parameters.items()}
+        parameters["expression"] = self.expressions
+        parameters["light"] = self.parameters.light.numpy().reshape(-1, 3)
+        entry: dict[str, Any] = {
+            "index": self.index,
+            "confidence": self.confidence,
+            "evidence": asdict(self.evidence),
+            "box": self.box,
+            "crop": {"centre": list(self.crop.centre), "size": self.crop.size, "angle": self.crop.angle},
+            "parameters": parameters,
+            "camera": self._camera_dict(),
+            "landmarks68": np.round(self.landmarks, 3),
+        }
+        if self.arkit is not None:
+            entry["arkit"] = self.arkit
+        if self.landmarks468 is not None:
+            points = np.round(self.landmarks468, 2)
+            entry["landmarks468"] = [point if np.isfinite(point).all() else None for point in points]
+        return plain(entry)
+
+    @staticmethod
+    def from_dict(entry: Mapping[str, Any], document: Mapping[str, Any], head: HeadModel) -> Face:
+        """A face of a `parameters.json` (see `formats.parameters.read_parameters`).
+
+        Raises:
+            TokenFaceError: the document was made with another head model, or lacks something.
+        """
+        made_with = document["head"]
+        if made_with["geometry_hash"] != head.data.geometry_hash():
+            raise TokenFaceError(
+                f"the parameters belong to head model '{made_with['name']}' ({made_with['geometry_hash']}), not to "
+                f"'{head.name}' ({head.data.geometry_hash()}); load that one with load_head"
+            )
+        try:
+            values = dict(entry["parameters"])
+            values["expression"] = [values["expression"][name] for name in head.expression_names]
+            tensors = {name: torch.tensor(value, dtype=torch.float32).reshape(-1) for name, value in values.items()}
+            crop = Crop(tuple(entry["crop"]["centre"]), entry["crop"]["size"], entry["crop"]["angle"])
+            photo, origin = document["photo"], document["weights"]
+            return Face(
+                parameters=FaceParameters(**tensors),
+                camera=FaceCamera(tensors["camera"].double().numpy(), crop, (photo["height"], photo["width"])),
+                box=np.array(entry["box"], np.float64),
+                evidence=Evidence(**entry["evidence"]),
+                head=head,
+                item=ImageItem(photo["name"], photo["name"]),
+                origin=Origin(origin["name"], origin["hash"], made_with["geometry_hash"]),
+                index=entry["index"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise TokenFaceError(f"the parameters are incomplete ({error}); reconstruct the photo again") from error
+
+    def _vertices(self, neutral: bool) -> np.ndarray:
+        batch = self.parameters[None]
+        with torch.inference_mode():
+            mesh = self.head(batch.shape) if neutral else self.head(batch.shape, batch.expression, batch.jaw)
+        return mesh.vertices[0].numpy().copy()
+
+    def _camera_dict(self) -> dict[str, Any]:
+        pinhole = self.camera.pinhole(centre=self.landmarks3d.mean(axis=0))
+        offset = pinhole.project(self.landmarks3d) - self.landmarks
+        height, width = self.camera.photo_size
+        yaw, pitch, roll = np.degrees(self.camera.angles)
+        return {
+            "orthographic": self.camera.orthographic(),
+            "pixels_per_metre": self.camera.pixels_per_metre,
+            "angles_degrees": {"yaw": yaw, "pitch": pitch, "roll": roll},
+            "opencv": {
+                "K": pinhole.K,
+                "R": pinhole.R,
+                "t": pinhole.t,
+                "distortion": [0.0] * 5,
+                "width": width,
+                "height": height,
+                "focal_given": False,
+                "rms_px": float(np.sqrt(np.square(offset).sum(axis=1).mean())),
+            },
+        }
+
+    def _facts(self) -> dict[str, object]:
+        return {
+            "made_by": "TokenFace",
+            "head_model": self.head.name,
+            "head_licence": self.head.data.licence,
+            "weights": self.origin.weights,
+            "confidence": round(self.confidence, 4),
+        }
+
+
+def photo_document(faces: list[Face], photo_name: str) -> dict[str, Any]:
+    """The `parameters.json` of one photo, from its faces (at least one)."""
+    first = faces[0]
+    height, width = first.camera.photo_size
+    data = first.head.data
+    return parameters_document(
+        [face.to_dict() for face in faces],
+        head={
+            "name": data.name,
+            "licence": data.licence,
+            "geometry_hash": first.origin.head_hash,
+            "vertices": len(data.template),
+        },
+        weights={"name": first.origin.weights, "hash": first.origin.weights_hash},
+        photo={"name": photo_name, "width": width, "height": height},
+    )

@@ -1,0 +1,363 @@
+"""Photos to faces: find, crop, run the network, crop again from its own landmarks, judge."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tokenface.camera_opencv import FaceCamera
+from tokenface.errors import CheckpointError, ImageError, ModelFileError, TokenFaceError
+from tokenface.head.model import HeadModel
+from tokenface.images.crop import TEST_SCALE, Crop, crop_from_landmarks, extract
+from tokenface.images.detection import Detection
+from tokenface.images.detector import FaceDetector
+from tokenface.images.loading import MAX_PIXELS, ImageItem, collect_images
+from tokenface.inference.confidence import box_size, landmark_distance, weigh
+from tokenface.inference.face import Face, Origin
+from tokenface.inference.photos import Photo, per_photo, prepared, unexpected
+from tokenface.network.components import FaceParameters
+from tokenface.weights import file_hash, find_weights
+
+BATCH_SIZE = 16
+BATCH_PIXELS = 150_000_000
+"""Photo pixels that wait for one network batch at most: large photos are kept in memory until their second crop."""
+LOST = 0.35
+"""A first answer further from the detector's points (over the root of their box area) is not cropped from again."""
+
+logger = logging.getLogger("tokenface")
+
+
+@dataclass
+class PhotoResult:
+    """What became of one photo.
+
+    status: "done"; "no_face" when nobody was found; "failed".  error: why, unless done; one line.
+    image: [H, W, 3] uint8, None when the photo could not be read.
+    """
+
+    item: ImageItem
+    faces: list[Face] = field(default_factory=list)
+    image: np.ndarray | None = field(default=None, repr=False)
+    error: TokenFaceError | None = None
+
+    @property
+    def status(self) -> Literal["done", "no_face", "failed"]:
+        if self.error is None:
+            return "done"
+        return "no_face" if isinstance(self.error, NoFaceError) else "failed"
+
+
+class NoFaceError(ImageError):
+    """A picture in which no face was found."""
+
+
+class Reconstructor:
+    """A network with its head model, ready for photos. Made by `tokenface.load()`.
+
+    Args:
+        network: maps crops [B, 3, S, S], RGB in [0, 1], to FaceParameters.
+        head: the head model it was trained for.
+        crop_size: S, pixels.
+        origin: name and hash of the weights.
+        device: "auto" takes CUDA, then Apple's MPS, then the CPU.
+        detector: finds faces; None makes a `FaceDetector` when it is first needed (its models are fetched then).
+        crop_scale: enlargement of the landmarks' box to the crop, as in training.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        head: HeadModel,
+        crop_size: int,
+        origin: Origin,
+        device: str | torch.device = "auto",
+        detector: FaceDetector | None = None,
+        crop_scale: float = TEST_SCALE,
+    ) -> None:
+        self.device = choose_device(device)
+        self.network = network.to(self.device).eval()
+        self.head = head.cpu()
+        self.crop_size = crop_size
+        self.origin = origin
+        self.crop_scale = crop_scale
+        self._detector = detector
+
+    @classmethod
+    def load(cls, name_or_path: str | Path | None = None, device: str | torch.device = "auto") -> Reconstructor:
+        """Weights by name or path; see `tokenface.load`."""
+        from tokenface.network.checkpoint import load_checkpoint
+
+        path = find_weights(name_or_path)
+        network, head, facts = load_checkpoint(path)
+        origin = Origin(path.stem, file_hash(path), head.data.geometry_hash())
+        scale = facts.get("crop", TEST_SCALE)
+        if not isinstance(scale, int | float) or not 0.5 < scale < 4:
+            raise CheckpointError(f"'{path}' has an impossible crop scale {scale!r}; expected about {TEST_SCALE}")
+        return cls(network, head, network.config.image_size, origin, device, crop_scale=float(scale))
+
+    @property
+    def detector(self) -> FaceDetector:
+        """The face detector, made on first use.
+
+        Raises:
+            ModelFileError: its models are missing and cannot be fetched.
+        """
+        if self._detector is None:
+            self._detector = FaceDetector()
+        return self._detector
+
+    def reconstruct(
+        self,
+        source: Any,
+        boxes: Any = None,
+        landmarks: Any = None,
+        *,
+        batch_size: int = BATCH_SIZE,
+        max_faces: int | None = None,
+        recursive: bool = False,
+        refine: bool = True,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> list[Face]:
+        """Every face of one or many photos; photos without a face add nothing.
+
+        Args:
+            source: path, folder, array [H, W, 3], PIL image, encoded bytes, tensor [3, H, W] or batch [B, 3, H, W],
+                or a list of these.
+            boxes: faces that are known, [N, 4] x0, y0, x1, y1 in photo pixels; for several photos a list with one
+                entry per photo, or a mapping from photo name to boxes. None: find them.
+            landmarks: [N, 68, 2] iBUG points in photo pixels instead, in the same forms.
+            batch_size: faces per network batch.
+            max_faces: the largest ones of a photo; None: all.
+            recursive: folders with everything below them.
+            refine: crop again from the network's own landmarks.
+            on_error: "raise" stops at a photo that cannot be read; "skip" logs a warning and goes on.
+        Returns:
+            Faces in the order of the photos, largest first within a photo.
+        Raises:
+            ImageError: nothing to read, or a photo that cannot be read (on_error="raise").
+            ModelFileError: the face detector's models are missing and cannot be fetched.
+        """
+        results = self.iterate(
+            source, boxes, landmarks, batch_size=batch_size, max_faces=max_faces, recursive=recursive, refine=refine
+        )
+        faces: list[Face] = []
+        for result in results:
+            if result.status == "failed" and result.error is not None:
+                if on_error == "raise":
+                    raise result.error
+                logger.warning("%s", result.error)
+            faces.extend(result.faces)
+        return faces
+
+    def iterate(
+        self,
+        source: Any,
+        boxes: Any = None,
+        landmarks: Any = None,
+        *,
+        batch_size: int = BATCH_SIZE,
+        max_faces: int | None = None,
+        recursive: bool = False,
+        refine: bool = True,
+        max_pixels: int = MAX_PIXELS,
+    ) -> Iterator[PhotoResult]:
+        """`reconstruct`, photo by photo, in order: faces or an error for each. Decoding and finding faces run in a
+        thread beside the network; a photo that fails does not stop the others."""
+        items = collect_images(source, recursive=recursive)
+        known_boxes, known_landmarks = per_photo(boxes, items, "boxes"), per_photo(landmarks, items, "landmarks")
+        if batch_size < 1:
+            raise ImageError(f"batch_size is at least 1, got {batch_size}")
+        if any(a is None and b is None for a, b in zip(known_boxes, known_landmarks, strict=True)):
+            _ = self.detector  # models that cannot be had concern all photos: fail once, and before the first
+
+        def find(number: int, image: np.ndarray) -> list[Detection]:
+            found = self._find(image, known_boxes[number], known_landmarks[number])
+            return found[:max_faces]
+
+        return self._run(prepared(items, find, max_pixels), batch_size, refine)
+
+    def predict(self, crops: Tensor, batch_size: int = BATCH_SIZE) -> FaceParameters:
+        """Crops [B, 3, S, S] to parameters on the CPU, float32; expression weights in the head model's range.
+
+        Raises:
+            CheckpointError: the network gives numbers that are not finite.
+        """
+        parts = []
+        with torch.inference_mode():
+            for chunk in crops.split(batch_size):
+                parts.append(self.network(chunk.to(self.device)).to("cpu", torch.float32))
+        parameters = FaceParameters.cat(parts)
+        if not all(torch.isfinite(value).all() for _, value in parameters.items()):
+            raise CheckpointError(f"the weights '{self.origin.weights}' give numbers that are not finite; train again")
+        return parameters.replace(expression=self.head.clamp_expression(parameters.expression))
+
+    def _find(self, image: np.ndarray, boxes: Any, landmarks: Any) -> list[Detection]:
+        if landmarks is not None:
+            try:
+                points = np.asarray(landmarks, dtype=np.float64)
+                return [Detection.from_landmarks(face) for face in (points[None] if points.ndim == 2 else points)]
+            except ValueError as error:
+                raise ImageError(f"landmarks are [N, 68, 2] photo pixels ({error})") from error
+        if boxes is None:
+            return self.detector.detect(image)
+        try:
+            corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+        except (ValueError, TypeError) as error:
+            raise ImageError(f"boxes are [N, 4] x0, y0, x1, y1 in photo pixels ({error})") from error
+        try:
+            return self.detector.align(image, corners)
+        except ModelFileError:  # the mesh would only improve the crops
+            return [Detection(box=box, score=1.0) for box in corners]
+
+    def _run(self, photos: Iterator[Photo], batch_size: int, refine: bool) -> Iterator[PhotoResult]:
+        try:
+            for group in _groups(photos, batch_size):
+                yield from self._group(group, batch_size, refine)
+        finally:
+            if hasattr(photos, "close"):
+                photos.close()
+
+    def _group(self, photos: list[Photo], batch_size: int, refine: bool) -> Iterable[PhotoResult]:
+        """Both passes over the faces of a few photos."""
+        try:
+            faces = iter(self._faces(photos, batch_size, refine))
+        except TokenFaceError:
+            raise
+        except Exception as error:
+            if len(photos) > 1:  # find the one that is to blame, and save the others
+                return [result for photo in photos for result in self._group([photo], batch_size, refine)]
+            return [PhotoResult(photos[0].item, image=photos[0].image, error=unexpected(photos[0].item, error))]
+        results = []
+        for photo in photos:
+            result = PhotoResult(photo.item, [next(faces) for _ in photo.detections], photo.image, photo.error)
+            if not result.faces and result.error is None:
+                result.error = NoFaceError(
+                    f"no face found in '{photo.item.name}'; give a box (--boxes, boxes=) if there is one"
+                )
+            results.append(result)
+        return results
+
+    def _faces(self, photos: list[Photo], batch_size: int, refine: bool) -> list[Face]:
+        seen = [(photo, index, face) for photo in photos for index, face in enumerate(photo.detections)]
+        if not seen:
+            return []
+        first_crops = [face.crop(self.crop_scale) for _, _, face in seen]
+        first = self._answers(seen, first_crops, batch_size)
+        final = first
+        if refine:
+            crops = [
+                _refined(crop, answer, face, self.crop_scale)
+                for crop, answer, (_, _, face) in zip(first_crops, first, seen, strict=True)
+            ]
+            final = self._answers(seen, crops, batch_size)
+        return [
+            Face(
+                parameters=answer.parameters,
+                camera=answer.camera,
+                box=np.asarray(detection.box, np.float64),
+                evidence=weigh(
+                    detection,
+                    answer.landmarks68,
+                    answer.landmarks468,
+                    before.landmarks68,
+                    answer.parameters.shape.numpy(),
+                    answer.camera,
+                ),
+                head=self.head,
+                item=photo.item,
+                origin=self.origin,
+                index=index,
+            )
+            for before, answer, (photo, index, detection) in zip(first, final, seen, strict=True)
+        ]
+
+    def _answers(
+        self, seen: Sequence[tuple[Photo, int, Detection]], crops: list[Crop], batch_size: int
+    ) -> list[_Answer]:
+        pixels = []
+        for (photo, _, _), crop in zip(seen, crops, strict=True):
+            assert photo.image is not None  # a photo with detections has been read
+            pixels.append(extract(photo.image, [crop], self.crop_size))
+        parameters = self.predict(torch.cat(pixels), batch_size)
+        with torch.inference_mode():
+            mesh = self.head(parameters.shape, parameters.expression, parameters.jaw)
+        answers = []
+        for index, ((photo, _, _), crop) in enumerate(zip(seen, crops, strict=True)):
+            assert photo.image is not None
+            # Own memory for every face: a view would keep the whole batch alive.
+            own = FaceParameters(**{name: value[index].clone() for name, value in parameters.items()})
+            camera = FaceCamera(own.camera.double().numpy(), crop, photo.image.shape[:2])
+            answers.append(_Answer(own, camera, *self._landmarks(mesh.vertices[index : index + 1], camera)))
+        return answers
+
+    def _landmarks(self, vertices: Tensor, camera: FaceCamera) -> tuple[np.ndarray, np.ndarray | None]:
+        points68 = self.head.landmarks68(vertices, torch.tensor([camera.angles[0]]))[0].numpy()
+        if self.head.mesh468_faces is None:
+            return camera.project(points68), None
+        points468 = camera.project(self.head.landmarks468(vertices)[0].numpy())
+        points468[~self.head.mesh468_valid.numpy()] = np.nan
+        return camera.project(points68), points468
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """One pass for one face. landmarks68: [68, 2], landmarks468: [468, 2] or None, photo pixels."""
+
+    parameters: FaceParameters
+    camera: FaceCamera
+    landmarks68: np.ndarray
+    landmarks468: np.ndarray | None
+
+
+def choose_device(device: str | torch.device = "auto") -> torch.device:
+    """ "auto", "cpu", "cuda", "cuda:1", "mps" → a device that is there.
+
+    Raises:
+        TokenFaceError: an unknown device, or one that this machine lacks.
+    """
+    if str(device) == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise TokenFaceError(f"device '{device}' is not available here; use auto, cpu, cuda or mps") from error
+    return chosen
+
+
+def _refined(crop: Crop, answer: _Answer, detection: Detection, scale: float) -> Crop:
+    """The crop of the second pass: around the network's own landmarks, upright; the first one if they went astray."""
+    points = answer.landmarks68
+    distance = landmark_distance(detection, points, answer.landmarks468)
+    size = box_size(points if detection.landmarks68 is None else detection.landmarks68)
+    if not np.isfinite(points).all() or (distance is not None and distance > LOST * size):
+        return crop
+    refined = crop_from_landmarks(points, scale, answer.camera.angles[2])
+    middle = np.subtract(refined.centre, crop.centre)
+    astray = float(np.hypot(*middle)) > crop.size / 2 or not 0.4 < refined.size / crop.size < 2.5
+    return crop if astray else refined
+
+
+def _groups(photos: Iterator[Photo], batch_size: int) -> Iterator[list[Photo]]:
+    """Photos until their faces fill a batch, or their pixels fill the memory. The division depends on the photos
+    alone, so that two runs agree to the last bit."""
+    group: list[Photo] = []
+    faces = pixels = 0
+    for photo in photos:
+        group.append(photo)
+        faces += len(photo.detections)
+        pixels += 0 if photo.image is None else photo.image.shape[0] * photo.image.shape[1]
+        if faces >= batch_size or pixels >= BATCH_PIXELS or len(group) >= 4 * batch_size:
+            yield group
+            group, faces, pixels = [], 0, 0
+    if group:
+        yield group

@@ -1,0 +1,64 @@
+"""A head model with one person's parameters as a rig: rest mesh, joints, morph targets."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tokenface.formats.rig import Rig, rotation_matrix
+from tokenface.head.data import JOINT_NAMES
+from tokenface.head.model import JAW, LEFT_EYE, RIGHT_EYE, HeadModel
+from tokenface.network.components import FaceParameters
+
+
+def face_rig(head: HeadModel, parameters: FaceParameters, neutral: bool = False) -> Rig:
+    """The rig whose morph weights and joint rotations are the face's own.
+
+    The rest mesh is the person's neutral head. The joints stand where this expression puts them (a head model may
+    move them a little with the expression), and pose correctives, if the head model has any, are those of this pose.
+
+    Args:
+        head: the head model.
+        parameters: of one face, every tensor [N].
+        neutral: expression and jaw at rest.
+    """
+    data = head.data
+    shape = parameters.shape.detach().cpu().double().numpy()
+    expression = parameters.expression.detach().cpu().double().numpy() * (0.0 if neutral else 1.0)
+    jaw = parameters.jaw.detach().cpu().double().numpy() * (0.0 if neutral else 1.0)
+
+    rest = data.template.astype(np.float64) + np.tensordot(shape, data.shape_basis[: len(shape)], axes=1)
+    joint_shape = data.joint_basis[: data.shape_basis.shape[0]][: len(shape)]
+    joint_expression = data.joint_basis[data.shape_basis.shape[0] :]
+    joints = data.joint_template.astype(np.float64)
+    joints = joints + np.tensordot(shape, joint_shape, axes=1) + np.tensordot(expression, joint_expression, axes=1)
+
+    rotations = np.zeros((len(JOINT_NAMES), 3))
+    rotations[JAW] = jaw
+    if data.eye_drive is not None:
+        rotations[[LEFT_EYE, RIGHT_EYE]] = np.tensordot(expression, data.eye_drive, axes=1)
+    if data.pose_basis is not None:
+        turned = np.stack([rotation_matrix(rotation) - np.eye(3) for rotation in rotations[1:]])
+        rest = rest + np.tensordot(turned.reshape(-1), data.pose_basis, axes=1)
+
+    return Rig(
+        rest=rest.astype(np.float32),
+        joints=joints.astype(np.float32),
+        rotations=rotations,
+        skinning_weights=data.skinning_weights,
+        morph_names=data.expression_names,
+        morphs=data.expression_basis.astype(np.float32),
+        morph_weights=expression.astype(np.float32),
+    )
+
+
+def eye_drive_facts(head: HeadModel) -> dict[str, dict[str, list[float]]]:
+    """Expression → joint → axis-angle per unit of weight: what a viewer needs to turn the eyes with the morphs."""
+    drive = head.data.eye_drive
+    if drive is None:
+        return {}
+    facts: dict[str, dict[str, list[float]]] = {}
+    for name, rotations in zip(head.expression_names, drive, strict=True):
+        for joint, rotation in zip(("left_eye", "right_eye"), rotations, strict=True):
+            if np.abs(rotation).max() > 1e-6:
+                facts.setdefault(name, {})[joint] = [round(float(x), 6) for x in rotation]
+    return facts

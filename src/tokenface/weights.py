@@ -1,0 +1,73 @@
+"""Network weights by name: the shipped ones, an environment variable, or a file by its path."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from tokenface.errors import CheckpointError
+
+DEFAULT_WEIGHTS = "tokenface-ti"
+WEIGHTS_VARIABLE = "TOKENFACE_WEIGHTS"
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class WeightsEntry:
+    """One set of weights that has a name."""
+
+    name: str
+    purpose: str
+
+    @property
+    def path(self) -> Path:
+        return Path(str(resources.files("tokenface"))) / "assets" / "weights" / f"{self.name}{SUFFIX}"
+
+    @property
+    def installed(self) -> bool:
+        return self.path.is_file()
+
+
+WEIGHTS: dict[str, WeightsEntry] = {
+    entry.name: entry
+    for entry in (WeightsEntry("tokenface-ti", "tiny ViT on OpenHead, trained on the CPU; the default"),)
+}
+"""Every name that `tokenface.load` knows."""
+
+
+def find_weights(name_or_path: str | os.PathLike | None = None) -> Path:
+    """The file of some weights: a name of `WEIGHTS`, a path, or None for `$TOKENFACE_WEIGHTS`, else the default.
+
+    Raises:
+        CheckpointError: no such name or file.
+    """
+    if name_or_path is None:
+        name_or_path = os.environ.get(WEIGHTS_VARIABLE) or DEFAULT_WEIGHTS
+    text = os.fspath(name_or_path)
+    if text in WEIGHTS:
+        entry = WEIGHTS[text]
+        if not entry.installed:
+            raise CheckpointError(
+                f"the weights '{text}' are not in this installation; train some with 'tokenface train --config "
+                f"configs/default.yaml', or give a checkpoint's path (or set {WEIGHTS_VARIABLE})"
+            )
+        return entry.path
+    path = Path(text).expanduser()
+    if path.is_file():
+        return path
+    if os.sep in text or path.suffix:
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise CheckpointError(f"checkpoint '{path}' {what}; expected a {SUFFIX} file or one of: {', '.join(WEIGHTS)}")
+    raise CheckpointError(f"no weights named '{text}'; known names: {', '.join(WEIGHTS)} (or give a checkpoint's path)")
+
+
+def file_hash(path: str | os.PathLike) -> str:
+    """Sixteen hex digits of a file's SHA-256: what results remember of the weights that made them."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:16]
