@@ -112,7 +112,10 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:120] or type(error).__name__
 
 
-class _RestrictedUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
+_PurePythonReader: Any = pickle._Unpickler  # type: ignore[attr-defined]
+
+
+class _RestrictedUnpickler(_PurePythonReader):
     """The standard library's pure-Python reader with every opcode that could run code replaced.
 
     The C reader is faster, but resolves extension codes and pre-allocates what a hostile length field says.
@@ -240,7 +243,7 @@ class _Dispatch(dict[int, Callable[[Any], None]]):
 
 
 def _opcodes() -> dict[int, Callable[[Any], None]]:
-    table = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    table: dict[int, Callable[[Any], None]] = dict(_PurePythonReader.dispatch)
     own = {
         pickle.REDUCE: _RestrictedUnpickler.load_reduce,
         pickle.NEWOBJ: _RestrictedUnpickler.load_newobj,
