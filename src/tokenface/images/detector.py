@@ -50,6 +50,8 @@ CUT_SCORE, CUT_BACK_SCORE, CUT_PRESENCE = 0.43, 0.6, 0.9
 """Weaker evidence that counts when all three hold: half faces at the photo's edge."""
 PRESENCE = 0.5
 """Mesh presence from which a candidate is a face."""
+UPRIGHT_PRESENCE = 0.9999
+"""Upright faces reach it (98 % of 224), faces taken upside down do not (2 of 223 did)."""
 
 
 class FaceDetector:
@@ -171,8 +173,7 @@ class FaceDetector:
                 face, back_score = looked
             certain = face.score >= SECOND_SCORE
             if self._mesh is not None:
-                result = self._mesh_any_turn(photo, crop_from_box(face.box, scale=1.5, angle=face.roll, lowering=0.0))
-                face = face.with_mesh(result) if result.presence >= PRESENCE else face
+                face = self._aligned(photo, face)
                 accepted = face.presence >= (PRESENCE if certain else CUT_PRESENCE)
             else:
                 accepted = certain or back_score >= CUT_BACK_SCORE
@@ -180,26 +181,43 @@ class FaceDetector:
                 faces.append(face)
         return faces
 
+    def _aligned(self, photo: np.ndarray, face: Detection) -> Detection:
+        """The face with the mesh's points, if the mesh sees one. The mesh also finds a face in one that hangs upside
+        down, though a little less surely; then the view that the detector likes best decides."""
+        assert self._mesh is not None
+        result = self._mesh(photo, crop_from_box(face.box, scale=1.5, angle=face.roll, lowering=0.0))
+        if result.presence < UPRIGHT_PRESENCE or face.score < CLEAR_SCORE:
+            turned = max(
+                (self._best_in_views(photo, face.box, face.roll + turn) for turn in (0.0, *QUARTER_TURNS)),
+                key=lambda seen: seen.score,
+            )
+            if abs(math.remainder(turned.roll - face.roll, math.tau)) > CLEAR_ROLL and turned.score > 0:
+                other = self._mesh(photo, crop_from_box(turned.box, scale=1.5, angle=turned.roll, lowering=0.0))
+                if other.presence >= max(PRESENCE, result.presence):
+                    face, result = turned, other
+        return face.with_mesh(result) if result.presence >= PRESENCE else face
+
+    def _best_in_views(self, photo: np.ndarray, box: np.ndarray, roll: float, lowest: float = PROPOSAL) -> Detection:
+        """What the full-range model makes of a box in views of its own, turned by `roll`; score 0 for nothing."""
+        best = Detection(box=box, score=0.0, roll=roll)
+        for frame in SECOND_FRAMES:
+            view = crop_from_box(box, scale=frame, angle=roll, lowering=0.0)
+            seen = _overlapping(_look(self._full, photo, [view], lowest), box)
+            if seen is not None and seen.scores[0] > best.score:
+                keypoints = seen.keypoints[0]
+                best = Detection(seen.boxes[0], float(seen.scores[0]), keypoints, roll=_keypoint_roll(keypoints))
+        return best
+
     def _look_again(self, photo: np.ndarray, face: Detection) -> tuple[Detection, float] | None:
         """The candidate in a view of its own, turned upright: better box, key points and score, and the back model's
         score where the full-range one hesitates; None when neither sees a face."""
-        best = face
-        best_score = 0.0
-        for frame in SECOND_FRAMES:
-            for _ in range(2):  # once more when the first look finds the face turned otherwise
-                view = crop_from_box(best.box, scale=frame, angle=best.roll, lowering=0.0)
-                seen = _overlapping(_look(self._full, photo, [view], threshold=CUT_SCORE), best.box)
-                if seen is None or seen.scores[0] <= best_score:
-                    break
-                best_score = float(seen.scores[0])
-                roll = _keypoint_roll(seen.keypoints[0])
-                turned = abs(math.remainder(roll - best.roll, math.tau))
-                best = Detection(box=seen.boxes[0], score=best_score, keypoints=seen.keypoints[0], roll=roll)
-                if turned < CLEAR_ROLL / 2:
-                    break
-        if best_score >= SECOND_SCORE:
+        best = self._best_in_views(photo, face.box, face.roll, CUT_SCORE)
+        if best.score and abs(math.remainder(best.roll - face.roll, math.tau)) > CLEAR_ROLL / 2:
+            again = self._best_in_views(photo, best.box, best.roll, CUT_SCORE)  # it is turned otherwise than thought
+            best = again if again.score > best.score else best
+        if best.score >= SECOND_SCORE:
             return best, 0.0
-        if best_score < CUT_SCORE:
+        if best.score < CUT_SCORE:
             return None
         views = [crop_from_box(best.box, scale=frame, angle=best.roll, lowering=0.0) for frame in SECOND_FRAMES]
         seen = _overlapping(_look(self._back, photo, views, threshold=CUT_BACK_SCORE), best.box)
