@@ -12,7 +12,7 @@ import pytest
 import torch
 import trimesh
 
-from tokenface.render import fragments_numba, fragments_torch, interpolate, rasterize
+from tokenface.render import compiled, fragments_numba, fragments_torch, interpolate, rasterize
 
 
 def random_mesh(seed: int, batch: int = 2, vertices: int = 60, triangles: int = 100):
@@ -280,6 +280,25 @@ def test_many_threads_give_the_same_pictures():
             np.testing.assert_array_equal(queue.get(), single.numpy())
     finally:
         torch.set_num_threads(1)
+
+
+def test_kernels_compile_where_nothing_can_be_written(monkeypatch):
+    real = compiled.njit
+
+    def without_cache(**options):
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return real(**options)
+
+    monkeypatch.setattr(compiled, "njit", without_cache)
+    out = np.zeros(3)
+    compiled.run_over_batch(compiled.kernel(_count), 3, out)
+    assert out.tolist() == [0, 1, 2]
+
+
+def _count(first, last, out):
+    for i in range(first, last):
+        out[i] = i
 
 
 def _render_in_child(queue, vertices, faces):

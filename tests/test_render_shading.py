@@ -17,6 +17,7 @@ from tokenface.head import HeadModel
 from tokenface.network.components import FaceParameters
 from tokenface.render import HeadAlbedo, Renderer, ambient_light, sample_texture, sh_basis, shade, vertex_normals
 from tokenface.render.normals import _cross_sums
+from tokenface.render.shading import sh_shading
 
 
 def unit_vectors(count: int, seed: int = 0) -> torch.Tensor:
@@ -52,6 +53,22 @@ def test_ambient_light_shows_the_albedo_and_no_light_is_black():
     albedo = torch.rand(1, 3, 6, 10)
     torch.testing.assert_close(shade(albedo, normals, ambient_light()), albedo)
     assert (shade(albedo, normals, torch.zeros(1, 27)) == 0).all()
+
+
+def test_compiled_shading_equals_the_formula_and_its_gradients():
+    normals = unit_vectors(60).view(2, 5, 6, 3)
+    light = torch.randn(2, 9, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weights = torch.rand(2, 5, 6, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    results = []
+    for kind in (torch.float32, torch.float64):
+        n, ll = normals.to(kind).clone().requires_grad_(), light.to(kind).clone().requires_grad_()
+        arriving = sh_shading(n, ll)
+        (arriving * weights.to(kind)).sum().backward()
+        results.append((arriving.double(), n.grad.double(), ll.grad.double()))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+    expected = torch.einsum("bhwk,bkc->bhwc", sh_basis(normals), light)
+    torch.testing.assert_close(results[1][0], expected)
 
 
 def test_light_from_the_right_brightens_the_right():

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+# Numba keeps compiled code until the file of the loop itself changes: after a change here, touch raster_numba.py.
 SUBPIXEL_BITS = 12
 SUBPIXEL = 1 << SUBPIXEL_BITS  # grid steps per pixel
 DEPTH_STEPS = 1 << 30  # grid steps between the nearest and the farthest vertex of an image

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from tokenface.render.compiled import kernel, run_over_batch
 from tokenface.render.fragments_torch import MIN_AREA
-from tokenface.render.threads import run_over_batch
 
 _MIN_AREA = np.float32(MIN_AREA)
 
@@ -83,7 +82,7 @@ def _image_bounds(ids: Tensor, pixels: Tensor) -> Tensor:
     return torch.searchsorted(pixels, torch.arange(ids.shape[0] + 1) * (ids.shape[1] * ids.shape[2]))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _barycentrics_forward(first, last, vertices, faces, ids, bounds, weights, depth):
     height, width = ids.shape[1], ids.shape[2]
     zero, one, tiny = np.float32(0), np.float32(1), np.float32(1e-12)
@@ -115,7 +114,7 @@ def _barycentrics_forward(first, last, vertices, faces, ids, bounds, weights, de
                 p += 1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _barycentrics_backward(first, last, vertices, faces, ids, bounds, weights, grad_weights, grad_depth, out):
     height, width = ids.shape[1], ids.shape[2]
     zero, one = np.float32(0), np.float32(1)
@@ -167,7 +166,7 @@ def _barycentrics_backward(first, last, vertices, faces, ids, bounds, weights, g
                 out[image, v2, 1] += (x1 * g0 - x0 * g1) * half_height
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _interpolate_forward(first, last, attributes, faces, ids, pixels, bounds, weights, images):
     flat = ids.reshape(-1)
     for image in range(first, last):
@@ -180,7 +179,7 @@ def _interpolate_forward(first, last, attributes, faces, ids, pixels, bounds, we
                 images[pixels[p], c] = w0 * table[v0, c] + w1 * table[v1, c] + w2 * table[v2, c]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _interpolate_backward_attributes(
     first, last, attributes, faces, ids, pixels, bounds, weights, grad_images, grad_attributes
 ):
@@ -194,7 +193,7 @@ def _interpolate_backward_attributes(
                     table[face[k], c] += weights[p, k] * grad_images[pixels[p], c]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _interpolate_backward_weights(
     first, last, attributes, faces, ids, pixels, bounds, weights, grad_images, grad_weights
 ):

@@ -21,7 +21,7 @@ def barycentrics(vertices: Tensor, faces: Tensor, ids: Tensor, pixels: Tensor) -
     _, height, width = ids.shape
     image, within = pixels // (height * width), pixels % (height * width)
     rows = faces[ids.view(-1)[pixels].long()] + (image * vertices.shape[1])[:, None]
-    corners = vertices.reshape(-1, 3)[rows]
+    corners = _rows(vertices.reshape(-1, 3), rows)
     # relative to the pixel centre and in pixels, which keeps the small differences exact in float32
     x = (corners[..., 0] + (1 - (2 * (within % width) + 1) / width)[:, None]) * (width / 2)
     y = (corners[..., 1] + (1 - (2 * (within // width) + 1) / height)[:, None]) * (height / 2)
@@ -45,7 +45,7 @@ def interpolate(attributes: Tensor, faces: Tensor, ids: Tensor, pixels: Tensor, 
         image = pixels // (ids.shape[1] * ids.shape[2])
         rows = rows + (image * attributes.shape[1])[:, None]
     channels = attributes.shape[-1]
-    values = (attributes.reshape(-1, channels)[rows] * weights.to(attributes.dtype)[..., None]).sum(dim=1)
+    values = (_rows(attributes.reshape(-1, channels), rows) * weights.to(attributes.dtype)[..., None]).sum(dim=1)
     return spread(values, ids, pixels)
 
 
@@ -53,3 +53,8 @@ def spread(values: Tensor, ids: Tensor, pixels: Tensor) -> Tensor:
     """Values of the covered pixels [P, C] laid out as images [B, H, W, C], zeros elsewhere."""
     images = values.new_zeros(ids.numel(), values.shape[1])
     return images.index_copy(0, pixels, values).view(*ids.shape, values.shape[1])
+
+
+def _rows(table: Tensor, index: Tensor) -> Tensor:
+    """[N, C] at [P, 3] → [P, 3, C]. `index_select`, whose gradient is an atomic add where indexing would sort."""
+    return table.index_select(0, index.view(-1)).view(*index.shape, -1)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from tokenface.render.threads import run_over_batch
+from tokenface.render.compiled import kernel, run_over_batch
 
 
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
@@ -58,7 +57,7 @@ class _CrossSums(torch.autograd.Function):
         return grad, None
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _cross_sums_forward(first, last, vertices, faces, sums):
     for image in range(first, last):
         v, out = vertices[image], sums[image]
@@ -73,7 +72,7 @@ def _cross_sums_forward(first, last, vertices, faces, sums):
                 out[corner, 2] += nz
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _cross_sums_backward(first, last, vertices, faces, grad_sums, grad):
     e1, e2, g = np.empty(3, np.float32), np.empty(3, np.float32), np.empty(3, np.float32)
     for image in range(first, last):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from tokenface.render.compiled import kernel, run_over_batch
 from tokenface.render.fixed_point import (
     DEPTH_FRACTION_BITS,
     DEPTH_STEPS,
@@ -16,7 +16,6 @@ from tokenface.render.fixed_point import (
     SUBPIXEL,
     SUBPIXEL_BITS,
 )
-from tokenface.render.threads import run_over_batch
 
 _HALF = SUBPIXEL // 2
 _FRACTION = float(1 << DEPTH_FRACTION_BITS)
@@ -34,7 +33,7 @@ def triangle_ids(vertices: Tensor, faces: Tensor, height: int, width: int, cull_
     return ids
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _snap(vertices, height, width, grid):
     """`fixed_point.snap_vertices` of one image, the same arithmetic in the same order: [V, 3] → grid [V, 3] int64."""
     nearest, farthest = np.inf, -np.inf
@@ -55,7 +54,7 @@ def _snap(vertices, height, width, grid):
             grid[v, 2] = np.int64(np.floor(z + 0.5))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _rasterize_images(first, last, vertices, faces, ids, cull_backfaces):
     """`fixed_point.triangle_setup` and the loops of `raster_torch`, fused; the arithmetic is the same, in order."""
     height, width = ids.shape[1], ids.shape[2]

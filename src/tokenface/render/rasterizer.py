@@ -79,6 +79,8 @@ def rasterize(
     if height < 1 or width < 1:
         raise ValueError(f"picture size must be positive, got {height} × {width}")
     faces = faces.to(vertices.device, torch.int64)
+    if vertices.dtype in (torch.float16, torch.bfloat16):  # eight bits of a bfloat16 cannot tell pixels apart
+        vertices = vertices.float()
     with torch.no_grad():
         ids = _triangle_ids(vertices.detach().float(), faces, height, width, backend, cull_backfaces)
     pixels = (ids.view(-1) >= 0).nonzero().view(-1)

@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+from tokenface.render import shading_numba
+
 SH_CONSTANTS = (
     1 / math.sqrt(4 * math.pi),
     *(3 * ((2 * math.pi / 3) * math.sqrt(3 / (4 * math.pi)),)),
@@ -44,9 +46,11 @@ def sh_shading(normals: Tensor, light: Tensor) -> Tensor:
 
     Not clamped: a light with strong higher bands can be negative on the far side.
     """
-    basis = sh_basis(normals)
-    arriving = basis.flatten(1, -2) @ light.reshape(len(light), 9, 3).to(basis.dtype)
-    return arriving.view(*basis.shape[:-1], 3)
+    light = light.reshape(len(light), 9, 3).to(normals.dtype)
+    flat = normals.flatten(1, -2)
+    if normals.device.type == "cpu" and normals.dtype == torch.float32:
+        return shading_numba.sh_shading(flat, light, SH_CONSTANTS).view(normals.shape)
+    return (sh_basis(flat) @ light).view(normals.shape)
 
 
 def shade(albedo: Tensor, normals: Tensor, light: Tensor) -> Tensor:

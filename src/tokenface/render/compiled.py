@@ -1,4 +1,4 @@
-"""Compiled loops spread over the images of a batch.
+"""Loops compiled by Numba and spread over the images of a batch.
 
 Threads come from a pool of our own rather than from Numba's `prange`: its OpenMP layer aborts a process that is
 forked afterwards (data loaders do that) and its built-in layer aborts when two threads call it at once.
@@ -12,19 +12,28 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
+from numba import njit
 
 _pool: ThreadPoolExecutor | None = None
 _pool_key = (0, 0)
 
 
-def run_over_batch(kernel: Callable[..., None], batch: int, *arguments, threads: int | None = None) -> None:
-    """Call a nogil `kernel(first, last, *arguments)` on slices of the batch; None: torch's number of threads."""
+def kernel(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile a loop that releases the interpreter lock; the machine code is kept on disk where that is possible."""
+    try:
+        return njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # no writable folder for the cache: compile in every process
+        return njit(nogil=True)(function)
+
+
+def run_over_batch(loop: Callable[..., None], batch: int, *arguments, threads: int | None = None) -> None:
+    """Call `loop(first, last, *arguments)` on slices of the batch; None: torch's number of threads."""
     threads = min(batch, threads or torch.get_num_threads())
     if threads <= 1:
-        kernel(0, batch, *arguments)
+        loop(0, batch, *arguments)
         return
     bounds = [batch * k // threads for k in range(threads + 1)]
-    jobs = [_threads(threads).submit(kernel, a, b, *arguments) for a, b in itertools.pairwise(bounds)]
+    jobs = [_threads(threads).submit(loop, a, b, *arguments) for a, b in itertools.pairwise(bounds)]
     for job in jobs:
         job.result()
 
