@@ -28,10 +28,9 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         code = app(args=arguments, prog_name="tokenface", standalone_mode=False)
     except typer.Exit as stop:
-        return stop.exit_code
+        code = stop.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        print_error("stopped; run the same command again to go on where it stopped")
-        return INTERRUPTED
+        code = INTERRUPTED
     except BrokenPipeError:
         # The reader of our output went away (`tokenface … | head`): nothing to report, and nobody to report to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -48,4 +47,6 @@ def run(arguments: list[str] | None = None) -> int:
         text = " ".join(str(error).split())[:300]
         print_error(f"unexpected {type(error).__name__}: {text}; set {DEBUG_VARIABLE}=1 to see where, and report it")
         return SOME_FAILED
+    if code == INTERRUPTED:  # newer Typers turn Ctrl-C into this code by themselves
+        print_error("stopped; run the same command again to go on where it stopped")
     return code if isinstance(code, int) else SUCCESS

@@ -65,7 +65,8 @@ def reconstruct(
         ),
     )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err(), transient=True) as progress:
+    console = err()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("reconstructing", total=len(run.todo))
         for _ in run:
             progress.advance(task)

@@ -11,7 +11,7 @@ from tokenface.camera_opencv import FaceCamera
 from tokenface.images.detection import Detection
 
 AGREEMENT_SCALE = 0.12
-"""Mean distance to the detector's points, over the root of the box area, at which agreement falls to 1/e."""
+"""Mean distance to the detector's points, over the size of its box, at which agreement falls to 1/e."""
 STABILITY_SCALE = 0.12
 """The same for the landmarks' movement between the first pass and the refined one."""
 UNCONFIRMED = 0.6
@@ -60,7 +60,7 @@ def weigh(
         landmarks68: [68, 2] of the final answer, photo pixels.  landmarks468: [468, 2], NaN where the head has none.
         first_landmarks68: [68, 2] of the first pass.  shape: [S].
     """
-    size = box_size(landmarks68)
+    size = max(detection.size, 1.0)
     return Evidence(
         detection=float(np.clip(detection.score, 0, 1)),
         agreement=_agreement(detection, landmarks68, landmarks468, size),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -90,7 +90,7 @@ class Reconstructor:
         self._detector = detector
 
     @classmethod
-    def load(cls, name_or_path: str | Path | None = None, device: str | torch.device = "auto") -> Reconstructor:
+    def load(cls, name_or_path: str | os.PathLike | None = None, device: str | torch.device = "auto") -> Reconstructor:
         """Weights by name or path; see `tokenface.load`."""
         from tokenface.network.checkpoint import load_checkpoint
 
