@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,12 @@ def save_checkpoint(
     temporary = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        header = {"format": FORMAT, "tokenface": json.dumps(facts, sort_keys=True)}
-        save_file(tensors, temporary, metadata=header)
+        # one key: safetensors writes several in random order, and equal weights should be equal files
+        save_file(tensors, temporary, metadata={FORMAT: json.dumps(facts, sort_keys=True)})
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise OutputError(f"cannot write the checkpoint '{path}' ({error}); free space or choose another") from error
 
 
@@ -81,7 +83,7 @@ def load_checkpoint(
         needed = facts["head"]
         name, geometry = str(needed["name"]), str(needed["geometry_hash"])
         vertices = int(needed["vertices"])
-    except (KeyError, TypeError, ValueError, ConfigError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise CheckpointError(
             f"'{path}' describes a network that this version cannot build ({error}); update tokenface"
         ) from error
@@ -113,12 +115,12 @@ def _read(path: Path, weights: bool = True) -> tuple[dict[str, Any], dict[str, T
     try:
         with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}
-            if header.get("format") != FORMAT:
+            if FORMAT not in header:
                 raise CheckpointError(
                     f"'{path}' is a safetensors file, but not a tokenface checkpoint; expected one made by "
                     "'tokenface train'"
                 )
-            facts = json.loads(header["tokenface"])
+            facts = json.loads(header[FORMAT])
             tensors = {key: file.get_tensor(key) for key in file.keys()} if weights else {}  # noqa: SIM118 (no dict)
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(
