@@ -26,7 +26,7 @@ class LossWeights:
     shape_prior: float = 1e-4  # Eq. 11, photos only
     expression_prior: float = 1e-3
     texture_prior: float = 1e-4
-    expression_range: float = 0.5
+    expression_range: float = 0.1
     uncertainty: float = 0.02
 
 

@@ -51,7 +51,9 @@ class Objective:
             "lips": w.lips * lip_loss(points, truth.landmarks68),
             "expression": w.expression * (predicted.expression - true.expression).abs().mean(-1),
             "jaw": w.jaw * (predicted.jaw - true.jaw).abs().sum(-1),
-            "texture": w.texture * (predicted.texture - true.texture).square().mean(-1),
+            "texture": w.texture
+            * (predicted.texture - true.texture).square().sum(-1)
+            / max(1, self.head.sizes.texture),
             "light": w.light * (predicted.light - true.light).abs().mean(-1),
         }
         if log_sigma is not None:
