@@ -38,27 +38,29 @@ def noise_bank(seed: int = 0) -> Tensor:
     return torch.from_numpy(np.clip(bank, -3, 3).astype(np.float32))
 
 
-def sample_noise(bank: Tensor, layer: Tensor, coordinates: Tensor) -> Tensor:
+def sample_noise(bank: Tensor, layer: int | Tensor, coordinates: Tensor) -> Tensor:
     """Bilinear look-up with wrap-around.
 
     Args:
-        bank: [L, SIZE, SIZE].  layer: [N] int.  coordinates: [N, 2], one period per unit.
+        bank: [L, SIZE, SIZE].  layer: one for all, or [N] int64.  coordinates: [2, N], one period per unit.
     Returns:
         [N].
     """
-    size = bank.shape[-1]
-    position = coordinates * size
+    position = coordinates * SIZE
     corner = position.floor()
-    fraction = position - corner
-    low = corner.long() % size
-    high = (low + 1) % size
-    base = layer.long() * (size * size)
-    flat = bank.reshape(-1)
-    top = base + low[:, 1] * size
-    bottom = base + high[:, 1] * size
-    upper = torch.lerp(flat[top + low[:, 0]], flat[top + high[:, 0]], fraction[:, 0])
-    lower = torch.lerp(flat[bottom + low[:, 0]], flat[bottom + high[:, 0]], fraction[:, 0])
-    return torch.lerp(upper, lower, fraction[:, 1])
+    x, y = position - corner
+    left, top = corner.int() & (SIZE - 1)  # SIZE is a power of two
+    right, bottom = (left + 1) & (SIZE - 1), ((top + 1) & (SIZE - 1)) * SIZE
+    top = top * SIZE
+    flat = bank.view(-1)
+    if isinstance(layer, int):
+        flat = flat[layer * SIZE * SIZE :]
+    else:
+        start = (layer * (SIZE * SIZE)).int()
+        top, bottom = top + start, bottom + start
+    upper = torch.lerp(flat.index_select(0, top + left), flat.index_select(0, top + right), x)
+    lower = torch.lerp(flat.index_select(0, bottom + left), flat.index_select(0, bottom + right), x)
+    return torch.lerp(upper, lower, y)
 
 
 def _spectrum(rng: np.random.Generator, power: float, stretch: float = 1.0) -> np.ndarray:

@@ -19,7 +19,7 @@ NO_END = 1.0
 @dataclass(frozen=True)
 class Drawn:
     """Covered pixels of a layer, N in all. index: [N] into [B·H·W].  rows: [N] picture.  part: [N].  depth: [N].
-    static: [N, Cs] and dynamic: [N, Cd] interpolated attributes.  texture: [N, 2] texture coordinates.
+    static: [Cs, N] and dynamic: [Cd, N] interpolated attributes.  texture: [2, N] texture coordinates.
     depth_map: [B, H, W], inf where empty."""
 
     index: Tensor
@@ -75,13 +75,13 @@ class Layer:
         normals = vertex_normals(vertices, self.faces) @ rotation.transpose(1, 2)
         fragments = rasterize(ndc, self.faces, size, size, backend)
         index = fragments.pixels
-        triangle = fragments.triangle_ids.view(-1)[index].long()
+        triangle = fragments.triangle_ids.view(-1).index_select(0, index).long()
         depth_map = torch.full_like(fragments.triangle_ids, torch.inf, dtype=ndc.dtype)
         depth_map.view(-1)[index] = fragments.pixel_depth
         return Drawn(
             index=index,
             rows=index // (size * size),
-            part=self.part[triangle],
+            part=self.part.index_select(0, triangle),
             depth=fragments.pixel_depth,
             static=_at(fragments, static, self.faces),
             dynamic=_at(fragments, torch.cat([normals, extra], dim=-1), self.faces),
@@ -91,8 +91,8 @@ class Layer:
 
 
 def _at(fragments: Fragments, attributes: Tensor, faces: Tensor) -> Tensor:
-    """Interpolated attributes of the covered pixels only, [N, C]."""
-    return interpolate(fragments, attributes, faces).flatten(0, 2)[fragments.pixels]
+    """Interpolated attributes of the covered pixels only, [C, N]."""
+    return interpolate(fragments, attributes, faces).flatten(0, 2).index_select(0, fragments.pixels).T.contiguous()
 
 
 def join(shapes: Sequence[Shape]) -> tuple[Tensor, Tensor, Tensor]:

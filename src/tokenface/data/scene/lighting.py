@@ -13,10 +13,6 @@ from tokenface.data.draw import Draw
 from tokenface.render.rasterizer import rasterize
 from tokenface.render.shading import sh_basis
 
-GAMMA = 2.2
-"""Pictures are encoded with this gamma; light adds up before it."""
-
-
 @dataclass(frozen=True)
 class Light:
     """Camera space (x right, y up, z towards the viewer), linear RGB.
@@ -77,41 +73,83 @@ def _from_angles(azimuth: Tensor, elevation: Tensor) -> Tensor:
     return torch.stack([flat * torch.sin(azimuth), torch.sin(elevation), flat * torch.cos(azimuth)], dim=-1)
 
 
-def sky_light(light: Light, normals: Tensor, rows: Tensor) -> Tensor:
-    """Linear irradiance of the sky. normals [N, 3] camera space, rows [N] batch index → [N, 3]."""
-    basis = sh_basis(normals)
-    return torch.einsum("nk,nkc->nc", basis, light.sky[rows]).clamp(min=0.02)
+SKIN_LOBE, WET_LOBE = 14.0, 90.0
+"""Exponents of highlights on skin and cloth, and on eyes and glass."""
 
 
-def lamp_light(light: Light, normals: Tensor, rows: Tensor, lamp: int) -> Tensor:
-    """[N, 3] linear irradiance of one lamp; light wraps around by its softness, red furthest (skin scatters)."""
-    cosine = (normals * light.direction[rows, lamp]).sum(-1, keepdim=True)
-    wrap = light.softness[rows, None] * 0.35 + torch.tensor([0.12, 0.05, 0.03], device=normals.device)
-    return light.colour[rows, lamp] * ((cosine + wrap) / (1 + wrap)).clamp(min=0)
+@dataclass(frozen=True)
+class Arriving:
+    """Light on N surface points by their normals. sky, key, fill: [3, N] linear irradiance.
+    key_lobe, fill_lobe: [N] highlights on skin; key_glint: [N] highlights on wet surfaces."""
+
+    sky: Tensor
+    key: Tensor
+    fill: Tensor
+    key_lobe: Tensor
+    fill_lobe: Tensor
+    key_glint: Tensor
+
+
+def light_on(light: Light, normals: Tensor) -> Tensor:
+    """[B, 12, K]: what arrives at normals [K, 3], in the order of `Arriving`.
+
+    Lamps' light wraps around by their softness, red furthest (skin scatters).
+    """
+    sky = torch.einsum("kn,bnc->bck", sh_basis(normals), light.sky).clamp(min=0.02)
+    cosine = torch.einsum("kc,blc->blk", normals, light.direction)[:, :, None]
+    scatter = torch.tensor([0.12, 0.05, 0.03], device=normals.device)
+    wrap = (light.softness[:, None] * 0.35 + scatter)[:, None, :, None]
+    lamps = light.colour[..., None] * ((cosine + wrap) / (1 + wrap)).clamp(min=0)
+    viewer = torch.tensor([0.0, 0.0, 1.0], device=normals.device)
+    lobe = torch.einsum("kc,blc->blk", normals, F.normalize(light.direction + viewer, dim=-1)).clamp(min=0)
+    highlights = torch.cat([lobe**SKIN_LOBE, lobe[:, :1] ** WET_LOBE], dim=1)
+    return torch.cat([sky, lamps[:, 0], lamps[:, 1], highlights], dim=1)
+
+
+class Hemisphere:
+    """Light by table: every normal in sight faces the viewer, so its x and y are enough to look up what arrives.
+
+    The tables of a batch are drawn on a coarse grid of normals and enlarged smoothly; a look-up is one gather.
+    """
+
+    COARSE, FINE = 40, 120
+
+    def __init__(self, light: Light):
+        axis = torch.linspace(-1, 1, self.COARSE, device=light.sky.device)
+        y, x = torch.meshgrid(axis, axis, indexing="ij")
+        z = (1 - x * x - y * y).clamp(min=0).sqrt()
+        normals = F.normalize(torch.stack([x, y, z], dim=-1), dim=-1).view(-1, 3)
+        table = light_on(light, normals).view(-1, 12, self.COARSE, self.COARSE)
+        table = F.interpolate(table, size=(self.FINE, self.FINE), mode="bilinear", align_corners=True)
+        self.table = table.transpose(0, 1).reshape(12, -1)
+
+    def at(self, normals: Tensor, rows: Tensor) -> Arriving:
+        """normals: [3, N] unit, towards the viewer.  rows: [N] pictures."""
+        n = self.FINE
+        column, row = ((normals[:2] + 1) * ((n - 1) / 2) + 0.5).int().clamp(0, n - 1)
+        values = self.table.index_select(1, rows.int() * (n * n) + row * n + column)
+        return Arriving(values[0:3], values[3:6], values[6:9], values[9], values[10], values[11])
+
+
+def _total(light: Light, directions: Tensor) -> Tensor:
+    """[B, K, 3] linear irradiance on surfaces with normals [K, 3]."""
+    return light_on(light, directions)[:, :9].unflatten(1, (3, 3)).sum(1).transpose(1, 2)
 
 
 def auto_exposure(light: Light) -> Tensor:
-    """[B] factor that brings a surface facing the camera, tilted a little up, to the light's own exposure."""
-    batch = light.sky.shape[0]
-    device = light.sky.device
-    probes = F.normalize(torch.tensor([[0.0, 0.2, 1.0], [0.5, 0.1, 0.8], [-0.5, 0.1, 0.8]], device=device), dim=-1)
-    rows = torch.arange(batch, device=device).repeat_interleave(3)
-    normals = probes.repeat(batch, 1)
-    total = sky_light(light, normals, rows) + lamp_light(light, normals, rows, 0) + lamp_light(light, normals, rows, 1)
-    return light.exposure / total.view(batch, -1).mean(1).clamp(min=0.05)
+    """[B] factor that brings surfaces facing the camera to the light's own exposure."""
+    probes = torch.tensor([[0.0, 0.2, 1.0], [0.5, 0.1, 0.8], [-0.5, 0.1, 0.8]], device=light.sky.device)
+    return light.exposure / _total(light, F.normalize(probes, dim=-1)).mean((1, 2)).clamp(min=0.05)
 
 
 def explaining_coefficients(light: Light, factor: Tensor) -> Tensor:
     """The light component [B, 9, 3]: least-squares fit, over all normals, to the shading of the encoded picture.
 
-    A renderer that multiplies sRGB albedo by spherical harmonics comes closest to the picture with these numbers.
+    Light adds up in linear values and pictures hold their square root, so a renderer that multiplies sRGB albedo by
+    spherical harmonics comes closest to the picture with these numbers. Args: factor: [B] exposure.
     """
     normals = _sphere(96, light.sky.device)
-    batch = light.sky.shape[0]
-    rows = torch.arange(batch, device=normals.device).repeat_interleave(len(normals))
-    spread = normals.repeat(batch, 1)
-    total = sky_light(light, spread, rows) + lamp_light(light, spread, rows, 0) + lamp_light(light, spread, rows, 1)
-    encoded = (total.view(batch, -1, 3) * factor[:, None, None]).clamp(min=1e-4) ** (1 / GAMMA)
+    encoded = (_total(light, normals) * factor[:, None, None]).clamp(min=1e-4).sqrt()
     return torch.linalg.pinv(sh_basis(normals)) @ encoded
 
 

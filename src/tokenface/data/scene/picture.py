@@ -16,14 +16,26 @@ from tokenface.data.scene.glasses import GlassesMesh
 from tokenface.data.scene.hair import Bun, strands_of
 from tokenface.data.scene.hats import Brim
 from tokenface.data.scene.layers import Drawn, Layer, join
-from tokenface.data.scene.lighting import Light, ShadowTable
+from tokenface.data.scene.lighting import Hemisphere, Light, ShadowTable
 from tokenface.data.scene.occluders import OccluderMesh
 from tokenface.data.scene.outfit import Outfit, Person
 from tokenface.data.scene.paint import CHANNELS, FaceMap
 from tokenface.data.scene.parts import Look, Shape, Topology, hide
 from tokenface.data.scene.placement import Placement
 from tokenface.data.scene.shell import Shell
-from tokenface.data.scene.surface import Pixels, bumpy_normals, head_albedo, illuminate, look_albedo
+from tokenface.data.scene.surface import (
+    HeadSurface,
+    Pixels,
+    SkinGrain,
+    bumpy_normals,
+    flat_index,
+    head_albedo,
+    illuminate,
+    look_albedo,
+    look_value,
+    per_pixel,
+    unit,
+)
 from tokenface.head.model import HeadModel
 from tokenface.render.rasterizer import Backend
 
@@ -71,7 +83,7 @@ class Painter:
         ).to(device)  # fmt: skip
         self.static = self._static(head, anatomy, face_map, shadows).to(device)
         self.cheek_uv = _cheek_texture(head, face_map, anatomy) if self.has_albedo else None
-        self.face_map = face_map.masks.flatten(1).T.contiguous().to(device)
+        self.face_map = face_map.masks.flatten(1).to(device)
         self.bank = noise_bank().to(device)
         self.shadows, self.anatomy = shadows.to(device), anatomy.to(device)
 
@@ -112,8 +124,9 @@ class Painter:
         place = Placement.of(self.anatomy, vertices, landmarks, view.rotation)
         base = self._draw_base(place, outfit, view, light)
         over = self._draw_over(place, outfit, view)
-        colour, mask = self._shade_base(base, person, outfit, light, factor, albedo)
-        over_colour, alpha = self._shade_over(over, outfit, light, factor)
+        hemisphere = Hemisphere(light)
+        colour, mask = self._shade_base(base, person, outfit, light, hemisphere, factor, albedo)
+        over_colour, alpha = self._shade_over(over, outfit, light, hemisphere, factor)
         return self._compose(base, colour, mask, over, over_colour, alpha, light, background)
 
     def _draw_base(self, place: Placement, outfit: Outfit, view: View, light: Light) -> Drawn:
@@ -145,67 +158,64 @@ class Painter:
         )
 
     def _shade_base(
-        self, base: Drawn, person: Person, outfit: Outfit, light: Light, factor: Tensor, albedo: Tensor | None
+        self,
+        base: Drawn,
+        person: Person,
+        outfit: Outfit,
+        light: Light,
+        hemisphere: Hemisphere,
+        factor: Tensor,
+        albedo: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """[N, 3] sRGB and [N] share of face skin."""
-        normals = F.normalize(base.dynamic[:, :3], dim=-1)
-        behind = normals[:, 2] < 0
-        normals = torch.where(behind[:, None], -normals, normals)
-        place, (eye, inside, face, sky, off_axis) = base.static[:, :2], base.static[:, 2:].unbind(1)
-        is_head = base.part == HEAD
-        pixels = Pixels(base.rows, normals, behind, sky, base.dynamic[:, 3])
+        """[3, N] sRGB and [N] share of face skin. Cloth is few pixels, shaded apart from skin."""
+        rows, is_head = base.rows, base.part == HEAD
+        normals, behind = _towards_viewer(base.dynamic[:3])
+        eye, inside, face, sky, off_axis = base.static[2:]
+        texels = None if albedo is None else _sample_maps(albedo, rows, base.texture)
+        where = HeadSurface(base.static[:2], eye, inside, off_axis, texels)
+        grain = SkinGrain.at(where.place, rows, person.complexion, self.bank)
         hair = outfit.hair
         cropped = torch.where(hair.shown, 0.9, person.complexion.scalp * 0.4)
-        texels = None if albedo is None else _sample_maps(albedo, base.rows, base.texture)
-        skin, gloss = head_albedo(
-            pixels, person.complexion, hair.colour, cropped, self.face_map, place, eye, inside, off_axis, texels, self.bank
-        )
-        mouth = skin.new_tensor(INSIDE_SKIN) * (0.3 + 0.7 * skin)
-        skin = torch.where((behind & is_head)[:, None], mouth, skin)
-        looks = Look.stack(list(outfit.clothes.looks))
-        cloth, _ = look_albedo(looks, (base.part - 1).clamp(min=0), base.rows, base.texture, self.bank)
-        surface = torch.where(is_head[:, None], skin, cloth)
-        cloth_gloss = looks.gloss[base.rows, (base.part - 1).clamp(min=0)]
-        bumpy = bumpy_normals(pixels, place, person.complexion, self.bank)
-        rough = (is_head & ~behind)[:, None] & (eye[:, None] < 0.5)
-        smooth = torch.where(eye > 0.5, 90.0, 14.0)
-        gloss = torch.where(is_head, gloss * (0.3 + 0.9 * person.complexion.relief[base.rows]), cloth_gloss)
-        pixels = Pixels(
-            base.rows,
-            torch.where(rough, bumpy, normals),
-            behind,
-            torch.where(behind & is_head, sky * 0.4, sky),
-            pixels.lit,
-        )
-        return illuminate(surface, gloss, smooth, pixels, light, factor), face * is_head * ~behind
+        skin, gloss = head_albedo(rows, where, grain, person.complexion, hair.colour, cropped, self.face_map)
+        mouth = torch.tensor(INSIDE_SKIN, device=skin.device)[:, None] * (0.3 + 0.7 * skin)
+        skin = torch.where(behind, mouth, skin)
+        gloss = gloss * (0.3 + 0.9 * per_pixel(person.complexion.relief, rows))
+        bumpy = bumpy_normals(normals, rows, grain, person.complexion)
+        normals = torch.where(is_head & ~behind & (eye < 0.5), bumpy, normals)
 
-    def _shade_over(self, over: Drawn, outfit: Outfit, light: Light, factor: Tensor) -> tuple[Tensor, Tensor]:
-        """[N, 3] sRGB and [N] opacity."""
-        hair_look, cloth_look = outfit.hair.look, outfit.hat.look
-        looks = Look.stack(
-            [hair_look, hair_look, cloth_look, cloth_look, *outfit.glasses.looks, *outfit.occluders.looks]
-        )
-        at = (over.rows, over.part)
+        looks = Look.stack(list(outfit.clothes.looks))
+        worn = (~is_head).nonzero()[:, 0]
+        part, wearer = base.part.index_select(0, worn) - 1, rows.index_select(0, worn)
+        cloth, _ = look_albedo(looks, part, wearer, base.texture.index_select(1, worn), self.bank)
+        skin = skin.index_copy(1, worn, cloth)
+        gloss = gloss.index_copy(0, worn, look_value(looks.gloss, flat_index(looks, part, wearer)))
+        open_sky = torch.where(behind & is_head, sky * 0.4, sky)
+        pixels = Pixels(rows, normals, open_sky, base.dynamic[3], hemisphere)
+        return illuminate(skin, gloss, eye > 0.5, pixels, light, factor), face * is_head * ~behind
+
+    def _shade_over(
+        self, over: Drawn, outfit: Outfit, light: Light, hemisphere: Hemisphere, factor: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """[3, N] sRGB and [N] opacity."""
+        hair, cloth = outfit.hair.look, outfit.hat.look
+        looks = Look.stack([hair, hair, cloth, cloth, *outfit.glasses.looks, *outfit.occluders.looks])
+        at = flat_index(looks, over.part, over.rows)
         colour, noise = look_albedo(looks, over.part, over.rows, over.texture, self.bank)
-        normals = F.normalize(over.dynamic[:, :3] + 1e-9, dim=-1)
-        behind = normals[:, 2] < 0
-        normals = torch.where(behind[:, None], -normals, normals)
+        (x, y, z), behind = _towards_viewer(over.dynamic[:3])
         is_lens = over.part == LENS
-        sheen = looks.sheen[at]
+        sheen, ragged = look_value(looks.sheen, at), look_value(looks.ragged, at)
         # strands and weave tilt the surface a little
-        normals = F.normalize(normals + (0.12 * noise * looks.contrast[at])[:, None] * normals.new_tensor([1.0, 0.4, 0]), dim=-1)
-        tangents = F.normalize(over.dynamic[:, 3:6] + 1e-9, dim=-1)
-        ones = torch.ones_like(noise)
+        tilt = 0.12 * noise * look_value(looks.contrast, at)
+        normals = unit(torch.stack([x + tilt, y + 0.4 * tilt, z]))
         hollow = torch.where(behind & ~is_lens, 0.45, 1.0)
-        pixels = Pixels(over.rows, normals, behind, hollow * (1 + 0.15 * noise * sheen).clamp(0.3, 1.5), hollow)
-        sharpness = torch.where(sheen > 0.5, 24.0, torch.where(is_lens, 40.0, 12.0)) * ones
-        shaded = illuminate(colour, looks.gloss[at], sharpness, pixels, light, factor, tangents, sheen)
-        ragged = looks.ragged[at]
-        tip = ((over.dynamic[:, 6] / ragged.clamp(min=1e-4)) + 0.55 * noise).clamp(0, 1)
-        alpha = looks.alpha[at] * torch.where(ragged > 0, tip, ones)
+        pixels = Pixels(over.rows, normals, hollow * (1 + 0.15 * noise * sheen).clamp(0.3, 1.5), hollow, hemisphere)
+        strands = unit(over.dynamic[3:6])
+        shaded = illuminate(colour, look_value(looks.gloss, at), is_lens, pixels, light, factor, strands, sheen)
+        tip = (over.dynamic[6] / ragged.clamp(min=1e-4) + 0.55 * noise).clamp(0, 1)
+        alpha = look_value(looks.alpha, at) * torch.where(ragged > 0, tip, torch.ones_like(tip))
         # reflections make clear glass opaque where they are
-        alpha = torch.where(is_lens, (alpha + 0.25 * (shaded.mean(-1) - 0.75).clamp(min=0)).clamp(0, 1), alpha)
-        return shaded, alpha
+        glare = (alpha + 0.25 * (shaded.mean(0) - 0.75).clamp(min=0)).clamp(0, 1)
+        return shaded, torch.where(is_lens, glare, alpha)
 
     def _compose(
         self,
@@ -219,42 +229,44 @@ class Painter:
         background: Tensor,
     ) -> Picture:
         batch, size = background.shape[0], self.size
-        canvas = background.permute(0, 2, 3, 1).reshape(-1, 3).clone()
         depth = base.depth_map.view(-1)
-        alpha = alpha * (over.depth < depth[over.index])
+        alpha = alpha * (over.depth < depth.index_select(0, over.index))
         cover = torch.zeros_like(depth)
         cover[over.index] = alpha
         solid = torch.zeros_like(depth)
         solid[over.index] = alpha * (over.part != LENS)
-        canvas[base.index] = colour * self._contact_shadow(solid.view(batch, size, size), base, light)[:, None]
-        canvas[over.index] = torch.lerp(canvas[over.index], over_colour, alpha[:, None])
+        canvas = background.transpose(0, 1).reshape(3, -1)
+        shadow = self._contact_shadow(solid.view(batch, size, size), base, light)
+        canvas = canvas.index_copy(1, base.index, colour * shadow)
+        canvas = canvas.index_copy(1, over.index, torch.lerp(canvas.index_select(1, over.index), over_colour, alpha))
         skin = torch.zeros_like(depth)
-        skin[base.index] = mask.to(depth.dtype)
-        skin = skin * (1 - cover)
-        labels = torch.zeros(batch * size * size, device=depth.device)
+        skin[base.index] = mask
+        labels = torch.zeros_like(depth)
         labels[base.index] = 1.0 + base.part
-        labels[over.index] = torch.where(alpha > 0.5, 10.0 + over.part, labels[over.index])
-        image = canvas.view(batch, size, size, 3).permute(0, 3, 1, 2)
+        labels[over.index] = torch.where(alpha > 0.5, 10.0 + over.part, labels.index_select(0, over.index))
+        image = canvas.view(3, batch, size, size).transpose(0, 1)
         return Picture(
             image=soften_edges(image, labels.view(batch, size, size)),
-            mask=skin.view(batch, 1, size, size),
+            mask=(skin * (1 - cover)).view(batch, 1, size, size),
             depth=base.depth_map,
             cover=cover.view(batch, size, size),
             cover_depth=over.depth_map,
         )
 
     def _contact_shadow(self, solid: Tensor, base: Drawn, light: Light) -> Tensor:
-        """[N] factor: hair, hats and hands darken what is next to them, on the side away from the key lamp."""
-        size = self.size
-        width = max(3, size // 16) | 1
-        soft = F.avg_pool2d(solid[:, None], width, 1, width // 2, count_include_pad=False)
-        soft = F.avg_pool2d(soft, width, 1, width // 2, count_include_pad=False)[:, 0]
-        shift = light.direction[:, 0, :2] * size * 0.04
+        """[N] factor of the base layer's pixels: hair, hats and hands darken what is next to them, on the side away from the key lamp."""
+        size, cell = self.size, 4
+        coarse = size // cell
+        soft = F.avg_pool2d(solid[:, None], cell)
+        width = max(3, coarse // 12) | 1
+        soft = F.avg_pool2d(soft, width, 1, width // 2, count_include_pad=False)
+        soft = F.avg_pool2d(soft, width, 1, width // 2, count_include_pad=False)
+        aside, above = per_pixel(light.direction[:, 0, :2] * (0.04 * coarse), base.rows)
         within = base.index % (size * size)
-        x = (within % size + shift[base.rows, 0]).round().long().clamp(0, size - 1)
-        y = (within // size - shift[base.rows, 1]).round().long().clamp(0, size - 1)
-        dark = soft.reshape(-1)[base.rows * size * size + y * size + x]
-        return 1 - dark * (0.15 + 0.4 * light.shadow[base.rows])
+        x = ((within % size) / cell + aside).long().clamp(0, coarse - 1)
+        y = ((within // size) / cell - above).long().clamp(0, coarse - 1)
+        dark = soft.reshape(-1).index_select(0, base.rows * (coarse * coarse) + y * coarse + x)
+        return 1 - dark * (0.15 + 0.4 * per_pixel(light.shadow, base.rows))
 
 
 def soften_edges(image: Tensor, labels: Tensor) -> Tensor:
@@ -269,18 +281,28 @@ def soften_edges(image: Tensor, labels: Tensor) -> Tensor:
     return torch.lerp(image, smooth, edge)
 
 
+def _towards_viewer(normals: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit normals [3, N] that face the viewer, and [N] bool where the inner side was seen."""
+    normals = unit(normals)
+    behind = normals[2] < 0
+    return torch.where(behind, -normals, normals), behind
+
+
 def _sample_maps(maps: Tensor, rows: Tensor, uv: Tensor) -> Tensor:
-    """Bilinear texels of each pixel's own map: maps [B, 3, R, R], rows [N], uv [N, 2] → [N, 3]."""
+    """Bilinear texels of each pixel's own map: maps [B, 3, R, R], rows [N], uv [2, N] → [3, N]."""
     size = maps.shape[-1]
-    flat = maps.permute(0, 2, 3, 1).reshape(-1, 3)
-    x = (uv[:, 0] * size - 0.5).clamp(0, size - 1)
-    y = ((1 - uv[:, 1]) * size - 0.5).clamp(0, size - 1)
+    x = (uv[0] * size - 0.5).clamp(0, size - 1)
+    y = ((1 - uv[1]) * size - 0.5).clamp(0, size - 1)
     left, top = x.floor().clamp(max=size - 2), y.floor().clamp(max=size - 2)
-    corner = rows * (size * size) + top.long() * size + left.long()
-    fx, fy = (x - left)[:, None], (y - top)[:, None]
-    upper = torch.lerp(flat[corner], flat[corner + 1], fx)
-    lower = torch.lerp(flat[corner + size], flat[corner + size + 1], fx)
-    return torch.lerp(upper, lower, fy)
+    corner = rows * (3 * size * size) + top.long() * size + left.long()
+    fx, fy, flat = x - left, y - top, maps.reshape(-1)
+    planes = []
+    for channel in range(3):
+        at = corner + channel * size * size
+        upper = torch.lerp(flat.index_select(0, at), flat.index_select(0, at + 1), fx)
+        lower = torch.lerp(flat.index_select(0, at + size), flat.index_select(0, at + size + 1), fx)
+        planes.append(torch.lerp(upper, lower, fy))
+    return torch.stack(planes)
 
 
 def _cheek_texture(head: HeadModel, face_map: FaceMap, anatomy: Anatomy) -> Tensor:
