@@ -37,14 +37,15 @@ NOW7: tuple[int, ...] = (36, 39, 42, 45, 33, 48, 54)
 """The seven points of the NoW protocol: eye corners right to left, nose bottom, mouth corners."""
 
 MEDIAPIPE_TO_IBUG68: tuple[int, ...] = (
-    *(127, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 356),
+    *(127, 234, 93, 215, 172, 136, 150, 176, 152, 400, 379, 365, 397, 435, 323, 454, 356),
     *(70, 63, 105, 66, 107),
     *(336, 296, 334, 293, 300),
-    *(168, 197, 5, 4),
+    *(6, 197, 5, 4),
     *(75, 97, 2, 326, 305),
     *(33, 160, 158, 133, 153, 144),
     *(362, 385, 387, 263, 373, 380),
     *(61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181),
     *(78, 82, 13, 312, 308, 317, 14, 87),
 )
-"""For each iBUG point the nearest of MediaPipe's 468 face-mesh points."""
+"""For each iBUG point the face-mesh point of MediaPipe's 468 that lies nearest to where annotators put it: chosen over
+900 labelled photos, mirror pairs together, a common shift of the labels taken out."""
