@@ -16,9 +16,6 @@ from tokenface.head.model import HeadModel
 from tokenface.training.config import PhotoConfig, SyntheticConfig, TrainConfig
 from tokenface.training.state import Progress
 
-WARM_START = 512
-"""Faces in the ring before the first step, so that the first batches are not all alike."""
-
 
 def photo_records(config: PhotoConfig) -> tuple[list[PhotoRecord], list[PhotoRecord]]:
     """(training, held-out) photos of the configured tar; two empty lists without one."""
@@ -35,10 +32,10 @@ class SyntheticStream:
         self.config = config
         self.faces = SyntheticFaces(head, size)
         guard = guard_steps * config.fresh_per_step + 2 * config.block
-        self.ring = ReplayRing(folder, max(config.ring, guard + WARM_START), size, head.sizes, guard)
+        self.ring = ReplayRing(folder, max(config.ring, guard + config.warm_start), size, head.sizes, guard)
 
     def draw(self, progress: Progress, batch: int) -> LabelledFaces:
-        due = WARM_START + progress.step * self.config.fresh_per_step
+        due = self.config.warm_start + progress.step * self.config.fresh_per_step
         while progress.rendered < due:
             block = self.faces.sample(self.config.block, seed=_mix(self.config.seed, progress.rendered))
             self.ring.write(progress.rendered, LabelledFaces(block.image, block.landmarks68, block.parameters))

@@ -48,6 +48,7 @@ class SyntheticConfig:
     fresh_per_step: int = 8
     block: int = 32  # rendered together
     ring: int = 12288
+    warm_start: int = 512  # faces rendered before the first step, so that the first batches are not all alike
     seed: int = 1
 
 

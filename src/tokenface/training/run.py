@@ -18,9 +18,12 @@ from tokenface.training.batches import Batches, photo_records
 from tokenface.training.config import TrainConfig
 from tokenface.training.loop import Trainer
 from tokenface.training.validation import Validation
+from tokenface.weights import find_weights
 
 TRAINING_CROP_SCALE = 1.5
 """Middle of the training crops' sides, in units of the landmark box (data/photos.py, data/synthetic.py)."""
+
+WEIGHTS_LICENCE = "Apache-2.0; see LICENSES.md for the training data"
 
 
 def train(
@@ -60,7 +63,7 @@ def train(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     head = load_head(config.head)
     if config.start_from:
-        model, _, _ = load_checkpoint(config.start_from, head)
+        model, _, _ = load_checkpoint(find_weights(config.start_from), head, image_size=config.network.image_size)
     else:
         model = TokenFace(_framed(config.network, head), head.sizes, seed=config.run.seed)
     head, model = head.to(device), model.to(device)
@@ -84,7 +87,12 @@ def train(
         "started_from": config.start_from,
         "config": to_yaml(config),
     }
-    save_checkpoint(weights, model.cpu(), head.cpu(), {"training": provenance, "metrics": figures})
+    save_checkpoint(
+        weights,
+        model.cpu(),
+        head.cpu(),
+        {"crop": 1.25, "licence": WEIGHTS_LICENCE, "training": provenance, "metrics": figures},
+    )
     return weights
 
 
