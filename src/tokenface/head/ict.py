@@ -25,7 +25,7 @@ from tokenface.head.symmetry import mirror_map
 LICENCE = "MIT (ICT-FaceKit Light, Copyright 2020 USC Institute for Creative Technologies)"
 CENTIMETRE = 0.01
 KEPT = 24591
-"""Vertices from here on are transparent shells (tear film, eye blend, eye occlusion, lashes): they would hide the eyes."""
+"""Vertices from here on are transparent shells (tear film, blend, occlusion, lashes) that would hide the eyes."""
 PARTS = {  # first and last vertex, as published
     "face_area": (0, 9408),
     "narrow_face_area": (0, 6705),
@@ -43,7 +43,13 @@ PARTS = {  # first and last vertex, as published
     "eyeballs": (21451, 24590),
 }
 LEFT_SCLERA, RIGHT_SCLERA = slice(21451, 22221), slice(23021, 23791)
-POLYGONS = {"skin": (0, 11143), "left_eyeball": (21496, 23093), "right_eyeball": (23094, 24691)}
+SKIN_POLYGONS = (0, 11143)
+EYE_POLYGONS = {  # cornea and sclera are one shell; the iris body behind it shares their texture tile
+    "left_eye": (21496, 22295),
+    "left_iris": (22296, 23093),
+    "right_eye": (23094, 23893),
+    "right_iris": (23894, 24691),
+}
 KEPT_POLYGONS = 24692
 GAZE = {"In": 0.52, "Out": 0.52, "Up": 0.44, "Down": 0.44}
 """Radians that the eye turns at full action: its shapes move the lids alone. OpenHead's angles."""
@@ -56,8 +62,10 @@ NECK_STIFF, NECK_FREE = -0.127, -0.208
 ATLAS = {  # where each material's unit tile goes in the one texture: left, bottom, size
     "face": (0.0, 0.0, 0.62),
     "head": (0.62, 0.0, 0.38),
-    "left_eyeball": (0.62, 0.38, 0.19),
-    "right_eyeball": (0.81, 0.38, 0.19),
+    "left_eye": (0.62, 0.38, 0.19),
+    "right_eye": (0.81, 0.38, 0.19),
+    "left_iris": (0.76, 0.62, 0.12),
+    "right_iris": (0.88, 0.62, 0.12),
     "gums": (0.0, 0.62, 0.38),
     "teeth": (0.38, 0.62, 0.38),
 }
@@ -88,7 +96,7 @@ def build_ict(source: IctSource) -> HeadData:
     jaw = _Jaw.fit(points, expression[names.index("jawOpen")])
     joints = np.stack([EYES + ROOT, EYES + NECK, jaw.joint, *centres])
     weights = _skinning(points, jaw.weights)
-    skin = _triangles_of(polygons, *POLYGONS["skin"])
+    skin = _triangles_of(polygons, *SKIN_POLYGONS)
     marks = source.landmarks68
     static_faces, static_weights = vertices_as_triangles(faces, marks[17:])
     contour_faces, contour_weights, first_yaw = sliding_contour(points, faces, skin, marks)
@@ -154,8 +162,7 @@ def atlas(uv: np.ndarray, uv_polygons: np.ndarray) -> tuple[np.ndarray, np.ndarr
     tile = np.floor(uv[uv_polygons].mean(1)[:, 0]).astype(int)
     number = np.arange(len(uv_polygons))
     slots = np.select([tile == 0, tile == 1, tile == 2, tile == 3], ["face", "head", "gums", "teeth"], "")
-    for eye in ("left_eyeball", "right_eyeball"):
-        first, last = POLYGONS[eye]
+    for eye, (first, last) in EYE_POLYGONS.items():
         slots = np.where((number >= first) & (number <= last), eye, slots)
     if (slots == "").any():
         raise HeadModelError("ICT-FaceKit's texture tiles are in another order than published; update the clone")

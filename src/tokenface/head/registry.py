@@ -100,8 +100,12 @@ def add_head(
     name: str | None = None,
     output: str | Path | None = None,
     report: Callable[[str], None] | None = None,
+    complete: bool = True,
 ) -> Path:
     """Convert downloaded FLAME or ICT-FaceKit files once into the project's own file.
+
+    What the files lack of albedo, named regions and the 468-point mesh is carried over from OpenHead; the geometry is
+    the files' own.
 
     Args:
         kind: "flame" or "ict".
@@ -109,6 +113,7 @@ def add_head(
         name: name for `load_head`; default: from the model ("flame2020", "flame2023_no_jaw", "ict").
         output: file to write; default: `<name>.safetensors` in the user's data folder.
         report: called with one line per fact that the user should see.
+        complete: False leaves out what the files lack.
     Returns:
         The file written.
     Raises:
@@ -117,6 +122,7 @@ def add_head(
     """
     from tokenface.head.flame import load_flame
     from tokenface.head.ict import load_ict
+    from tokenface.head.transfer import dress
 
     loaders: dict[str, Callable[[Sequence[Path]], HeadData]] = {"flame": load_flame, "ict": load_ict}
     if kind not in loaders:
@@ -124,6 +130,8 @@ def add_head(
     if name is not None and (not name or Path(name).name != name or name.startswith(".")):
         raise HeadModelError(f"'{name}' is no name for a head model; use letters, digits, '-' and '_'")
     data = loaders[kind]([Path(p).expanduser() for p in paths])
+    if complete and (shipped_folder() / f"{DEFAULT_HEAD}{SUFFIX}").is_file():
+        data = dress(data, HeadData.load(shipped_folder() / f"{DEFAULT_HEAD}{SUFFIX}"))
     if name is not None:
         data.name = name
     if output is None and data.name.lower() in {n for n, (_, where) in _known_files().items() if where == "shipped"}:

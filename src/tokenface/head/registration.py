@@ -1,0 +1,162 @@
+"""One head model's mean head laid onto another's, so that what is known of one can be carried over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.interpolate import RBFInterpolator
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+
+from tokenface.head.data import HeadData
+
+REACH = (0.015, 0.010, 0.008, 0.006, 0.005, 0.004)
+"""Metres: how far a closest point may lie in each round."""
+SMOOTHING = (0.015, 0.012, 0.010, 0.008, 0.006, 0.005)
+"""Metres: width over which the rounds' displacements are averaged."""
+LANDMARK_WIDTH = 0.005
+"""Metres round a landmark that follow it after each round: lids and lips must meet, not only lie close."""
+NORMAL_WEIGHT = 0.006
+"""Metres that opposite-facing surfaces count as 2× farther apart: keeps the inside of a lip off its outside."""
+INTERIOR = ("mouth_interior", "teeth", "upper_teeth", "lower_teeth", "tongue", "gums_and_tongue", "mouth_socket")
+SOCKETS = ("left_socket", "right_socket")
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The surfaces that must not be confused: [V] bool each."""
+
+    left_eye: np.ndarray
+    right_eye: np.ndarray
+    teeth: np.ndarray
+    mouth: np.ndarray  # interior without teeth
+    skin: np.ndarray  # all else, eye sockets too
+
+    @staticmethod
+    def of(head: HeadData) -> Layers:
+        left, right = (_region(head, f"{side}_eyeball") for side in ("left", "right"))
+        if not left.any():
+            left, right = (head.skinning_weights[:, joint] > 0.95 for joint in (3, 4))
+        teeth = _region(head, "teeth", "upper_teeth", "lower_teeth")
+        mouth = _region(head, *INTERIOR) & ~teeth
+        return Layers(left, right, teeth, mouth, ~(left | right | teeth | mouth))
+
+    def items(self) -> list[tuple[str, np.ndarray]]:
+        return list(vars(self).items())
+
+
+def _region(head: HeadData, *names: str) -> np.ndarray:
+    inside = np.zeros(len(head.template), dtype=bool)
+    for name in names:
+        if name in head.regions:
+            inside[head.regions[name]] = True
+    return inside
+
+
+def landmarks68(head: HeadData) -> np.ndarray:
+    """[68, 3] points of the mean head seen from the front."""
+    row = int(np.clip(-head.contour_first_yaw, 0, len(head.contour_faces) - 1))
+    faces = np.concatenate([head.contour_faces[row], head.static_landmark_faces])
+    weights = np.concatenate([head.contour_barycentrics[row], head.static_landmark_barycentrics])
+    return np.einsum("kc,kcd->kd", weights.astype(np.float64), head.template[head.faces[faces]].astype(np.float64))
+
+
+def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """[V, 3] unit, area-weighted."""
+    a, b, c = (vertices[faces[:, k]] for k in range(3))
+    normal = np.cross(b - a, c - a)
+    corners = faces.T.ravel()
+    total = np.stack([np.bincount(corners, np.tile(normal[:, k], 3), len(vertices)) for k in range(3)], axis=1)
+    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
+
+
+def register(target: HeadData, source: HeadData) -> np.ndarray:
+    """Where each vertex of the target's mean head lies on the source's: [V, 3], in the source's head space.
+
+    Landmarks start it (similarity, then a smooth warp); closest skin points refine it, round by round nearer and less
+    smooth. Eyeballs are laid on each other as spheres.
+    """
+    moved = _landmark_warp(target, source)
+    layers, source_layers = Layers.of(target), Layers.of(source)
+    source_points = source.template.astype(np.float64)
+    source_normals = vertex_normals(source_points, source.faces)
+    anchor = np.flatnonzero(source_layers.skin)
+    tree = cKDTree(np.c_[source_points[anchor], NORMAL_WEIGHT * source_normals[anchor]])
+    skin = np.flatnonzero(layers.skin)
+    inner = layers.skin | layers.mouth | layers.teeth
+    for reach, width in zip(REACH, SMOOTHING, strict=True):
+        normals = vertex_normals(moved, target.faces)
+        distance, nearest = tree.query(np.c_[moved[skin], NORMAL_WEIGHT * normals[skin]])
+        accepted = distance < reach
+        to = anchor[nearest[accepted]]
+        # along the source's normal: closest vertices lie up to half an edge beside the closest point
+        step = ((source_points[to] - moved[skin[accepted]]) * source_normals[to]).sum(1)[:, None] * source_normals[to]
+        moved[inner] += _averaged(moved[skin[accepted]], step, moved[inner], width)
+        marks = landmarks68(replace(target, template=moved))
+        moved[inner] += _averaged(marks, landmarks68(source) - marks, moved[inner], LANDMARK_WIDTH, softness=0.3)
+    for joint, mine, theirs in (
+        (3, layers.left_eye, source_layers.left_eye),
+        (4, layers.right_eye, source_layers.right_eye),
+    ):
+        if mine.any() and theirs.any():
+            own = _Eye.of(target.template[mine], target.joint_template[joint])
+            moved[mine] = _Eye.of(source.template[theirs], source.joint_template[joint]).laid_on(own)
+    return moved
+
+
+def _landmark_warp(target: HeadData, source: HeadData) -> np.ndarray:
+    mine, theirs = landmarks68(target), landmarks68(source)
+    scale, rotation, shift = similarity(mine, theirs)
+    points = scale * target.template.astype(np.float64) @ rotation.T + shift
+    mine = scale * mine @ rotation.T + shift
+    warp = RBFInterpolator(mine, theirs - mine, kernel="linear", smoothing=1e-3, degree=0)
+    # away from the landmarks the warp fades: an extrapolation says nothing about the back of the head
+    distance = cKDTree(mine).query(points)[0]
+    return points + warp(points) * np.exp(-((distance / 0.06) ** 2))[:, None]
+
+
+def similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Scale, rotation, shift that carry source onto target in the least-squares sense (Umeyama 1991), no reflection."""
+    a, b = source - source.mean(0), target - target.mean(0)
+    u, s, vt = np.linalg.svd(b.T @ a)
+    sign = np.diag([1, 1, np.sign(np.linalg.det(u @ vt))])
+    rotation = u @ sign @ vt
+    scale = float((s * np.diag(sign)).sum() / (a**2).sum())
+    return scale, rotation, target.mean(0) - scale * rotation @ source.mean(0)
+
+
+def _averaged(
+    points: np.ndarray, values: np.ndarray, at: np.ndarray, width: float, softness: float = 1e-3
+) -> np.ndarray:
+    """Gaussian average of scattered vectors; it fades to 0 where there are none within reach."""
+    if not len(points):
+        return np.zeros_like(at)
+    distance, nearest = cKDTree(points).query(at, k=min(48, len(points)))
+    distance, nearest = distance.reshape(len(at), -1), nearest.reshape(len(at), -1)
+    weight = np.exp(-0.5 * (distance / width) ** 2)
+    return (weight[..., None] * values[nearest]).sum(1) / (weight.sum(1, keepdims=True) + softness)
+
+
+@dataclass(frozen=True)
+class _Eye:
+    """An eyeball as directions from its centre: cornea, iris and sclera need not lie on one sphere."""
+
+    directions: np.ndarray  # [K, 3] unit
+    centre: np.ndarray  # [3]
+    axis: np.ndarray  # [3] unit, through the pupil
+    radius: float
+
+    @staticmethod
+    def of(points: np.ndarray, centre: np.ndarray) -> _Eye:
+        away = points.astype(np.float64) - centre
+        distance = np.linalg.norm(away, axis=1)
+        # rings about the optical axis: it is the direction of greatest spread
+        axis = np.linalg.eigh(np.cov(points.astype(np.float64).T))[1][:, 2]
+        axis = axis * np.sign(axis[2])
+        return _Eye(away / distance[:, None], centre.astype(np.float64), axis, float(np.median(distance)))
+
+    def laid_on(self, other: _Eye) -> np.ndarray:
+        """The other eye's points on this eye's sphere, pupil on pupil."""
+        turn = Rotation.align_vectors(np.stack([self.axis, [0, 1, 0]]), np.stack([other.axis, [0, 1, 0]]), [1e6, 1])[0]
+        return self.centre + self.radius * turn.apply(other.directions)
