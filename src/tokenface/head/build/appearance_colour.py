@@ -3,8 +3,8 @@
 Skin reflectance lies close to one curve from fair to dark, the melanin axis; blood moves a point off it (redder and
 darker). The curve's knots follow group means that published spectrophotometry of facial skin agrees on: very fair
 skin near L* 74, a* 9, b* 14; fair and medium skin L* 68–56, a* 11–13, b* 15–20; brown skin L* 48–40, a* 12, b* 17–19;
-very dark skin L* 30, a* 9, b* 10. The individual typology angle atan((L* − 50)/b*) then runs from about 60° to −65°. The knots' a* is raised by two to three units over those means,
-because cameras render skin redder than instruments measure it.
+very dark skin L* 30, a* 9, b* 10. The individual typology angle atan((L* − 50)/b*) then runs from about 60° to −65°.
+The knots' a* is two to three units above those means, because cameras render skin redder than instruments measure it.
 """
 
 from __future__ import annotations

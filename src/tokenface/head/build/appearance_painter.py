@@ -40,14 +40,14 @@ class Painter:
 
     def draw(self, generator: np.random.Generator) -> np.ndarray:
         g = generator
-        lightness = float(np.clip(58 + 11.5 * g.standard_normal(), 24, 81))
+        lightness = float(np.clip(60 + 11.5 * g.standard_normal(), 24, 81))
         fair = float(np.clip((lightness - 38) / 30, 0, 1))  # 0 dark … 1 fair
         age = float(g.random())
         hair = self._hair_colour(g, fair, age)
         man = g.random() < 0.5
         melanin, blood, tint = self._skin_fields(g, fair, age)
         lab = skin_colour(lightness - melanin)
-        lab += np.array([0, 1.3, 2.0], np.float32) * g.standard_normal(3).astype(np.float32) * (0.6 + 0.4 * fair)
+        lab += np.array([0, 1.0, 1.2], np.float32) * g.standard_normal(3).astype(np.float32) * (0.6 + 0.4 * fair)
         lab += (blood * (0.35 + 0.65 * fair))[:, None] * BLOOD.astype(np.float32)
         lab += tint
         lab = self._lips(g, lab, fair, man)
@@ -67,7 +67,7 @@ class Painter:
         cheek = np.array([eye[0] * 1.35, a["nose_tip"][1] - 0.002, wing[2] - 0.018])
         self.cheek = self._blob(cheek, (0.017, 0.013, 0.02)) * skin
         self.nose_tip = self._blob(a["nose_tip"] - [0, 0.004, 0.004], (0.013, 0.011, 0.014)) * skin
-        self.nose_wing = self._blob(wing + [0.002, 0.004, 0], (0.006, 0.007, 0.008)) * skin
+        self.nose_wing = self._blob(wing + np.array([0.002, 0.004, 0]), (0.006, 0.007, 0.008)) * skin
         self.chin = self._blob(a["chin"] + [0, 0.014, 0.004], (0.014, 0.011, 0.015)) * skin
         self.forehead = self._blob(a["nasion"] + [0, 0.045, -0.008], (0.04, 0.022, 0.03)) * skin
         behind = np.clip((a["temple"][2] - 0.004 - self.z) / 0.012, 0, 1)
@@ -78,19 +78,33 @@ class Painter:
         under = eye - [0.002, 0.0105, 0]
         self.under_eye = self._blob(under, (0.0115, 0.0042, 0.012)) * skin
         self.inner_corner = self._blob(a["eye_inner"] + [-0.002, -0.002, 0], (0.005, 0.006, 0.008)) * skin
-        self.upper_lid = self._blob(eye + [0.001, 0.0085, 0], (0.0135, 0.0048, 0.012)) * skin
-        self.lid_fold = self._blob(eye + [0.002, 0.0125, 0], (0.0125, 0.0012, 0.02)) * skin
+        self.upper_lid = self._blob(eye + np.array([0.001, 0.0085, 0]), (0.0135, 0.0048, 0.012)) * skin
+        self.lid_fold = self._blob(eye + np.array([0.002, 0.0125, 0]), (0.0125, 0.0012, 0.02)) * skin
         mouth = a["stomion"]
         self.around_mouth = self._blob(mouth - [0, 0.001, 0], (0.023, 0.016, 0.02)) * skin * (1 - self.canvas.lips)
         self.philtrum = self._blob((base + a["lip_top"]) / 2, (0.009, 0.006, 0.01)) * skin
         nostril = np.array([wing[0] * 0.56, base[1] + 0.0025, base[2] - 0.0035])
-        self.nostril = np.exp(-0.5 * (((self.canvas.points * [0, 1, 1] + self.x[:, None] * [1, 0, 0] - nostril)
-                                       / [0.0032, 0.0030, 0.0042]) ** 2).sum(1)) * skin
+        self.nostril = (
+            np.exp(
+                -0.5
+                * (
+                    (
+                        (self.canvas.points * [0, 1, 1] + self.x[:, None] * [1, 0, 0] - nostril)
+                        / [0.0032, 0.0030, 0.0042]
+                    )
+                    ** 2
+                ).sum(1)
+            )
+            * skin
+        )
         self.lip_line = np.exp(-0.5 * ((self.y - self._mouth_line()) / 0.0009) ** 2) * self.canvas.lips
         self.upper_lip = _step(self.y, self._mouth_line(), 0.0008)
         # beard: below a line from the ear to the corner of the mouth, plus moustache, fading on the throat
-        line = np.interp(self.z, [jaw[2] - 0.004, jaw[2] + 0.02, corner[2] + 0.002],
-                         [a["temple"][1] - 0.012, corner[1] + 0.008, corner[1] + 0.002])
+        line = np.interp(
+            self.z,
+            [jaw[2] - 0.004, jaw[2] + 0.02, corner[2] + 0.002],
+            [a["temple"][1] - 0.012, corner[1] + 0.008, corner[1] + 0.002],
+        )
         cheeks = _step(line - self.y, 0, 0.006) * _step(self.z, jaw[2] - 0.002, 0.006)
         throat = _step(self.y, a["chin"][1] - 0.022, 0.008) * _step(self.y, jaw[1] - 0.032, 0.006)
         moustache = _step(base[1] - 0.002 - 0.25 * self.x - self.y, 0, 0.0025) * _step(self.y, corner[1] - 0.004, 0.005)
@@ -166,7 +180,8 @@ class Painter:
     # ---------------------------------------------------------------- factors of one person
 
     def _hair_colour(self, g: np.random.Generator, fair: float, age: float) -> np.ndarray:
-        weight = g.dirichlet(np.array([1.6 - fair, 1.4, 0.2 + 0.9 * fair, 0.02 + 0.5 * fair**2, 0.02 + 0.15 * fair**2, 0.02]) * 1.5)
+        likely = [1.6 - fair, 1.4, 0.2 + 0.9 * fair, 0.02 + 0.5 * fair**2, 0.02 + 0.15 * fair**2, 0.02]
+        weight = g.dirichlet(np.array(likely) * 1.5)
         grey = 0.8 * max(age - 0.6, 0) / 0.4 * g.random()
         return ((weight @ _HAIR) * (1 - grey) + _HAIR[5] * grey).astype(np.float32)
 
@@ -178,10 +193,10 @@ class Painter:
         melanin = 2.2 * self.sun * n() + 1.2 * self.forehead * n() + (2.0 + 2.0 * n()) * self.neck
         melanin = melanin + (1.6 + 1.6 * n()) * self.around_mouth * (1.3 - fair)
         melanin = melanin + 0.45 * np.tensordot(n(len(self.mottle)), self.mottle, 1) + 0.3 * n() * self.grain
-        strength = fair * max(0.0, 0.5 + 1.6 * n())
-        melanin = melanin + 8 * strength * np.tensordot(np.abs(n(2)) * 0.6, self.freckles, 1)
-        melanin = melanin + 14 * max(age - 0.5, 0) * np.tensordot(np.abs(n(2)), self.spots, 1)
-        melanin = melanin + 14 * np.tensordot((g.random(len(self.moles)) < 0.3) * g.uniform(0.4, 1, len(self.moles)), self.moles, 1)
+        strength = np.clip(1.2 + 1.0 * n(), 0, 3.5) * (0.25 + 0.75 * fair)
+        melanin = melanin + strength * np.tensordot(1 + 0.5 * n(2), self.freckles, 1)
+        melanin = melanin + 6 * max(age - 0.4, 0) * np.tensordot(1 + 0.4 * n(2), self.spots, 1)
+        melanin = melanin + np.tensordot(np.clip(2.5 + 2 * n(len(self.moles)), 0, 9), self.moles, 1)
         blood = (3.0 + 3.0 * n()) * self.cheek + (2.5 + 2.2 * n()) * self.nose_tip + (2.5 + 2.0 * n()) * self.nose_wing
         blood = blood + (3.0 + 2.5 * n()) * self.ear + (1.0 + 1.5 * n()) * self.chin + 1.5 * n() * self.forehead
         blood = blood + 0.35 * np.tensordot(n(len(self.mottle)), self.mottle, 1) + 0.4 * n() * self.grain
@@ -196,7 +211,7 @@ class Painter:
         step = np.array([-7.0 - 2 * fair + 3.5 * n(), 4.0 + 6.5 * fair + 2.8 * n(), -3.0 + 1.6 * n()], np.float32)
         paint = not man and g.random() < 0.5
         if paint:
-            step += g.uniform(0.3, 1.0) * np.array([-6 + 4 * n(), 11 + 5 * n(), 1 + 4 * n()], np.float32)
+            step += g.uniform(0.1, 0.8) * np.array([-6 + 4 * n(), 11 + 5 * n(), 1 + 4 * n()], np.float32)
         crisp = self.canvas.lips ** (0.8 if paint else 1.3)
         difference = 2.0 + 1.5 * n()  # the upper lip is darker in most people
         lab = lab + crisp[:, None] * step
@@ -240,13 +255,14 @@ class Painter:
             tone = np.array([-9 + 4 * n(), 2 + 4 * n(), -4 + 5 * n()], np.float32)
             lab += np.clip(self.upper_lid * 1.2, 0, 1)[:, None] * tone
         liner = 0.0 if man else max(0.0, 0.2 + n())
-        reach = 0.0019 * (1 + 0.3 * min(liner, 1.5))
-        upper = np.clip((0.62 + 0.12 * n() + 0.2 * liner) * np.exp(-0.5 * (self.canvas.rim_upper / reach) ** 2), 0, 0.95)
-        lower = np.clip((0.25 + 0.09 * n() + 0.15 * liner) * np.exp(-0.5 * (self.canvas.rim_lower / 0.0013) ** 2), 0, 0.9)
+        reach = 0.0021 * (1 + 0.25 * min(liner, 1.5))
+        upper = (0.62 + 0.12 * n() + 0.2 * liner) * np.exp(-0.5 * (self.canvas.rim_upper / reach) ** 4)
+        lower = (0.25 + 0.09 * n() + 0.15 * liner) * np.exp(-0.5 * (self.canvas.rim_lower / 0.0016) ** 4)
         dark = np.array([13, 4, 5], np.float32)
-        lash = np.maximum(upper, lower)[:, None] * self.skin[:, None]
+        lash = np.clip(np.maximum(upper, lower), 0, 0.95)[:, None] * self.skin[:, None]
         # the wet edge of the lower lid and the corner by the nose are pink
-        wet = np.exp(-0.5 * (self.canvas.rim_lower / 0.0012) ** 2) * (self.canvas.part["left_socket"] | self.canvas.part["right_socket"])
+        socket = self.canvas.part["left_socket"] | self.canvas.part["right_socket"]
+        wet = np.exp(-0.5 * (self.canvas.rim_lower / 0.0012) ** 2) * socket
         pink = np.array([58, 20, 12], np.float32)
         lab = lab * (1 - 0.6 * wet[:, None]) + pink * 0.6 * wet[:, None]
         return lab * (1 - lash) + dark * lash
@@ -257,16 +273,15 @@ class Painter:
         brow_colour = hair * np.array([0.9, 0.9, 0.9], np.float32) + np.array([2, 1, 1], np.float32) * n()
         lab = lab * (1 - brow[:, None]) + brow_colour * brow[:, None]
         # shaved or short beard: hair colour seen through skin, bluish where it is only a shadow
-        amount = np.clip(0.30 + 0.22 * n(), 0, 0.8) if man else 0.02
-        balance = np.clip(1 + 0.35 * n(), 0.2, 1.7)
+        amount = np.clip((0.18 if man else 0.06) + 0.06 * n(), 0, 0.5)
+        balance = np.clip(1 + 0.3 * n(), 0.2, 1.7)
         beard = np.clip(amount * (self.jaw_beard + balance * self.moustache), 0, 0.85)
         beard = beard * (1 + 0.06 * self.grain)
         target = hair * 0.85 + np.array([4, 0, -2], np.float32)
         lab = lab * (1 - beard[:, None]) + target * beard[:, None]
         # cropped hair or its shadow on the scalp, with a soft, personal hairline
-        height = self.scalp_height + 0.005 * n() + 0.003 * self.mottle[8]
-        height = height - max(0.0, 0.012 * n()) * (self.z > self.canvas.anchor["jaw_angle"][2] + 0.04)
-        cover = np.clip(0.42 + 0.26 * n(), 0, 0.95) * _step(height, 0.004, 0.0045) * (1 - self.ear) * self.skin
+        height = self.scalp_height + 0.003 * n() + 0.003 * self.mottle[8]
+        cover = np.clip(0.42 + 0.15 * n(), 0, 0.95) * _step(height, 0.004, 0.006) * (1 - self.ear) * self.skin
         cover = cover * (1 + 0.06 * self.grain)
         return lab * (1 - cover[:, None]) + hair * cover[:, None]
 
@@ -277,15 +292,15 @@ class Painter:
         curve = np.polynomial.Polynomial.fit(knots[:, 0], knots[:, 1], 2)
         inner, outer = knots[0, 0] - 0.003, knots[-1, 0] + 0.002
         s = (self.x - inner) / (outer - inner)
-        middle = curve(np.clip(self.x, inner, outer + 0.004)) - 0.0022 + 0.0013 * n()
-        middle = middle + 0.0011 * n() * 4 * s * (1 - s) + 0.0012 * n() * (s - 0.5)
-        half = (0.0041 + 0.0009 * n()) * (1 - 0.62 * np.clip(s, 0, 1) ** 1.8)
-        start, stop = 0.0 + 0.05 * n(), 1.0 + 0.05 * n()
+        middle = curve(np.clip(self.x, inner, outer + 0.004)) - 0.0022 + 0.0006 * n()
+        middle = middle + 0.0007 * n() * 4 * s * (1 - s) + 0.0008 * n() * (s - 0.5)
+        half = (0.0041 + 0.0005 * n()) * (1 - 0.62 * np.clip(s, 0, 1) ** 1.8)
+        start, stop = 0.03 * n(), 1.0 + 0.04 * n()
         soft = 0.0011 + 0.0003 * abs(n())
         mask = _step(half - np.abs(self.y - middle), 0, soft) * _step(s, start, 0.035) * _step(stop - s, 0, 0.05)
         bridge = max(0.0, -1.2 + n()) * np.exp(-0.5 * (s / 0.2) ** 2) * (s < 0.1)
         mask = mask + 0.4 * bridge * _step(half - np.abs(self.y - middle), 0, soft)
-        density = np.clip(0.72 + 0.16 * n(), 0.05, 0.97)
+        density = np.clip(0.72 + 0.12 * n(), 0.2, 0.97)
         return np.clip(density * mask * (1 + 0.16 * self.streaks), 0, 0.97) * (self.z > knots[-1, 2] - 0.02) * self.skin
 
     def _cavities(self, g: np.random.Generator, lab: np.ndarray, fair: float) -> np.ndarray:
@@ -297,7 +312,7 @@ class Painter:
         depth = np.clip((a["stomion"][2] - self.z) / 0.045, 0, 1)
         flesh = np.array([36.0, 24, 12], np.float32) + np.array([3, 3, 2], np.float32) * n(3).astype(np.float32)
         shade = np.array([1.0, 0.8, 0.8], np.float32)
-        fade = (1 - 0.85 * depth ** 0.7)[:, None]
+        fade = (1 - 0.85 * depth**0.7)[:, None]
         lips_at_rim = lab[self.canvas.lips > 0.6].mean(0)
         inner = np.clip(1 - depth / 0.12, 0, 1)[:, None]
         mouth = (flesh * (1 - inner) + (lips_at_rim * [0.75, 1, 1]) * inner) * (shade * fade + (1 - shade))
@@ -313,9 +328,10 @@ class Painter:
 
     def _eyes(self, g: np.random.Generator, lab: np.ndarray, fair: float, age: float) -> np.ndarray:
         n = g.standard_normal
-        weight = g.dirichlet(np.array([1.6 - fair, 1.0, 0.08 + 0.4 * fair, 0.01 + 0.25 * fair**2, 0.01 + 0.55 * fair**2, 0.01 + 0.3 * fair**2]))
+        rare = [0.08 + 0.4 * fair, 0.01 + 0.25 * fair**2, 0.01 + 0.55 * fair**2, 0.01 + 0.3 * fair**2]
+        weight = g.dirichlet([1.6 - fair, 1.0, *rare])
         iris = weight @ _IRIS + np.array([2, 1, 1.5]) * n(3)
-        white = np.array([80 - 5 * (1 - fair) - 3 * age + 2.5 * n(), 2.5 + 1.2 * n(), 4 + 3 * age + 2.0 * n()])
+        white = np.array([75 - 4 * (1 - fair) - 3 * age + 2.5 * n(), 3 + 1.2 * n(), 4 + 3 * age + 2.0 * n()])
         pupil = self.iris_radius * (0.33 + 0.06 * n())
         limbus = 0.45 + 0.15 * n()
         radius = self.iris_radius * (1 + 0.02 * n())
@@ -328,16 +344,17 @@ class Painter:
             tone = iris * np.stack([spokes * (1.12 - 0.18 * inside), spokes, spokes], axis=-1).clip(0.5, 1.5)
             ring = limbus * np.exp(-0.5 * ((inside - 0.97) / 0.10) ** 2)[:, None]
             tone = tone * (1 - ring * [1, 0.6, 0.6])
-            hole = _step(pupil - distance, 0, 0.0003 * unit)[:, None]
+            hole = _step(pupil - distance, 0, 0.0004 * unit)[:, None]
             tone = tone * (1 - hole) + np.array([4, 1, 1]) * hole
             # veins and the shadow of the lids towards the rim of what shows
-            edge = np.clip((distance / unit - 0.0085) / 0.005, 0, 1)[:, None]
-            sclera = white + edge * np.array([-10, 7, 3])
-            border = _step(radius - distance, 0, 0.0004 * unit)[:, None]
+            edge = np.clip((distance / unit - 0.0095) / 0.005, 0, 1)[:, None]
+            lid = np.clip(distance * np.sin(around) / radius + 0.1, 0, 1.2)[:, None]  # the upper lid's shadow
+            sclera = white + edge * np.array([-9, 7, 3]) - lid * np.array([9, 0, 0])
+            border = _step(radius - distance, 0, 0.0007 * unit)[:, None]
             lab[own] = tone * border + sclera * (1 - border)
         return lab.astype(np.float32)
 
 
-def _step(value: np.ndarray, threshold: float, softness: float) -> np.ndarray:
+def _step(value: np.ndarray, threshold: float | np.ndarray, softness: float) -> np.ndarray:
     """Smooth step from 0 to 1 around a threshold, as wide as ± 2 softness."""
     return 1 / (1 + np.exp(-np.clip((value - threshold) / softness * 2, -30, 30)))

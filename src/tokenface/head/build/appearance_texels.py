@@ -69,7 +69,7 @@ def _lid_rims(cut: HeadCut, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarra
     inner, outer = corners["eye_inner"], corners["eye_outer"]
     for side in ("left", "right"):
         edges = [
-            {tuple(sorted(e)) for f in cut.faces[part[name]].tolist() for e in ((f[0], f[1]), (f[1], f[2]), (f[2], f[0]))}
+            {(min(e), max(e)) for e in cut.faces[part[name]][:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).tolist()}
             for name in ("skin", f"{side}_socket")
         ]
         shared = np.array(sorted(edges[0] & edges[1]))

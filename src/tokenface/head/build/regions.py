@@ -65,7 +65,13 @@ def package_mask(name: str, uv: np.ndarray) -> np.ndarray:
     size = picture.shape[0]
     at = (np.asarray(uv, np.float32) * [size, -size] + [-0.5, size - 0.5]).astype(np.float32)
     flat = at.reshape(-1, 1, 2)
-    values = cv2.remap(picture.astype(np.float32) / 255, flat, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    values = cv2.remap(
+        picture.astype(np.float32) / 255,
+        np.ascontiguousarray(flat[..., 0]),
+        np.ascontiguousarray(flat[..., 1]),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
     return values.reshape(at.shape[:-1])
 
 
@@ -96,7 +102,7 @@ def regions(cut: HeadCut, vertices: np.ndarray) -> dict[str, np.ndarray]:
 
     eye = (anchor["eye_inner"] + anchor["eye_outer"]) / 2
     width = anchor["eye_outer"][0] - anchor["eye_inner"][0]
-    nasion, tip, base = anchor["nasion"], anchor["nose_tip"], anchor["subnasale"]
+    nasion, base = anchor["nasion"], anchor["subnasale"]
     chin, jaw, corner, wing = anchor["chin"], anchor["jaw_angle"], anchor["mouth_corner"], anchor["nose_wing"]
 
     lips, ears = painted("lips"), painted("ears")

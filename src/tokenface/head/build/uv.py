@@ -6,6 +6,8 @@ The mouth cavity, the sockets, tongue and teeth keep MakeHuman's charts; the eye
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
@@ -16,6 +18,7 @@ from tokenface.head.build.flatten import boundary_loops, minimise_distortion, tu
 TEXTURE_SIZE = 184
 """Texels per side of the albedo maps; fifty int8 modes at this size leave room for the geometry in a 16-MB file."""
 _PADDING = 1.6  # texels left free around every chart
+_EYE_POWER = 0.6
 _STRIP = {  # the small charts in the strip above the skin: left edge, width, height in texels
     "left_eye_front": (122, 29, 29),
     "right_eye_front": (33, 29, 29),
@@ -111,7 +114,7 @@ def eye_axis(cut: HeadCut, vertices: np.ndarray, name: str) -> tuple[np.ndarray,
 def _eye_chart(cut: HeadCut, vertices: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Faces of the front or back half of an eye and their chart [G, 3, 2] around the optical axis.
 
-    The radius grows as angle^0.75, which gives the iris more texels than an equidistant map.
+    The radius grows as a power of the angle below 1, which gives the iris more texels than an equidistant map.
     """
     eye, half = name.rsplit("_", 1)
     centre, axis, _ = eye_axis(cut, vertices, eye)
@@ -126,7 +129,7 @@ def _eye_chart(cut: HeadCut, vertices: np.ndarray, name: str) -> tuple[np.ndarra
     up = np.cross(axis, right)
     around = np.arctan2(direction @ up, (direction @ right) * (1 if half == "front" else -1))
     # the pole has no angle of its own; it sits at radius 0 whatever the angle
-    return faces, polar[..., None] ** 0.75 * np.stack([np.cos(around), np.sin(around)], axis=-1)
+    return faces, polar[..., None] ** _EYE_POWER * np.stack([np.cos(around), np.sin(around)], axis=-1)
 
 
 def flatten_skin(
@@ -216,7 +219,7 @@ def _arcs_off_midline(loop: np.ndarray, midline: np.ndarray) -> list[np.ndarray]
     loop = np.roll(loop, -int(np.flatnonzero(midline[loop])[0]))
     closed = np.append(loop, loop[0])
     ends = np.flatnonzero(midline[closed])
-    return [closed[a : b + 1] for a, b in zip(ends[:-1], ends[1:], strict=True) if b - a > 1]
+    return [closed[a : b + 1] for a, b in pairwise(ends) if b - a > 1]
 
 
 def _rest_triangles(vertices: np.ndarray, faces: np.ndarray, density: np.ndarray) -> np.ndarray:
