@@ -286,6 +286,34 @@ def test_morph_weights_of_the_glb_animate_the_head_model(face: Face, head: HeadM
     np.testing.assert_allclose(displayed_vertices(document), expected[source], atol=1e-5)
 
 
+def test_arkit_values_are_52_and_the_jaw_joint_is_among_them(face: Face) -> None:
+    arkit = face.arkit
+    assert arkit is not None
+    assert len(arkit) == 52
+    assert all(0 <= weight <= 1 for weight in arkit.values())
+    assert arkit["mouthSmileLeft"] == pytest.approx(face.expressions["mouthSmileLeft"])
+    assert arkit["jawOpen"] == pytest.approx(0.2 / 0.43, rel=1e-5)
+    assert arkit["tongueOut"] == 0
+
+
+def test_jaw_actions_of_the_joint_are_also_morph_targets(face: Face, head: HeadModel) -> None:
+    rig = face.rig()
+    assert rig.morph_names[5:] == ("jawOpen", "jawLeft", "jawRight")
+    assert not rig.morph_weights[5:].any()  # the joint carries the face's own jaw
+    shape = face.parameters.shape[None]
+    opened = head(shape, jaw=torch.tensor([[0.43, 0.0, 0.0]])).vertices[0].numpy()
+    np.testing.assert_allclose(rig.rest + rig.morphs[5], opened, atol=1e-6)
+
+
+def test_head_models_without_arkit_names_keep_their_own() -> None:
+    data = toy_head_data()
+    data.expression_names = tuple(f"expression_{i}" for i in range(5))
+    face = stand_in_model(HeadModel(data)).reconstruct(photo_with_marks((60, 40, 40)))[0]
+    assert face.arkit is None
+    assert "arkit" not in face.to_dict()
+    assert face.rig().morph_names == data.expression_names
+
+
 @pytest.mark.parametrize("suffix", ["glb", "obj", "ply", "json"])
 def test_save_writes_what_the_suffix_says(face: Face, tmp_path: Path, suffix: str) -> None:
     path = face.save(tmp_path / f"me.{suffix}")

@@ -13,7 +13,7 @@ def toy_head_data(seed: int = 0, shape: int = 6, pose_correctives: bool = False,
     random = np.random.default_rng(seed)
     template, faces, uv, uv_faces = _egg()
     count = len(template)
-    names = ("jawOpen", "mouthSmileLeft", "browInnerUp", "eyeLookUpLeft", "nothing")
+    names = ("mouthSmileRight", "mouthSmileLeft", "browInnerUp", "eyeLookUpLeft", "cheekPuff")
     smooth = _smooth_fields(random, template, shape + len(names)) * 0.004
     expression = smooth[shape:]
     # Local actions, as real ones are: most vertices do not move at all.

@@ -7,7 +7,7 @@ from rich.text import Text
 
 
 def out() -> Console:
-    """Console of stdout, made anew each time: tests and pipes replace the stream. Names may hold brackets: no markup."""
+    """Console of stdout, made anew each time (tests replace the stream); no markup, since names may hold brackets."""
     return Console(soft_wrap=True, highlight=False, markup=False)
 
 

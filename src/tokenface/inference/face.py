@@ -24,8 +24,8 @@ from tokenface.images.crop import Crop
 from tokenface.images.loading import ImageItem
 from tokenface.inference.albedo import albedo_image
 from tokenface.inference.confidence import Evidence
-from tokenface.inference.expressions import arkit_weights
-from tokenface.inference.rigging import eye_drive_facts, face_rig
+from tokenface.inference.expressions import arkit_weights, joint_drive
+from tokenface.inference.rigging import face_rig
 from tokenface.network.components import FaceParameters
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class Face:
         match path.suffix.lower():
             case ".glb":
                 mesh = self.textured_mesh(neutral)
-                facts = {**mesh.facts, "eyeDrive": eye_drive_facts(self.head)}
+                facts = {**mesh.facts, "joint_drive": joint_drive(self.head)}
                 write_glb(path, TexturedMesh(**{**vars(mesh), "facts": facts}), self.rig(neutral))
             case ".obj":
                 write_obj(path, self.textured_mesh(neutral))

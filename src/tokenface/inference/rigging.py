@@ -7,6 +7,7 @@ import numpy as np
 from tokenface.formats.rig import Rig, rotation_matrix
 from tokenface.head.data import JOINT_NAMES
 from tokenface.head.model import JAW, LEFT_EYE, RIGHT_EYE, HeadModel
+from tokenface.inference.expressions import jaw_displacements
 from tokenface.network.components import FaceParameters
 
 
@@ -15,6 +16,8 @@ def face_rig(head: HeadModel, parameters: FaceParameters, neutral: bool = False)
 
     The rest mesh is the person's neutral head. The joints stand where this expression puts them (a head model may
     move them a little with the expression), and pose correctives, if the head model has any, are those of this pose.
+    ARKit's jaw actions, which OpenHead leaves to the jaw joint, are added as morph targets of weight 0: the joint
+    carries this face's jaw.
 
     Args:
         head: the head model.
@@ -40,25 +43,13 @@ def face_rig(head: HeadModel, parameters: FaceParameters, neutral: bool = False)
         turned = np.stack([rotation_matrix(rotation) - np.eye(3) for rotation in rotations[1:]])
         rest = rest + np.tensordot(turned.reshape(-1), data.pose_basis, axes=1)
 
+    by_joint = jaw_displacements(head, parameters.shape)
     return Rig(
         rest=rest.astype(np.float32),
         joints=joints.astype(np.float32),
         rotations=rotations,
         skinning_weights=data.skinning_weights,
-        morph_names=data.expression_names,
-        morphs=data.expression_basis.astype(np.float32),
-        morph_weights=expression.astype(np.float32),
+        morph_names=(*data.expression_names, *by_joint),
+        morphs=np.concatenate([data.expression_basis.astype(np.float32), *(m[None] for m in by_joint.values())]),
+        morph_weights=np.concatenate([expression, np.zeros(len(by_joint))]).astype(np.float32),
     )
-
-
-def eye_drive_facts(head: HeadModel) -> dict[str, dict[str, list[float]]]:
-    """Expression → joint → axis-angle per unit of weight: what a viewer needs to turn the eyes with the morphs."""
-    drive = head.data.eye_drive
-    if drive is None:
-        return {}
-    facts: dict[str, dict[str, list[float]]] = {}
-    for name, rotations in zip(head.expression_names, drive, strict=True):
-        for joint, rotation in zip(("left_eye", "right_eye"), rotations, strict=True):
-            if np.abs(rotation).max() > 1e-6:
-                facts.setdefault(name, {})[joint] = [round(float(x), 6) for x in rotation]
-    return facts
