@@ -77,7 +77,7 @@ class HeadData:
             "contour_first_yaw": int(self.contour_first_yaw),
             "facts": dict(sorted(self.facts.items())),
         }
-        return save(tensors, metadata={"format": FORMAT, "head": json.dumps(header, sort_keys=True)})
+        return _in_order(save(tensors, metadata={"format": FORMAT, "head": json.dumps(header, sort_keys=True)}))
 
     @staticmethod
     def load(path: str | Path) -> HeadData:
@@ -97,22 +97,66 @@ class HeadData:
                         f"'{path}' is not a tokenface head model; convert FLAME or ICT files with 'tokenface head add'"
                     )
                 header = json.loads(metadata["head"])
-                arrays = {key: file.get_tensor(key) for key in file.keys()}
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
+                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+            regions = {k.removeprefix("region."): arrays.pop(k) for k in sorted(arrays) if k.startswith("region.")}
+            names = {f.name for f in fields(HeadData)}
+            span = header["expression_range"]
+            data = HeadData(
+                name=header["name"],
+                licence=header["licence"],
+                expression_names=tuple(header["expression_names"]),
+                expression_range=(float(span[0]), float(span[1])) if span else None,
+                contour_first_yaw=int(header["contour_first_yaw"]),
+                regions=regions,
+                facts=header["facts"],
+                **{k: v for k, v in arrays.items() if k in names},
+            )
+            data.check()
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError) as error:
             raise HeadModelError(f"head model '{path}' is damaged ({error}); build or add it again") from error
-        regions = {k.removeprefix("region."): arrays.pop(k) for k in sorted(arrays) if k.startswith("region.")}
-        names = {f.name for f in fields(HeadData)}
-        span = header["expression_range"]
-        return HeadData(
-            name=header["name"],
-            licence=header["licence"],
-            expression_names=tuple(header["expression_names"]),
-            expression_range=(float(span[0]), float(span[1])) if span else None,
-            contour_first_yaw=int(header["contour_first_yaw"]),
-            regions=regions,
-            facts=header["facts"],
-            **{k: v for k, v in arrays.items() if k in names},
-        )
+        return data
+
+    def check(self) -> None:
+        """Sizes agree and every index points at something, so that no later look-up leaves its array.
+
+        Raises:
+            ValueError: what does not fit.
+        """
+        count, triangles = len(self.template), len(self.faces)
+        modes, actions = len(self.shape_basis), len(self.expression_basis)
+        shapes = {
+            "template": (count, 3),
+            "faces": (triangles, 3),
+            "uv": (len(self.uv), 2),
+            "uv_faces": (triangles, 3),
+            "shape_basis": (modes, count, 3),
+            "expression_basis": (actions, count, 3),
+            "joint_template": (len(JOINT_NAMES), 3),
+            "joint_basis": (modes + actions, len(JOINT_NAMES), 3),
+            "skinning_weights": (count, len(JOINT_NAMES)),
+            "static_landmark_faces": (51,),
+            "static_landmark_barycentrics": (51, 3),
+            "contour_faces": (len(self.contour_faces), 17),
+            "contour_barycentrics": (len(self.contour_faces), 17, 3),
+            "mirror": (count,),
+            "pose_basis": (9 * (len(JOINT_NAMES) - 1), count, 3),
+            "eye_drive": (actions, 2, 3),
+            "mesh468_faces": (468,),
+            "mesh468_barycentrics": (468, 3),
+        }
+        for name, shape in shapes.items():
+            array = getattr(self, name)
+            if array is not None and array.shape != shape:
+                raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
+        if len(self.expression_names) != actions or not len(self.contour_faces):
+            raise ValueError(f"{len(self.expression_names)} names for {actions} expressions")
+        limits = {"faces": count, "uv_faces": len(self.uv), "mirror": count}
+        limits |= dict.fromkeys(("static_landmark_faces", "contour_faces", "mesh468_faces"), triangles)
+        indices = [(name, getattr(self, name), limit) for name, limit in limits.items()]
+        for name, array, limit in indices + [(f"region.{k}", v, count) for k, v in self.regions.items()]:
+            least = -1 if name == "mesh468_faces" else 0
+            if array is not None and array.size and not least <= int(array.min()) <= int(array.max()) < limit:
+                raise ValueError(f"{name} refers to something that is not there")
 
     def geometry_hash(self) -> str:
         """Sixteen hex digits that change when anything a checkpoint depends on changes (mesh, bases, joints)."""
@@ -120,3 +164,12 @@ class HeadData:
         for array in (self.template, self.faces, self.shape_basis, self.expression_basis, self.joint_template):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
+
+
+def _in_order(file: bytes) -> bytes:
+    """The same safetensors file with its header sorted: the library writes metadata in an order of chance."""
+    length = int.from_bytes(file[:8], "little")
+    header = json.loads(file[8 : 8 + length])
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + file[8 + length :]
