@@ -41,7 +41,8 @@ def read_obj(path: str | Path) -> ObjMesh:
         points = np.array([row.split()[:3] for row in vertices], dtype=np.float64).reshape(-1, 3)
         coordinates = np.array([row.split()[:2] for row in uv], dtype=np.float64).reshape(-1, 2)
         corners = _corners(polygons, 0, len(points))
-        uv_corners = _corners(polygons, 1, len(coordinates)) if len(coordinates) else np.empty((0, 4), np.int32)
+        textured = len(coordinates) > 0 and all("/" in corner for polygon in polygons for corner in polygon)
+        uv_corners = _corners(polygons, 1, len(coordinates)) if textured else np.empty((0, 4), np.int32)
     except (ValueError, IndexError) as error:
         raise HeadModelError(f"'{path}' is not a readable OBJ mesh of triangles and quads ({error})") from error
     if not len(points) or not np.isfinite(points).all():
