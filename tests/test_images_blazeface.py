@@ -44,8 +44,7 @@ def test_decoding_offsets_from_the_anchor_in_pixels_of_the_input():
     found = decode(raw, logits, BACK, 0.5)
     assert len(found) == 1
     x, y = anchors(BACK)[100]
-    centre = np.array([x + 16 / 256, y - 32 / 256])
-    np.testing.assert_allclose(found.boxes[0], [*(centre - [0.125, 0.25]), *(centre + [0.125, 0.25])])
+    np.testing.assert_allclose(found.boxes[0], [x - 0.0625, y - 0.375, x + 0.1875, y + 0.125])
     np.testing.assert_allclose(found.keypoints[0, 3], [x + 8 / 256, y + 24 / 256])
     assert found.scores[0] == pytest.approx(1 / (1 + math.exp(-1.5)))
 

