@@ -46,7 +46,7 @@ def photo_rows(model: TokenFace, head: HeadModel, tar: Path) -> dict[str, dict[s
     config = PhotoConfig()
     size = model.config.image_size
     rows: dict[str, dict[str, float]] = {}
-    for label, shift in (("raw", (0.0, 0.0)), ("shifted", config.landmark_shift)):
+    for label, shift in (("raw", None), ("shifted", config.shift)):
         held = split_by_identity(list(read_landmark_tar(tar, shift)), config.held_out_people, config.split_seed)[1]
         chosen = [held[i] for i in sorted(np.random.default_rng(0).permutation(len(held))[:MAX_PHOTOS])]
         images, truth = evaluation_crops(chosen, size)

@@ -28,13 +28,13 @@ def sample_backgrounds(draw: Draw, batch: int, size: int, photos: Tensor | None 
     image = F.interpolate(image.clamp(0, 1), size=(size, size), mode="bicubic", align_corners=False)
     if photos is not None:
         image = torch.where(draw.chance(batch, 1, 1, 1, p=0.6), _windows(draw, batch, size, photos), image)
-    sharp = draw.uniform(batch, 1, 1, 1) ** 2 * 0.08
+    sharp = draw.uniform(batch, 1, 1, 1) ** 3 * 0.05
     return (image + sharp * draw.normal(batch, 1, size, size)).clamp(0, 1)
 
 
 def _base_colour(draw: Draw, batch: int) -> Tensor:
-    grey = draw.uniform(batch, 1) ** 1.3
-    tint = draw.normal(batch, 3, std=1.0) * draw.uniform(batch, 1) ** 2 * 0.22
+    grey = draw.uniform(batch, 1) ** 1.7 * 0.95
+    tint = draw.normal(batch, 3, std=1.0) * draw.uniform(batch, 1) ** 2 * 0.13
     return (grey + tint).clamp(0, 1)
 
 
@@ -46,8 +46,8 @@ def _gradient(draw: Draw, batch: int) -> Tensor:
 
 def _clouds(draw: Draw, batch: int) -> Tensor:
     """Fractal colour noise with its own roughness per picture."""
-    strength = draw.uniform(batch, 1, 1, 1) ** 2 * 0.4
-    colourful = draw.uniform(batch, 1, 1, 1) ** 2
+    strength = draw.uniform(batch, 1, 1, 1) ** 2 * 0.34
+    colourful = draw.uniform(batch, 1, 1, 1) ** 2 * 0.4
     total = torch.zeros(batch, 3, WORK, WORK, device=draw.device)
     for cells, share in ((3, 0.6), (6, 0.45), (12, 0.35), (24, 0.3), (WORK, 0.12)):
         noise = colourful * draw.normal(batch, 3, cells, cells) + draw.normal(batch, 1, cells, cells)
@@ -91,7 +91,7 @@ def _lights(draw: Draw, batch: int, image: Tensor, count: int = 4) -> Tensor:
     radius = draw.log_uniform(batch, count, 1, 1, low=0.02, high=0.3)
     gap = (axis[None, None, None, :] - centre[..., 0, None, None]) ** 2 + (axis[:, None] - centre[..., 1, None, None]) ** 2
     cover = ((1 - gap.sqrt() / radius) * 4).clamp(0, 1) * present[..., None, None]
-    colour = draw.uniform(batch, count, 3) * 0.5 + draw.uniform(batch, count, 1) * 0.6
+    colour = draw.uniform(batch, count, 3) * 0.25 + draw.uniform(batch, count, 1) * 0.7
     for k in range(count):
         image = torch.lerp(image, colour[:, k, :, None, None].expand_as(image), cover[:, k, None])
     return image

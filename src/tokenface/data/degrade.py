@@ -30,16 +30,16 @@ YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.0
 class Degradation:
     """How bad the pictures may get; chances are per picture unless said otherwise."""
 
-    smallest: float = 0.3  # lowest source resolution as a share of the crop
+    smallest: float = 0.32  # lowest source resolution as a share of the crop
     full_resolution: float = 0.4  # share of source resolutions that are full
-    blur: float = 0.5
+    blur: float = 0.4
     largest_blur: float = 0.012  # standard deviation, share of the crop
     motion: float = 0.12
     noise: float = 0.6
-    largest_noise: float = 0.05
-    jpeg: float = 0.6
+    largest_noise: float = 0.035
+    jpeg: float = 0.5
     lowest_quality: int = 12
-    grey: float = 0.06
+    grey: float = 0.04
     colour: float = 0.9
     groups: int = 8  # a batch shares this many source resolutions and JPEG decisions
 
@@ -84,14 +84,14 @@ def _colours(draw: Draw, images: Tensor, s: Degradation) -> Tensor:
     def amount(std: float, channels: int = 1) -> Tensor:
         return draw.normal(batch, channels, 1, 1, std=std) * on
 
-    gamma = torch.exp(amount(0.16) + amount(0.03, 3))
+    gamma = torch.exp(amount(0.14) + amount(0.03, 3))
     gain = torch.exp(amount(0.05, 3))
     images = images.clamp(1e-4, 1).pow(gamma) * gain
     centre = images.mean((1, 2, 3), keepdim=True)
-    contrast = torch.exp(amount(0.18))
+    contrast = torch.exp(0.12 * on + amount(0.16))
     images = (images - centre) * contrast + centre + amount(0.05)
     luma = (images * torch.tensor(YCC[0], device=images.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    saturation = torch.where(draw.chance(batch, 1, 1, 1, p=s.grey), torch.zeros(()).to(images), torch.exp(amount(0.3)))
+    saturation = torch.where(draw.chance(batch, 1, 1, 1, p=s.grey), torch.zeros(()).to(images), torch.exp(0.05 * on + amount(0.25)))
     return (luma + (images - luma) * saturation).clamp(0, 1)
 
 

@@ -103,7 +103,7 @@ class ExpressionSampler:
         weights = weights + extra * free
 
         lids = draw.uniform(batch, 1)
-        blink = torch.where(lids < 0.07, draw.uniform(batch, 1, low=0.7, high=1.0), draw.uniform(batch, 1) ** 3 * 0.45)
+        blink = torch.where(lids < 0.07, draw.uniform(batch, 1, low=0.7, high=1.0), draw.uniform(batch, 1) ** 4 * 0.35)
         wink = draw.chance(batch, 1, p=0.01)
         self._put(weights, "eyeBlinkLeft", blink)
         self._put(weights, "eyeBlinkRight", torch.where(wink, 1 - blink, blink))

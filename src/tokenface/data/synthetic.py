@@ -128,7 +128,7 @@ class SyntheticFaces:
         distance = sample_distances(draw, batch)
         view = frame_faces(draw, marks, rotation, distance if config.perspective else distance * 0 + 1e4, config.framing)
         light = sample_light(draw, batch)
-        factor = auto_exposure(light)
+        factor = auto_exposure(light, person.skin.mean(1))
         outfit = sample_outfit(draw, person, rotation, Chances.none() if plain else config.chances)
         background = sample_backgrounds(draw, batch, self.size, self.backgrounds)
         maps = None if skins is None else skins[person_of]

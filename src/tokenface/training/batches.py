@@ -21,7 +21,7 @@ def photo_records(config: PhotoConfig) -> tuple[list[PhotoRecord], list[PhotoRec
     """(training, held-out) photos of the configured tar; two empty lists without one."""
     if config.tar is None:
         return [], []
-    records = list(read_landmark_tar(config.tar, config.landmark_shift))
+    records = list(read_landmark_tar(config.tar, config.shift))
     return split_by_identity(records, config.held_out_people, config.split_seed)
 
 

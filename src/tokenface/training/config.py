@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tokenface.data.readers.landmark_tar import YOUTUBE_FACES_SHIFT, LandmarkShift
 from tokenface.network.config import NetworkConfig
 
 
@@ -38,7 +39,7 @@ class PhotoConfig:
     share: float = 0.25  # of each batch
     held_out_people: int = 60
     split_seed: int = 0
-    landmark_shift: tuple[float, float] = (0.45, 0.0115)  # YouTube Faces, see read_landmark_tar
+    shift: LandmarkShift = YOUTUBE_FACES_SHIFT  # of the annotations; zeros for other sources
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ CLOTH_WEIGHTS = (3.0, 2.2, 1.5, 1.0, 1.6, 0.8, 0.5, 0.5, 0.8, 0.5, 0.3, 0.5, 0.2
 # Half-width, half-depth, drop and forward shift of an adult's shoulders below the neck, metres
 PROFILE = torch.tensor(
     [
-        [0.066, 0.066, -0.020, 0.000], [0.066, 0.068, 0.006, 0.000], [0.085, 0.078, 0.018, -0.002], [0.115, 0.088, 0.034, -0.006],
-        [0.155, 0.098, 0.052, -0.010], [0.190, 0.106, 0.074, -0.012], [0.210, 0.114, 0.110, -0.010], [0.218, 0.122, 0.180, -0.006],
-        [0.225, 0.130, 0.400, -0.006],
+        [0.066, 0.066, -0.016, 0.000], [0.066, 0.068, 0.000, 0.000], [0.085, 0.078, 0.006, -0.002],
+        [0.115, 0.088, 0.018, -0.006], [0.155, 0.098, 0.034, -0.010], [0.190, 0.106, 0.056, -0.012],
+        [0.210, 0.114, 0.092, -0.010], [0.218, 0.122, 0.160, -0.006], [0.225, 0.130, 0.400, -0.006],
     ]
 )  # fmt: skip
 BODY_COLUMNS, PANEL_COLUMNS, TIE_COLUMNS = 33, 9, 3
@@ -36,12 +36,18 @@ BODY_COLUMNS, PANEL_COLUMNS, TIE_COLUMNS = 33, 9, 3
 
 @dataclass(frozen=True)
 class Clothes:
-    """One per picture. width, collar, panel, tie, flat: [B]; rotation: [B, 3, 3] of the body against the head."""
+    """One per picture: [B]. width: of the shoulders against an adult's.  collar: metres it rises.  scoop: rows of the
+    profile by which the neckline falls at the front; scoop_width: radians.  panel: radians on each side that the
+    surface at the front takes at the collar, panel_depth: metres to where it ends, below: bool, under the garment.
+    tie: bool.  rotation: [B, 3, 3] of the body against the head.  looks: of garment, panel, tie."""
 
     width: Tensor
     collar: Tensor
+    scoop: Tensor
+    scoop_width: Tensor
     panel: Tensor
     panel_depth: Tensor
+    below: Tensor
     tie: Tensor
     rotation: Tensor
     looks: tuple[Look, Look, Look]
@@ -61,12 +67,15 @@ def sample_clothes(draw: Draw, rotation: Tensor, skin: Tensor) -> Clothes:
     front = torch.where(bare[:, None], skin, pale)
     panel_look = Look.plain(front, second=torch.where(bare[:, None], skin * 0.9, shirt.second), contrast=shirt.contrast * 0.5,
                             frequency=shirt.frequency, layer=shirt.layer)  # fmt: skip
-    open_neck = suit | bare | draw.chance(batch, p=0.25)
+    open_front = suit | draw.chance(batch, p=0.15)
     return Clothes(
         width=draw.uniform(batch, low=0.82, high=1.12),
-        collar=draw.uniform(batch, low=-0.012, high=0.022),
-        panel=draw.uniform(batch, low=0.5, high=1.1) * open_neck,
-        panel_depth=draw.uniform(batch, low=0.06, high=0.3),
+        collar=draw.uniform(batch, low=-0.01, high=0.022) * ~bare,
+        scoop=draw.uniform(batch, low=1.0, high=6.2) * bare,
+        scoop_width=draw.uniform(batch, low=0.45, high=1.3),
+        panel=torch.where(bare, 1.35, draw.uniform(batch, low=0.5, high=1.1) * open_front),
+        panel_depth=torch.where(bare, 0.5, draw.uniform(batch, low=0.06, high=0.3)),
+        below=bare,
         tie=suit & draw.chance(batch, p=0.65),
         rotation=rotation.transpose(1, 2) @ body,
         looks=(jacket, panel_look, _cloth(draw, batch)),
@@ -100,6 +109,9 @@ class Body:
     def shapes(self, place: Placement, clothes: Clothes) -> tuple[Shape, Shape, Shape]:
         ring = place.vertices[:, place.anatomy.neck_ring]
         neck = (ring.amin(1) + ring.amax(1)) / 2
+        # head models end their necks at different heights, collars sit a little below the chin
+        height = torch.maximum(neck[:, 1], place.landmarks[:, 33, 1] - 0.105 * place.unit)
+        neck = torch.stack([neck[:, 0], height, neck[:, 2]], dim=1)
         half = (ring[..., 0].amax(1) - ring[..., 0].amin(1)) / 2
         profile = PROFILE.to(neck.device)
         drop = profile[:, 2].expand(neck.shape[0], -1) * place.unit
@@ -110,25 +122,38 @@ class Body:
         depths = torch.lerp(profile[:, 1] * place.unit * clothes.width[:, None], widths, (share * 0.8).expand_as(widths))
         forward = profile[:, 3] * place.unit
 
-        def surface(angle: Tensor, lift: float) -> Tensor:
-            """angle [B, rows, columns], 0 is the front → [B, rows·columns, 3]."""
-            x = (widths[..., None] + lift) * torch.sin(angle)
-            z = (depths[..., None] + lift) * torch.cos(angle) + forward[:, None]
-            y = -drop[..., None].expand_as(x) + 0.3 * lift
-            points = torch.stack([x, y, z], dim=-1).flatten(1, 2)
+        table = torch.stack([widths, depths, drop, forward.expand_as(widths)], dim=-1)  # [B, rows, 4]
+        batch, rows = drop.shape
+        steps = torch.linspace(0, 1, rows, device=neck.device)[None, :, None]
+
+        def surface(angle: Tensor, start: Tensor, lift: Tensor) -> Tensor:
+            """angle [B, rows, columns], 0 is the front; start: first profile row, alike → [B, rows·columns, 3]."""
+            at = (start + steps * (rows - 1 - start)).flatten(1)
+            low = at.floor().clamp(max=rows - 2)
+            index = low.long()[..., None].expand(-1, -1, 4)
+            profile = torch.lerp(table.gather(1, index), table.gather(1, index + 1), (at - low)[..., None])
+            half_width, half_depth, fall, ahead = profile.unbind(-1)
+            flat = angle.flatten(1)
+            x = (half_width + lift[:, None]) * torch.sin(flat)
+            z = (half_depth + lift[:, None]) * torch.cos(flat) + ahead
+            points = torch.stack([x, 0.3 * lift[:, None] - fall, z], dim=-1)
             return neck[:, None] + points @ clothes.rotation.transpose(1, 2)
 
-        batch, rows = drop.shape
         around = torch.linspace(-torch.pi, torch.pi, BODY_COLUMNS, device=neck.device).expand(batch, rows, -1)
+        neckline = torch.exp(-((around / clothes.scoop_width[:, None, None]) ** 2)) * clothes.scoop[:, None, None]
         # the opening is widest at the collar and closes at its depth; what hides below is pushed inside
         closing = (1 - (drop - drop[:, 1:2]) / (clothes.panel_depth * place.unit)[:, None]).clamp(0, 1)
+        closing = torch.where(clothes.below[:, None], (closing * 4).clamp(max=1), closing)
         across = torch.linspace(-1, 1, PANEL_COLUMNS, device=neck.device)
-        narrow = clothes.panel[:, None] * closing
-        panel = surface(narrow[..., None] * across, 0.003 * place.unit)
-        strip = 0.018 * place.unit / widths.clamp(min=1e-4) * torch.tensor([1.2, 1.2, 1, 1, 1.1, 1.2, 1.3, 1.5, 2.0], device=neck.device)
-        tie = surface((strip * (closing > 0))[..., None] * torch.linspace(-1, 1, TIE_COLUMNS, device=neck.device), 0.006 * place.unit)
+        narrow = (clothes.panel[:, None] * closing)[..., None] * across
+        lift = torch.where(clothes.below, -0.004, 0.003) * place.unit
+        panel = surface(narrow, torch.zeros_like(narrow), lift)
+        strip = torch.tensor([1.2, 1.2, 1, 1, 1.1, 1.2, 1.3, 1.5, 2.0], device=neck.device) * 0.018 * place.unit
+        strip = (strip / widths.clamp(min=1e-4) * (closing > 0))[..., None]
+        strip = strip * torch.linspace(-1, 1, TIE_COLUMNS, device=neck.device)
+        tie = surface(strip, torch.zeros_like(strip), torch.full_like(lift, 0.006 * place.unit))
         return (
-            Shape(surface(around, 0.0)),
+            Shape(surface(around, neckline, torch.zeros_like(lift))),
             Shape(hide(panel, clothes.panel > 0)),
             Shape(hide(tie, clothes.tie)),
         )

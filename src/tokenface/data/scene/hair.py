@@ -124,8 +124,8 @@ def _rim(draw: Draw, people: int, covering: Tensor, round_shape: Tensor) -> Tens
     rim = torch.stack(columns, dim=1)[:, None].repeat(1, 2, 1)
     rim = rim + draw.normal(people, 2, KNOTS, std=0.003)
     # a fringe comes down the forehead towards one side, the other, or both
-    fringe = draw.chance(people, p=torch.where(covering, 0.5, 0.3)) & ~round_shape
-    low = draw.uniform(people, low=0.016, high=0.04)
+    fringe = draw.chance(people, p=torch.where(covering, 0.4, 0.22)) & ~round_shape
+    low = draw.uniform(people, low=0.02, high=0.048)
     reach = draw.uniform(people, 2, KNOTS)
     swept = torch.where(draw.chance(people, 1, p=0.5), draw.index(people, 2, count=2).float(), torch.ones(people, 2, device=device))
     fall = (torch.tensor([1, 0.95, 0.8, 0.3] + [0.0] * (KNOTS - 4), device=device) * (0.8 + 0.2 * reach)) * swept[..., None]

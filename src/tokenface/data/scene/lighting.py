@@ -31,10 +31,10 @@ class Light:
 
 
 def sample_light(draw: Draw, batch: int) -> Light:
-    warmth = draw.normal(batch, 1, std=0.16)
+    warmth = 0.05 + draw.normal(batch, 1, std=0.12)
     tint = torch.exp(torch.cat([warmth, 0.1 * draw.normal(batch, 1, std=0.3), -warmth], dim=1))
     sky = torch.zeros(batch, 9, 3, device=draw.device)
-    level = draw.uniform(batch, 1, low=0.15, high=1.0)
+    level = draw.uniform(batch, 1, low=0.12, high=0.8)
     cool = torch.exp(draw.normal(batch, 3, std=0.1)) * tint.rsqrt()
     sky[:, 0] = level * cool * math.sqrt(4 * math.pi)
     # brighter above or to one side: a linear term of up to the constant one
@@ -59,7 +59,7 @@ def sample_light(draw: Draw, batch: int) -> Light:
         colour=torch.stack([strength, second], dim=1) * lamp_tint,
         softness=draw.uniform(batch) ** 1.5,
         shadow=draw.uniform(batch, low=0.25, high=1.0),
-        exposure=torch.exp(draw.normal(batch, std=0.28)),
+        exposure=0.72 * torch.exp(draw.normal(batch, std=0.22)),
     )
 
 
@@ -136,10 +136,15 @@ def _total(light: Light, directions: Tensor) -> Tensor:
     return light_on(light, directions)[:, :9].unflatten(1, (3, 3)).sum(1).transpose(1, 2)
 
 
-def auto_exposure(light: Light) -> Tensor:
-    """[B] factor that brings surfaces facing the camera to the light's own exposure."""
+def auto_exposure(light: Light, lightness: Tensor) -> Tensor:
+    """[B] factor that brings surfaces facing the camera to the light's own exposure.
+
+    Args:
+        lightness: [B] of the skin in [0, 1]; photographers and cameras open up for dark skin, half way.
+    """
+    light_skin = (0.62 / lightness.clamp(min=0.08)) ** 0.9
     probes = torch.tensor([[0.0, 0.2, 1.0], [0.5, 0.1, 0.8], [-0.5, 0.1, 0.8]], device=light.sky.device)
-    return light.exposure / _total(light, F.normalize(probes, dim=-1)).mean((1, 2)).clamp(min=0.05)
+    return light_skin * light.exposure / _total(light, F.normalize(probes, dim=-1)).mean((1, 2)).clamp(min=0.05)
 
 
 def explaining_coefficients(light: Light, factor: Tensor) -> Tensor:
@@ -193,7 +198,7 @@ class ShadowTable:
         self.visible = lit  # [D, V]
         normals = _vertex_normals(template, faces)
         weight = (self.directions @ normals.T).clamp(min=0)
-        self.ambient = ((weight * lit).sum(0) / weight.sum(0).clamp(min=1e-6)).clamp(0.05, 1)
+        self.ambient = ((weight * lit).sum(0) / weight.sum(0).clamp(min=1e-6)).clamp(0.05, 1) ** 1.3
 
     def to(self, device: torch.device | str) -> ShadowTable:
         self.directions = self.directions.to(device)

@@ -24,8 +24,8 @@ SPAN = math.radians(110)
 
 SKIN_TONES = torch.tensor(
     [
-        [0.96, 0.85, 0.78], [0.93, 0.78, 0.69], [0.88, 0.72, 0.60], [0.82, 0.65, 0.52], [0.74, 0.56, 0.43],
-        [0.64, 0.47, 0.35], [0.52, 0.37, 0.27], [0.40, 0.28, 0.20], [0.29, 0.20, 0.15], [0.21, 0.15, 0.12],
+        [0.94, 0.78, 0.70], [0.92, 0.73, 0.62], [0.88, 0.67, 0.53], [0.82, 0.60, 0.45], [0.74, 0.52, 0.37],
+        [0.64, 0.43, 0.30], [0.52, 0.34, 0.23], [0.42, 0.26, 0.18], [0.32, 0.20, 0.14], [0.24, 0.155, 0.115],
     ]
 )  # fmt: skip
 IRIS = torch.tensor([[0.16, 0.09, 0.05], [0.28, 0.17, 0.09], [0.35, 0.3, 0.16], [0.3, 0.4, 0.33], [0.33, 0.45, 0.58], [0.42, 0.45, 0.48]])
@@ -140,7 +140,7 @@ def sample_complexions(draw: Draw, people: int) -> Complexion:
     tone = draw.palette(people, SKIN_TONES, [1.2, 1.6, 1.6, 1.4, 1.1, 0.9, 0.8, 0.7, 0.6, 0.4], jitter=0.015)
     made_up = draw.chance(people, p=0.35)
     bearded = ~made_up & draw.chance(people, p=0.5)
-    red = torch.tensor([1.0, 0.62, 0.6], device=draw.device)
+    red = torch.tensor([1.0, 0.7, 0.68], device=draw.device)
     lips = tone * torch.lerp(torch.ones_like(tone), red.expand_as(tone), draw.uniform(people, 1, low=0.3, high=1.0))
     stick = torch.tensor([[0.7, 0.1, 0.15], [0.8, 0.4, 0.4], [0.5, 0.12, 0.2], [0.75, 0.3, 0.35]])
     lipstick = draw.palette(people, stick, [1.0, 1, 0.7, 1])

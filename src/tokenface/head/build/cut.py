@@ -110,7 +110,7 @@ def neutral_base_mesh(source: AnnySource) -> np.ndarray:
 
 
 def mirror_of_base(template: np.ndarray) -> np.ndarray:
-    """[N, 3] symmetric base mesh → [N] vertex on the other side; vertices without an exact partner map to themselves."""
+    """[N, 3] symmetric base mesh → [N] vertex on the other side; without an exact partner, the vertex itself."""
     distance, partner = cKDTree(template).query(template * [-1, 1, 1])
     own = np.arange(len(template))
     good = (distance < 1e-5) & (partner[partner] == own)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from tokenface.head.arkit import JAW_OPEN_ANGLE
 from tokenface.head.build.cut import HeadCut
-from tokenface.head.build.joints import JAW, JAW_OPEN_ANGLE
+from tokenface.head.build.joints import JAW
 from tokenface.head.build.source import AnnySource
 
 BY_JOINT = ("jawOpen", "jawLeft", "jawRight")
@@ -17,7 +18,8 @@ LEFT_OUT = ("tongueOut",)
 GAZE_ANGLES = {"Up": 0.44, "Down": 0.44, "In": 0.52, "Out": 0.52}
 """Radians of the eyeball at eyeLook… = 1: about 25° vertically and 30° horizontally."""
 SOURCE_GAZE_ANGLES = {"Up": 0.162, "Down": 0.184, "In": 0.249, "Out": 0.240}
-"""Radians of the same actions in the source, whose lid motion is scaled up to match."""
+"""Radians of the same actions in the source, whose lid motion is scaled up to match, but no more than LIDS_AT_MOST."""
+LIDS_AT_MOST = 1.6
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,10 @@ def build_expressions(cut: HeadCut, source: AnnySource, joints: np.ndarray, weig
         if not name.startswith("eyeLook"):
             continue
         direction, side = next((d, name.removeprefix("eyeLook" + d)) for d in GAZE_ANGLES if name[7:].startswith(d))
-        basis[number] *= GAZE_ANGLES[direction] / SOURCE_GAZE_ANGLES[direction]
+        basis[number] *= min(GAZE_ANGLES[direction] / SOURCE_GAZE_ANGLES[direction], LIDS_AT_MOST)
         drive[number, 0 if side == "Left" else 1] = _gaze_axis(direction, side) * GAZE_ANGLES[direction]
     close = names.index("mouthClose")
-    basis[close] = _before_jaw(basis[close], weights[:, JAW])
+    basis[close] = _closing(cut, source, joints, weights)
     return Expressions(names, _symmetric(basis, names, cut.mirror), drive)
 
 
@@ -63,10 +65,21 @@ def _gaze_axis(direction: str, side: str) -> np.ndarray:
     return np.array([0, 1.0 if towards_left else -1.0, 0])
 
 
-def _before_jaw(offset: np.ndarray, jaw_weight: np.ndarray) -> np.ndarray:
-    """mouthClose is an offset of the *opened* mouth: turn it back, since skinning will turn it with the jaw."""
-    back = Rotation.from_rotvec(np.stack([-JAW_OPEN_ANGLE * jaw_weight, *np.zeros((2, len(offset)))], axis=1))
-    return back.apply(offset)
+def _closing(cut: HeadCut, source: AnnySource, joints: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """mouthClose: what takes the lips of the jaw-opened mouth to where the source closes them.
+
+    The source adds its offset to its own jawOpen; here the jaw joint opens the mouth, so the offset is solved for
+    through the skinning. Away from the lips, where the source's action does nothing, this does nothing either.
+    """
+    close = _action(cut, source, "mouthClose")
+    closed = cut.vertices + _action(cut, source, "jawOpen") + close
+    jaw = Rotation.from_rotvec([JAW_OPEN_ANGLE, 0, 0]).as_matrix()
+    share = weights[:, JAW]
+    blend = (1 - share)[:, None, None] * np.eye(3) + share[:, None, None] * jaw
+    shift = share[:, None] * (joints[JAW] - jaw @ joints[JAW])
+    before = np.linalg.solve(blend, (closed - shift)[:, :, None])[:, :, 0]
+    near = np.clip(np.linalg.norm(close, axis=1) / 0.003, 0, 1)[:, None]
+    return near * (before - cut.vertices)
 
 
 def _symmetric(basis: np.ndarray, names: tuple[str, ...], mirror: np.ndarray) -> np.ndarray:

@@ -10,8 +10,6 @@ from tokenface.head.build.source import AnnySource
 from tokenface.head.data import JOINT_NAMES
 
 ROOT, NECK, JAW, LEFT_EYE, RIGHT_EYE = range(5)
-JAW_OPEN_ANGLE = 0.43
-"""Radians about +x at ARKit's jawOpen = 1; the rotation part of the rig's own jawOpen action is 24.6°."""
 
 
 def joint_regressor(cut: HeadCut, source: AnnySource) -> tuple[np.ndarray, np.ndarray]:

@@ -12,9 +12,12 @@ from tokenface.head.build.source import AnnySource
 HEAD_TARGETS = ("head-", "forehead-", "eyebrows-", "neck-", "eye-", "nose-", "mouth-", "ear-", "chin-", "cheek-")
 CHILDREN = 0.15
 """Share of people below about fifteen."""
-TARGET_STD = 0.30
-ASYMMETRY_STD = 0.07
-"""Spread of the shape sliders (range ±1), and of the difference between the two sides of a paired one."""
+TARGET_STD = 0.20
+SKULL_STD = 0.12
+SKULL_TARGETS = ("head-", "neck-", "forehead-", "measure-neck")
+"""Spread of the shape sliders (range ±1); those of the skull and neck reach far, so they spread less."""
+ASYMMETRY_STD = 0.06
+"""Spread of the difference between the two sides of a paired slider."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def _local_changes(source: AnnySource, people: int, rng: np.random.Generator) ->
     for label in head_targets(source):
         if label.startswith("r-"):
             continue  # drawn with its left partner
-        common = rng.normal(0, TARGET_STD, people)
+        common = rng.normal(0, SKULL_STD if label.startswith(SKULL_TARGETS) else TARGET_STD, people)
         if label.startswith("l-"):
             half = rng.normal(0, ASYMMETRY_STD / 2, people)
             values[:, labels.index(label)] = common + half

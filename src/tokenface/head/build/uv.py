@@ -104,11 +104,13 @@ def parts(cut: HeadCut, vertices: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def eye_axis(cut: HeadCut, vertices: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, float]:
-    """Centre [3], unit axis through the pupil [3] and radius (metres) of 'left_eye' or 'right_eye'."""
+    """Centre [3], unit axis through the pupil [3] and radius (metres) of 'left_eye' or 'right_eye'.
+
+    The eyes look straight ahead at rest; MakeHuman's eyeball is a plain sphere and has no pole of its own.
+    """
     own = vertices[cut.part(name)]
     centre = (own.min(0) + own.max(0)) / 2
-    pole = own[np.argmax(own[:, 2])] - centre
-    return centre, pole / np.linalg.norm(pole), float(np.linalg.norm(own - centre, axis=1).mean())
+    return centre, np.array([0.0, 0.0, 1.0]), float(np.linalg.norm(own - centre, axis=1).mean())
 
 
 def _eye_chart(cut: HeadCut, vertices: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -128,7 +130,6 @@ def _eye_chart(cut: HeadCut, vertices: np.ndarray, name: str) -> tuple[np.ndarra
     right /= np.linalg.norm(right)
     up = np.cross(axis, right)
     around = np.arctan2(direction @ up, (direction @ right) * (1 if half == "front" else -1))
-    # the pole has no angle of its own; it sits at radius 0 whatever the angle
     return faces, polar[..., None] ** _EYE_POWER * np.stack([np.cos(around), np.sin(around)], axis=-1)
 
 

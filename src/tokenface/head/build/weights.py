@@ -26,7 +26,7 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 def face_weight(cut: HeadCut) -> np.ndarray:
     """[V] 1 on the face, falling smoothly to 0 behind the ears' front, below the chin and above the forehead."""
-    x, y, z = cut.vertices.T
+    _, y, z = cut.vertices.T
     eyes = cut.vertices[np.concatenate([cut.part("left_eye"), cut.part("right_eye")])].mean(0)
     front = _rise(z, eyes[2] - 0.058, eyes[2] - 0.028)
     chin = _rise(y, eyes[1] - 0.128, eyes[1] - 0.105)
@@ -36,7 +36,7 @@ def face_weight(cut: HeadCut) -> np.ndarray:
 
 def alignment_weights(cut: HeadCut) -> np.ndarray:
     """[V] weights that sum to 1 for rigid alignment: skin by area, the face fully, the skull a little, no neck."""
-    x, y, z = cut.vertices.T
+    _, y, z = cut.vertices.T
     skin = np.zeros(cut.vertex_count)
     skin[cut.part("skin")] = 1
     chin = cut.vertices[cut.part("lower_teeth")].min(0)[1] - 0.03
