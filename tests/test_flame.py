@@ -340,7 +340,7 @@ def test_added_model_is_found_by_name_and_evaluates_the_same(download, head, tmp
     entry = next(e for e in list_heads() if e.name == "flame2020")
     assert (entry.where, entry.shape, entry.expression) == ("user", 300, 100)
     assert entry.hash == head.data.geometry_hash()
-    assert "not redistributable" in entry.licence
+    assert "Max Planck" in entry.licence
     (tmp_path / "heads" / "broken.safetensors").write_bytes(b"nonsense")
     assert next(e for e in list_heads() if e.name == "broken").problem
     with pytest.raises(HeadModelError, match="did you mean 'flame2020'"):

@@ -20,7 +20,7 @@ from tokenface.head.symmetry import mirror_map
 SHAPE_MODES = 300
 EXPRESSION_MODES = 100
 CONTOUR_DEGREES = 39
-LICENCE = "FLAME model licence of the downloaded release (Max Planck Society); not redistributable with TokenFace"
+LICENCE = "that of the downloaded FLAME release (Max Planck Society)"
 
 
 def load_flame(paths: Sequence[Path]) -> HeadData:

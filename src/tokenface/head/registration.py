@@ -95,13 +95,9 @@ def register(target: HeadData, source: HeadData) -> np.ndarray:
         moved[inner] += _averaged(moved[skin[accepted]], step, moved[inner], width)
         marks = landmarks68(replace(target, template=moved))
         moved[inner] += _averaged(marks, landmarks68(source) - marks, moved[inner], LANDMARK_WIDTH, softness=0.3)
-    for joint, mine, theirs in (
-        (3, layers.left_eye, source_layers.left_eye),
-        (4, layers.right_eye, source_layers.right_eye),
-    ):
+    for mine, theirs in ((layers.left_eye, source_layers.left_eye), (layers.right_eye, source_layers.right_eye)):
         if mine.any() and theirs.any():
-            own = _Eye.of(target.template[mine], target.joint_template[joint])
-            moved[mine] = _Eye.of(source.template[theirs], source.joint_template[joint]).laid_on(own)
+            moved[mine] = _Eye.of(source.template[theirs]).laid_on(_Eye.of(target.template[mine]))
     return moved
 
 
@@ -148,13 +144,19 @@ class _Eye:
     radius: float
 
     @staticmethod
-    def of(points: np.ndarray, centre: np.ndarray) -> _Eye:
-        away = points.astype(np.float64) - centre
-        distance = np.linalg.norm(away, axis=1)
+    def of(points: np.ndarray) -> _Eye:
+        points = points.astype(np.float64)
+        outer = np.ones(len(points), dtype=bool)
+        for _ in range(3):  # an iris body lies inside the shell that the centre is wanted of
+            design = np.c_[2 * points[outer], np.ones(outer.sum())]
+            solution = np.linalg.lstsq(design, (points[outer] ** 2).sum(1), rcond=None)[0]
+            centre = solution[:3]
+            distance = np.linalg.norm(points - centre, axis=1)
+            outer = distance > 0.97 * np.median(distance[outer])
         # rings about the optical axis: it is the direction of greatest spread
-        axis = np.linalg.eigh(np.cov(points.astype(np.float64).T))[1][:, 2]
+        axis = np.linalg.eigh(np.cov(points.T))[1][:, 2]
         axis = axis * np.sign(axis[2])
-        return _Eye(away / distance[:, None], centre.astype(np.float64), axis, float(np.median(distance)))
+        return _Eye((points - centre) / distance[:, None], centre, axis, float(np.median(distance[outer])))
 
     def laid_on(self, other: _Eye) -> np.ndarray:
         """The other eye's points on this eye's sphere, pupil on pupil."""
