@@ -314,6 +314,22 @@ def test_head_models_without_arkit_names_keep_their_own() -> None:
     assert face.rig().morph_names == data.expression_names
 
 
+def test_a_bare_head_model_is_enough(tmp_path: Path) -> None:
+    """As FLAME comes from its authors: no albedo, no 468 points, no driven eyes, expressions without bounds."""
+    data = toy_head_data(pose_correctives=True, eyes=False)
+    data.expression_names = tuple(f"expression_{i}" for i in range(5))
+    data.expression_range = data.mesh468_faces = data.mesh468_barycentrics = None
+    data.albedo_mean = data.albedo_basis = None
+    face = stand_in_model(HeadModel(data)).reconstruct(photo_with_marks((60, 40, 40)))[0]
+    assert float(face.parameters.expression.min()) == pytest.approx(-0.2)
+    assert face.landmarks468 is None
+    for suffix in ("glb", "obj", "ply", "json"):
+        face.save(tmp_path / f"face.{suffix}")
+    document = pygltflib.GLTF2().load(str(tmp_path / "face.glb"))
+    source = split_seams(data.faces, data.uv, data.uv_faces).source
+    np.testing.assert_allclose(displayed_vertices(document), face.vertices[source], atol=1e-5)
+
+
 @pytest.mark.parametrize("suffix", ["glb", "obj", "ply", "json"])
 def test_save_writes_what_the_suffix_says(face: Face, tmp_path: Path, suffix: str) -> None:
     path = face.save(tmp_path / f"me.{suffix}")

