@@ -106,14 +106,14 @@ class Painter(Fields):
             tone = np.array([-9 + 4 * n(), 2 + 4 * n(), -4 + 5 * n()], np.float32)
             lab += np.clip(self.upper_lid * 1.2, 0, 1)[:, None] * tone
         liner = 0.0 if man else max(0.0, 0.2 + n())
-        reach = 0.0021 * (1 + 0.25 * min(liner, 1.5))
+        reach = 0.0015 * (1 + 0.25 * min(liner, 1.5))
         upper = (0.62 + 0.12 * n() + 0.2 * liner) * np.exp(-0.5 * (self.canvas.rim_upper / reach) ** 4)
-        lower = (0.25 + 0.09 * n() + 0.15 * liner) * np.exp(-0.5 * (self.canvas.rim_lower / 0.0016) ** 4)
+        lower = (0.25 + 0.09 * n() + 0.15 * liner) * np.exp(-0.5 * (self.canvas.rim_lower / 0.0011) ** 4)
         dark = np.array([13, 4, 5], np.float32)
         lash = np.clip(np.maximum(upper, lower), 0, 0.95)[:, None] * self.skin[:, None]
         # the wet edge of the lower lid and the corner by the nose are pink
-        socket = self.canvas.part["left_socket"] | self.canvas.part["right_socket"]
-        wet = np.exp(-0.5 * (self.canvas.rim_lower / 0.0012) ** 2) * socket
+        below = self.canvas.rim_lower < self.canvas.rim_upper
+        wet = np.clip(2 * self.canvas.lid_margin, 0, 1) * below * self.skin
         pink = np.array([58, 20, 12], np.float32)
         lab = lab * (1 - 0.6 * wet[:, None]) + pink * 0.6 * wet[:, None]
         return lab * (1 - lash) + dark * lash
@@ -171,7 +171,10 @@ class Painter(Fields):
         own = self.places["teeth"]
         lab[own] = np.array([72 + 3 * n(), 2 + n(), 12 + 4 * n()]) * (1 - 0.45 * depth[own])
         own = self.places["sockets"]
-        deep = 0.85 * np.clip(np.minimum(self.canvas.rim_upper, self.canvas.rim_lower)[own] / 0.006, 0, 1)[:, None]
+        deep = (
+            0.85
+            * np.clip((np.minimum(self.canvas.rim_upper, self.canvas.rim_lower)[own] - 0.004) / 0.006, 0, 1)[:, None]
+        )
         lab[own] = lab[own] * (1 - deep) + np.array([30, 20, 12]) * deep
         return lab
 

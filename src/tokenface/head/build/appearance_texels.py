@@ -12,6 +12,8 @@ from tokenface.head.build.cut import HeadCut
 from tokenface.head.build.regions import anchors, package_mask
 from tokenface.head.build.uv import TEXTURE_SIZE, eye_axis, parts
 
+_LID_RING = 3
+
 
 @dataclass(frozen=True)
 class Canvas:
@@ -22,8 +24,9 @@ class Canvas:
     points: np.ndarray  # [N, 3] position on the neutral head, metres, float32
     part: dict[str, np.ndarray]  # name → [N] bool, see uv.parts
     lips: np.ndarray  # [N] painted vermilion, 0..1
-    rim_upper: np.ndarray  # [N] metres to the edge of the upper lid; large off the skin
+    rim_upper: np.ndarray  # [N] metres to the visible edge of the upper lid; large off the skin
     rim_lower: np.ndarray  # [N] the same for the lower lid
+    lid_margin: np.ndarray  # [N] 0 on the face, rising to 1 where the lids' inner edge meets the socket
     anchor: dict[str, np.ndarray]  # name → [3]
     eyes: dict[str, tuple[np.ndarray, np.ndarray, float]]  # 'left', 'right' → centre [3], axis [3], radius
     nearest: tuple[np.ndarray, np.ndarray]  # row and column of the nearest painted texel of every texel, [R, R] each
@@ -44,7 +47,7 @@ def make_canvas(cut: HeadCut, vertices: np.ndarray, uv: np.ndarray, uv_faces: np
     source_uv = (cut.uv[cut.uv_faces[face]] * weight[..., None]).sum(1)
     part = {name: inside[face] for name, inside in parts(cut, vertices).items()}
     lips = np.where(part["skin"], package_mask("lips", source_uv), 0)
-    upper, lower = _lid_rims(cut, vertices)
+    upper, lower, margin = _lid_margins(cut, vertices)
     far = np.where(part["skin"] | part["left_socket"] | part["right_socket"], 0, 1)
     nearest = distance_transform_edt(triangle < 0, return_distances=False, return_indices=True)
     return Canvas(
@@ -55,29 +58,35 @@ def make_canvas(cut: HeadCut, vertices: np.ndarray, uv: np.ndarray, uv_faces: np
         lips=lips.astype(np.float32),
         rim_upper=(cKDTree(upper).query(points)[0] + far).astype(np.float32),
         rim_lower=(cKDTree(lower).query(points)[0] + far).astype(np.float32),
+        lid_margin=(margin[cut.faces[face]] * weight).sum(1).astype(np.float32),
         anchor=anchors(cut, vertices),
         eyes={side: eye_axis(cut, vertices, f"{side}_eye") for side in ("left", "right")},
         nearest=(nearest[0], nearest[1]),
     )
 
 
-def _lid_rims(cut: HeadCut, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Finely sampled edges of both upper and both lower lids, [K, 3] each."""
+def _lid_margins(cut: HeadCut, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Finely sampled front edges of both upper and both lower lids, [K, 3] each, and the lid margin [V].
+
+    The skin turns in at the lids: its edge against the socket lies 5 mm behind the third ring of vertices around it,
+    the edge that one sees. The margin is 1 at the socket and 0 from that ring on.
+    """
     part = parts(cut, vertices)
-    rims = []
     corners = anchors(cut, vertices)
     inner, outer = corners["eye_inner"], corners["eye_outer"]
-    for side in ("left", "right"):
-        edges = [
-            {(min(e), max(e)) for e in cut.faces[part[name]][:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).tolist()}
-            for name in ("skin", f"{side}_socket")
-        ]
-        shared = np.array(sorted(edges[0] & edges[1]))
-        t = np.linspace(0, 1, 16)[:, None, None]
-        rims.append((vertices[shared[:, 0]] * (1 - t) + vertices[shared[:, 1]] * t).reshape(-1, 3))
-    rim = np.concatenate(rims)
+    skin = cut.faces[part["skin"]]
+    sockets = cut.faces[part["left_socket"] | part["right_socket"]]
+    level = np.full(len(vertices), _LID_RING + 1)
+    level[sockets] = 0
+    for ring in range(1, _LID_RING + 1):
+        reached = np.unique(skin[(level[skin] == ring - 1).any(1)])
+        level[reached] = np.minimum(level[reached], ring)
+    edges = np.unique(np.sort(skin[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0)
+    edges = edges[(level[edges] == _LID_RING).all(1)]
+    t = np.linspace(0, 1, 16)[:, None, None]
+    rim = (vertices[edges[:, 0]] * (1 - t) + vertices[edges[:, 1]] * t).reshape(-1, 3)
     line = np.interp(np.abs(rim[:, 0]), [inner[0], outer[0]], [inner[1], outer[1]])
-    return rim[rim[:, 1] >= line], rim[rim[:, 1] < line]
+    return rim[rim[:, 1] >= line], rim[rim[:, 1] < line], np.clip(1 - level / _LID_RING, 0, 1)
 
 
 def _cover(uv: np.ndarray, uv_faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
