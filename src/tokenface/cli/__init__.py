@@ -44,6 +44,9 @@ def run(arguments: list[str] | None = None) -> int:
         if isinstance(error, TokenFaceError):
             print_error(str(error))
             return SOME_FAILED
+        if isinstance(error, OSError) and error.filename is not None:
+            print_error(f"'{error.filename}': {error.strerror}")
+            return SOME_FAILED
         text = " ".join(str(error).split())[:300]
         print_error(f"unexpected {type(error).__name__}: {text}; set {DEBUG_VARIABLE}=1 to see where, and report it")
         return SOME_FAILED

