@@ -27,6 +27,21 @@ class HeadMesh:
 class HeadModel(nn.Module):
     """A differentiable head: parameters in, vertices out. Holds buffers only; nothing here is trained."""
 
+    template: Tensor
+    basis: Tensor
+    joint_template: Tensor
+    joint_basis: Tensor
+    skinning_weights: Tensor
+    pose_basis: Tensor | None
+    eye_drive: Tensor | None
+    faces: Tensor
+    static_faces: Tensor
+    static_barycentrics: Tensor
+    contour_faces: Tensor
+    contour_barycentrics: Tensor
+    mesh468_faces: Tensor  # None on heads without the correspondence, as is the next
+    mesh468_barycentrics: Tensor
+
     def __init__(self, data: HeadData):
         super().__init__()
         self.data = data
@@ -179,7 +194,8 @@ def on_triangles(vertices: Tensor, corners: Tensor, barycentrics: Tensor) -> Ten
 
 def _skin(rest: Tensor, joints: Tensor, rotations: Tensor, weights: Tensor) -> Tensor:
     """Linear blend skinning. rest [B, V, 3], joints [B, J, 3], rotations [B, J, 3, 3], weights [V, J] → [B, V, 3]."""
-    world_rotation, world_offset = [], []
+    world_rotation: list[Tensor] = []
+    world_offset: list[Tensor] = []
     for joint, parent in enumerate(JOINT_PARENTS):
         rotation = rotations[:, joint]
         # x ↦ R(x − j) + j, then the parent's motion
