@@ -89,7 +89,9 @@ def _lights(draw: Draw, batch: int, image: Tensor, count: int = 4) -> Tensor:
     present = draw.chance(batch, count, p=draw.uniform(batch, 1) * 0.7)
     centre = draw.uniform(batch, count, 2)
     radius = draw.log_uniform(batch, count, 1, 1, low=0.02, high=0.3)
-    gap = (axis[None, None, None, :] - centre[..., 0, None, None]) ** 2 + (axis[:, None] - centre[..., 1, None, None]) ** 2
+    gap = (axis[None, None, None, :] - centre[..., 0, None, None]) ** 2 + (
+        axis[:, None] - centre[..., 1, None, None]
+    ) ** 2
     cover = ((1 - gap.sqrt() / radius) * 4).clamp(0, 1) * present[..., None, None]
     colour = draw.uniform(batch, count, 3) * 0.25 + draw.uniform(batch, count, 1) * 0.7
     for k in range(count):

@@ -20,7 +20,11 @@ PATTERNS: dict[str, tuple[float, float, dict[str, float]]] = {
         0.25,
         {"mouthSmile": 1.0, "mouthUpperUp": 0.4, "mouthLowerDown": 0.3, "cheekSquint": 0.7, "eyeSquint": 0.5},
     ),
-    "laugh": (1.0, 0.75, {"mouthSmile": 0.9, "mouthUpperUp": 0.4, "cheekSquint": 0.9, "eyeSquint": 0.7, "jawOpen": 0.6}),
+    "laugh": (
+        1.0,
+        0.75,
+        {"mouthSmile": 0.9, "mouthUpperUp": 0.4, "cheekSquint": 0.9, "eyeSquint": 0.7, "jawOpen": 0.6},
+    ),
     "talk_open": (2.2, 0.6, {"mouthLowerDown": 0.3, "jawOpen": 0.45, "mouthStretch": 0.2, "mouthUpperUp": 0.15}),
     "talk_round": (1.4, 0.45, {"mouthFunnel": 0.8, "jawOpen": 0.3, "mouthPucker": 0.3}),
     "talk_wide": (1.2, 0.3, {"mouthStretch": 0.6, "mouthLowerDown": 0.4, "jawOpen": 0.15, "mouthUpperUp": 0.3}),
@@ -31,9 +35,21 @@ PATTERNS: dict[str, tuple[float, float, dict[str, float]]] = {
     "sad": (0.7, 0.02, {"browInnerUp": 0.9, "mouthFrown": 0.8, "mouthShrugLower": 0.4}),
     "surprise": (0.8, 0.6, {"browInnerUp": 0.8, "browOuterUp": 0.9, "eyeWide": 0.8, "jawOpen": 0.45}),
     "fear": (0.4, 0.3, {"browInnerUp": 0.9, "browOuterUp": 0.4, "eyeWide": 0.9, "mouthStretch": 0.6, "jawOpen": 0.2}),
-    "anger": (0.6, 0.25, {"browDown": 1.0, "noseSneer": 0.6, "mouthUpperUp": 0.5, "mouthLowerDown": 0.4, "eyeWide": 0.3}),
-    "disgust": (0.5, 0.1, {"noseSneer": 0.9, "mouthUpperUp": 0.6, "browDown": 0.5, "eyeSquint": 0.5, "mouthFrown": 0.3}),
-    "shout": (0.4, 1.0, {"jawOpen": 0.9, "mouthStretch": 0.4, "mouthLowerDown": 0.5, "browDown": 0.4, "eyeSquint": 0.4}),
+    "anger": (
+        0.6,
+        0.25,
+        {"browDown": 1.0, "noseSneer": 0.6, "mouthUpperUp": 0.5, "mouthLowerDown": 0.4, "eyeWide": 0.3},
+    ),
+    "disgust": (
+        0.5,
+        0.1,
+        {"noseSneer": 0.9, "mouthUpperUp": 0.6, "browDown": 0.5, "eyeSquint": 0.5, "mouthFrown": 0.3},
+    ),
+    "shout": (
+        0.4,
+        1.0,
+        {"jawOpen": 0.9, "mouthStretch": 0.4, "mouthLowerDown": 0.5, "browDown": 0.4, "eyeSquint": 0.4},
+    ),
     "puff": (0.3, 0.0, {"cheekPuff": 0.9, "mouthPucker": 0.2, "mouthPress": 0.3}),
     "brows_up": (1.0, 0.0, {"browInnerUp": 0.6, "browOuterUp": 0.8}),
     "squint": (0.7, 0.0, {"eyeSquint": 0.8, "cheekSquint": 0.6, "browDown": 0.3}),
@@ -81,12 +97,16 @@ class ExpressionSampler:
         self._partner = torch.tensor([index.get(other_side(n), i) for i, n in enumerate(names)], dtype=torch.long)
 
     def sample(self, draw: Draw, batch: int) -> Expressions:
-        gaze = torch.where(draw.chance(batch, 1, p=0.5), draw.normal(batch, 2, std=0.06), draw.normal(batch, 2, std=0.22))
+        gaze = torch.where(
+            draw.chance(batch, 1, p=0.5), draw.normal(batch, 2, std=0.06), draw.normal(batch, 2, std=0.22)
+        )
         gaze = gaze.clamp(-0.55, 0.55) * torch.tensor([1.0, 0.6], device=draw.device)
         if not self.is_arkit:
             return self._gaussian(draw, batch, gaze)
         device = draw.device
-        strength = draw.uniform(batch, 2) ** torch.tensor([0.8, 2.0], device=device) * torch.tensor([1.0, 0.6], device=device)
+        strength = draw.uniform(batch, 2) ** torch.tensor([0.8, 2.0], device=device) * torch.tensor(
+            [1.0, 0.6], device=device
+        )
         first, second = draw.pick(batch, self._frequency), draw.pick(batch, self._frequency)
         patterns, jaw_of = self._patterns.to(device), self._jaw.to(device)
         weights = strength[:, :1] * patterns[first] + strength[:, 1:] * patterns[second]

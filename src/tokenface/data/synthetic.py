@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import roma
 import torch
 from torch import Tensor
 
+from tokenface.camera import Camera
 from tokenface.data.backgrounds import sample_backgrounds
 from tokenface.data.batch import FaceBatch
 from tokenface.data.degrade import Degradation, degrade
@@ -123,10 +125,12 @@ class SyntheticFaces:
         vertices = head(shape, expression, jaw, eyes=eyes).vertices
         neutral = head(shape[first]).vertices[person_of] if given["shape"] is None else head(shape).vertices
 
-        yaw = torch.atan2(rotation[:, 0, 2], rotation[:, 2, 2])
+        yaw = _turn_of(rotation)
         marks = head.landmarks68(vertices, yaw)
         distance = sample_distances(draw, batch)
-        view = frame_faces(draw, marks, rotation, distance if config.perspective else distance * 0 + 1e4, config.framing)
+        view = frame_faces(
+            draw, marks, rotation, distance if config.perspective else distance * 0 + 1e4, config.framing
+        )
         light = sample_light(draw, batch)
         factor = auto_exposure(light, person.skin.mean(1))
         outfit = sample_outfit(draw, person, rotation, Chances.none() if plain else config.chances)
@@ -172,6 +176,12 @@ class SyntheticFaces:
             return nothing, torch.zeros_like(nothing[..., 0], dtype=torch.bool)
         seen, visible = self._points(self.head.landmarks468(vertices), view, picture, 0.006)
         return seen, visible & self.head.mesh468_valid
+
+
+def _turn_of(rotation: Tensor) -> Tensor:
+    """[B] yaw by the camera's own convention, which the jaw-line landmarks follow."""
+    one, nothing = torch.ones_like(rotation[:, 0, 0]), torch.zeros_like(rotation[:, 0])
+    return Camera(one, roma.rotmat_to_rotvec(rotation), nothing).angles()[:, 0]
 
 
 def _eye_rotations(gaze: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ from torch import Tensor
 def visible_points(points: Tensor, depth: Tensor, cover: Tensor, cover_depth: Tensor, slack: Tensor) -> Tensor:
     """Depth test against the head and against what is in front of it.
 
-    A point on the silhouette is as near as any pixel around it, so the farthest of the 3 × 3 pixels is asked.
+    A point on the silhouette is as near as any pixel around it, so the farthest covered one of the 3 × 3 pixels is
+    asked.
 
     Args:
         points: [B, K, 3] crop NDC with depth.  depth: [B, S, S] of the head, inf where empty.
@@ -25,7 +26,9 @@ def visible_points(points: Tensor, depth: Tensor, cover: Tensor, cover_depth: Te
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
             index = (pixel[..., 1] + dy).clamp(0, size - 1) * size + (pixel[..., 0] + dx).clamp(0, size - 1)
-            farthest = torch.maximum(farthest, flat.gather(1, index))
+            here = flat.gather(1, index)
+            farthest = torch.maximum(farthest, torch.where(here.isinf(), farthest, here))
+    farthest = torch.where(farthest.isinf(), torch.inf, farthest)
     index = pixel[..., 1] * size + pixel[..., 0]
     covered = (cover.flatten(1).gather(1, index) > 0.5) & (cover_depth.flatten(1).gather(1, index) < points[..., 2])
     return inside & (points[..., 2] < farthest + slack[:, None]) & ~covered

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -43,8 +43,8 @@ class Anatomy:
     neck_ring: Tensor
 
     def to(self, device: torch.device | str) -> Anatomy:
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Anatomy(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in values.items()})
+        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "unit"}
+        return replace(self, **moved)
 
     @staticmethod
     def of(head: HeadModel) -> Anatomy:
@@ -56,7 +56,9 @@ class Anatomy:
         outer = ~(eyeball | inside)
         skull = _skull_centre(template[outer], landmarks)
         azimuth = torch.linspace(-math.pi, math.pi, AZIMUTH)
-        corners, weights = _scalp(template, torch.as_tensor(data.faces.astype(np.int64)), outer & ~_ears(data), skull, azimuth)
+        corners, weights = _scalp(
+            template, torch.as_tensor(data.faces.astype(np.int64)), outer & ~_ears(data), skull, azimuth
+        )
         height = (template[corners] * weights[..., None]).sum(2)[..., 1]
         lowest = template[outer, 1].amin()
         return Anatomy(

@@ -63,10 +63,19 @@ def sample_clothes(draw: Draw, rotation: Tensor, skin: Tensor) -> Clothes:
     bare = draw.chance(batch, p=0.4) & ~suit
     jacket = _cloth(draw, batch)
     shirt = _cloth(draw, batch)
-    pale = torch.where((draw.chance(batch, p=0.7) & suit)[:, None], draw.uniform(batch, 1, low=0.7, high=0.97).expand(-1, 3), shirt.colour)
+    pale = torch.where(
+        (draw.chance(batch, p=0.7) & suit)[:, None],
+        draw.uniform(batch, 1, low=0.7, high=0.97).expand(-1, 3),
+        shirt.colour,
+    )
     front = torch.where(bare[:, None], skin, pale)
-    panel_look = Look.plain(front, second=torch.where(bare[:, None], skin * 0.9, shirt.second), contrast=shirt.contrast * 0.5,
-                            frequency=shirt.frequency, layer=shirt.layer)  # fmt: skip
+    panel_look = Look.plain(
+        front,
+        second=torch.where(bare[:, None], skin * 0.9, shirt.second),
+        contrast=shirt.contrast * 0.5,
+        frequency=shirt.frequency,
+        layer=shirt.layer,
+    )
     open_front = suit | draw.chance(batch, p=0.15)
     return Clothes(
         width=draw.uniform(batch, low=0.82, high=1.12),
@@ -86,7 +95,9 @@ def _cloth(draw: Draw, batch: int) -> Look:
     colour = draw.palette(batch, CLOTH_COLOURS, CLOTH_WEIGHTS)
     second = draw.palette(batch, CLOTH_COLOURS, CLOTH_WEIGHTS)
     plain = draw.chance(batch, 1, p=0.6)
-    layers = torch.tensor([LAYERS.index(n) for n in ("weave", "stripes", "checks", "fractal", "spots", "grain")], device=draw.device)
+    layers = torch.tensor(
+        [LAYERS.index(n) for n in ("weave", "stripes", "checks", "fractal", "spots", "grain")], device=draw.device
+    )
     return Look.plain(
         colour,
         second=torch.where(plain, colour * 0.7, second),
@@ -118,8 +129,12 @@ class Body:
         drop = torch.cat([drop[:, :2] - clothes.collar[:, None] * place.unit, drop[:, 2:]], dim=1)
         widths = profile[:, 0] * place.unit * clothes.width[:, None]
         share = torch.tensor([1, 1, 0.75, 0.4, 0.1, 0, 0, 0, 0], device=neck.device)
-        widths = torch.lerp(widths, 1.1 * half[:, None].expand_as(widths) * (1 + 0.15 * (1 - share)), share.expand_as(widths))
-        depths = torch.lerp(profile[:, 1] * place.unit * clothes.width[:, None], widths, (share * 0.8).expand_as(widths))
+        widths = torch.lerp(
+            widths, 1.1 * half[:, None].expand_as(widths) * (1 + 0.15 * (1 - share)), share.expand_as(widths)
+        )
+        depths = torch.lerp(
+            profile[:, 1] * place.unit * clothes.width[:, None], widths, (share * 0.8).expand_as(widths)
+        )
         forward = profile[:, 3] * place.unit
 
         table = torch.stack([widths, depths, drop, forward.expand_as(widths)], dim=-1)  # [B, rows, 4]

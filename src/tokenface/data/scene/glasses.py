@@ -14,7 +14,15 @@ from tokenface.data.scene.placement import Placement
 
 OUTLINE = 29
 FRAME_COLOURS = torch.tensor(
-    [[0.03, 0.03, 0.03], [0.12, 0.1, 0.09], [0.3, 0.18, 0.1], [0.6, 0.58, 0.55], [0.72, 0.6, 0.35], [0.4, 0.1, 0.12], [0.15, 0.2, 0.4]]
+    [
+        [0.03, 0.03, 0.03],
+        [0.12, 0.1, 0.09],
+        [0.3, 0.18, 0.1],
+        [0.6, 0.58, 0.55],
+        [0.72, 0.6, 0.35],
+        [0.4, 0.1, 0.12],
+        [0.15, 0.2, 0.4],
+    ]
 )
 FRAME_WEIGHTS = (3.0, 1.5, 1.0, 1.5, 0.8, 0.3, 0.3)
 
@@ -46,7 +54,9 @@ def sample_glasses(draw: Draw, batch: int, chance: float) -> Glasses:
         half_width=draw.uniform(batch, low=0.022, high=0.029) + tinted * 0.002,
         half_height=draw.uniform(batch, low=0.013, high=0.021) + tinted * 0.004,
         exponent=draw.log_uniform(batch, low=2, high=5),
-        rim=torch.where(thick, draw.uniform(batch, low=0.003, high=0.0065), draw.uniform(batch, low=0.0012, high=0.002)),
+        rim=torch.where(
+            thick, draw.uniform(batch, low=0.003, high=0.0065), draw.uniform(batch, low=0.0012, high=0.002)
+        ),
         slide=draw.normal(batch, std=0.003),
         wrap=draw.uniform(batch, low=0.5, high=4.0) + tinted * 2.0,
         looks=(

@@ -85,7 +85,9 @@ def sample_hair(draw: Draw, people: int, skin_lightness: Tensor) -> Hair:
         kind=kind,
         shell=shell,
         bun=draw.uniform(people, low=0.022, high=0.045) * tied,
-        bun_length=torch.where(draw.chance(people, p=0.5), draw.uniform(people, low=1.5, high=3.5), torch.ones(people, device=device)),
+        bun_length=torch.where(
+            draw.chance(people, p=0.5), draw.uniform(people, low=1.5, high=3.5), torch.ones(people, device=device)
+        ),
         bun_polar=draw.uniform(people, low=-0.6, high=1.7),
         colour=colour,
         look=_look(draw, people, colour, kind, wavy),
@@ -93,10 +95,14 @@ def sample_hair(draw: Draw, people: int, skin_lightness: Tensor) -> Hair:
 
 
 def _look(draw: Draw, people: int, colour: Tensor, kind: Tensor, wavy: Tensor) -> Look:
-    strands = torch.tensor([LAYERS.index(n) for n in ("strands", "strands_fine", "strands_wavy", "curls")], device=colour.device)
+    strands = torch.tensor(
+        [LAYERS.index(n) for n in ("strands", "strands_fine", "strands_wavy", "curls")], device=colour.device
+    )
     curly = (kind == NAMES.index("curly")) | (wavy > 0.9)
     layer = torch.where(curly, strands[3], strands[draw.index(people, count=3)])
-    dyed = torch.where(draw.chance(people, 1, p=0.2), colour * draw.uniform(people, 1, low=1.2, high=2.2), colour * 0.45)
+    dyed = torch.where(
+        draw.chance(people, 1, p=0.2), colour * draw.uniform(people, 1, low=1.2, high=2.2), colour * 0.45
+    )
     around = draw.uniform(people, low=3, high=7) * torch.where(curly, 2.0, 1.0)
     along = torch.where(curly, draw.uniform(people, low=4, high=9), draw.uniform(people, low=0.4, high=1.2))
     return Look.plain(
@@ -118,7 +124,9 @@ def _rim(draw: Draw, people: int, covering: Tensor, round_shape: Tensor) -> Tens
     recess = draw.uniform(people, low=-0.004, high=0.018)
     sideburn = draw.uniform(people, low=-0.03, high=0.012)
     nape = draw.uniform(people, low=-0.085, high=-0.055)
-    ear = torch.where(covering, draw.uniform(people, low=-0.035, high=0.005), torch.full((people,), 0.014, device=device))
+    ear = torch.where(
+        covering, draw.uniform(people, low=-0.035, high=0.005), torch.full((people,), 0.014, device=device)
+    )
     behind = torch.where(covering, nape, draw.uniform(people, low=-0.03, high=0.0))
     columns = [front, front - 0.004, front - 0.012 + recess, 0.025 + recess, sideburn, ear, behind, nape * 0.85, nape]
     rim = torch.stack(columns, dim=1)[:, None].repeat(1, 2, 1)
@@ -127,8 +135,12 @@ def _rim(draw: Draw, people: int, covering: Tensor, round_shape: Tensor) -> Tens
     fringe = draw.chance(people, p=torch.where(covering, 0.4, 0.22)) & ~round_shape
     low = draw.uniform(people, low=0.02, high=0.048)
     reach = draw.uniform(people, 2, KNOTS)
-    swept = torch.where(draw.chance(people, 1, p=0.5), draw.index(people, 2, count=2).float(), torch.ones(people, 2, device=device))
-    fall = (torch.tensor([1, 0.95, 0.8, 0.3] + [0.0] * (KNOTS - 4), device=device) * (0.8 + 0.2 * reach)) * swept[..., None]
+    swept = torch.where(
+        draw.chance(people, 1, p=0.5), draw.index(people, 2, count=2).float(), torch.ones(people, 2, device=device)
+    )
+    fall = (torch.tensor([1, 0.95, 0.8, 0.3] + [0.0] * (KNOTS - 4), device=device) * (0.8 + 0.2 * reach)) * swept[
+        ..., None
+    ]
     fall = fall * fringe[:, None, None]
     rim = torch.lerp(rim, torch.minimum(rim, low[:, None, None].expand_as(rim)), fall)
     rim[:, :, 0] = rim[:, :, 0].mean(1, keepdim=True)

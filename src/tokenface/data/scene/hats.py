@@ -44,13 +44,19 @@ def sample_hats(draw: Draw, batch: int, chance: float, hair_top: Tensor) -> Hat:
     cloth = scarf | hood
     front = torch.where(cloth, draw.uniform(batch, low=0.05, high=0.075), draw.uniform(batch, low=0.032, high=0.06))
     back = torch.where(cloth, draw.uniform(batch, low=-0.09, high=-0.07), draw.uniform(batch, low=-0.03, high=0.02))
-    side = torch.where(cloth, front - 0.035, torch.where(beanie, draw.uniform(batch, low=-0.02, high=0.025), (front + back) / 2 + 0.01))
+    side = torch.where(
+        cloth, front - 0.035, torch.where(beanie, draw.uniform(batch, low=-0.02, high=0.025), (front + back) / 2 + 0.01)
+    )
     share = torch.tensor([0, 0.12, 0.3, 0.65, 1, 1, 1, 1, 1], device=device)
     tail = torch.tensor([0, 0, 0, 0, 0, 0.2, 0.5, 0.8, 1], device=device)
     rim = front[:, None] + (side - front)[:, None] * share + (back - side)[:, None] * tail
     thickness = hair_top.clamp(max=0.012) + draw.uniform(batch, low=0.006, high=0.016) + hood * 0.016
     zero = torch.zeros(batch, device=device)
-    high = thickness + brimmed * draw.uniform(batch, low=0.02, high=0.06) + (beanie | cap) * draw.uniform(batch, high=0.025)
+    high = (
+        thickness
+        + brimmed * draw.uniform(batch, low=0.02, high=0.06)
+        + (beanie | cap) * draw.uniform(batch, high=0.025)
+    )
     shell = ShellStyle(
         rim=rim[:, None].expand(batch, 2, KNOTS),
         top=high,
@@ -110,8 +116,14 @@ class Brim:
         radial = torch.stack([torch.sin(azimuth), torch.zeros_like(azimuth), torch.cos(azimuth)], dim=-1)
         direction = F.normalize(torch.where(cap[..., None], forward, radial), dim=-1)
         droop = hat.droop[:, None] * torch.where(cap, 1 + 0.8 * across**2, torch.ones_like(azimuth))
-        direction = direction * torch.cos(droop)[..., None] - torch.sin(droop)[..., None] * direction.new_tensor([0, 1.0, 0])
-        length = hat.brim[:, None] * place.unit * torch.where(cap, (1 - across.abs() ** 2.5).clamp(min=0), torch.ones_like(azimuth))
+        direction = direction * torch.cos(droop)[..., None] - torch.sin(droop)[..., None] * direction.new_tensor(
+            [0, 1.0, 0]
+        )
+        length = (
+            hat.brim[:, None]
+            * place.unit
+            * torch.where(cap, (1 - across.abs() ** 2.5).clamp(min=0), torch.ones_like(azimuth))
+        )
         t = torch.linspace(0, 1, BRIM_ROWS, device=rim.device)[None, :, None, None]
         vertices = root[:, None] + direction[:, None] * length[:, None, :, None] * t
         return Shape(hide(vertices.reshape(batch, -1, 3), hat.brim > 0))

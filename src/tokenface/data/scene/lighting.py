@@ -1,4 +1,4 @@
-"""Light on a head: a sky of spherical harmonics, two lamps with cast shadows, and the 27 numbers that explain it best."""
+"""Light on a head: a sky of spherical harmonics, two lamps with cast shadows, and the 27 numbers that explain them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from tokenface.data.draw import Draw
 from tokenface.render.rasterizer import rasterize
 from tokenface.render.shading import sh_basis
 
+
 @dataclass(frozen=True)
 class Light:
     """Camera space (x right, y up, z towards the viewer), linear RGB.
 
     sky: [B, 9, 3] coefficients of `sh_basis`.  direction: [B, 2, 3] unit vectors towards the key and fill lamps.
-    colour: [B, 2, 3].  softness: [B] 0 a point, 1 a window: how far light wraps around.  shadow: [B] strength of shadows.
+    colour: [B, 2, 3].  softness: [B] 0 a point, 1 a window: how far light wraps around.  shadow: [B] their strength.
     exposure: [B] the picture's brightness factor.
     """
 
@@ -42,9 +43,13 @@ def sample_light(draw: Draw, batch: int) -> Light:
     amount = draw.uniform(batch, 1, high=0.42) * level
     for axis in range(3):
         sky[:, 1 + axis] = (amount * lean[:, axis : axis + 1]) * cool * 2.0
-    sky[:, 4:] = draw.normal(batch, 5, 3, std=0.06) * level[:, None] + draw.normal(batch, 5, 1, std=0.12) * level[:, None]
+    sky[:, 4:] = (
+        draw.normal(batch, 5, 3, std=0.06) * level[:, None] + draw.normal(batch, 5, 1, std=0.12) * level[:, None]
+    )
 
-    azimuth = torch.where(draw.chance(batch, p=0.75), draw.normal(batch, std=0.75), draw.uniform(batch, low=-2.6, high=2.6))
+    azimuth = torch.where(
+        draw.chance(batch, p=0.75), draw.normal(batch, std=0.75), draw.uniform(batch, low=-2.6, high=2.6)
+    )
     elevation = draw.normal(batch, std=0.4) + 0.5
     key = _from_angles(azimuth, elevation.clamp(-0.6, 1.35))
     fill = _from_angles(-azimuth * draw.uniform(batch, low=0.4, high=1.6), draw.normal(batch, std=0.5))

@@ -44,18 +44,32 @@ def sample_occluders(draw: Draw, batch: int, chance: float, skin: Tensor) -> Occ
     """Args: skin: [B, 3] sRGB of the person; some hands are another person's."""
     device = draw.device
     own = draw.chance(batch, 1, p=0.8)
-    hand_skin = torch.where(own, skin, draw.uniform(batch, 1, low=0.25, high=0.85) * torch.tensor([1.0, 0.78, 0.66], device=device))
+    hand_skin = torch.where(
+        own, skin, draw.uniform(batch, 1, low=0.25, high=0.85) * torch.tensor([1.0, 0.78, 0.66], device=device)
+    )
     microphone = draw.chance(batch, p=chance * 0.5)
     thing = draw.chance(batch, p=chance * 0.35)
     anchors = torch.tensor(ANCHORS, device=device)
-    axis = draw.normal(batch, 3) * torch.tensor([0.7, 0.5, 0.25], device=device) + torch.tensor([0, 0.9, 0.0], device=device)
+    axis = draw.normal(batch, 3) * torch.tensor([0.7, 0.5, 0.25], device=device) + torch.tensor(
+        [0, 0.9, 0.0], device=device
+    )
     ball = draw.uniform(batch, 1, low=0.018, high=0.03) * torch.tensor([1.0, 1.3, 1.0], device=device)
     lump = draw.log_uniform(batch, 3, low=0.015, high=0.06)
     below = torch.stack(
-        [draw.normal(batch, std=0.03), draw.uniform(batch, low=-0.09, high=-0.02), draw.uniform(batch, low=0.05, high=0.12)], 1
+        [
+            draw.normal(batch, std=0.03),
+            draw.uniform(batch, low=-0.09, high=-0.02),
+            draw.uniform(batch, low=0.05, high=0.12),
+        ],
+        1,
     )
     anywhere = torch.stack(
-        [draw.normal(batch, std=0.06), draw.uniform(batch, low=-0.12, high=0.08), draw.uniform(batch, low=0.08, high=0.14)], 1
+        [
+            draw.normal(batch, std=0.06),
+            draw.uniform(batch, low=-0.12, high=0.08),
+            draw.uniform(batch, low=0.08, high=0.14),
+        ],
+        1,
     )
     layers = torch.tensor([LAYERS.index(n) for n in ("fractal", "weave", "stripes", "grain", "checks")], device=device)
     dark = torch.where(microphone[:, None], draw.uniform(batch, 1, low=0.02, high=0.3), draw.uniform(batch, 3))
@@ -73,7 +87,12 @@ def sample_occluders(draw: Draw, batch: int, chance: float, skin: Tensor) -> Occ
         object_axis=turn,
         rod=microphone,
         looks=(
-            Look.plain(hand_skin, second=hand_skin * 0.8, contrast=draw.uniform(batch, high=0.5), gloss=draw.uniform(batch, high=0.25)),
+            Look.plain(
+                hand_skin,
+                second=hand_skin * 0.8,
+                contrast=draw.uniform(batch, high=0.5),
+                gloss=draw.uniform(batch, high=0.25),
+            ),
             Look.plain(
                 dark,
                 second=draw.uniform(batch, 3) * 0.7,
@@ -116,7 +135,9 @@ class OccluderMesh:
 
         frame = frame_from_axis(o.object_axis)
         head = ball * o.object_size[:, None] * unit
-        long = torch.stack([o.object_size[:, 0] * 0.55, torch.full_like(o.rod, 0.09, dtype=ball.dtype), o.object_size[:, 0] * 0.55], -1)
+        long = torch.stack(
+            [o.object_size[:, 0] * 0.55, torch.full_like(o.rod, 0.09, dtype=ball.dtype), o.object_size[:, 0] * 0.55], -1
+        )
         rod = ball * torch.where(o.rod[:, None], long, torch.zeros_like(long))[:, None] * unit
         rod = rod - torch.tensor([0, 0.09, 0], device=o.axis.device) * unit * o.rod[:, None, None]
         mouth = place.landmarks[:, [48, 54]].mean(1)

@@ -28,7 +28,16 @@ SKIN_TONES = torch.tensor(
         [0.64, 0.43, 0.30], [0.52, 0.34, 0.23], [0.42, 0.26, 0.18], [0.32, 0.20, 0.14], [0.24, 0.155, 0.115],
     ]
 )  # fmt: skip
-IRIS = torch.tensor([[0.16, 0.09, 0.05], [0.28, 0.17, 0.09], [0.35, 0.3, 0.16], [0.3, 0.4, 0.33], [0.33, 0.45, 0.58], [0.42, 0.45, 0.48]])
+IRIS = torch.tensor(
+    [
+        [0.16, 0.09, 0.05],
+        [0.28, 0.17, 0.09],
+        [0.35, 0.3, 0.16],
+        [0.3, 0.4, 0.33],
+        [0.33, 0.45, 0.58],
+        [0.42, 0.45, 0.48],
+    ]
+)
 
 
 class FaceMap:
@@ -51,7 +60,7 @@ class FaceMap:
     def _draw(self, anatomy: Anatomy) -> np.ndarray:
         p = (self.place(anatomy.landmarks).numpy() * SIZE).astype(np.float64)
         iod = float(np.linalg.norm(p[45] - p[36]))
-        masks = {name: np.zeros((SIZE, SIZE), np.float32) for name in CHANNELS}
+        masks: dict[str, np.ndarray] = {name: np.zeros((SIZE, SIZE), np.float32) for name in CHANNELS}
 
         def fill(name: str, points: np.ndarray, value: float = 1.0) -> None:
             cv2.fillPoly(masks[name], [np.rint(points * 16).astype(np.int32)], value, lineType=cv2.LINE_AA, shift=4)
@@ -64,8 +73,12 @@ class FaceMap:
                 radius = np.interp(f, np.arange(len(widths)), widths)
                 cv2.circle(masks[name], (int(at[0] * 16), int(at[1] * 16)), int(radius * 16), 1.0, -1, cv2.LINE_AA, 4)
 
+        def shifted(point: np.ndarray, right: float, down: float) -> np.ndarray:
+            """A point moved by shares of the outer eye distance, on the picture of the map."""
+            return point + np.array([right, down]) * iod
+
         def blur(name: str, share: float) -> None:
-            masks[name] = cv2.GaussianBlur(masks[name], (0, 0), share * iod)
+            masks[name] = np.asarray(cv2.GaussianBlur(masks[name], (0, 0), share * iod), np.float32)
 
         fill("lips", _smooth(p[48:60], 1.03))
         blur("lips", 0.015)
@@ -74,26 +87,31 @@ class FaceMap:
         blur("brows", 0.022)
         for eye in (p[36:42], p[42:48]):
             ring = _smooth(eye, 1.12)
-            cv2.polylines(masks["lash"], [np.rint(ring * 16).astype(np.int32)], True, 1.0, max(1, int(0.02 * iod)), cv2.LINE_AA, 4)
+            cv2.polylines(
+                masks["lash"], [np.rint(ring * 16).astype(np.int32)], True, 1.0, max(1, int(0.02 * iod)), cv2.LINE_AA, 4
+            )
             fill("lids", _smooth(eye, 1.9) - [0, 0.04 * iod])
-            fill("under_eyes", _smooth(eye, 1.5) + [0, 0.14 * iod])
+            fill("under_eyes", shifted(_smooth(eye, 1.5), 0, 0.14))
         blur("lash", 0.012)
         blur("lids", 0.06)
         blur("under_eyes", 0.07)
         # a beard grows below a line from the ears to the mouth's corners, over the jaw and under it
-        low = [(p[16][0] + 0.1 * iod, SIZE), (p[0][0] - 0.1 * iod, SIZE)]
-        jaw = [p[0] - [0.1 * iod, 0], p[1] + [0.08 * iod, 0], 0.5 * (p[3] + p[48]), p[48] - [0.06 * iod, 0]]
-        right = [0.5 * (p[13] + p[54]), p[15] - [0.08 * iod, 0], p[16] + [0.1 * iod, 0]]
-        fill("beard", np.array([*jaw, p[57] + [0, 0.03 * iod], p[54] + [0.06 * iod, 0], *right, *low]))
-        blur("beard", 0.07)
-        fill("moustache", np.array([p[31] + [-0.08 * iod, 0.02 * iod], p[33] + [0, 0.03 * iod], p[35] + [0.08 * iod, 0.02 * iod],
-                                    p[54] + [0.04 * iod, 0], p[52], p[51], p[50], p[48] - [0.04 * iod, 0]]))  # fmt: skip
+        right_side = [shifted(p[0], -0.1, 0), shifted(p[1], 0.08, 0), (p[3] + p[48]) / 2, shifted(p[48], -0.06, 0)]
+        left_side = [shifted(p[54], 0.06, 0), (p[13] + p[54]) / 2, shifted(p[15], -0.08, 0), shifted(p[16], 0.1, 0)]
+        # it fades on the neck below the jaw
+        neck = [shifted(p[k], 0.09 * (k - 8) / 8, 0.1 + 0.3 * (1 - abs(k - 8) / 8)) for k in (14, 12, 10, 8, 6, 4, 2)]
+        fill("beard", np.array([*right_side, shifted(p[57], 0, 0.03), *left_side, *neck]))
+        blur("beard", 0.09)
+        top = [shifted(p[31], -0.08, 0.02), shifted(p[33], 0, 0.03), shifted(p[35], 0.08, 0.02)]
+        fill("moustache", np.array([*top, shifted(p[54], 0.04, 0), p[52], p[51], p[50], shifted(p[48], -0.04, 0)]))
         blur("moustache", 0.03)
         for cheek in (0.5 * (p[2] + p[31]), 0.5 * (p[14] + p[35])):
             cv2.circle(masks["cheeks"], (int(cheek[0]), int(cheek[1])), int(0.22 * iod), 1.0, -1, cv2.LINE_AA)
         blur("cheeks", 0.12)
-        fill("scalp", np.array([[0, 0], [SIZE, 0], [SIZE, p[26][1]], p[26] + [0.45 * iod, -0.1 * iod], p[24] + [0.1 * iod, -0.55 * iod],
-                                p[19] + [-0.1 * iod, -0.55 * iod], p[17] - [0.45 * iod, 0.1 * iod], [0, p[17][1]]]))  # fmt: skip
+        hairline = [shifted(p[26], 0.45, -0.1), shifted(p[24], 0.1, -0.55), shifted(p[19], -0.1, -0.55)]
+        hairline += [shifted(p[17], -0.45, -0.1)]
+        corners = [np.array(c) for c in ((0, 0), (SIZE, 0), (SIZE, p[26][1]))]
+        fill("scalp", np.array([*corners, *hairline, np.array([0, p[17][1]])]))
         blur("scalp", 0.06)
         nose = np.concatenate([p[27:31], p[[35, 33, 31]]])
         fill("oily", nose)
@@ -161,7 +179,7 @@ def sample_complexions(draw: Draw, people: int) -> Complexion:
         under_eyes=draw.uniform(people) ** 2 * 0.45,
         scalp=draw.uniform(people),
         freckles=draw.chance(people, p=0.15) * draw.uniform(people),
-        mottling=draw.uniform(people, low=0.02, high=0.1),
+        mottling=draw.uniform(people, low=0.02, high=0.08),
         relief=draw.uniform(people) ** 1.5,
         offset=draw.uniform(people, 2),
     )

@@ -106,7 +106,9 @@ def frame_from_axis(axis: Tensor) -> Tensor:
     """[B, 3] directions → rotations [B, 3, 3] whose second column is the direction."""
     y = torch.nn.functional.normalize(axis, dim=-1)
     helper = torch.where(
-        y[:, 2:].abs() < 0.9, torch.tensor([0.0, 0.0, 1.0], device=y.device), torch.tensor([1.0, 0.0, 0.0], device=y.device)
+        y[:, 2:].abs() < 0.9,
+        torch.tensor([0.0, 0.0, 1.0], device=y.device),
+        torch.tensor([1.0, 0.0, 0.0], device=y.device),
     )
     x = torch.nn.functional.normalize(torch.linalg.cross(y, helper), dim=-1)
     return torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1)

@@ -82,7 +82,7 @@ class Painter:
             ]
         ).to(device)  # fmt: skip
         self.static = self._static(head, anatomy, face_map, shadows).to(device)
-        self.cheek_uv = _cheek_texture(head, face_map, anatomy) if self.has_albedo else None
+        self.cheek_uv = _cheek_texture(head, face_map, anatomy)
         self.face_map = face_map.masks.flatten(1).to(device)
         self.bank = noise_bank().to(device)
         self.shadows, self.anatomy = shadows.to(device), anatomy.to(device)
@@ -93,10 +93,12 @@ class Painter:
         joints = head.joint_template.cpu()
         centre = torch.where(template[:, :1] > 0, joints[3], joints[4])
         off_axis = torch.acos(F.normalize(template - centre, dim=-1)[:, 2].clamp(-1, 1))
-        sky = torch.where(anatomy.inside, 0.3, torch.where(anatomy.eyeball, shadows.ambient.clamp(min=0.45), shadows.ambient))
+        sky = torch.where(
+            anatomy.inside, 0.3, torch.where(anatomy.eyeball, shadows.ambient.clamp(min=0.45), shadows.ambient)
+        )
         columns = [anatomy.eyeball, anatomy.inside, anatomy.face, sky, off_axis]
         own = torch.cat([face_map.coordinates, torch.stack([c.float() for c in columns], dim=1)], dim=1)
-        clothes = torch.zeros(self.base.faces.max().item() + 1 - len(own), own.shape[1])
+        clothes = torch.zeros(int(self.base.faces.max()) + 1 - len(own), own.shape[1])
         clothes[:, 5] = 1
         return torch.cat([own, clothes])
 
@@ -153,9 +155,7 @@ class Painter:
         vertices, tangents, end = join(shapes)
         extra = torch.cat([tangents @ view.rotation.transpose(1, 2), end[..., None]], dim=-1)
         nothing = vertices.new_zeros(vertices.shape[1], 1)
-        return self.over.draw(
-            vertices, view.project(vertices), view.rotation, extra, nothing, self.size, self.backend
-        )
+        return self.over.draw(vertices, view.project(vertices), view.rotation, extra, nothing, self.size, self.backend)
 
     def _shade_base(
         self,
@@ -254,7 +254,7 @@ class Painter:
         )
 
     def _contact_shadow(self, solid: Tensor, base: Drawn, light: Light) -> Tensor:
-        """[N] factor of the base layer's pixels: hair, hats and hands darken what is next to them, on the side away from the key lamp."""
+        """[N] factor of the base layer's pixels: hair, hats and hands darken what is beside them, away from it."""
         size, cell = self.size, 4
         coarse = size // cell
         soft = F.avg_pool2d(solid[:, None], cell)
@@ -311,5 +311,7 @@ def _cheek_texture(head: HeadModel, face_map: FaceMap, anatomy: Anatomy) -> Tens
     texel = (face_map.coordinates * size).long().clamp(0, size - 1)
     cheek = (face_map.masks[CHANNELS.index("cheeks")][texel[:, 1], texel[:, 0]] > 0.5) & anatomy.face
     uv = torch.zeros(head.vertex_count, 2)
-    uv[head.faces.cpu().flatten()] = torch.as_tensor(head.data.uv).float()[torch.as_tensor(head.data.uv_faces).long().flatten()]
+    uv[head.faces.cpu().flatten()] = torch.as_tensor(head.data.uv).float()[
+        torch.as_tensor(head.data.uv_faces).long().flatten()
+    ]
     return uv[cheek].to(head.template.device)

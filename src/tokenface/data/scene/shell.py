@@ -88,7 +88,10 @@ class Shell:
         arc = place.scalp.new_tensor(0.12 * unit) * row[:, None] / 24 * (1 - s[None, :, None])
         length = style.hang[:, None] * hanging * unit
         t = torch.linspace(1, 0, self.hanging_rows + 1, device=row.device)[1:]
-        to_end = torch.cat([arc + length[:, None], length[:, None] * t[None, :, None]], dim=1)
+        # the front edge of hanging hair is ragged too, like its tips
+        edge = torch.where(hanging > 0, 0.03 * unit * hanging, torch.inf)
+        left = torch.minimum(length[:, None] * t[None, :, None], edge[:, None])
+        to_end = torch.cat([arc + length[:, None], left], dim=1)
         return Shape(vertices.reshape(batch, -1, 3), tangents.reshape(batch, -1, 3), to_end.reshape(batch, -1))
 
     def _hang(self, place: Placement, style: ShellStyle, end: Tensor, hanging: Tensor) -> Tensor:
@@ -103,11 +106,17 @@ class Shell:
         sideways = F.normalize(sideways * torch.tensor([1.0, 0.0, 1.0], device=end.device), dim=-1)
         bend = style.flare[:, None, None, None] * t * t * length
         phase = place.anatomy.azimuth[None, None, :, None] * 5
-        wave = style.wave[:, None, None, None] * unit * torch.sin(14 * t * (0.5 + style.hang[:, None, None, None] * 4) + phase)
+        wave = (
+            style.wave[:, None, None, None]
+            * unit
+            * torch.sin(14 * t * (0.5 + style.hang[:, None, None, None] * 4) + phase)
+        )
         fallen = end + down * length * t + sideways * (bend + wave * (length > 0))
         # a scarf: the front edges meet under the chin
         chin = place.landmarks[:, 8][:, None, None] + unit * torch.tensor([0.0, -0.035, -0.005], device=end.device)
-        front = torch.exp(-(((place.anatomy.azimuth.abs()[None] - style.opening[:, None]) / 0.55) ** 2))[:, None, :, None]
+        front = torch.exp(-(((place.anatomy.azimuth.abs()[None] - style.opening[:, None]) / 0.55) ** 2))[
+            :, None, :, None
+        ]
         pull = style.closing[:, None, None, None] * front * (t * 1.6).clamp(max=1) ** 1.5
         under = chin + down * (t - 0.6).clamp(min=0) * length
         return torch.lerp(fallen, under.expand_as(fallen), pull.expand_as(fallen))

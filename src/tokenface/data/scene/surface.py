@@ -138,7 +138,7 @@ def _eyeball(iris: Tensor, off_axis: Tensor) -> Tensor:
     return ball * (1 - 0.95 * ((0.2 - off_axis) * 20).clamp(0, 1))
 
 
-def bumpy_normals(normals: Tensor, rows: Tensor, grain: SkinGrain, person: Complexion, amount: float = 0.15) -> Tensor:
+def bumpy_normals(normals: Tensor, rows: Tensor, grain: SkinGrain, person: Complexion, amount: float = 0.12) -> Tensor:
     """Normals [3, N] tilted by noise: pores, wrinkles, unevenness of the skin."""
     strength = amount * (0.15 + per_pixel(person.relief, rows))
     x, y, z = normals
