@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tokenface.head.data import HeadData
@@ -134,30 +135,42 @@ def scalp_directions(polar: Tensor, azimuth: Tensor) -> Tensor:
 def _scalp(template: Tensor, faces: Tensor, outer: Tensor, skull: Tensor, azimuth: Tensor) -> tuple[Tensor, Tensor]:
     """Outermost triangle that each ray from the skull's centre meets; nearest vertex by angle where there is none."""
     polar = torch.linspace(0.02, MAX_POLAR, POLAR)
-    rays = scalp_directions(polar[:, None].expand(POLAR, AZIMUTH), azimuth.expand(POLAR, AZIMUTH)).reshape(-1, 3)
+    corners, weights = torch.empty(POLAR, AZIMUTH, 3, dtype=torch.long), torch.empty(POLAR, AZIMUTH, 3)
+    directions = F.normalize(template - skull, dim=1)
+    whorl = scalp_directions(torch.zeros(()), torch.zeros(()))
+    angle = torch.acos((directions @ whorl).clamp(-1, 1))
     usable = faces[outer[faces].all(1)]
-    a, b, c = (template[usable[:, k]] - skull for k in range(3))
-    corners = torch.empty(rays.shape[0], 3, dtype=torch.long)
-    weights = torch.empty(rays.shape[0], 3)
-    edge1, edge2 = b - a, c - a
-    directions = torch.nn.functional.normalize(template - skull, dim=1)
-    directions = torch.where(outer[:, None], directions, torch.zeros(()))
-    for start in range(0, rays.shape[0], 256):
-        d = rays[start : start + 256, None]
-        p = torch.linalg.cross(d, edge2[None].expand(d.shape[0], -1, -1))
-        det = (edge1 * p).sum(-1)
-        safe = torch.where(det.abs() < 1e-12, torch.ones(()), det)
-        u = -(a * p).sum(-1) / safe
-        q = torch.linalg.cross(-a, edge1)[None]
-        v = (d * q).sum(-1) / safe
-        t = (edge2 * q).sum(-1) / safe
-        hit = (det.abs() >= 1e-12) & (u >= -1e-5) & (v >= -1e-5) & (u + v <= 1 + 1e-5) & (t > 0)
-        distance, triangle = torch.where(hit, t, torch.full((), -1.0)).max(1)
-        rows = torch.arange(d.shape[0])
-        uu, vv = u[rows, triangle], v[rows, triangle]
-        nearest = (d[:, 0] @ directions.T).argmax(1)
-        found = distance > 0
-        corners[start : start + 256] = torch.where(found[:, None], usable[triangle], nearest[:, None].expand(-1, 3))
-        bary = torch.stack([1 - uu - vv, uu, vv], dim=1)
-        weights[start : start + 256] = torch.where(found[:, None], bary, torch.tensor([1.0, 0.0, 0.0]))
-    return corners.view(POLAR, AZIMUTH, 3), weights.view(POLAR, AZIMUTH, 3)
+    reach = angle[usable]
+    low, high = reach.amin(1) - 0.06, reach.amax(1) + 0.06  # a triangle's inside may lie beyond its corners
+    low = torch.where(low < 0.1, torch.zeros(()), low)
+    visible = torch.where(outer[:, None], directions, torch.zeros(()))
+    for row in range(POLAR):
+        near = usable[(low <= polar[row]) & (polar[row] <= high)]
+        rays = scalp_directions(polar[row].expand(AZIMUTH), azimuth)
+        fallback = (rays @ visible.T).argmax(1)
+        corners[row] = fallback[:, None]
+        weights[row] = torch.tensor([1.0, 0.0, 0.0])
+        if len(near):
+            found, triangle, barycentrics = _outermost_hits(rays, template[near] - skull)
+            corners[row] = torch.where(found[:, None], near[triangle], corners[row])
+            weights[row] = torch.where(found[:, None], barycentrics, weights[row])
+    return corners, weights
+
+
+def _outermost_hits(rays: Tensor, triangles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Möller and Trumbore's test of rays [R, 3] from the origin with triangles [T, 3, 3]: found [R] bool, the farthest
+    triangle hit [R], barycentrics [R, 3]."""
+    a, edge1, edge2 = triangles[:, 0], triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
+    p = torch.linalg.cross(rays[:, None], edge2[None])
+    determinant = (edge1 * p).sum(-1)
+    parallel = determinant.abs() < 1e-12
+    safe = torch.where(parallel, torch.ones(()), determinant)
+    u = -(a * p).sum(-1) / safe
+    q = torch.linalg.cross(-a, edge1)
+    v = (rays @ q.T) / safe
+    distance = (edge2 * q).sum(-1) / safe
+    hit = ~parallel & (u >= -1e-5) & (v >= -1e-5) & (u + v <= 1 + 1e-5) & (distance > 0)
+    farthest, triangle = torch.where(hit, distance, torch.full((), -1.0)).max(1)
+    rows = torch.arange(len(rays))
+    u, v = u[rows, triangle], v[rows, triangle]
+    return farthest > 0, triangle, torch.stack([1 - u - v, u, v], dim=1)
