@@ -97,7 +97,7 @@ def test_face_gets_more_texels_per_millimetre_than_the_skull():
         inside = np.isin(cut.faces, named[name]).all(1)
         return float(np.average(density[inside], weights=area[inside]))
 
-    assert of("lips") > of("cheeks") > 0.75 > of("scalp") > 0.2
+    assert of("lips") > of("cheeks") > 1.3 * of("scalp") > 0.2  # texels per millimetre
 
 
 def test_regions_are_mirror_symmetric_and_where_they_should_be():

