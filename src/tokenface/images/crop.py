@@ -155,16 +155,21 @@ def extract(image: np.ndarray, crops: Sequence[Crop], size: int, border: Border 
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().clamp_(0, 1)
 
 
+def halved(image: np.ndarray, times: int) -> np.ndarray:
+    """Means of blocks of 2^times × 2^times pixels; sides must be multiples of it. Much faster than one large step."""
+    for _ in range(times):
+        image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    return image
+
+
 def _extract_one(image: np.ndarray, crop: Crop, size: int, border: Border) -> np.ndarray:
-    """[size, size, 3] float32 in the image's own range. Box-reduce by a whole factor, then sample twice as densely
-    and average: no aliasing at any reduction, and the cost stays that of the region."""
+    """[size, size, 3] float32 in the image's own range. Halve as often as possible, then sample twice as densely and
+    average: no aliasing at any reduction, and the cost stays that of the region."""
     reduction = crop.size / size
-    factor = max(1, int(reduction))
+    halvings = max(0, math.floor(math.log2(reduction)))
+    factor = 2**halvings
     region, (left, top) = _region(image, crop, margin=4 * factor, multiple=factor)
-    if factor > 1:
-        region = cv2.resize(
-            region, (region.shape[1] // factor, region.shape[0] // factor), interpolation=cv2.INTER_AREA
-        )
+    region = halved(region, halvings)
     dense = 2 * size if reduction > 1 else size
     to_photo = crop.pixel_matrix(dense)
     matrix = to_photo - np.array([[0, 0, left], [0, 0, top]])

@@ -20,7 +20,7 @@ import numpy as np
 
 from tokenface.errors import ImageError, ModelFileError
 from tokenface.images.blazeface import BACK, FULL_RANGE, BlazeFace, Candidates, box_iou, weighted_nms
-from tokenface.images.crop import Crop, crop_from_box, extract, roll_of
+from tokenface.images.crop import Crop, crop_from_box, extract, halved, roll_of
 from tokenface.images.detection import Detection
 from tokenface.images.facemesh import FaceMesh
 from tokenface.images.loading import ImageLike, load_image
@@ -49,7 +49,7 @@ SECOND_FRAMES = (2.0, 3.0)
 SECOND_SCORE = 0.6
 """Full-range score, in a view of its own turned upright, from which a candidate is a face (28 + 18 pictures without
 faces stay below, with the mesh's presence)."""
-CUT_SCORE, CUT_BACK_SCORE, CUT_PRESENCE = 0.43, 0.6, 0.9
+CUT_SCORE, CUT_BACK_SCORE, CUT_PRESENCE = 0.35, 0.6, 0.9
 """Weaker evidence that counts when all three hold: half faces at the photo's edge."""
 PRESENCE = 0.5
 """Mesh presence from which a candidate is a face."""
@@ -225,8 +225,8 @@ class FaceDetector:
             return best, 0.0
         if best.score < CUT_SCORE:
             return None
-        views = [crop_from_box(best.box, scale=frame, angle=best.roll, lowering=0.0) for frame in SECOND_FRAMES]
-        seen = _overlapping(_look(self._back, photo, views, threshold=CUT_BACK_SCORE), best.box)
+        views = [crop_from_box(face.box, scale=frame, angle=face.roll, lowering=0.0) for frame in SECOND_FRAMES]
+        seen = _overlapping(_look(self._back, photo, views, threshold=CUT_BACK_SCORE), face.box)
         return (best, float(seen.scores[0])) if seen is not None else None
 
 
@@ -269,9 +269,13 @@ def _shrunk(photo: np.ndarray, limit: int = SEARCH_SIDE) -> tuple[np.ndarray, np
     factor = limit / max(height, width)
     if factor >= 1:
         return photo, np.array([[1.0, 0, 0], [0, 1.0, 0]])
+    halvings = math.floor(math.log2(min(1 / factor, height, width)))
+    block = 2**halvings
+    even = photo[: height // block * block, : width // block * block]  # a last odd row or column is left out
+    small = halved(even, halvings)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
-    return small, np.array([[width / size[0], 0, 0], [0, height / size[1], 0]])
+    small = cv2.resize(small, size, interpolation=cv2.INTER_AREA)
+    return small, np.array([[even.shape[1] / size[0], 0, 0], [0, even.shape[0] / size[1], 0]])
 
 
 def _same_face(a: Detection, b: Detection) -> bool:
