@@ -25,6 +25,9 @@ PACKAGES = (
     "pillow",
     "trimesh",
     "pygltflib",
+    "numba",
+    "roma",
+    "ai-edge-litert",
 )
 OPTIONAL = {
     "triton": ("rasteriser on CUDA", "comes with torch on Linux"),
