@@ -34,7 +34,7 @@ def sample_backgrounds(draw: Draw, batch: int, size: int, photos: Tensor | None 
 
 def _base_colour(draw: Draw, batch: int) -> Tensor:
     grey = draw.uniform(batch, 1) ** 1.7 * 0.95
-    tint = draw.normal(batch, 3, std=1.0) * draw.uniform(batch, 1) ** 2 * 0.13
+    tint = draw.normal(batch, 3, std=1.0) * draw.uniform(batch, 1) ** 2 * 0.11
     return (grey + tint).clamp(0, 1)
 
 
@@ -47,7 +47,7 @@ def _gradient(draw: Draw, batch: int) -> Tensor:
 def _clouds(draw: Draw, batch: int) -> Tensor:
     """Fractal colour noise with its own roughness per picture."""
     strength = draw.uniform(batch, 1, 1, 1) ** 2 * 0.34
-    colourful = draw.uniform(batch, 1, 1, 1) ** 2 * 0.4
+    colourful = draw.uniform(batch, 1, 1, 1) ** 2 * 0.25
     total = torch.zeros(batch, 3, WORK, WORK, device=draw.device)
     for cells, share in ((3, 0.6), (6, 0.45), (12, 0.35), (24, 0.3), (WORK, 0.12)):
         noise = colourful * draw.normal(batch, 3, cells, cells) + draw.normal(batch, 1, cells, cells)

@@ -30,13 +30,13 @@ YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.0
 class Degradation:
     """How bad the pictures may get; chances are per picture unless said otherwise."""
 
-    smallest: float = 0.32  # lowest source resolution as a share of the crop
-    full_resolution: float = 0.4  # share of source resolutions that are full
-    blur: float = 0.4
-    largest_blur: float = 0.012  # standard deviation, share of the crop
+    smallest: float = 0.36  # lowest source resolution as a share of the crop
+    full_resolution: float = 0.5  # share of source resolutions that are full
+    blur: float = 0.33
+    largest_blur: float = 0.011  # standard deviation, share of the crop
     motion: float = 0.12
     noise: float = 0.6
-    largest_noise: float = 0.035
+    largest_noise: float = 0.03
     jpeg: float = 0.5
     lowest_quality: int = 12
     grey: float = 0.04

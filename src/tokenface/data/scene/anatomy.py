@@ -25,7 +25,8 @@ INSIDE = ("teeth", "gum", "tongue", "mouth_interior", "mouth_socket", "mouth_inn
 class Anatomy:
     """Facts of one head model. Points are on its mean head, head space, metres.
 
-    unit: outer eye distance over 0.09 m.  landmarks: [68, 3].  eyeball: [V] bool.  inside: [V] bool, mouth interior.
+    unit: outer eye distance over 0.09 m.  landmarks: [68, 3].  eyeball: [V] bool.
+    inside: [V] bool, mouth interior; teeth: [V] bool, part of it.
     face: [V] bool, skin that a face mask covers.  skull: [3] centre of the cranium.  azimuth: [C], 0 is the front.
     scalp_corners: [R, C, 3] vertices, scalp_barycentrics: [R, C, 3]: where rays from the skull's centre leave the head.
     scalp_height: [R, C] their y.  neck_ring: [K] lowest vertices.
@@ -35,6 +36,7 @@ class Anatomy:
     landmarks: Tensor
     eyeball: Tensor
     inside: Tensor
+    teeth: Tensor
     face: Tensor
     skull: Tensor
     azimuth: Tensor
@@ -67,6 +69,7 @@ class Anatomy:
             landmarks=landmarks,
             eyeball=eyeball,
             inside=inside,
+            teeth=_named(data, "teeth"),
             face=_face(data, template, landmarks) & ~inside,
             skull=skull,
             azimuth=azimuth,

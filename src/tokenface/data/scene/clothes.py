@@ -59,8 +59,8 @@ def sample_clothes(draw: Draw, rotation: Tensor, skin: Tensor) -> Clothes:
     follow = draw.uniform(batch, low=0.0, high=0.75)
     sway = draw.normal(batch, 3) * torch.tensor([0.06, 0.22, 0.06], device=draw.device)
     body = rotate_towards(rotation, follow) @ roma.rotvec_to_rotmat(sway)
-    suit = draw.chance(batch, p=0.4)
-    bare = draw.chance(batch, p=0.4) & ~suit
+    suit = draw.chance(batch, p=0.35)
+    bare = draw.chance(batch, p=0.62) & ~suit
     jacket = _cloth(draw, batch)
     shirt = _cloth(draw, batch)
     pale = torch.where(

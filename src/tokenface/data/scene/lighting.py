@@ -32,11 +32,11 @@ class Light:
 
 
 def sample_light(draw: Draw, batch: int) -> Light:
-    warmth = 0.05 + draw.normal(batch, 1, std=0.12)
+    warmth = 0.1 + draw.normal(batch, 1, std=0.1)
     tint = torch.exp(torch.cat([warmth, 0.1 * draw.normal(batch, 1, std=0.3), -warmth], dim=1))
     sky = torch.zeros(batch, 9, 3, device=draw.device)
     level = draw.uniform(batch, 1, low=0.12, high=0.8)
-    cool = torch.exp(draw.normal(batch, 3, std=0.1)) * tint.rsqrt()
+    cool = torch.exp(draw.normal(batch, 3, std=0.1)) * tint.sqrt()
     sky[:, 0] = level * cool * math.sqrt(4 * math.pi)
     # brighter above or to one side: a linear term of up to the constant one
     lean = F.normalize(draw.normal(batch, 3) * draw.normal(batch, 3).abs() + 0.5 * _up(draw), dim=-1)
@@ -64,7 +64,7 @@ def sample_light(draw: Draw, batch: int) -> Light:
         colour=torch.stack([strength, second], dim=1) * lamp_tint,
         softness=draw.uniform(batch) ** 1.5,
         shadow=draw.uniform(batch, low=0.25, high=1.0),
-        exposure=0.72 * torch.exp(draw.normal(batch, std=0.22)),
+        exposure=0.8 * torch.exp(draw.normal(batch, std=0.22)),
     )
 
 
@@ -117,7 +117,7 @@ class Hemisphere:
     The tables of a batch are drawn on a coarse grid of normals and enlarged smoothly; a look-up is one gather.
     """
 
-    COARSE, FINE = 40, 120
+    COARSE, FINE = 40, 96
 
     def __init__(self, light: Light):
         axis = torch.linspace(-1, 1, self.COARSE, device=light.sky.device)

@@ -15,7 +15,7 @@ from tokenface.data.scene.placement import Placement
 # A hand as ellipsoids: centre (across, along the fingers), half-size (across, along, through), cm; palm first
 HAND = torch.tensor(
     [
-        [0.0, 0.0, 3.8, 4.2, 1.5], [-2.8, 6.2, 0.85, 3.6, 0.85], [-0.95, 6.9, 0.9, 4.0, 0.9],
+        [0.0, 0.6, 3.7, 4.6, 1.3], [-2.8, 6.2, 0.85, 3.6, 0.85], [-0.95, 6.9, 0.9, 4.0, 0.9],
         [0.95, 6.6, 0.9, 3.8, 0.85], [2.7, 5.6, 0.8, 3.2, 0.8], [-4.4, 0.8, 1.0, 3.4, 1.0],
     ]
 )  # fmt: skip
@@ -120,8 +120,11 @@ class OccluderMesh:
         hand = HAND.to(o.axis.device) / 100 * unit
         axes = frame_from_axis(o.axis)
         across = hand[:, None, 0] * o.spread[:, None, None]  # [B, 6, 1]
+        # a palm is boxier than a ball
+        palm = torch.sign(ball) * ball.abs() ** torch.tensor([0.55, 0.75, 0.9], device=ball.device)
+        pieces = torch.cat([palm[None], ball.expand(len(hand) - 1, -1, -1)])
         centre = torch.stack([across[..., 0], hand[:, 1].expand(batch, -1), torch.zeros_like(across[..., 0])], dim=-1)
-        points = centre[:, :, None] + ball * hand[:, None, 2:]
+        points = centre[:, :, None] + pieces * hand[:, None, 2:]
         # fingers bend towards the face
         bend = torch.zeros_like(points)
         bend[..., 2] = -(points[..., 1].clamp(min=0) ** 2) * 2.5

@@ -157,7 +157,7 @@ class Complexion:
 def sample_complexions(draw: Draw, people: int) -> Complexion:
     tone = draw.palette(people, SKIN_TONES, [1.2, 1.6, 1.6, 1.4, 1.1, 0.9, 0.8, 0.7, 0.6, 0.4], jitter=0.015)
     made_up = draw.chance(people, p=0.35)
-    bearded = ~made_up & draw.chance(people, p=0.5)
+    bearded = ~made_up & draw.chance(people, p=0.4)
     red = torch.tensor([1.0, 0.7, 0.68], device=draw.device)
     lips = tone * torch.lerp(torch.ones_like(tone), red.expand_as(tone), draw.uniform(people, 1, low=0.3, high=1.0))
     stick = torch.tensor([[0.7, 0.1, 0.15], [0.8, 0.4, 0.4], [0.5, 0.12, 0.2], [0.75, 0.3, 0.35]])

@@ -88,7 +88,7 @@ class Painter:
         self.shadows, self.anatomy = shadows.to(device), anatomy.to(device)
 
     def _static(self, head: HeadModel, anatomy: Anatomy, face_map: FaceMap, shadows: ShadowTable) -> Tensor:
-        """[V + clothes, 7]: place on the face map (2), eyeball, inside, face, open sky, angle off the eye's axis."""
+        """[V + clothes, 8]: place on the face map (2), eyeball, inside, teeth, face, open sky, angle off eye axis."""
         template = head.template.cpu()
         joints = head.joint_template.cpu()
         centre = torch.where(template[:, :1] > 0, joints[3], joints[4])
@@ -96,10 +96,10 @@ class Painter:
         sky = torch.where(
             anatomy.inside, 0.3, torch.where(anatomy.eyeball, shadows.ambient.clamp(min=0.45), shadows.ambient)
         )
-        columns = [anatomy.eyeball, anatomy.inside, anatomy.face, sky, off_axis]
+        columns = [anatomy.eyeball, anatomy.inside, anatomy.teeth, anatomy.face, sky, off_axis]
         own = torch.cat([face_map.coordinates, torch.stack([c.float() for c in columns], dim=1)], dim=1)
         clothes = torch.zeros(int(self.base.faces.max()) + 1 - len(own), own.shape[1])
-        clothes[:, 5] = 1
+        clothes[:, 6] = 1
         return torch.cat([own, clothes])
 
     def cheek_colour(self, maps: Tensor) -> Tensor:
@@ -170,9 +170,9 @@ class Painter:
         """[3, N] sRGB and [N] share of face skin. Cloth is few pixels, shaded apart from skin."""
         rows, is_head = base.rows, base.part == HEAD
         normals, behind = _towards_viewer(base.dynamic[:3])
-        eye, inside, face, sky, off_axis = base.static[2:]
+        eye, inside, teeth, face, sky, off_axis = base.static[2:]
         texels = None if albedo is None else _sample_maps(albedo, rows, base.texture)
-        where = HeadSurface(base.static[:2], eye, inside, off_axis, texels)
+        where = HeadSurface(base.static[:2], eye, inside, teeth, off_axis, texels)
         grain = SkinGrain.at(where.place, rows, person.complexion, self.bank)
         hair = outfit.hair
         cropped = torch.where(hair.shown, 0.9, person.complexion.scalp * 0.4)
@@ -255,17 +255,17 @@ class Painter:
 
     def _contact_shadow(self, solid: Tensor, base: Drawn, light: Light) -> Tensor:
         """[N] factor of the base layer's pixels: hair, hats and hands darken what is beside them, away from it."""
-        size, cell = self.size, 4
-        coarse = size // cell
-        soft = F.avg_pool2d(solid[:, None], cell)
-        width = max(3, coarse // 12) | 1
+        size = self.size
+        soft = F.avg_pool2d(solid[:, None], 4)
+        width = max(3, size // 48) | 1
         soft = F.avg_pool2d(soft, width, 1, width // 2, count_include_pad=False)
         soft = F.avg_pool2d(soft, width, 1, width // 2, count_include_pad=False)
-        aside, above = per_pixel(light.direction[:, 0, :2] * (0.04 * coarse), base.rows)
-        within = base.index % (size * size)
-        x = ((within % size) / cell + aside).long().clamp(0, coarse - 1)
-        y = ((within // size) / cell - above).long().clamp(0, coarse - 1)
-        dark = soft.reshape(-1).index_select(0, base.rows * (coarse * coarse) + y * coarse + x)
+        soft = F.interpolate(soft, size=(size, size), mode="bilinear", align_corners=False)
+        aside, above = per_pixel(light.direction[:, 0, :2] * (0.04 * size), base.rows).int()
+        within = (base.index % (size * size)).int()
+        x = (within % size + aside).clamp(0, size - 1)
+        y = (within // size - above).clamp(0, size - 1)
+        dark = soft.reshape(-1).index_select(0, base.rows.int() * (size * size) + y * size + x)
         return 1 - dark * (0.15 + 0.4 * per_pixel(light.shadow, base.rows))
 
 

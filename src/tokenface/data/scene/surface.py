@@ -17,7 +17,7 @@ from tokenface.data.scene.paint import CHANNELS, SIZE, Complexion
 from tokenface.data.scene.parts import Look
 
 FRACTAL, FINE, COARSE, GRAIN = (LAYERS.index(n) for n in ("fractal", "fractal_fine", "fractal_coarse", "grain"))
-TEETH = (0.80, 0.74, 0.64)
+TEETH, GUMS = (0.80, 0.74, 0.64), (0.42, 0.18, 0.17)
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,13 @@ class SkinGrain:
 
 @dataclass(frozen=True)
 class HeadSurface:
-    """Where N pixels lie on a head. place: [2, N] on the face map.  eye, inside: [N] shares of eyeball and mouth.
+    """Where N pixels lie on a head. place: [2, N] on the face map.  eye, inside, teeth: [N] shares.
     off_axis: [N] radians between the eyeball's point and its axis.  albedo: [3, N] of the head model, or None."""
 
     place: Tensor
     eye: Tensor
     inside: Tensor
+    teeth: Tensor
     off_axis: Tensor
     albedo: Tensor | None
 
@@ -114,14 +115,17 @@ def head_albedo(
     hair = of(hair_colour)
     bristle = (0.75 + 0.3 * grain.grain).clamp(0, 1)
     brows = masks["brows"] * (0.8 + 0.2 * grain.grain).clamp(0.3, 1) * of(person.brow_strength)
-    skin = torch.lerp(skin, hair * 0.55 + 0.1 * skin, brows if base is None else 0.5 * brows)
+    skin = torch.lerp(skin, hair * 0.55 + 0.1 * skin, brows if base is None else 0.2 * brows)
     growth = masks["beard"] * of(person.stubble) + masks["moustache"] * of(person.moustache) * (1 - masks["lips"])
     skin = torch.lerp(skin, hair * 0.6 + skin * 0.12, (growth * bristle).clamp(0, 1))
-    skin = torch.lerp(skin, hair * 0.7 + 0.08 * skin, masks["scalp"] * of(cropped) * bristle)
+    skin = torch.lerp(
+        skin, hair * 0.7 + 0.08 * skin, masks["scalp"] * of(cropped) * (0.9 + 0.12 * grain.grain).clamp(0, 1)
+    )
     ball = _eyeball(of(person.iris), where.off_axis) if base is None else base
     skin = torch.lerp(skin, ball, where.eye)
     if base is None:
-        skin = torch.lerp(skin, _column(*TEETH, skin).expand_as(skin), where.inside)
+        mouth = torch.lerp(_column(*GUMS, skin).expand_as(skin), _column(*TEETH, skin).expand_as(skin), where.teeth)
+        skin = torch.lerp(skin, mouth, where.inside)
     gloss = (0.35 + 0.65 * masks["oily"] + 0.9 * masks["lips"] * lipstick) * (1 - 0.8 * growth.clamp(max=1))
     return skin.clamp(0, 1), torch.lerp(gloss, torch.full_like(gloss, 3.0), where.eye)
 
@@ -195,6 +199,6 @@ def illuminate(
     rim = (1 - pixels.normals[2].clamp(0, 1)) ** 4 * 0.35
     highlight = rim * sky + per_pixel(light.colour[:, 0], rows) * (shade * lobe)
     highlight = highlight + per_pixel(light.colour[:, 1], rows) * (pixels.open_sky * arriving.fill_lobe)
-    linear = (albedo * albedo * diffuse + (0.14 * gloss) * highlight) * per_pixel(factor, rows)
+    linear = (albedo * albedo * diffuse + (0.17 * gloss) * highlight) * per_pixel(factor, rows)
     over = (linear - 0.75).clamp(min=0)
     return (linear - over + 0.25 * (1 - torch.exp(-4 * over))).clamp(min=1e-5).sqrt()
