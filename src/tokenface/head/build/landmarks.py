@@ -94,7 +94,7 @@ def _path(cut: HeadCut, template: np.ndarray, point: int, vertices: np.ndarray) 
     start, mouth, chin = picked[point], picked[51], picked[8]
     axis_z = picked[16][2] - 0.012
     share = (start[1] - chin[1]) / (picked[16][1] - chin[1])  # 0 at the chin, 1 beside the eye
-    end_height = (1 - share) * (0.6 * chin[1] + 0.4 * mouth[1]) + share * (0.75 * start[1] + 0.25 * mouth[1])
+    end_height = (1 - share) * (0.75 * chin[1] + 0.25 * mouth[1]) + share * (0.75 * start[1] + 0.25 * mouth[1])
     azimuth = np.arctan2(start[0], start[2] - axis_z)
     steps = np.linspace(0, 1, 90)
     angles = azimuth + (np.radians(14) - azimuth) * steps
