@@ -164,6 +164,16 @@ def test_the_picture_is_where_the_landmarks_are(head, generator):
         assert wide.mask[i, 0, int(middle[1]), int(middle[0])] < 0.5
 
 
+def test_every_tensor_is_made_on_the_heads_device(head, monkeypatch):
+    """A tensor made without a device lands on the default one; the meta device cannot be mixed with any other."""
+    monkeypatch.setattr("tokenface.render.rasterizer._compiled", lambda *tensors: False)  # those are for the CPU alone
+    small = SyntheticFaces(head, 32, backend="torch")
+    expected = small.sample(3, 8)
+    with torch.device("meta"):
+        drawn = small.sample(3, torch.Generator("cpu").manual_seed(8))
+    assert torch.equal(drawn.image, expected.image)
+
+
 def test_sizes_that_jpeg_cannot_cut_are_refused(head):
     with pytest.raises(ValueError, match="multiple of 8"):
         SyntheticFaces(head, 100)
@@ -208,7 +218,9 @@ def test_scalp_rays_leave_the_head_in_their_direction(generator, head):
     rays = scalp_directions(polar[:, None].expand(points.shape[:2]), anatomy.azimuth.expand(points.shape[:2]))
     directions = torch.nn.functional.normalize(points - anatomy.skull, dim=-1)
     upper = points[..., 1] > head.template[:, 1].quantile(0.6)
-    assert ((directions * rays).sum(-1)[upper] > 0.999).all()
+    along = (directions * rays).sum(-1)[upper]
+    assert (along > 0.9999).float().mean() > 0.97
+    assert along.min() > 0.97  # behind the ears, which are left out, the nearest vertex stands in
 
 
 def test_even_light_is_explained_as_even_light():

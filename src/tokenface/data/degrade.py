@@ -92,7 +92,7 @@ def _colours(draw: Draw, images: Tensor, s: Degradation) -> Tensor:
     images = (images - centre) * contrast + centre + amount(0.05)
     luma = (images * torch.tensor(YCC[0], device=images.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
     saturation = torch.where(
-        draw.chance(batch, 1, 1, 1, p=s.grey), torch.zeros(()).to(images), torch.exp(0.05 * on + amount(0.25))
+        draw.chance(batch, 1, 1, 1, p=s.grey), images.new_zeros(()), torch.exp(0.05 * on + amount(0.25))
     )
     return (luma + (images - luma) * saturation).clamp(0, 1)
 

@@ -29,7 +29,7 @@ class Anatomy:
     inside: [V] bool, mouth interior; teeth: [V] bool, part of it.
     face: [V] bool, skin that a face mask covers.  skull: [3] centre of the cranium.  azimuth: [C], 0 is the front.
     scalp_corners: [R, C, 3] vertices, scalp_barycentrics: [R, C, 3]: where rays from the skull's centre leave the head.
-    scalp_height: [R, C] their y.  neck_ring: [K] lowest vertices.
+    scalp_height: [R, C] their y.  neck_ring: [K] vertices around the neck at a collar's height.
     """
 
     unit: float
@@ -53,7 +53,7 @@ class Anatomy:
     def of(head: HeadModel) -> Anatomy:
         data = head.data
         template = head.template.detach().cpu()
-        landmarks = head.landmarks68(template[None])[0]
+        landmarks = head.landmarks68(head.template[None])[0].cpu()
         unit = float((landmarks[45] - landmarks[36]).norm() / 0.09)
         eyeball, inside = _eyeballs(data), _inside(data)
         outer = ~(eyeball | inside)
@@ -63,7 +63,8 @@ class Anatomy:
             template, torch.as_tensor(data.faces.astype(np.int64)), outer & ~_ears(data), skull, azimuth
         )
         height = (template[corners] * weights[..., None]).sum(2)[..., 1]
-        lowest = template[outer, 1].amin()
+        # collars sit a little below the chin; some heads end there, others have shoulders
+        collar = torch.maximum(template[outer, 1].amin() + 0.012 * unit, landmarks[33, 1] - 0.105 * unit)
         return Anatomy(
             unit=unit,
             landmarks=landmarks,
@@ -76,7 +77,7 @@ class Anatomy:
             scalp_corners=corners,
             scalp_barycentrics=weights,
             scalp_height=torch.cummin(height, 0).values,
-            neck_ring=torch.nonzero(outer & (template[:, 1] < lowest + 0.02 * unit))[:, 0],
+            neck_ring=torch.nonzero(outer & ((template[:, 1] - collar).abs() < 0.012 * unit))[:, 0],
         )
 
 

@@ -120,9 +120,6 @@ class Body:
     def shapes(self, place: Placement, clothes: Clothes) -> tuple[Shape, Shape, Shape]:
         ring = place.vertices[:, place.anatomy.neck_ring]
         neck = (ring.amin(1) + ring.amax(1)) / 2
-        # head models end their necks at different heights, collars sit a little below the chin
-        height = torch.maximum(neck[:, 1], place.landmarks[:, 33, 1] - 0.105 * place.unit)
-        neck = torch.stack([neck[:, 0], height, neck[:, 2]], dim=1)
         half = (ring[..., 0].amax(1) - ring[..., 0].amin(1)) / 2
         profile = PROFILE.to(neck.device)
         drop = profile[:, 2].expand(neck.shape[0], -1) * place.unit

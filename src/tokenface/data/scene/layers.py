@@ -19,6 +19,7 @@ NO_END = 1.0
 @dataclass(frozen=True)
 class Drawn:
     """Covered pixels of a layer, N in all. index: [N] into [B·H·W].  rows: [N] picture.  part: [N].  depth: [N].
+    behind: [N] bool, the surface's inner side is seen.
     static: [Cs, N] and dynamic: [Cd, N] interpolated attributes.  texture: [2, N] texture coordinates.
     depth_map: [B, H, W], inf where empty."""
 
@@ -26,6 +27,7 @@ class Drawn:
     rows: Tensor
     part: Tensor
     depth: Tensor
+    behind: Tensor
     static: Tensor
     dynamic: Tensor
     texture: Tensor
@@ -75,19 +77,28 @@ class Layer:
         normals = vertex_normals(vertices, self.faces) @ rotation.transpose(1, 2)
         fragments = rasterize(ndc, self.faces, size, size, backend)
         index = fragments.pixels
+        rows = index // (size * size)
         triangle = fragments.triangle_ids.view(-1).index_select(0, index).long()
         depth_map = torch.full_like(fragments.triangle_ids, torch.inf, dtype=ndc.dtype)
         depth_map.view(-1)[index] = fragments.pixel_depth
         return Drawn(
             index=index,
-            rows=index // (size * size),
+            rows=rows,
             part=self.part.index_select(0, triangle),
             depth=fragments.pixel_depth,
+            behind=_inner_side(ndc, self.faces).view(-1).index_select(0, rows * len(self.faces) + triangle),
             static=_at(fragments, static, self.faces),
             dynamic=_at(fragments, torch.cat([normals, extra], dim=-1), self.faces),
             texture=_at(fragments, self.texture, self.texture_faces),
             depth_map=depth_map,
         )
+
+
+def _inner_side(ndc: Tensor, faces: Tensor) -> Tensor:
+    """[B, F] bool: triangles that turn their back to the viewer (clockwise once y points down is the front)."""
+    a, b, c = ndc[..., :2].index_select(1, faces.T.flatten()).unflatten(1, (3, -1)).unbind(1)
+    first, second = b - a, c - a
+    return first[..., 0] * second[..., 1] - first[..., 1] * second[..., 0] > 0
 
 
 def _at(fragments: Fragments, attributes: Tensor, faces: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ IRIS = torch.tensor(
         [0.42, 0.45, 0.48],
     ]
 )
+LIPSTICKS = torch.tensor([[0.7, 0.1, 0.15], [0.8, 0.4, 0.4], [0.5, 0.12, 0.2], [0.75, 0.3, 0.35]])
 
 
 class FaceMap:
@@ -160,8 +161,7 @@ def sample_complexions(draw: Draw, people: int) -> Complexion:
     bearded = ~made_up & draw.chance(people, p=0.4)
     red = torch.tensor([1.0, 0.7, 0.68], device=draw.device)
     lips = tone * torch.lerp(torch.ones_like(tone), red.expand_as(tone), draw.uniform(people, 1, low=0.3, high=1.0))
-    stick = torch.tensor([[0.7, 0.1, 0.15], [0.8, 0.4, 0.4], [0.5, 0.12, 0.2], [0.75, 0.3, 0.35]])
-    lipstick = draw.palette(people, stick, [1.0, 1, 0.7, 1])
+    lipstick = draw.palette(people, LIPSTICKS, [1.0, 1, 0.7, 1])
     lips = torch.where((made_up & draw.chance(people, p=0.7))[:, None], lipstick, lips)
     return Complexion(
         tone=tone,

@@ -169,7 +169,8 @@ class Painter:
     ) -> tuple[Tensor, Tensor]:
         """[3, N] sRGB and [N] share of face skin. Cloth is few pixels, shaded apart from skin."""
         rows, is_head = base.rows, base.part == HEAD
-        normals, behind = _towards_viewer(base.dynamic[:3])
+        behind = base.behind
+        normals = _towards_viewer(base.dynamic[:3], behind)
         eye, inside, teeth, face, sky, off_axis = base.static[2:]
         texels = None if albedo is None else _sample_maps(albedo, rows, base.texture)
         where = HeadSurface(base.static[:2], eye, inside, teeth, off_axis, texels)
@@ -201,7 +202,8 @@ class Painter:
         looks = Look.stack([hair, hair, cloth, cloth, *outfit.glasses.looks, *outfit.occluders.looks])
         at = flat_index(looks, over.part, over.rows)
         colour, noise = look_albedo(looks, over.part, over.rows, over.texture, self.bank)
-        (x, y, z), behind = _towards_viewer(over.dynamic[:3])
+        behind = over.behind
+        x, y, z = _towards_viewer(over.dynamic[:3], behind)
         is_lens = over.part == LENS
         sheen, ragged = look_value(looks.sheen, at), look_value(looks.ragged, at)
         # strands and weave tilt the surface a little
@@ -281,11 +283,10 @@ def soften_edges(image: Tensor, labels: Tensor) -> Tensor:
     return torch.lerp(image, smooth, edge)
 
 
-def _towards_viewer(normals: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit normals [3, N] that face the viewer, and [N] bool where the inner side was seen."""
-    normals = unit(normals)
-    behind = normals[2] < 0
-    return torch.where(behind, -normals, normals), behind
+def _towards_viewer(normals: Tensor, behind: Tensor) -> Tensor:
+    """Unit normals [3, N] of the side that is seen; smooth ones that lean over the silhouette are leant back."""
+    x, y, z = unit(torch.where(behind, -normals, normals))
+    return unit(torch.stack([x, y, z.clamp(min=0.02)]))
 
 
 def _sample_maps(maps: Tensor, rows: Tensor, uv: Tensor) -> Tensor:

@@ -117,7 +117,7 @@ class Shell:
         front = torch.exp(-(((place.anatomy.azimuth.abs()[None] - style.opening[:, None]) / 0.55) ** 2))[
             :, None, :, None
         ]
-        pull = style.closing[:, None, None, None] * front * (t * 1.6).clamp(max=1) ** 1.5
+        pull = style.closing[:, None, None, None] * front * hanging[:, None, :, None] * (t * 1.6).clamp(max=1) ** 1.5
         under = chin + down * (t - 0.6).clamp(min=0) * length
         return torch.lerp(fallen, under.expand_as(fallen), pull.expand_as(fallen))
 
