@@ -50,7 +50,7 @@ def turn_and_zoom(
     move_down = move * torch.tensor([1.0, -1.0], device=image.device)
     theta = torch.cat([inverse, -(inverse @ move_down[..., None])], dim=-1)
     grid = F.affine_grid(theta, list(image.shape), align_corners=False)
-    image = F.grid_sample(image, grid, padding_mode="reflection", align_corners=False)
+    image = F.grid_sample(image, grid, padding_mode="border", align_corners=False)
 
     landmarks = factor[:, None, None] * landmarks @ down.transpose(1, 2) + move_down[:, None]
     c = Camera.from_vector(camera)

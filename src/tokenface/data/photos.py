@@ -79,7 +79,7 @@ def crop_labelled(
     cv_offset = offset + linear @ np.array([0.5, 0.5]) - 0.5
     matrix = np.concatenate([linear, cv_offset[:, None]], axis=1)
     source, matrix = _shrink_for(record.image, matrix, size / side)
-    image = cv2.warpAffine(source, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    image = cv2.warpAffine(source, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     points = (record.landmarks @ linear.T + offset) * (2 / size) - 1
     if mirror:
         points = points[list(MIRROR68)]

@@ -12,6 +12,9 @@ from tokenface.images.crop import Crop, crop_from_landmarks, extract, roll_of
 from tokenface.images.models import model_path
 
 MESH_SIZE = 192
+NETWORK_OFFSET = 0.77
+"""Network pixels by which its points sit too far left, and by the same padding too high: half the disagreement between
+its answers on 76 photos and on their mirror images (± 0.06)."""
 MESH_MARGIN = 1.5
 """The network wants the face with a quarter of its size around it [MediaPipe's face-landmark graph]."""
 
@@ -48,7 +51,7 @@ class FaceMesh:
         outputs = self._network(picture)
         raw = next(out for out in outputs if out.size == 468 * 3).reshape(468, 3).astype(np.float64)
         logit = float(next(out for out in outputs if out.size == 1).reshape(()))
-        ndc = raw * (2 / MESH_SIZE) - [1, 1, 0]
+        ndc = (raw + [NETWORK_OFFSET, NETWORK_OFFSET, 0]) * (2 / MESH_SIZE) - [1, 1, 0]
         return MeshResult(crop.to_photo(ndc), 1 / (1 + math.exp(-max(-50.0, min(50.0, logit)))))
 
     def __call__(self, image: np.ndarray, crop: Crop) -> MeshResult:

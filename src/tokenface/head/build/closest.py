@@ -41,6 +41,28 @@ def exposed(vertices: np.ndarray, faces: np.ndarray, chosen: np.ndarray, clearan
     return _free(starts, normals, corners, faces.astype(np.int64), np.asarray(chosen, dtype=np.int64), clearance)
 
 
+def seen_from(
+    directions: np.ndarray, vertices: np.ndarray, faces: np.ndarray, chosen: np.ndarray, size: float
+) -> np.ndarray:
+    """Whether a vertex is seen by at least one far camera: the inside of lips, nostrils and lids is not.
+
+    Args:
+        directions: [D, 3] unit vectors towards the cameras.  vertices: [V, 3].  faces: [F, 3].
+        chosen: [K] vertex numbers.  size: of the whole surface; nothing farther away can hide a vertex.
+    Returns:
+        [K] bool.
+    """
+    corners = np.ascontiguousarray(vertices[faces], dtype=np.float64)
+    normals = vertex_normals(vertices, faces)[chosen]
+    seen = np.zeros(len(chosen), dtype=bool)
+    for direction in directions:
+        ask = np.flatnonzero(~seen & (normals @ direction > 0.15))
+        starts = vertices[chosen[ask]] + 1e-4 * size * normals[ask]
+        towards = np.ascontiguousarray(np.broadcast_to(direction, starts.shape), dtype=np.float64)
+        seen[ask] = _free(starts, towards, corners, faces.astype(np.int64), chosen[ask].astype(np.int64), size)
+    return seen
+
+
 @njit(cache=True, parallel=True)
 def _free(starts, directions, corners, faces, own, clearance):  # pragma: no cover - compiled
     free = np.ones(len(starts), dtype=np.bool_)
