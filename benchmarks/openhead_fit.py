@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import trimesh
+from scipy.spatial.transform import Rotation
 
-from tokenface.head.build.closest import closest_on_mesh, exposed, on_triangles
+from tokenface.head.build.closest import closest_on_mesh, on_triangles, seen_from
 from tokenface.head.build.fitting import Surface, fit_surface
 from tokenface.head.build.unfold import flipped, sizeable_triangles
 from tokenface.head.build.weights import vertex_normals
@@ -27,8 +28,10 @@ RADIUS = 0.095
 """Metres around the nose that count as face (before scaling: of the mean head's size)."""
 NOISE = (0.004, 0.003, 0.002, 0.0015, 0.0012, 0.001, 0.001)
 MOST_POINTS = 7000
-CLEARANCE = 0.05
-"""Metres along the normal that must be free: leaves out nostrils and the mouth bags that scans are closed with."""
+CAMERAS = Rotation.from_euler(
+    "yx", [(yaw, pitch) for yaw in (0, -35, 35, -70, 70) for pitch in (0, -30, 30)], degrees=True
+).apply([0.0, 0.0, 1.0])
+"""Where a scanner may stand: only points that one of these sees count, not the inside of mouth, nostrils and lids."""
 PICKED_LEE = {  # pixels of a frontal orthographic picture of the scan, half-width 250
     36: (188, 152),
     39: (227, 152),
@@ -50,6 +53,7 @@ class Scan:
     faces: np.ndarray
     points: np.ndarray  # [L] iBUG numbers
     landmarks: np.ndarray  # [L, 3]
+    lids_closed: bool = False  # leave the eyes out: the head's are open
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,11 @@ def evaluate(head: HeadData, scan: Scan, noise: float = NOISE[-1]) -> Result:
     normals = vertex_normals(scan.vertices, scan.faces)
     used = np.unique(scan.faces)
     used = used[np.linalg.norm(scan.vertices[used] - nose, axis=1) < RADIUS * scale]
-    used = used[exposed(scan.vertices, scan.faces, used, CLEARANCE * scale)]
+    for eye in ((36, 39), (42, 45)) if scan.lids_closed else ():
+        inner, outer = (scan.landmarks[where[point]] for point in eye)
+        reach = 0.6 * np.linalg.norm(inner - outer)
+        used = used[np.linalg.norm(scan.vertices[used] - (inner + outer) / 2, axis=1) > reach]
+    used = used[seen_from(CAMERAS, scan.vertices, scan.faces, used, 0.3 * scale)]
     order = np.random.default_rng(0).permutation(used)[:MOST_POINTS]
     fitted, measured = order[::2], order[1::2]
     surface = Surface(scan.vertices[fitted], normals[fitted], scan.landmarks, vertices68[scan.points])
@@ -167,8 +175,11 @@ def james(folder: Path) -> Scan:
 def lee(folder: Path) -> Scan:
     """The scan without landmarks: pixels picked on its frontal picture, lifted to the surface."""
     mesh = trimesh.load(folder / "LeePerrySmith.obj", process=False, force="mesh")
+    low, high = mesh.bounds
+    # eyeballs and the bag of the mouth are shells of their own inside the skin
+    mesh = max(mesh.split(only_watertight=False), key=lambda shell: len(shell.vertices))
     vertices = np.array(mesh.vertices)
-    centre, half = (vertices.min(0) + vertices.max(0)) / 2, np.ptp(vertices, axis=0).max() / 2
+    centre, half = (low + high) / 2, (high - low).max() / 2
     marks = []
     for x, y in PICKED_LEE.values():
         place = centre[:2] + np.array([x / 250 - 1, 1 - y / 250]) * half
@@ -194,6 +205,7 @@ def main() -> None:
     head = HeadData.load(arguments.head)
     scans = ict_people(arguments.data / "ict_facekit.npz", arguments.people)
     scans += [james(arguments.data / "scans" / "james"), lee(arguments.data / "scans" / "lee_perry_smith")]
+    scans.append(replace(scans[-1], name="… without lids", lids_closed=True))
     print(f"{'surface':18} {'mean head':>10} {'fit':>8} {'ratio':>7} {'coef rms':>9} {'flipped':>8}")
     results = []
     for scan in scans:
