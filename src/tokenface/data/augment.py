@@ -77,7 +77,7 @@ def turn_light(light: Tensor, angle: Tensor) -> Tensor:
 
 
 def colour_jitter(image: Tensor, generator: torch.Generator, *, strength: float = 1.0) -> Tensor:
-    """Brightness, contrast, colour cast, saturation, gamma, noise, now and then grey: [B, 3, S, S] → same, in [0, 1]."""
+    """Brightness, contrast, cast, saturation, gamma, noise, now and then grey: [B, 3, S, S] → same, in [0, 1]."""
     batch = image.shape[0]
 
     def uniform(*size: int) -> Tensor:

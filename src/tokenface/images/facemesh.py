@@ -51,7 +51,7 @@ class FaceMesh:
         outputs = self._network(picture)
         raw = next(out for out in outputs if out.size == 468 * 3).reshape(468, 3).astype(np.float64)
         logit = float(next(out for out in outputs if out.size == 1).reshape(()))
-        ndc = (raw + [NETWORK_OFFSET, NETWORK_OFFSET, 0]) * (2 / MESH_SIZE) - [1, 1, 0]
+        ndc = (raw + np.array([NETWORK_OFFSET, NETWORK_OFFSET, 0.0])) * (2 / MESH_SIZE) - np.array([1.0, 1.0, 0.0])
         return MeshResult(crop.to_photo(ndc), 1 / (1 + math.exp(-max(-50.0, min(50.0, logit)))))
 
     def __call__(self, image: np.ndarray, crop: Crop) -> MeshResult:
