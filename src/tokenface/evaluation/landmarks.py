@@ -25,8 +25,8 @@ def evaluation_crops(records: list[PhotoRecord], size: int) -> tuple[Tensor, Ten
         image, landmarks = crop_labelled(record, (low + high) / 2, side, 0.0, False, size)
         images.append(image)
         points.append(landmarks)
-    image = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div_(255)
-    return image, torch.from_numpy(np.stack(points))
+    batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div_(255)
+    return batch, torch.from_numpy(np.stack(points))
 
 
 def normalised_mean_error(predicted: Tensor, truth: Tensor) -> Tensor:

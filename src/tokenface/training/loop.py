@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import math
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,6 +20,9 @@ from tokenface.training.ema import WeightAverage
 from tokenface.training.objective import Objective
 from tokenface.training.state import Progress, load_state, save_state
 from tokenface.training.validation import Validation
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class Trainer:
@@ -51,7 +56,8 @@ class Trainer:
         run, progress = self.config.run, self.progress
         log = _Log(self.folder)
         figures: dict[str, float] = {}
-        started, seconds_before, sums, counted = time.monotonic(), progress.seconds, {}, 0
+        sums: dict[str, float | Tensor] = {}
+        started, seconds_before, counted = time.monotonic(), progress.seconds, 0
         while progress.step < run.steps:
             terms = self._step()
             for name, value in terms.items():
@@ -123,12 +129,11 @@ class _Log:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        try:
+        self.board: SummaryWriter | None = None
+        with suppress(ImportError):
             from torch.utils.tensorboard import SummaryWriter
 
             self.board = SummaryWriter(str(folder / "tensorboard"))
-        except ImportError:
-            self.board = None
 
     def write(self, kind: str, step: int, figures: dict[str, float]) -> None:
         path = self.folder / f"{kind}.csv"

@@ -13,7 +13,7 @@ import torch
 
 from tokenface.errors import HeadModelError
 from tokenface.head.build.appearance import paint
-from tokenface.head.build.calibration import load_calibration
+from tokenface.head.build.calibration import FILE, load_calibration
 from tokenface.head.build.cut import HeadCut, cut_head
 from tokenface.head.build.expression import Expressions, build_expressions
 from tokenface.head.build.gaussian_process import gp_basis
@@ -70,7 +70,7 @@ def _assemble(modes: int, people: int, seed: int, calibration: str | Path | None
     cut = cut_head(source)
     logger.info("cut: %d vertices, %d triangles", cut.vertex_count, len(cut.faces))
     fields = generators(source, cut)
-    numbers = load_calibration(*([] if calibration is None else [Path(calibration)]), generators=len(fields))
+    numbers = load_calibration(FILE if calibration is None else Path(calibration), len(fields))
     smooth = slice(len(fields) - 3 * gp_basis(cut).shape[1], len(fields))
     population = sample_population(source, cut, people, seed)
     identity = identity_model(cut, population.vertices - cut.origin, fields, smooth, numbers, modes)
