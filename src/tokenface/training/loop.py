@@ -78,7 +78,7 @@ class Trainer:
             if progress.step % run.checkpoint_every == 0 or last:
                 save_state(self.state_path, self.model, self.average.values, self.optimiser, progress)
         log.close()
-        return figures
+        return figures or self.validate()
 
     def validate(self) -> dict[str, float]:
         """Figures of the averaged weights."""
