@@ -10,7 +10,7 @@ import torch
 
 from tokenface.losses.landmark import eyelid_loss, landmark_loss, landmark_uncertainty_loss, lip_loss
 from tokenface.losses.mesh import aligned_mesh_loss, mesh_loss, scale_free_mesh_loss
-from tokenface.losses.regularisation import range_loss, regularisation_loss
+from tokenface.losses.regularisation import coefficient_loss, range_loss, regularisation_loss
 from tokenface.network.components import FaceParameters
 
 
@@ -87,3 +87,12 @@ def test_regularisation_is_the_weighted_sum_of_squares():
 
 def test_range_loss_counts_only_what_is_outside():
     torch.testing.assert_close(range_loss(torch.tensor([[0.5, 1.25, -0.5]]), 0.0, 1.0), torch.tensor([0.75]))
+
+
+def test_coefficient_loss_counts_modes_by_their_importance_and_the_mean_answer_costs_one():
+    truth = torch.randn(4000, 3, generator=torch.Generator().manual_seed(3))
+    importance = torch.tensor([1.0, 0.0, 3.0])
+    loss = coefficient_loss(torch.zeros_like(truth), truth, importance)
+    assert loss.mean() == pytest.approx(1.0, abs=0.06)
+    wrong_where_unseen = truth + torch.tensor([0.0, 5.0, 0.0])
+    torch.testing.assert_close(coefficient_loss(wrong_where_unseen, truth, importance), torch.zeros(4000))

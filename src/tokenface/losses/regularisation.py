@@ -17,6 +17,19 @@ def regularisation_loss(parameters: FaceParameters, shape: float, expression: fl
     )
 
 
+def coefficient_loss(predicted: Tensor, truth: Tensor, importance: Tensor) -> Tensor:
+    """Weighted mean squared error of unit-variance coefficients; an answer of 0 costs 1 on average.
+
+    Unlike a vertex L1, its gradient grows with the error of each mode, and modes that cannot be seen shrink to 0.
+
+    Args:
+        predicted, truth: [B, S].  importance: [S], not negative.
+    Returns:
+        [B].
+    """
+    return ((predicted - truth).square() * importance).sum(-1) / importance.sum()
+
+
 def range_loss(expression: Tensor, low: float, high: float) -> Tensor:
     """How far expression weights leave the range that the head model allows: [B, E] → [B]."""
     return ((expression - high).clamp_min(0) + (low - expression).clamp_min(0)).sum(-1)

@@ -20,6 +20,7 @@ class LossWeights:
     photo_landmarks: float = 10.0  # 68 points, real photos
     eyelids: float = 4.0  # Eq. 7
     lips: float = 4.0  # Eq. 7
+    shape: float = 0.5  # identity coefficients against the truth, by what each mode moves
     expression: float = 0.3  # weights against the truth, L1
     jaw: float = 1.0
     texture: float = 0.02

@@ -11,10 +11,10 @@ from tokenface.data.replay import LabelledFaces
 from tokenface.head.model import HeadModel
 from tokenface.losses.landmark import eyelid_loss, landmark_loss, landmark_uncertainty_loss, lip_loss
 from tokenface.losses.mesh import aligned_mesh_loss, scale_free_mesh_loss
-from tokenface.losses.regularisation import range_loss, regularisation_loss
+from tokenface.losses.regularisation import coefficient_loss, range_loss, regularisation_loss
 from tokenface.network.components import FaceParameters
 from tokenface.training.config import LossWeights
-from tokenface.training.supervision import supervised_vertices
+from tokenface.training.supervision import mode_importance, supervised_vertices
 
 HALF_WIDTHS_PER_METRE = 7.0
 """A typical camera scale: brings metric vertex errors to the unit of the picture."""
@@ -28,6 +28,7 @@ class Objective:
     def __init__(self, head: HeadModel, weights: LossWeights):
         self.head, self.weights = head, weights
         self.subset, self.vertex_weights = supervised_vertices(head)
+        self.importance = mode_importance(head)
         point_weights = torch.ones(68, device=head.template.device)
         point_weights[:17] = CONTOUR_WEIGHT
         self.point_weights = point_weights
@@ -49,6 +50,7 @@ class Objective:
             "landmarks": w.landmarks * landmark_loss(points, truth.landmarks68, self.point_weights),
             "eyelids": w.eyelids * eyelid_loss(points, truth.landmarks68),
             "lips": w.lips * lip_loss(points, truth.landmarks68),
+            "shape": w.shape * coefficient_loss(predicted.shape, true.shape, self.importance),
             "expression": w.expression * (predicted.expression - true.expression).abs().mean(-1),
             "jaw": w.jaw * (predicted.jaw - true.jaw).abs().sum(-1),
             "texture": w.texture

@@ -43,3 +43,9 @@ def supervised_vertices(head: HeadModel, others: int = 600, seed: int = 0) -> tu
     subset = VertexSubset(head, torch.cat([face, rest]))
     chosen = weights[subset.indices.cpu()]
     return subset, (chosen / chosen.sum()).to(head.template.device)
+
+
+def mode_importance(head: HeadModel) -> Tensor:
+    """[S] how far one standard deviation of each identity mode moves the weighted face, metres (root mean square)."""
+    moved = head.basis[: head.sizes.shape].square().sum(-1)
+    return (moved @ vertex_weights(head).to(moved.device)).sqrt()
