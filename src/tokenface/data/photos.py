@@ -48,7 +48,7 @@ class PhotoSampler:
         for i, index in enumerate(rng.integers(len(self.records), size=batch)):
             images[i], points[i] = self._crop(self.records[index], rng)
         image = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255)
-        return PhotoBatch(image, torch.from_numpy(points))
+        return PhotoBatch(image, torch.from_numpy(points).clone())  # aligned alike in every run
 
     def _crop(self, record: PhotoRecord, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         jitter = self.jitter

@@ -51,11 +51,11 @@ class ReplayRing:
         """A random batch of the newest faces, when `written` have been stored so far."""
         oldest = max(0, written - self.capacity + self.guard)
         slots = np.sort(np.random.default_rng(seed).integers(oldest, written, size=batch) % self.capacity)
-        flat = torch.from_numpy(self._parameters[slots])
+        flat = _own(self._parameters[slots])
         parts = flat.split([self.sizes[name] for name in COMPONENTS], dim=1)
         return LabelledFaces(
             image=torch.from_numpy(self._image[slots]).float().div_(255),
-            landmarks68=torch.from_numpy(self._landmarks[slots]),
+            landmarks68=_own(self._landmarks[slots]),
             parameters=FaceParameters(**dict(zip(COMPONENTS, parts, strict=True))),
         )
 
@@ -66,3 +66,8 @@ def _mapped(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         if array.shape == shape and array.dtype == dtype:
             return array
     return np.lib.format.open_memmap(path, mode="w+", shape=shape, dtype=dtype)
+
+
+def _own(array: np.ndarray) -> Tensor:
+    """A copy in torch's memory: numpy's is not aligned alike in every run, and matrix products round accordingly."""
+    return torch.from_numpy(array).clone()

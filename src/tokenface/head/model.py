@@ -186,10 +186,12 @@ class HeadModel(nn.Module):
 
 def on_triangles(vertices: Tensor, corners: Tensor, barycentrics: Tensor) -> Tensor:
     """Points on triangles. Vertices [B, V, 3] at corners [K, 3] or [B, K, 3] with barycentrics alike → [B, K, 3]."""
+    # index_select and gather, whose gradients add up in one order; advanced indexing's do not on several threads
     if corners.dim() == 2:
-        return torch.einsum("bkcd,kc->bkd", vertices[:, corners], barycentrics)
-    batch = torch.arange(vertices.shape[0], device=vertices.device)[:, None, None]
-    return torch.einsum("bkcd,bkc->bkd", vertices[batch, corners], barycentrics)
+        picked = vertices.index_select(1, corners.flatten()).unflatten(1, corners.shape)
+        return torch.einsum("bkcd,kc->bkd", picked, barycentrics)
+    picked = vertices.gather(1, corners.flatten(1)[..., None].expand(-1, -1, 3)).unflatten(1, corners.shape[1:])
+    return torch.einsum("bkcd,bkc->bkd", picked, barycentrics)
 
 
 def _skin(rest: Tensor, joints: Tensor, rotations: Tensor, weights: Tensor) -> Tensor:

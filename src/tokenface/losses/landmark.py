@@ -31,8 +31,9 @@ def lip_loss(predicted: Tensor, truth: Tensor) -> Tensor:
 
 
 def _pair_offset_loss(predicted: Tensor, truth: Tensor, pairs) -> Tensor:
-    upper, lower = torch.as_tensor(pairs, device=predicted.device).T
-    offset = (predicted[:, upper] - predicted[:, lower]) - (truth[:, upper] - truth[:, lower])
+    upper, lower = torch.as_tensor(pairs, device=predicted.device).T.contiguous()
+    difference = predicted - truth
+    offset = difference.index_select(1, upper) - difference.index_select(1, lower)
     return offset.abs().sum(-1).mean(-1)
 
 
