@@ -26,7 +26,7 @@ from tokenface.head.data import HeadData
 
 RADIUS = 0.095
 """Metres around the nose that count as face (before scaling: of the mean head's size)."""
-NOISE = (0.004, 0.003, 0.002, 0.0015, 0.0012, 0.001, 0.0006)
+NOISE = (0.004, 0.003, 0.002, 0.0015, 0.0012, 0.001, 0.0008)
 MOST_POINTS = 7000
 CAMERAS = Rotation.from_euler(
     "yx", [(yaw, pitch) for yaw in (0, -35, 35, -70, 70) for pitch in (0, -30, 30)], degrees=True
