@@ -251,11 +251,20 @@ def test_head_model_without_albedo_has_an_empty_texture():
 
 def test_weight_decay_spares_tokens_norms_and_biases():
     model = TokenFace(PLAIN.replace(token_positions=True), SIZES, seed=0)
-    decayed, spared = model.parameter_groups(0.05)
-    assert len(decayed["params"]) + len(spared["params"]) == len(list(model.parameters()))
+    hidden, heads, spared = model.parameter_groups(0.05)
+    assert sum(len(g["params"]) for g in (hidden, heads, spared)) == len(list(model.parameters()))
     ids = {id(p) for p in spared["params"]}
     assert {id(model.component_tokens), id(model.token_positions), id(model.backbone.pos_embed)} <= ids
-    assert id(model.backbone.blocks[0].mlp.fc1.weight) not in ids
+    assert spared["weight_decay"] == 0 and hidden["weight_decay"] == heads["weight_decay"] == 0.05
+
+
+def test_only_matrices_inside_the_backbone_are_orthogonalised():
+    model = TokenFace(PLAIN, SIZES, seed=0)
+    hidden, heads, spared = model.parameter_groups(0.05)
+    assert hidden["muon"] and not heads["muon"] and not spared["muon"]
+    assert all(p.dim() > 1 for p in hidden["params"])
+    assert id(model.backbone.blocks[0].mlp.fc1.weight) in {id(p) for p in hidden["params"]}
+    assert id(model.heads.fc["shape"].weight) in {id(p) for p in heads["params"]}
 
 
 def test_drop_path_is_for_training_only():

@@ -82,10 +82,20 @@ class TokenFace(nn.Module):
         return features.tokens
 
     def parameter_groups(self, weight_decay: float) -> list[dict]:
-        """For AdamW: matrices and kernels decay; biases, norms, tokens and positions do not."""
-        decay = [p for n, p in self.named_parameters() if p.requires_grad and _decays(n, p)]
-        rest = [p for n, p in self.named_parameters() if p.requires_grad and not _decays(n, p)]
-        return [{"params": decay, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+        """For an optimiser: matrices inside the backbone (`muon`), other matrices, and what does not decay.
+
+        Biases, norms, tokens and positions do not decay; the heads' matrices do, but are no hidden layers.
+        """
+        groups = [
+            {"params": [], "weight_decay": weight_decay, "muon": True},
+            {"params": [], "weight_decay": weight_decay, "muon": False},
+            {"params": [], "weight_decay": 0.0, "muon": False},
+        ]
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                kind = 2 if not _decays(name, parameter) else 0 if name.startswith("backbone.") else 1
+                groups[kind]["params"].append(parameter)  # type: ignore[attr-defined]
+        return groups
 
 
 def _decays(name: str, parameter: Tensor) -> bool:

@@ -56,6 +56,7 @@ class SyntheticConfig:
 
 @dataclass(frozen=True)
 class OptimiserConfig:
+    name: Literal["muon", "adamw"] = "muon"  # muon: for the backbone's matrices; the rest follows AdamW
     learning_rate: float = 6e-4
     weight_decay: float = 0.02
     warmup_steps: int = 300

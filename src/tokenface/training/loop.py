@@ -18,6 +18,7 @@ from tokenface.training.batches import Batches
 from tokenface.training.config import TrainConfig
 from tokenface.training.ema import WeightAverage
 from tokenface.training.objective import Objective
+from tokenface.training.optimiser import create_optimiser
 from tokenface.training.state import Progress, load_state, save_state
 from tokenface.training.validation import Validation
 
@@ -44,7 +45,7 @@ class Trainer:
         precision = config.run.precision
         self.bf16 = precision == "bf16" or (precision == "auto" and self.device.type == "cuda")
         o = config.optimiser
-        self.optimiser = torch.optim.AdamW(model.parameter_groups(o.weight_decay), lr=o.learning_rate, betas=o.betas)
+        self.optimiser = create_optimiser(model.parameter_groups(o.weight_decay), o)
         self.average = WeightAverage(model, o.ema_decay)
         self.progress = Progress()
         self.state_path = folder / "state.safetensors"

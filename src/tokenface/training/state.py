@@ -42,7 +42,11 @@ def save_state(path: Path, model: nn.Module, ema: dict[str, Tensor], optimiser: 
         save_file(
             {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
             temporary,
-            metadata={"format": FORMAT, "progress": json.dumps(vars(progress))},
+            metadata={
+                "format": FORMAT,
+                "optimiser": type(optimiser).__name__,
+                "progress": json.dumps(vars(progress)),
+            },
         )
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
@@ -54,13 +58,16 @@ def load_state(path: Path, model: nn.Module, ema: dict[str, Tensor], optimiser: 
     """Bring model, EMA and optimiser to the state in `path`.
 
     Raises:
-        CheckpointError: damaged, or of a run with another network.
+        CheckpointError: damaged, or of a run with another network or optimiser.
     """
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise CheckpointError(f"'{path}' is not a training state")
+            made_by, ours = metadata.get("optimiser"), type(optimiser).__name__
+            if made_by != ours:
+                raise CheckpointError(f"'{path}' was made by the optimiser {made_by}, not {ours}; set optimiser.name")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"training state '{path}' is damaged ({error})") from error
