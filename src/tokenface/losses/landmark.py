@@ -9,10 +9,10 @@ from tokenface.head.landmarks import LID_PAIRS, LIP_PAIRS
 
 
 def landmark_loss(predicted: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean L1 distance; invisible points have weight 0.
+    """Weighted mean L1 distance of the projected points (Sec. 3.2.2); invisible points have weight 0.
 
     Args:
-        predicted, truth: [B, N, 2], crop NDC.  weights: [N] or [B, N].
+        predicted, truth: [B, N, 2], crop NDC.  weights: [N] or [B, N], point weight × visibility.
     Returns:
         [B], crop half-widths.
     """
@@ -20,21 +20,35 @@ def landmark_loss(predicted: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
     return ((predicted - truth).abs().sum(-1) * weights).sum(-1) / weights.sum(-1).clamp_min(1e-6)
 
 
-def eyelid_loss(predicted: Tensor, truth: Tensor) -> Tensor:
-    """Offsets between upper and lower lid points (Eq. 7): [B, 68, 2] each → [B]."""
-    return _pair_offset_loss(predicted, truth, LID_PAIRS)
+def eyelid_loss(predicted: Tensor, truth: Tensor, visible: Tensor | None = None) -> Tensor:
+    """Offsets between upper and lower lid points, `mean_(i,j)∈E ‖k_i − k_j − sΠ(V_i − V_j)‖₁` (Eq. 7).
+
+    Args:
+        predicted, truth: [B, 68, 2], crop NDC.  visible: [B, 68] weights; a pair counts if both points do. None: all.
+    Returns:
+        [B], crop half-widths.
+    """
+    return _pair_offset_loss(predicted, truth, LID_PAIRS, visible)
 
 
-def lip_loss(predicted: Tensor, truth: Tensor) -> Tensor:
-    """Offsets between upper and lower lip points (Eq. 7): [B, 68, 2] each → [B]."""
-    return _pair_offset_loss(predicted, truth, LIP_PAIRS)
+def lip_loss(predicted: Tensor, truth: Tensor, visible: Tensor | None = None) -> Tensor:
+    """Offsets between upper and lower inner lip points, `mean_(i,j)∈L ‖k_i − k_j − sΠ(V_i − V_j)‖₁` (Eq. 7).
+
+    Arguments and result as `eyelid_loss`.
+    """
+    return _pair_offset_loss(predicted, truth, LIP_PAIRS, visible)
 
 
-def _pair_offset_loss(predicted: Tensor, truth: Tensor, pairs) -> Tensor:
+def _pair_offset_loss(predicted: Tensor, truth: Tensor, pairs, visible: Tensor | None) -> Tensor:
     upper, lower = torch.as_tensor(pairs, device=predicted.device).T.contiguous()
     difference = predicted - truth
     offset = difference.index_select(1, upper) - difference.index_select(1, lower)
-    return offset.abs().sum(-1).mean(-1)
+    length = offset.abs().sum(-1)
+    if visible is None:
+        return length.mean(-1)
+    seen = visible.to(length.dtype).expand(predicted.shape[:2])
+    weight = seen.index_select(1, upper) * seen.index_select(1, lower)
+    return (length * weight).sum(-1) / weight.sum(-1).clamp_min(1e-6)
 
 
 def landmark_uncertainty_loss(predicted: Tensor, truth: Tensor, log_sigma: Tensor) -> Tensor:

@@ -1,0 +1,5 @@
+"""Who a face is, as a vector: encoders for the identity loss (Eq. 10)."""
+
+from tokenface.identity.encoder import IdentityEncoder, load_identity_encoder
+
+__all__ = ["IdentityEncoder", "load_identity_encoder"]

@@ -1,0 +1,81 @@
+"""Five points of a face brought to the places that recognition networks were trained with, differentiably."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+TEMPLATE112 = (
+    (38.2946, 51.6963),
+    (73.5318, 51.5014),
+    (56.0252, 71.7366),
+    (41.5493, 92.3655),
+    (70.7299, 92.2041),
+)
+"""ArcFace's places of the eye centres, nose tip and mouth corners, pixels of a 112 × 112 crop whose pixel centres are
+integers; the subject's right eye first, which lies on the left of the picture."""
+
+
+def five_points(landmarks68: Tensor) -> Tensor:
+    """Eye centres, nose tip, mouth corners from the iBUG points: [B, 68, 2] → [B, 5, 2]."""
+    return torch.stack(
+        [
+            landmarks68[:, 36:42].mean(1),
+            landmarks68[:, 42:48].mean(1),
+            landmarks68[:, 30],
+            landmarks68[:, 48],
+            landmarks68[:, 54],
+        ],
+        dim=1,
+    )
+
+
+def template_ndc(size: int = 112, device: torch.device | str | None = None) -> Tensor:
+    """[5, 2] the template in NDC of the aligned crop (−1 and 1 are its edges); the same for every `size`."""
+    return (torch.tensor(TEMPLATE112, device=device) + 0.5) * (2 / 112) - 1
+
+
+def best_similarity(source: Tensor, target: Tensor) -> Tensor:
+    """The similarity without reflection that carries source onto target in the least-squares sense.
+
+    Args:
+        source, target: [B, N, 2].
+    Returns:
+        [B, 2, 3]; applies to columns (x, y, 1).
+    """
+    centre_s, centre_t = source.mean(1, keepdim=True), target.mean(1, keepdim=True)
+    s, t = source - centre_s, target - centre_t
+    norm = s.square().sum((1, 2)).clamp_min(1e-12)
+    a = (s * t).sum((1, 2)) / norm
+    b = (s[..., 0] * t[..., 1] - s[..., 1] * t[..., 0]).sum(1) / norm
+    linear = torch.stack([torch.stack([a, -b], -1), torch.stack([b, a], -1)], dim=1)
+    offset = centre_t.squeeze(1) - torch.einsum("bij,bj->bi", linear, centre_s.squeeze(1))
+    return torch.cat([linear, offset[..., None]], dim=-1)
+
+
+def aligned_faces(image: Tensor, landmarks68: Tensor, size: int = 112) -> Tensor:
+    """Crops as recognition networks want them.
+
+    Args:
+        image: [B, 3, S, S] in [0, 1].  landmarks68: [B, 68, 2], NDC of the image; no gradient flows through them.
+        size: side of the result, pixels.
+    Returns:
+        [B, 3, size, size]; black beyond the image, as the networks' own alignment leaves it.
+    """
+    points = five_points(landmarks68.detach().to(image.dtype))
+    template = template_ndc(device=image.device).to(image.dtype).expand_as(points)
+    to_image = best_similarity(template, points)
+    grid = F.affine_grid(to_image, [len(image), 3, size, size], align_corners=False)
+    # a crop that shrinks is averaged first: bilinear sampling alone would alias
+    shrink = int((to_image[:, :, :2].square().sum((1, 2)) / 2).sqrt().median() * image.shape[-1] / size)
+    if shrink >= 2:
+        image = (
+            F.avg_pool2d(image, shrink, ceil_mode=False) if image.shape[-1] % shrink == 0 else _pooled(image, shrink)
+        )
+    return F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _pooled(image: Tensor, shrink: int) -> Tensor:
+    size = image.shape[-1] // shrink
+    return F.interpolate(image, size=(size, size), mode="area")
