@@ -27,3 +27,11 @@ class ModelFileError(TokenFaceError):
 
 class OutputError(TokenFaceError):
     """A result cannot be written (permission, full disk, path outside its folder)."""
+
+
+class VideoError(TokenFaceError):
+    """A video cannot be opened, decoded or written, or has no frames."""
+
+
+class DataError(TokenFaceError):
+    """A data set, a shard or a record in it cannot be read."""

@@ -6,7 +6,8 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -22,8 +23,12 @@ from tokenface.images.loading import MAX_PIXELS, ImageItem, collect_images
 from tokenface.inference.confidence import box_size, landmark_distance, weigh
 from tokenface.inference.face import Face, Origin
 from tokenface.inference.photos import Photo, per_photo, prepared, unexpected
+from tokenface.inference.pooling import same_person as one_identity
 from tokenface.network.components import FaceParameters
 from tokenface.weights import file_hash, find_weights
+
+if TYPE_CHECKING:
+    from tokenface.video.face import TrackedFrame
 
 BATCH_SIZE = 16
 BATCH_PIXELS = 150_000_000
@@ -87,6 +92,7 @@ class Reconstructor:
         self.crop_size = crop_size
         self.origin = origin
         self.crop_scale = crop_scale
+        self.path: Path | None = None  # of the weights' file, where there is one
         self._detector = detector
 
     @classmethod
@@ -100,7 +106,9 @@ class Reconstructor:
         scale = facts.get("crop", TEST_SCALE)
         if not isinstance(scale, int | float) or not 0.5 < scale < 4:
             raise CheckpointError(f"'{path}' has an impossible crop scale {scale!r}; expected about {TEST_SCALE}")
-        return cls(network, head, network.config.image_size, origin, device, crop_scale=float(scale))
+        model = cls(network, head, network.config.image_size, origin, device, crop_scale=float(scale))
+        model.path = path
+        return model
 
     @property
     def detector(self) -> FaceDetector:
@@ -124,6 +132,7 @@ class Reconstructor:
         recursive: bool = False,
         refine: bool = True,
         on_error: Literal["raise", "skip"] = "raise",
+        same_person: bool = False,
     ) -> list[Face]:
         """Every face of one or many photos; photos without a face add nothing.
 
@@ -138,12 +147,15 @@ class Reconstructor:
             recursive: folders with everything below them.
             refine: crop again from the network's own landmarks.
             on_error: "raise" stops at a photo that cannot be read; "skip" logs a warning and goes on.
+            same_person: all photos show one person, the largest face of each: they get one identity, the mean of
+                their shapes and albedos weighted by confidence.
         Returns:
             Faces in the order of the photos, largest first within a photo.
         Raises:
             ImageError: nothing to read, or a photo that cannot be read (on_error="raise").
             ModelFileError: the face detector's models are missing and cannot be fetched.
         """
+        max_faces = 1 if same_person else max_faces
         results = self.iterate(
             source, boxes, landmarks, batch_size=batch_size, max_faces=max_faces, recursive=recursive, refine=refine
         )
@@ -154,7 +166,25 @@ class Reconstructor:
                     raise result.error
                 logger.warning("%s", result.error)
             faces.extend(result.faces)
-        return faces
+        return one_identity(faces) if same_person and faces else faces
+
+    def track(
+        self,
+        source: Any,
+        *,
+        people: int | Literal["all"] = 1,
+        temporal: Literal["auto", "off", "causal", "centred"] = "auto",
+        smooth: Literal["none", "one-euro"] = "none",
+        start: float | None = None,
+        end: float | None = None,
+        fps: float | None = None,
+    ) -> Iterator[TrackedFrame]:
+        """The faces of a clip, frame by frame: `tokenface.video.track.track` has the arguments."""
+        from tokenface.video.track import track
+
+        return track(
+            self, source, people=people, temporal=temporal, smooth=smooth, start=start, end=end, fps=fps
+        )  # fmt: skip
 
     def iterate(
         self,

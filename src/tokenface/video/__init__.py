@@ -1,0 +1,1 @@
+"""Clips in, tracked faces out: decoding, following people, results that grow on disk, files for animators."""

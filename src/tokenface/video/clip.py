@@ -1,0 +1,208 @@
+"""Video files to upright RGB frames with their times: rotation flags, variable frame rates, damaged ends."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from tokenface.errors import VideoError
+from tokenface.images.loading import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+USUAL_RATE = 30.0
+"""Frames per second of a file that does not say."""
+TOLERANCE = 1e-4
+"""Seconds by which a frame may come early and still count as due: time stamps are rounded."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """index: place among the frames that were asked for.  time: seconds on the clip's own clock.
+    image: [H, W, 3] uint8 RGB, upright."""
+
+    index: int
+    time: float
+    image: np.ndarray
+
+
+@dataclass(frozen=True)
+class ClipFacts:
+    """width, height: of upright frames, pixels.  rate: mean frames per second.  duration: seconds, None when the
+    file does not say.  rotation: degrees anticlockwise that frames are turned by.  audio: whether there is sound."""
+
+    width: int
+    height: int
+    rate: float
+    duration: float | None
+    rotation: int
+    audio: bool
+
+
+class Clip:
+    """A video file, or a part of one. Every call of `frames` decodes it anew.
+
+    Args:
+        path: anything that FFmpeg reads.
+        start, end: seconds; frames with start ≤ time < end are taken.
+        fps: at most so many frames per second, chosen by their times; None: all.
+        max_pixels: width × height that is still accepted.
+    Raises:
+        VideoError: PyAV is missing, no such file, no video in it, or no frame that can be decoded.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        start: float | None = None,
+        end: float | None = None,
+        fps: float | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        self.path = Path(path).expanduser()
+        self.start, self.end, self.fps, self.max_pixels = start or 0.0, end, fps, max_pixels
+        if self.end is not None and self.end <= self.start:
+            raise VideoError(f"the part of '{self.path}' to track ends ({self.end} s) before it starts ({self.start} s)")
+        if fps is not None and not fps > 0:
+            raise VideoError(f"--fps must be more than 0, got {fps}")
+        self.damaged_packets = 0
+        self.facts = self._facts()
+
+    @property
+    def expected_frames(self) -> int | None:
+        """About how many frames there will be; None when the file does not say how long it is."""
+        if self.facts.duration is None:
+            return None
+        length = min(self.end or math.inf, self.facts.duration) - self.start
+        return max(1, round(length * self.rate))
+
+    @property
+    def rate(self) -> float:
+        """Frames per second after the selection."""
+        return min(self.facts.rate, self.fps or math.inf)
+
+    def frames(self, skip: int = 0) -> Iterator[Frame]:
+        """Frames in order, from number `skip` on (earlier ones are decoded, since their successors build on them,
+        but not converted). Damaged packets are passed over and counted in `damaged_packets`.
+
+        Raises:
+            VideoError: nothing could be decoded.
+        """
+        self.damaged_packets = 0
+        index, due = 0, self.start
+        with self._open() as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            for decoded, time in _timed(self._decoded(container, stream), stream):
+                if self.end is not None and time >= self.end:
+                    break
+                if time + TOLERANCE < due:
+                    continue
+                if self.fps is not None:
+                    due = max(due + 1 / self.fps, time - 1 / self.fps)
+                if index >= skip:
+                    yield Frame(index, time, self._upright(decoded))
+                index += 1
+        if index == 0:
+            part = f" between {self.start} s and {self.end or 'the end'}" if self.start or self.end else ""
+            raise VideoError(f"'{self.path}' has no frame that can be decoded{part}; is the file complete?")
+
+    def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+        from av.error import EOFError as EndOfFile
+        from av.error import FFmpegError
+
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets)
+                yield from packet.decode()
+            except (StopIteration, EndOfFile):
+                return
+            except FFmpegError:
+                self.damaged_packets += 1
+                if self.damaged_packets > 10_000:
+                    return
+
+    def _upright(self, frame: VideoFrame) -> np.ndarray:
+        image = frame.to_ndarray(format="rgb24")
+        width = _square_width(image.shape[1], self._aspect)
+        if width != image.shape[1]:
+            image = cv2.resize(image, (width, image.shape[0]), interpolation=cv2.INTER_AREA)
+        return np.ascontiguousarray(np.rot90(image, self.facts.rotation // 90))
+
+    def _open(self) -> InputContainer:
+        av = import_av()
+        if not self.path.exists():
+            raise VideoError(f"no video at '{self.path}'")
+        try:
+            return av.open(str(self.path), metadata_errors="replace")
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise VideoError(f"'{self.path}' is no video, or is cut off ({reason}); expected mp4, mov, mkv, …") from error
+
+    def _facts(self) -> ClipFacts:
+        with self._open() as container:
+            if not container.streams.video:
+                raise VideoError(f"'{self.path}' has no video stream ({len(container.streams.audio)} of sound)")
+            stream = container.streams.video[0]
+            self._aspect = float(stream.sample_aspect_ratio or 1) or 1.0
+            frame = next(self._decoded(container, stream), None)
+            if frame is None:
+                raise VideoError(f"'{self.path}' has no frame that can be decoded; is the file complete?")
+            rotation = round(frame.rotation / 90) % 4 * 90
+            width, height = _square_width(frame.width, self._aspect), frame.height
+            if width * height > self.max_pixels:
+                raise VideoError(f"'{self.path}' has frames of {width} × {height} pixels, more than {self.max_pixels}")
+            if rotation % 180:
+                width, height = height, width
+            rate = float(stream.average_rate or stream.guessed_rate or 0)
+            duration = None
+            if stream.duration and stream.time_base:
+                duration = float(stream.duration * stream.time_base)
+            elif container.duration:
+                duration = container.duration / 1e6
+            audio = any(s.codec_context is not None for s in container.streams.audio)
+        return ClipFacts(width, height, rate if 0 < rate < 1000 else USUAL_RATE, duration, rotation, audio)
+
+
+def import_av() -> Any:
+    """PyAV, FFmpeg's libraries.
+
+    Raises:
+        VideoError: it is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise VideoError("video needs the package av (FFmpeg's libraries): pip install 'tokenface[video]'") from error
+    return av
+
+
+def _timed(frames: Iterator[VideoFrame], stream: VideoStream) -> Iterator[tuple[VideoFrame, float]]:
+    """Frames with their times in seconds, counted from the stream's start and always growing."""
+    step = 1 / float(stream.average_rate or USUAL_RATE)
+    base = float(stream.time_base or 0)
+    offset = float((stream.start_time or 0) * base)
+    last = -math.inf
+    for frame in frames:
+        time = frame.pts * base - offset if frame.pts is not None and base else last + step
+        if not math.isfinite(time):
+            time = 0.0
+        if time <= last:  # broken clocks repeat or run backwards
+            time = last + step
+        yield frame, time
+        last = time
+
+
+def _square_width(width: int, aspect: float) -> int:
+    """Width in square pixels of frames whose pixels are `aspect` times as wide as high."""
+    return width if abs(aspect - 1) < 1e-3 or not 0.1 < aspect < 10 else max(1, round(width * aspect))

@@ -1,0 +1,68 @@
+"""Scene cuts: where one frame has nothing to do with the one before. Only the past is looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+THUMBNAIL = (48, 27)
+BINS = 12
+
+
+@dataclass(frozen=True)
+class CutThresholds:
+    """A cut needs all three. pixels: mean difference of small pictures, in [0, 1].  colours: share of the pixels
+    that change their place in the colour histogram.  jump: pixels over what the last frames differed by."""
+
+    pixels: float = 0.09
+    colours: float = 0.25
+    jump: float = 3.0
+
+
+class CutDetector:
+    """Frame by frame: is this one the first of a new shot?"""
+
+    def __init__(self, thresholds: CutThresholds | None = None) -> None:
+        self.thresholds = thresholds or CutThresholds()
+        self._thumbnail: np.ndarray | None = None
+        self._histogram: np.ndarray | None = None
+        self._usual = 0.0
+
+    def step(self, image: np.ndarray) -> bool:
+        """image: [H, W, 3] uint8 RGB."""
+        thumbnail, histogram = _signature(image)
+        cut = False
+        if self._thumbnail is not None and self._histogram is not None:
+            pixels = float(np.abs(thumbnail - self._thumbnail).mean())
+            colours = float(np.abs(histogram - self._histogram).sum()) / 2
+            t = self.thresholds
+            cut = pixels > t.pixels and colours > t.colours and pixels > t.jump * self._usual
+            # a cut says nothing of how much the new shot moves
+            self._usual = self._usual / 2 if cut else 0.8 * self._usual + 0.2 * pixels
+        self._thumbnail, self._histogram = thumbnail, histogram
+        return cut
+
+    def state(self) -> dict[str, Any]:
+        return {"thumbnail": self._thumbnail, "histogram": self._histogram, "usual": self._usual}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._thumbnail, self._histogram = state["thumbnail"], state["histogram"]
+        self._usual = float(state["usual"])
+
+
+def _signature(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Small picture [27, 48, 3] float32 in [0, 1], and colour histogram [BINS³] that sums to 1."""
+    stride = max(1, min(image.shape[:2]) // 180)
+    small = cv2.resize(image[::stride, ::stride], THUMBNAIL, interpolation=cv2.INTER_AREA)
+    bins = (small.astype(np.int32) * BINS) // 256
+    places = (bins[..., 0] * BINS + bins[..., 1]) * BINS + bins[..., 2]
+    histogram = np.bincount(places.reshape(-1), minlength=BINS**3).reshape(BINS, BINS, BINS).astype(np.float32)
+    # neighbouring bins count half: a slow change of light must not move everything at once
+    for axis in range(3):
+        padded = np.pad(histogram, [(1, 1) if a == axis else (0, 0) for a in range(3)], mode="edge")
+        before, after = (np.take(padded, np.arange(BINS) + shift, axis=axis) for shift in (0, 2))
+        histogram = 0.5 * histogram + 0.25 * (before + after)
+    return small.astype(np.float32) / 255, (histogram / histogram.sum()).reshape(-1)

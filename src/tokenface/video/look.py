@@ -1,0 +1,127 @@
+"""One pass of the image model over the crops of one frame: tokens, parameters, landmarks, and how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tokenface.camera_opencv import FaceCamera
+from tokenface.errors import CheckpointError
+from tokenface.head.subset import VertexSubset
+from tokenface.images.crop import Crop, extract
+from tokenface.inference.reconstruct import Reconstructor
+from tokenface.network.components import FaceParameters
+from tokenface.network.tokenface import TokenFace
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What one pass says of one crop.
+
+    tokens: [T, D] component tokens; None where the network has none.  parameters: every tensor [size].
+    camera: of the face in the frame.  landmarks68: [68, 2] frame pixels.
+    sigma: mean expected error of the landmarks in crop half-widths; None where the network does not say.
+    colours: [N] colour histogram of the crop, sums to 1.
+    """
+
+    tokens: Tensor | None
+    parameters: FaceParameters
+    camera: FaceCamera
+    landmarks68: np.ndarray
+    sigma: float | None
+    colours: np.ndarray
+
+    @property
+    def crop(self) -> Crop:
+        return self.camera.crop
+
+
+class FrameNetwork:
+    """The image model as the tracker needs it: tokens and heads apart, landmarks from few vertices."""
+
+    def __init__(self, model: Reconstructor) -> None:
+        self.model, self.head = model, model.head
+        self.network = model.network
+        self.has_tokens = isinstance(self.network, TokenFace)
+        self._subset = VertexSubset(self.head)
+
+    @torch.inference_mode()
+    def look(self, image: np.ndarray, crops: Sequence[Crop]) -> list[Look]:
+        """One pass over crops of one frame [H, W, 3]."""
+        if not crops:
+            return []
+        pixels = extract(image, crops, self.model.crop_size)
+        inputs = pixels.to(self.model.device)
+        tokens: Tensor | None = None
+        sigmas: list[float | None] = [None] * len(crops)
+        if isinstance(self.network, TokenFace):
+            output = self.network.forward_with_extras(inputs)
+            tokens, parameters = output.tokens.float().cpu(), output.parameters
+            if output.log_sigma is not None:
+                sigmas = output.log_sigma.float().exp().mean(-1).tolist()
+        else:
+            parameters = self.network(inputs)
+        parameters = self.finished(parameters)
+        points = self._landmarks(parameters, crops, image.shape[:2])
+        return [
+            Look(
+                tokens=None if tokens is None else tokens[i].clone(),
+                parameters=one_of(parameters, i),
+                camera=FaceCamera(parameters.camera[i].double().numpy(), crop, image.shape[:2]),
+                landmarks68=points[i],
+                sigma=sigmas[i],
+                colours=colour_histogram(pixels[i].numpy()),
+            )
+            for i, crop in enumerate(crops)
+        ]
+
+    @torch.inference_mode()
+    def decode(self, tokens: Tensor) -> FaceParameters:
+        """Component tokens [B, T, D] → parameters, as `look` gives them."""
+        assert isinstance(self.network, TokenFace)
+        return self.finished(self.network.heads(tokens.to(self.model.device))[0])
+
+    @torch.inference_mode()
+    def place(self, parameters: FaceParameters, crop: Crop, size: tuple[int, int]) -> tuple[FaceCamera, np.ndarray]:
+        """Camera and landmarks [68, 2] in frame pixels of one face ([size] tensors) seen in this crop."""
+        camera = FaceCamera(parameters.camera.double().numpy(), crop, size)
+        return camera, self._landmarks(parameters[None], [crop], size)[0]
+
+    def finished(self, parameters: FaceParameters) -> FaceParameters:
+        """On the CPU, float32, expressions in the head model's range.
+
+        Raises:
+            CheckpointError: not finite.
+        """
+        parameters = parameters.to("cpu", torch.float32)
+        if not all(torch.isfinite(value).all() for _, value in parameters.items()):
+            raise CheckpointError(
+                f"the weights '{self.model.origin.weights}' give numbers that are not finite; train again"
+            )
+        return parameters.replace(expression=self.head.clamp_expression(parameters.expression))
+
+    def _landmarks(self, parameters: FaceParameters, crops: Sequence[Crop], size: tuple[int, int]) -> list[np.ndarray]:
+        cameras = [
+            FaceCamera(vector.double().numpy(), crop, size)
+            for vector, crop in zip(parameters.camera, crops, strict=True)
+        ]
+        yaw = torch.tensor([camera.angles[0] for camera in cameras])
+        points = self._subset.landmarks68(self._subset.vertices(parameters), yaw)
+        return [camera.project(face.numpy()) for camera, face in zip(cameras, points, strict=True)]
+
+
+def one_of(parameters: FaceParameters, index: int) -> FaceParameters:
+    """One face's parameters in memory of their own: a view would keep the whole batch alive."""
+    return FaceParameters(**{name: value[index].clone() for name, value in parameters.items()})
+
+
+def colour_histogram(pixels: np.ndarray, bins: int = 6) -> np.ndarray:
+    """[3, S, S] in [0, 1] → [bins³] shares of the crop's pixels: what tells people of one clip apart."""
+    thin = pixels[:, 2::4, 2::4].reshape(3, -1)
+    places = np.minimum((thin * bins).astype(np.int64), bins - 1)
+    histogram = np.bincount((places[0] * bins + places[1]) * bins + places[2], minlength=bins**3)
+    return (histogram / max(histogram.sum(), 1)).astype(np.float32)

@@ -1,0 +1,77 @@
+"""One person of a clip: where the face was last seen, and what the face is known by when it comes back."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tokenface.images.crop import Crop, crop_from_landmarks
+from tokenface.inference.confidence import Evidence
+
+STILL_CENTRE, STILL_SIZE, STILL_ANGLE = 0.03, 0.04, math.radians(2.5)
+"""Motions of the face (shares of the crop, log of the size, radians) that leave the crop where it is: a crop that
+trembles with the landmarks makes them tremble more."""
+COLOUR_MEMORY = 0.9
+
+
+@dataclass
+class Person:
+    """landmarks68: [68, 2] frame pixels, when last seen.  crop: that the next frame is looked at in.  roll: radians.
+    colours: [N] running mean of the crop's colours.  last_frame, last_time: when last seen.  scene: number of the shot.
+    checked: time of the last look of the face mesh.  doubts: looks in a row that saw no face.
+    detection, agreement: of the last look."""
+
+    number: int
+    landmarks68: np.ndarray
+    crop: Crop
+    colours: np.ndarray
+    last_frame: int
+    last_time: float
+    scene: int
+    checked: float
+    doubts: int = 0
+    detection: float = 1.0
+    agreement: float = 1.0
+
+    @property
+    def box(self) -> np.ndarray:
+        return np.concatenate([self.landmarks68.min(axis=0), self.landmarks68.max(axis=0)])
+
+    def seen(self, landmarks68: np.ndarray, crop: Crop, colours: np.ndarray, frame: int, time: float) -> None:
+        self.landmarks68, self.crop = landmarks68, crop
+        self.colours = COLOUR_MEMORY * self.colours + (1 - COLOUR_MEMORY) * colours
+        self.last_frame, self.last_time = frame, time
+
+    def judge(self, evidence: Evidence) -> None:
+        self.detection, self.agreement = evidence.detection, evidence.agreement
+
+    def state(self) -> dict[str, Any]:
+        crop = [*self.crop.centre, self.crop.size, self.crop.angle]
+        return {**vars(self), "crop": crop}
+
+    @staticmethod
+    def from_state(state: dict[str, Any]) -> Person:
+        x, y, size, angle = state["crop"]
+        return Person(**{**state, "crop": Crop((x, y), size, angle)})
+
+
+def following_crop(crop: Crop, landmarks68: np.ndarray, roll: float, scale: float) -> Crop:
+    """The crop for the next frame: the old one while the face keeps still in it, else a new one around the face."""
+    fresh = crop_from_landmarks(landmarks68, scale, roll)
+    away, growth, turn = crop_change(crop, fresh)
+    still = away < STILL_CENTRE and growth < STILL_SIZE and turn < STILL_ANGLE
+    return crop if still else fresh
+
+
+def crop_change(old: Crop, new: Crop) -> tuple[float, float, float]:
+    """Shift over the old side, |log size ratio|, |turn| in radians."""
+    away = math.hypot(new.centre[0] - old.centre[0], new.centre[1] - old.centre[1]) / old.size
+    return away, abs(math.log(new.size / old.size)), abs(math.remainder(new.angle - old.angle, math.tau))
+
+
+def colour_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Half the sum of differences of two histograms: 0 alike, 1 nothing in common."""
+    return float(np.abs(a - b).sum()) / 2

@@ -1,0 +1,86 @@
+"""One-Euro smoothing of a tracked face: parameters, and the camera on the frame rather than in its crop."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from tokenface.network.components import FaceParameters
+from tokenface.video.answer import Answer
+from tokenface.video.one_euro import OneEuro, OneEuroSettings
+
+
+class FaceSmoother:
+    """Smooths each person's answers; starts anew after a gap or a cut.
+
+    Speeds are per second of: expression weights and radians as they are; place in face sizes; scale as a logarithm.
+    """
+
+    def __init__(self, settings: OneEuroSettings | None = None) -> None:
+        self.settings = settings or OneEuroSettings()
+        self._filters: dict[int, OneEuro] = {}
+        self._last: dict[int, tuple[int, int]] = {}
+
+    def step(self, index: int, time: float, answers: list[Answer]) -> list[Answer]:
+        """The smoothed answers of frame `index`."""
+        smoothed = []
+        for answer in answers:
+            last = self._last.get(answer.person)
+            if last != (index - 1, answer.scene):
+                self._filters[answer.person] = OneEuro(self.settings)
+            self._last[answer.person] = (index, answer.scene)
+            smoothed.append(self._smooth(self._filters[answer.person], answer, time))
+        return smoothed
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "filters": {str(person): one.state() for person, one in self._filters.items()},
+            "last": {str(person): list(last) for person, last in self._last.items()},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._filters, self._last = {}, {}
+        for person, entry in state["filters"].items():
+            self._filters[int(person)] = OneEuro(self.settings)
+            self._filters[int(person)].restore(entry)
+        self._last = {int(person): (last[0], last[1]) for person, last in state["last"].items()}
+
+    def _smooth(self, filtered: OneEuro, answer: Answer, time: float) -> Answer:
+        p = answer.parameters
+        rotation, place = _on_frame(answer)
+        others = {name: value.numpy() for name, value in p.items() if name != "camera"}
+        vectors = [rotation.reshape(-1), place, *others.values()]
+        smooth = filtered(np.concatenate(vectors), time)
+        turned, moved, *rest = np.split(smooth, np.cumsum([len(vector) for vector in vectors])[:-1])
+        tensors = {name: torch.from_numpy(value).float() for name, value in zip(others, rest, strict=True)}
+        camera = _in_crop(answer, _nearest_rotation(turned.reshape(3, 3)), moved)
+        return replace(answer, parameters=FaceParameters(camera=camera, **tensors))
+
+
+def _on_frame(answer: Answer) -> tuple[np.ndarray, np.ndarray]:
+    """Rotation matrix on the frame, and [3]: place of the head's origin in fifths of the frame (about a head's width,
+    so that speeds are comparable with those of angles), and log of pixels per metre."""
+    camera = answer.camera
+    origin = camera.project(np.zeros((1, 3)))[0] / (max(answer.size) / 5)
+    return camera.rotation, np.array([*origin, math.log(camera.pixels_per_metre)])
+
+
+def _in_crop(answer: Answer, rotation: np.ndarray, place: np.ndarray) -> torch.Tensor:
+    """[7] the camera component, in the answer's own crop, that has this rotation and place on the frame."""
+    crop = answer.crop
+    cos, sin = math.cos(crop.angle), math.sin(crop.angle)
+    local = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]]) @ rotation
+    x, y = crop.to_ndc(place[None, :2] * (max(answer.size) / 5))[0]
+    scale = math.exp(place[2]) / (crop.size / 2)
+    depth = float(answer.parameters.camera[6])
+    return torch.tensor([scale, *Rotation.from_matrix(local).as_rotvec(), x, -y, depth], dtype=torch.float32)
+
+
+def _nearest_rotation(matrix: np.ndarray) -> np.ndarray:
+    u, _, vh = np.linalg.svd(matrix)
+    return u @ np.diag([1, 1, np.linalg.det(u @ vh)]) @ vh

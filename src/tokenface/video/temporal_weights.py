@@ -1,0 +1,51 @@
+"""The temporal transformer that belongs to some image weights: one file beside theirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from tokenface.errors import CheckpointError
+from tokenface.inference.reconstruct import Reconstructor
+from tokenface.network.temporal import TemporalTransformer
+from tokenface.network.temporal_checkpoint import load_temporal, temporal_path
+from tokenface.weights import find_weights
+
+Temporal = Literal["auto", "off", "causal", "centred"]
+MODES = ("auto", "off", "causal", "centred")
+
+
+def choose_temporal(
+    model: Reconstructor, temporal: Temporal = "auto", path: str | Path | None = None
+) -> TemporalTransformer | None:
+    """The module for a mode; None for "off", and for "auto" where the image weights have none.
+
+    Args:
+        path: the file; None: beside the image weights, `<name>.<mode>.temporal.safetensors`.
+    Raises:
+        CheckpointError: an unknown mode, no such file, or one that was trained for other image weights.
+    """
+    if temporal not in MODES:
+        raise CheckpointError(f"--temporal is one of {', '.join(MODES)}, got '{temporal}'")
+    if temporal == "off":
+        return None
+    mode = "centred" if temporal == "auto" else temporal
+    if path is None:
+        path = _beside(model, mode)
+        if path is None or not path.is_file():
+            if temporal == "auto":
+                return None
+            raise CheckpointError(
+                f"the weights '{model.origin.weights}' come without a {mode} temporal transformer; train one with "
+                f"'tokenface train-temporal --mode {mode}', or use --temporal off"
+            )
+    return load_temporal(path, model.origin.weights_hash, mode)
+
+
+def _beside(model: Reconstructor, mode: str) -> Path | None:
+    if model.path is not None:
+        return temporal_path(model.path, mode)
+    try:
+        return temporal_path(find_weights(model.origin.weights), mode)
+    except CheckpointError:
+        return None

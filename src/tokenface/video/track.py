@@ -1,0 +1,84 @@
+"""`model.track(clip)`: frames of a clip with their faces, one after the other."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from tokenface.errors import VideoError
+from tokenface.inference.reconstruct import Reconstructor
+from tokenface.network.temporal import TemporalTransformer
+from tokenface.video.ahead import ahead
+from tokenface.video.clip import Clip, Frame
+from tokenface.video.face import FaceMaker, TrackedFrame
+from tokenface.video.pipeline import Pipeline, PipelineOptions, Smoothing
+from tokenface.video.temporal_weights import Temporal, choose_temporal
+from tokenface.video.tracker import TrackerOptions
+
+
+def track(
+    model: Reconstructor,
+    source: str | Path | Iterable[Any],
+    *,
+    people: int | Literal["all"] = 1,
+    temporal: Temporal = "auto",
+    smooth: Smoothing = "none",
+    start: float | None = None,
+    end: float | None = None,
+    fps: float | None = None,
+) -> Iterator[TrackedFrame]:
+    """Follow the faces of a clip; memory does not grow with its length.
+
+    Args:
+        source: a video file, or an iterable of frames [H, W, 3] uint8 RGB (30 per second unless `fps` says otherwise).
+        people: at most so many at a time, the largest faces; "all".
+        temporal: "centred" (the paper's, one frame late) or "causal" (no delay) temporal transformer, "off", or
+            "auto": centred where the weights come with one.
+        smooth: "one-euro" low-passes the answers.
+        start, end, fps: part of a file, and at most so many frames a second.
+    Raises:
+        VideoError: no video, or nothing in it that can be decoded.
+        CheckpointError: the weights have no such temporal transformer.
+    """
+    module = choose_temporal(model, temporal)
+    options = pipeline_options(people, smooth)
+    if isinstance(source, str | Path):
+        clip = Clip(source, start, end, fps)
+        return _frames(model, ahead(clip.frames()), str(clip.path), options, module)
+    return _frames(model, numbered(source, fps or 30.0), "frames", options, module)
+
+
+def pipeline_options(people: int | Literal["all"], smooth: Smoothing) -> PipelineOptions:
+    if people != "all" and not (isinstance(people, int) and people >= 1):
+        raise VideoError(f"people is a number from 1 on, or 'all', got {people!r}")
+    return PipelineOptions(TrackerOptions(people=None if people == "all" else people), smooth)
+
+
+def numbered(images: Iterable[Any], fps: float) -> Iterator[Frame]:
+    """Arrays as frames with regular times."""
+    for index, image in enumerate(images):
+        array = np.asarray(image)
+        if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
+            raise VideoError(f"a frame is uint8 [H, W, 3] RGB, got {array.dtype} {array.shape}")
+        yield Frame(index, index / fps, array)
+
+
+def _frames(
+    model: Reconstructor,
+    frames: Iterator[Frame],
+    name: str,
+    options: PipelineOptions,
+    temporal: TemporalTransformer | None,
+) -> Iterator[TrackedFrame]:
+    pipeline, maker = Pipeline(model, options, temporal), FaceMaker(model.head, model.origin, name)
+    waiting: deque[Frame] = deque()
+    for frame in frames:
+        waiting.append(frame)
+        for answers in pipeline.push(frame):
+            yield maker.frame(answers, waiting.popleft().image)
+    for answers in pipeline.flush():
+        yield maker.frame(answers, waiting.popleft().image)

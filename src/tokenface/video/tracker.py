@@ -1,0 +1,286 @@
+"""Following faces from frame to frame: one pass of the network a face, a search only when there is a reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tokenface.images.blazeface import box_iou
+from tokenface.images.crop import Crop, crop_from_landmarks
+from tokenface.images.detection import Detection
+from tokenface.inference.confidence import Evidence, weigh
+from tokenface.video.clip import Frame
+from tokenface.video.cuts import CutDetector
+from tokenface.video.finding import FaceFinder
+from tokenface.video.look import FrameNetwork, Look
+from tokenface.video.person import Person, colour_distance, crop_change, following_crop
+
+LOST_SIGMA = 0.16
+"""Expected landmark error (crop half-widths) from which nobody is there: faces have 0.03 to 0.08, empty crops 0.7."""
+UNSURE_SIGMA = 0.08
+MOVED, GROWN, TURNED = 0.12, 0.2, math.radians(15)
+"""Change of the crop after which the same frame is looked at a second time."""
+SAME = 0.45
+"""Overlap of two faces' boxes from which they are one face."""
+NEAR = 1.5
+"""Face sizes that a face may have moved while it was out of sight for a moment."""
+FORGOTTEN = 1.0
+"""Seconds after which where a face was says little of where it will be."""
+ALONE_SECONDS = 0.2
+"""Between quick searches while nobody is there."""
+SAME_COLOURS = 0.45
+"""Colour distance up to which a face that comes back is taken for the one that left (`docs/video.md`)."""
+
+
+@dataclass(frozen=True)
+class TrackerOptions:
+    """people: at most so many at a time, the largest; None: all.  check_seconds: between looks of the face mesh at a
+    tracked face.  search_seconds: between searches for more people, while there is room for them.
+    thorough_seconds: between searches with the whole cascade, while nobody is there."""
+
+    people: int | None = 1
+    check_seconds: float = 0.5
+    search_seconds: float = 0.5
+    thorough_seconds: float = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A person in one frame, straight from the image model."""
+
+    person: int
+    scene: int
+    look: Look
+    evidence: Evidence
+
+
+class Tracker:
+    """Frames in, people with stable numbers out. Everything it knows is in `state`.
+
+    Args:
+        network: the image model.  finder: looks for faces.  crop_scale: as the image model was trained.
+    """
+
+    def __init__(self, network: FrameNetwork, finder: FaceFinder, options: TrackerOptions, crop_scale: float) -> None:
+        self.network, self.finder, self.options, self.crop_scale = network, finder, options, crop_scale
+        self.cuts = CutDetector()
+        self.people: list[Person] = []  # everyone seen so far, by number
+        self.active: list[int] = []
+        self.scene = 0
+        self.searched = self.searched_thoroughly = -math.inf
+
+    def step(self, frame: Frame) -> tuple[list[Seen], bool]:
+        """The people of one frame by number, and whether it begins a new shot."""
+        cut = self.cuts.step(frame.image)
+        if cut:
+            self.scene += 1
+            self.active = []
+            self.searched = self.searched_thoroughly = -math.inf
+        before = list(self.active)
+        found = self._follow(frame)
+        if self._search_due(frame.time, lost=len(found) < len(before)):
+            found = self._join(frame, found)
+        found.sort(key=lambda seen: seen.person)
+        self.active = [seen.person for seen in found]
+        return found, cut
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "people": [person.state() for person in self.people],
+            "active": list(self.active),
+            "scene": self.scene,
+            "searched": self.searched,
+            "searched_thoroughly": self.searched_thoroughly,
+            "cuts": self.cuts.state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.people = [Person.from_state(person) for person in state["people"]]
+        self.active = [int(number) for number in state["active"]]
+        self.scene = int(state["scene"])
+        self.searched, self.searched_thoroughly = state["searched"], state["searched_thoroughly"]
+        self.cuts.restore(state["cuts"])
+
+    def _follow(self, frame: Frame) -> list[Seen]:
+        """The people of the frame before, where they are now."""
+        people = [self.people[number] for number in self.active]
+        looks = self.network.look(frame.image, [person.crop for person in people])
+        again = [
+            i for i, (person, look) in enumerate(zip(people, looks, strict=True)) if self._second_look(person, look)
+        ]
+        for i, look in zip(again, self.network.look(frame.image, [self._fresh(looks[i]) for i in again]), strict=True):
+            if _certainty(look) >= _certainty(looks[i]):
+                looks[i] = look
+        kept = [
+            (person, look) for person, look in zip(people, looks, strict=True) if self._still_there(frame, person, look)
+        ]
+        seen = []
+        for person, look in _without_doubles(kept):
+            evidence = self._judge(frame, person, look)
+            if person.doubts >= 2:
+                continue
+            self._remember(frame, person, look)
+            seen.append(Seen(person.number, self.scene, look, evidence))
+        return seen
+
+    def _second_look(self, person: Person, look: Look) -> bool:
+        if not _plausible(look) or _unsure(look, LOST_SIGMA):
+            return False
+        away, growth, turn = crop_change(person.crop, self._fresh(look))
+        return away > MOVED or growth > GROWN or turn > TURNED
+
+    def _still_there(self, frame: Frame, person: Person, look: Look) -> bool:
+        if not _plausible(look) or _unsure(look, LOST_SIGMA):
+            return False
+        height, width = frame.image.shape[:2]
+        middle = look.landmarks68.mean(axis=0)
+        return bool(0 <= middle[0] <= width and 0 <= middle[1] <= height)
+
+    def _judge(self, frame: Frame, person: Person, look: Look) -> Evidence:
+        """The signs of a face; the face mesh has a look now and then, and when the network is unsure."""
+        points = look.landmarks68
+        known = Detection(box=_box(points), score=person.detection)
+        unsure = _unsure(look, UNSURE_SIGMA)
+        checked = None
+        if unsure or frame.time - person.checked >= self.options.check_seconds:
+            checked = self.finder.check(frame.image, points, look.camera.angles[2])
+        if checked is not None:
+            known = checked
+            person.checked = frame.time
+            person.doubts = person.doubts + 1 if unsure and checked.landmarks68 is None else 0
+        evidence = weigh(known, points, None, points, look.parameters.shape.numpy(), look.camera)
+        if checked is not None:
+            person.judge(evidence)
+        return replace(evidence, agreement=person.agreement)
+
+    def _search_due(self, time: float, lost: bool) -> bool:
+        if lost or self.searched == -math.inf:
+            return True
+        wanted = self.options.people
+        room = wanted is None or len(self.active) < wanted
+        pause = self.options.search_seconds if self.active else min(ALONE_SECONDS, self.options.search_seconds)
+        return room and time - self.searched >= pause
+
+    def _join(self, frame: Frame, found: list[Seen]) -> list[Seen]:
+        """Faces that nobody holds yet: people who come back, and new ones."""
+        thorough = not found and frame.time - self.searched_thoroughly >= self.options.thorough_seconds
+        self.searched = frame.time
+        if thorough:
+            self.searched_thoroughly = frame.time
+        boxes = np.array([_box(seen.look.landmarks68) for seen in found]).reshape(-1, 4)
+        fresh = [
+            detection
+            for detection in self.finder.search(frame.image, thorough)
+            if not len(boxes) or box_iou(detection.box, boxes).max() < 0.3
+        ]
+        room = len(fresh) if self.options.people is None else self.options.people - len(found)
+        joined = list(found)
+        for detection, look in self._first_looks(frame.image, fresh[: max(room, 0)]):
+            if any(box_iou(_box(look.landmarks68), _box(s.look.landmarks68)[None])[0] > SAME for s in joined):
+                continue
+            person = self._recognise(frame, look, {seen.person for seen in joined})
+            evidence = weigh(
+                detection, look.landmarks68, None, look.landmarks68, look.parameters.shape.numpy(), look.camera
+            )
+            person.judge(evidence)
+            person.checked, person.doubts, person.scene = frame.time, 0, self.scene
+            self._remember(frame, person, look)
+            joined.append(Seen(person.number, self.scene, look, evidence))
+        return joined
+
+    def _first_looks(self, image: np.ndarray, detections: Sequence[Detection]) -> list[tuple[Detection, Look]]:
+        """As for photos: from the detector's crop, then from the network's own landmarks."""
+        looks = self.network.look(image, [detection.crop(self.crop_scale) for detection in detections])
+        good = [i for i, look in enumerate(looks) if _plausible(look) and not _unsure(look, LOST_SIGMA)]
+        second = self.network.look(image, [self._fresh(looks[i]) for i in good])
+        return [
+            (detections[i], look)
+            for i, look in zip(good, second, strict=True)
+            if _plausible(look) and not _unsure(look, LOST_SIGMA)
+        ]
+
+    def _recognise(self, frame: Frame, look: Look, taken: set[int]) -> Person:
+        """The person that this is, by place and colours; somebody new if nobody fits."""
+        best, cost = None, math.inf
+        box = _box(look.landmarks68)
+        for person in self.people:
+            if person.number in taken:
+                continue
+            colours = colour_distance(person.colours, look.colours)
+            gone = frame.time - person.last_time
+            if person.scene == self.scene and gone < FORGOTTEN:
+                size = float(np.ptp(person.landmarks68, axis=0).mean())
+                step = float(np.linalg.norm(_middle(person.box) - _middle(box))) / max(size, 1.0)
+                ratio = abs(math.log(max(float(np.ptp(look.landmarks68, axis=0).mean()), 1.0) / max(size, 1.0)))
+                if step < NEAR and ratio < 0.7 and 0.3 * step + colours < cost:
+                    best, cost = person, 0.3 * step + colours
+            elif colours < SAME_COLOURS and 0.3 + colours < cost:
+                best, cost = person, 0.3 + colours
+        if best is None:
+            best = Person(
+                number=len(self.people),
+                landmarks68=look.landmarks68,
+                crop=look.crop,
+                colours=look.colours.copy(),
+                last_frame=frame.index,
+                last_time=frame.time,
+                scene=self.scene,
+                checked=frame.time,
+            )
+            self.people.append(best)
+        return best
+
+    def _remember(self, frame: Frame, person: Person, look: Look) -> None:
+        crop = following_crop(look.crop, look.landmarks68, look.camera.angles[2], self.crop_scale)
+        person.seen(look.landmarks68, crop, look.colours, frame.index, frame.time)
+
+    def _fresh(self, look: Look) -> Crop:
+        return crop_from_landmarks(look.landmarks68, self.crop_scale, look.camera.angles[2])
+
+
+def _without_doubles(kept: list[tuple[Person, Look]]) -> list[tuple[Person, Look]]:
+    """Two people cannot have one face: the one whose face jumped further to it has lost its own."""
+    gone: set[int] = set()
+    for i, (person, look) in enumerate(kept):
+        for other, other_look in kept[i + 1 :]:
+            if box_iou(_box(look.landmarks68), _box(other_look.landmarks68)[None])[0] > SAME:
+                jumps = {p.number: _jump(p, seen) for p, seen in ((person, look), (other, other_look))}
+                gone.add(max(jumps, key=lambda number: (jumps[number], number)))
+    return [(person, look) for person, look in kept if person.number not in gone]
+
+
+def _jump(person: Person, look: Look) -> float:
+    """Motion over the face's size plus change of colours since it was last seen."""
+    size = max(float(np.ptp(person.landmarks68, axis=0).mean()), 1.0)
+    moved = float(np.linalg.norm(look.landmarks68.mean(axis=0) - person.landmarks68.mean(axis=0))) / size
+    return moved + colour_distance(person.colours, look.colours)
+
+
+def _plausible(look: Look) -> bool:
+    """Landmarks that a crop can be taken from, inside what the network saw."""
+    points = look.landmarks68
+    if not np.isfinite(points).all():
+        return False
+    size = float(np.ptp(points, axis=0).mean())
+    away = float(np.hypot(*(points.mean(axis=0) - look.crop.centre)))
+    return 4 < size and 0.15 * look.crop.size < size < 1.6 * look.crop.size and away < 0.75 * look.crop.size
+
+
+def _unsure(look: Look, limit: float) -> bool:
+    return look.sigma is not None and look.sigma > limit
+
+
+def _certainty(look: Look) -> float:
+    return -look.sigma if look.sigma is not None else 0.0
+
+
+def _box(points: np.ndarray) -> np.ndarray:
+    return np.concatenate([points.min(axis=0), points.max(axis=0)])
+
+
+def _middle(box: np.ndarray) -> np.ndarray:
+    return (box[:2] + box[2:]) / 2
