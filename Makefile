@@ -38,7 +38,9 @@ bench: setup
 	$(BIN)/python -m benchmarks
 
 pictures: setup
-	$(BIN)/python scripts/pictures.py
+	$(BIN)/python scripts/demo_picture.py
+	$(BIN)/python scripts/openhead_pictures.py
+	$(BIN)/python scripts/contact_sheet.py
 
 clean:
 	rm -rf $(VENV) out dist build .pytest_cache .mypy_cache .ruff_cache

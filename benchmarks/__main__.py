@@ -6,7 +6,6 @@ python -m benchmarks [--photo FILE] [--weights NAME_OR_PATH] [--threads N]
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import resource
 import sys
 import tempfile
@@ -14,16 +13,24 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from benchmarks.bench_detector import portrait
 from benchmarks.bench_generator import measure as generator_rate
 from tokenface.camera import Camera
+from tokenface.configuration import read_config
+from tokenface.head.registry import load_head
 from tokenface.images import FaceDetector
 from tokenface.network.checkpoint import load_checkpoint
+from tokenface.network.tokenface import TokenFace
 from tokenface.render.rasterizer import rasterize
+from tokenface.training.batches import Batches
+from tokenface.training.config import TrainConfig
+from tokenface.training.loop import Trainer
+from tokenface.training.validation import Validation
 from tokenface.weights import find_weights
+
+DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "default.yaml"
 
 
 def milliseconds(run: Callable[[], object], seconds: float = 3.0, repeats: int = 5) -> float:
@@ -99,19 +106,23 @@ def rows(photo_path: Path | None, weights: str | None):
             yield f"rasteriser {pixels}², {len(head.faces)} triangles, batch 16", f"{cost:8.2f} ms per face"
     for pixels in (128, size):
         yield f"generator {pixels}²", f"{generator_rate(head, pixels, 16, 6.0)[0]:8.1f} images/s"
-    yield f"training step {size}², forward and backward, batch 32", f"{training_rate(network, size):8.1f} images/s"
+    yield f"training {size}², whole steps of the default run", f"{training_rate():8.1f} images/s"
 
 
-def training_rate(network: torch.nn.Module, size: int) -> float:
-    """Images per second of the network's forward and backward pass alone."""
-    network.train()
-    images = torch.from_numpy(np.random.default_rng(0).random((32, 3, size, size), dtype=np.float32))
-
-    def step() -> None:
-        parameters = network(images)
-        sum(getattr(parameters, f.name).square().mean() for f in dataclasses.fields(parameters)).backward()
-
-    return 32 / (milliseconds(step, seconds=6) / 1000)
+def training_rate(steps: int = 12, warm_up: int = 4) -> float:
+    """Images per second of the default configuration without photos: rendering, both passes, losses, optimiser."""
+    config = read_config(TrainConfig, DEFAULT_CONFIG, ["run.validation_people=1", "synthetic.warm_start=64"])
+    head = load_head(config.head)
+    model = TokenFace(config.network, head.sizes)
+    with tempfile.TemporaryDirectory() as folder:
+        batches = Batches(config, head, [], Path(folder) / "ring")
+        validation = Validation(head, [], config.network.image_size, config.run.validation_people)
+        trainer = Trainer(config, model, head, batches, validation, Path(folder))
+        for step in range(warm_up + steps):
+            if step == warm_up:
+                start = time.perf_counter()
+            trainer.step()
+        return steps * config.run.batch / (time.perf_counter() - start)
 
 
 if __name__ == "__main__":

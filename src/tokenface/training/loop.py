@@ -60,7 +60,7 @@ class Trainer:
         sums: dict[str, float | Tensor] = {}
         started, seconds_before, counted = time.monotonic(), progress.seconds, 0
         while progress.step < run.steps:
-            terms = self._step()
+            terms = self.step()
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + value.detach()
             counted += 1
@@ -87,7 +87,8 @@ class Trainer:
             self.model.eval()
             return self.validation.run(self.model)
 
-    def _step(self) -> dict[str, Tensor]:
+    def step(self) -> dict[str, Tensor]:
+        """Draw the next batch and learn from it; returns the weighted losses by name."""
         self.model.train()
         synthetic, photos = self.batches.draw(self.progress)
         images = synthetic.image if photos is None else torch.cat([synthetic.image, photos.image])
