@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tokenface.cli import demo, doctor, head, models, reconstruct, train
+from tokenface.cli import demo, doctor, head, models, reconstruct, track, train
 
 app = typer.Typer(
     help="Photos of people into 3-D heads.",
@@ -16,6 +16,7 @@ app = typer.Typer(
 app.command("reconstruct")(reconstruct.reconstruct)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
+app.command("track")(track.track)
 app.command("train")(train.train)
 app.add_typer(models.app, name="models")
 app.add_typer(head.app, name="head")

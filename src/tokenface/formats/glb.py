@@ -34,17 +34,21 @@ def write_glb(path: str | Path, mesh: TexturedMesh, rig: Rig) -> Path:
 
 def glb_bytes(mesh: TexturedMesh, rig: Rig) -> bytes:
     """The file of `write_glb` as bytes."""
-    return b"".join(_document(mesh, rig).save_to_bytes())
+    return finished_bytes(*rigged_document(mesh, rig))
 
 
-def _document(mesh: TexturedMesh, rig: Rig) -> gltf.GLTF2:
+def rigged_document(mesh: TexturedMesh, rig: Rig) -> tuple[gltf.GLTF2, GlbBuffer]:
+    """The face as a document and its binary chunk, to which more may be added before `finished_bytes`.
+
+    Node 0 carries the mesh; joint j of the rig is node 1 + j.
+    """
     split = split_seams(mesh.faces, mesh.uv, mesh.uv_faces)
     normals = vertex_normals(rig.shown_rest(), mesh.faces)[split.source]
     joints, weights = largest_influences(rig.skinning_weights)
     # glTF measures v downwards, from the first row of the image.
     texture_coordinates = np.stack([split.uv[:, 0], 1 - split.uv[:, 1]], axis=1)
 
-    buffer = _Buffer()
+    buffer = GlbBuffer()
     attributes = gltf.Attributes(
         POSITION=buffer.vertices(rig.rest[split.source], gltf.VEC3, bounds=True),
         NORMAL=buffer.vertices(normals, gltf.VEC3),
@@ -71,10 +75,15 @@ def _document(mesh: TexturedMesh, rig: Rig) -> gltf.GLTF2:
     if rig.morph_names:
         document.meshes[0].weights = [float(weight) for weight in rig.morph_weights]
         document.meshes[0].extras = {"targetNames": list(rig.morph_names)}
+    return document, buffer
+
+
+def finished_bytes(document: gltf.GLTF2, buffer: GlbBuffer) -> bytes:
+    """The file."""
     document.accessors, document.bufferViews = buffer.accessors, buffer.views
     document.buffers = [gltf.Buffer(byteLength=len(buffer.data))]
     document.set_binary_blob(bytes(buffer.data))
-    return document
+    return b"".join(document.save_to_bytes())
 
 
 def _skeleton(rig: Rig, first_node: int) -> list[gltf.Node]:
@@ -94,7 +103,7 @@ def _skeleton(rig: Rig, first_node: int) -> list[gltf.Node]:
     return nodes
 
 
-def _skin(rig: Rig, buffer: _Buffer, first_node: int) -> gltf.Skin:
+def _skin(rig: Rig, buffer: GlbBuffer, first_node: int) -> gltf.Skin:
     inverse_bind = np.tile(np.eye(4, dtype=np.float32), (len(rig.joints), 1, 1))
     inverse_bind[:, :3, 3] = -rig.joints
     # glTF stores matrices column by column.
@@ -119,7 +128,7 @@ def _material() -> gltf.Material:
     )
 
 
-class _Buffer:
+class GlbBuffer:
     """The binary chunk and its accessors, grown piece by piece; every piece starts at a multiple of four bytes."""
 
     def __init__(self) -> None:

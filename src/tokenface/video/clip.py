@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from tokenface.errors import VideoError
+from tokenface.formats.mp4 import import_av
 from tokenface.images.loading import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -172,19 +173,6 @@ class Clip:
                 duration = container.duration / 1e6
             audio = any(s.codec_context is not None for s in container.streams.audio)
         return ClipFacts(width, height, rate if 0 < rate < 1000 else USUAL_RATE, duration, rotation, audio)
-
-
-def import_av() -> Any:
-    """PyAV, FFmpeg's libraries.
-
-    Raises:
-        VideoError: it is not installed.
-    """
-    try:
-        import av
-    except ImportError as error:
-        raise VideoError("video needs the package av (FFmpeg's libraries): pip install 'tokenface[video]'") from error
-    return av
 
 
 def _timed(frames: Iterator[VideoFrame], stream: VideoStream) -> Iterator[tuple[VideoFrame, float]]:

@@ -1,0 +1,139 @@
+"""`tokenface track`: a clip, or a camera, into animation, parameters and an overlay video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tokenface.cli.console import err, out, print_error
+
+
+def track(
+    source: Annotated[str, typer.Argument(help="Video file, or the number of a camera (0).", show_default=False)],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder.", show_default="out/<clip>")] = None,
+    people: Annotated[str, typer.Option(help="At most so many at a time, the largest faces; or all.")] = "1",
+    temporal: Annotated[
+        str, typer.Option(help="Temporal transformer: centred, causal, off, or auto (centred if there is one).")
+    ] = "auto",
+    temporal_weights: Annotated[
+        Path | None, typer.Option(help="Its file; none: beside the image weights.", show_default=False)
+    ] = None,
+    smooth: Annotated[str, typer.Option(help="none or one-euro.")] = "none",
+    start: Annotated[float | None, typer.Option(min=0, help="Seconds.", show_default=False)] = None,
+    end: Annotated[float | None, typer.Option(min=0, help="Seconds.", show_default=False)] = None,
+    fps: Annotated[float | None, typer.Option(help="At most so many frames per second.", show_default=False)] = None,
+    formats: Annotated[
+        str, typer.Option("--format", "-f", help="Comma-separated: npz, csv, glb, obj (a mesh per frame), or all.")
+    ] = "npz,csv,glb",
+    overlay: Annotated[bool, typer.Option(help="Write overlay.mp4 for people to look at.")] = True,
+    pool: Annotated[bool, typer.Option(help="One identity per person over the clip.")] = True,
+    weights: Annotated[
+        str | None, typer.Option("--weights", "-w", help="Weights by name or path.", show_default=False)
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start over.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Camera: a window with the live overlay.")] = False,
+    seconds: Annotated[float | None, typer.Option(help="Camera: stop after so long.", show_default=False)] = None,
+) -> int:
+    """Follow the faces of a clip.
+
+    Writes OUTPUT/person_00/animation.glb, parameters.npz, parameters.csv (ARKit, Live Link Face's columns), and
+    OUTPUT/overlay.mp4. A run that was killed goes on where it stopped. Exit code: 0 done, 1 no face was found, or the
+    file is damaged (what could be read is there).
+    """
+    from tokenface.cli import SOME_FAILED, SUCCESS
+    from tokenface.errors import ConfigError
+
+    number = _people(people)
+    for name, value, allowed in (
+        ("--smooth", smooth, ("none", "one-euro")),
+        ("--temporal", temporal, ("auto", "off", "causal", "centred")),
+    ):
+        if value not in allowed:
+            raise ConfigError(f"{name} is one of {', '.join(allowed)}, got '{value}'")
+    if source.isdigit():
+        return _camera(int(source), number, temporal, smooth, weights, device, show, seconds)
+
+    from tokenface.video.run import TrackOptions, TrackRun
+
+    run = TrackRun(
+        source,
+        output or Path("out") / Path(source).stem,
+        TrackOptions(
+            people=number,  # type: ignore[arg-type]
+            temporal=temporal,  # type: ignore[arg-type]
+            temporal_weights=temporal_weights,
+            smooth=smooth,  # type: ignore[arg-type]
+            start=start,
+            end=end,
+            fps=fps,
+            formats=tuple(part.strip().lower() for part in formats.split(",") if part.strip()),
+            overlay=overlay,
+            pool=pool,
+            weights=weights,
+            device=device,
+            overwrite=overwrite,
+        ),
+    )
+    _work(run)
+    for warning in run.warnings:
+        print_error(warning)
+    if run.finished_before:
+        out().print("done before; --overwrite does it again")
+    if not run.frames_with_face:
+        print_error(f"no face was found in the {run.frames} frames of '{source}'")
+        return SOME_FAILED
+    out().print(f"{run.frames_with_face} of {run.frames} frames with a face → {run.folder}")
+    return SOME_FAILED if run.warnings else SUCCESS
+
+
+def _people(text: str) -> int | str:
+    from tokenface.errors import ConfigError
+
+    if text == "all":
+        return "all"
+    if not text.isdigit() or int(text) < 1:
+        raise ConfigError(f"--people is a number from 1 on, or all, got '{text}'")
+    return int(text)
+
+
+def _work(run) -> None:
+    """Do the run under a progress bar with frames per second."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    names = {"track": "tracking", "files": "writing", "overlay": "drawing"}
+    rate = TextColumn("{task.fields[rate]}", justify="right")
+    console = err()
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn(),
+        console=console, transient=True, disable=not console.is_terminal,
+    ) as progress:  # fmt: skip
+        tasks = {}
+        for step in run:
+            if step.stage not in tasks:
+                tasks[step.stage] = progress.add_task(names[step.stage], total=step.total, rate="")
+            task = tasks[step.stage]
+            speed = progress.tasks[task].speed
+            progress.update(task, completed=step.done, total=step.total, rate=f"{speed:.1f} frames/s" if speed else "")
+
+
+def _camera(number, people, temporal, smooth, weights, device, show, seconds) -> int:
+    """Live: a window, or one line a second."""
+    from tokenface.cli import SUCCESS
+    from tokenface.inference.reconstruct import Reconstructor
+    from tokenface.video.live import Camera, live, show_live
+
+    model = Reconstructor.load(weights, device)
+    camera = Camera.open(number)
+    frames = live(model, camera, people=people, temporal=temporal, smooth=smooth, seconds=seconds)
+    if show:
+        show_live(model.head, frames)
+    else:
+        for frame in frames:
+            if frame.index % 30 == 0:
+                poses = ", ".join(f"{face.person}: {face.head_pose[0]:+.0f}°" for face in frame.faces) or "nobody"
+                err().print(f"{frame.time:7.1f} s  {poses}")
+    out().print(f"{camera.taken} frames, {camera.skipped} skipped")
+    return SUCCESS

@@ -1,0 +1,212 @@
+"""From stored answers to the files of every person: parameters.npz, parameters.csv, animation.glb."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from tokenface.errors import OutputError
+from tokenface.formats.files import discard, make_folder, output_error
+from tokenface.formats.glb_animation import Animation, write_animated_glb
+from tokenface.formats.growing_npz import GrowingNpz
+from tokenface.formats.live_link import LiveLinkRow, write_live_link
+from tokenface.formats.mesh import TexturedMesh, vertex_normals
+from tokenface.formats.obj import write_obj
+from tokenface.head.arkit import ARKIT_NAMES
+from tokenface.head.data import JOINT_NAMES
+from tokenface.head.model import JAW, LEFT_EYE, RIGHT_EYE, HeadModel
+from tokenface.inference.albedo import albedo_image
+from tokenface.inference.expressions import joint_drive
+from tokenface.inference.face import Origin
+from tokenface.inference.pooling import LEAST, pool
+from tokenface.inference.rigging import face_rig
+from tokenface.network.components import FaceParameters
+from tokenface.video.face import FaceMaker
+from tokenface.video.sequence import SequenceMaker, live_link_angles
+from tokenface.video.store import EVIDENCE, Store
+
+FORMATS = ("npz", "csv", "glb", "obj")
+USUAL_FORMATS = ("npz", "csv", "glb")
+NPZ_FORMAT = "tokenface-track-1"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """shape [S] and texture [A] of a person, pooled over the clip; frames: that went into it."""
+
+    shape: torch.Tensor
+    texture: torch.Tensor
+    frames: int
+
+
+def identities(store: Store) -> dict[int, Identity]:
+    """Every person's identity: confidence-weighted mean over all frames, a chunk at a time."""
+    sums: dict[int, list[Any]] = {}
+    for chunk in store.chunks():
+        confidence = torch.from_numpy(np.prod(chunk["evidence"], axis=1).clip(0, 1)).clamp(min=LEAST)
+        for person in np.unique(chunk["person"]):
+            own = np.flatnonzero(chunk["person"] == person)
+            weights = confidence[own]
+            total = sums.setdefault(int(person), [0.0, 0.0, 0.0, 0])
+            for place, name in enumerate(("shape", "texture")):
+                values = torch.from_numpy(chunk[name][own])
+                total[place] = total[place] + pool(values, weights).double() * weights.sum()
+            total[2] += float(weights.sum())
+            total[3] += len(own)
+    return {
+        person: Identity((shape / weight).float(), (texture / weight).float(), count)
+        for person, (shape, texture, weight, count) in sorted(sums.items())
+    }
+
+
+class PersonWriter:
+    """The files of one person in a folder of its own.
+
+    Args:
+        work: folder for what is only needed while writing.
+        rate: frames per second, for timecodes.
+    """
+
+    def __init__(
+        self, store: Store, head: HeadModel, origin: Origin, folder: Path, work: Path, formats: tuple[str, ...], rate: float
+    ) -> None:
+        self.store, self.head, self.origin = store, head, origin
+        self.folder, self.work, self.formats, self.rate = make_folder(folder), work, formats, rate
+        self.sequence = SequenceMaker(head)
+
+    def write(self, person: int, identity: Identity) -> list[Path]:
+        """Raises OutputError when a file cannot be written."""
+        rows = GrowingNpz(self.work / f"person_{person:02d}")
+        for chunk in self.store.chunks():
+            if (chunk["person"] == person).any():
+                rows.append(self.sequence.rows(chunk, person))
+        paths: list[Path] = []
+        if "csv" in self.formats and self.sequence.arkit:
+            paths.append(self._csv(rows))
+        if "glb" in self.formats:
+            paths.append(self._glb(rows, identity))
+        if "obj" in self.formats:
+            paths += self._objs(person, identity)
+        if "npz" in self.formats:
+            paths.append(rows.finish(self.folder / "parameters.npz", self._facts(identity)))
+        for raw in rows.folder.iterdir():
+            discard(raw)
+        return paths
+
+    def _facts(self, identity: Identity) -> dict[str, np.ndarray]:
+        return {
+            "format": np.array(NPZ_FORMAT),
+            "head": np.array(self.head.name),
+            "head_hash": np.array(self.origin.head_hash),
+            "weights": np.array(self.origin.weights),
+            "weights_hash": np.array(self.origin.weights_hash),
+            "rate": np.array(self.rate),
+            "identity": identity.shape.numpy(),
+            "identity_texture": identity.texture.numpy(),
+            "expression_names": np.array(self.head.expression_names),
+            "arkit_names": np.array(ARKIT_NAMES),
+            "joint_names": np.array(JOINT_NAMES),
+            "evidence_names": np.array(EVIDENCE),
+        }
+
+    def _csv(self, rows: GrowingNpz) -> Path:
+        path = self.folder / "parameters.csv"
+        part = path.with_name(f".{path.name}.part")
+        times, weights = rows.rows("time"), rows.rows("arkit")
+        angles = live_link_angles({name: rows.rows(name) for name in ("head_pose_degrees", "pose")})
+        try:
+            with part.open("w", newline="", encoding="ascii") as file:
+                write_live_link(
+                    file, (LiveLinkRow(t, w, a) for t, w, a in zip(times, weights, angles, strict=True)), self.rate
+                )
+            part.replace(path)
+        except OSError as error:
+            raise output_error(path, error) from error
+        finally:
+            discard(part)
+        return path
+
+    def _glb(self, rows: GrowingNpz, identity: Identity) -> Path:
+        parameters = self._neutral(identity)
+        rig = face_rig(self.head, parameters, neutral=True)
+        expression = rows.rows("expression")
+        pose = rows.rows("pose")
+        spare = np.zeros((len(expression), len(rig.morph_names) - expression.shape[1]), np.float32)
+        matrices = {
+            name: _matrices(pose[:, joint])
+            for name, joint in (("jaw", JAW), ("left_eye", LEFT_EYE), ("right_eye", RIGHT_EYE))
+        }
+        animation = Animation(
+            times=rows.rows("time") - rows.rows("time")[0],
+            weights=np.concatenate([expression, spare], axis=1),
+            rotations={"neck": rows.rows("rotation"), **matrices},
+        )
+        mesh = self._mesh(rig.rest, identity, {"first_second": float(rows.rows("time")[0])})
+        return write_animated_glb(self.folder / "animation.glb", mesh, rig, animation)
+
+    def _objs(self, person: int, identity: Identity) -> list[Path]:
+        """A mesh per frame, not turned by the camera; the material and texture stand beside each."""
+        maker, paths = FaceMaker(self.head, self.origin, "clip"), []
+        make_folder(self.folder / "obj")
+        for number in self.store.chunk_numbers():
+            for frame in self.store.frames(number):
+                for answer in frame.answers:
+                    if answer.person == person:
+                        one = answer.parameters.replace(shape=identity.shape, texture=identity.texture)
+                        face = maker.face(replace(answer, parameters=one), frame)
+                        path = self.folder / "obj" / f"frame_{frame.index:06d}.obj"
+                        write_obj(path, face.textured_mesh())
+                        paths.append(path)
+        return paths
+
+    def _neutral(self, identity: Identity) -> FaceParameters:
+        sizes = self.head.sizes
+        return FaceParameters(
+            shape=identity.shape,
+            expression=torch.zeros(sizes.expression),
+            jaw=torch.zeros(3),
+            camera=torch.tensor([7.0, 0, 0, 0, 0, 0, 0]),
+            texture=identity.texture,
+            light=torch.zeros(27),
+        )
+
+    def _mesh(self, rest: np.ndarray, identity: Identity, facts: dict[str, object]) -> TexturedMesh:
+        data = self.head.data
+        return TexturedMesh(
+            rest,
+            data.faces,
+            data.uv,
+            data.uv_faces,
+            vertex_normals(rest, data.faces),
+            albedo_image(self.head, identity.texture),
+            facts={
+                "made_by": "TokenFace",
+                "head_model": self.head.name,
+                "head_licence": data.licence,
+                "weights": self.origin.weights,
+                "joint_drive": joint_drive(self.head),
+                **facts,
+            },
+        )
+
+
+def known_formats(formats: tuple[str, ...]) -> tuple[str, ...]:
+    """The formats that are wanted in the usual order; "all" is all.
+
+    Raises:
+        OutputError: one is unknown.
+    """
+    chosen = set(FORMATS) if "all" in formats else set(formats)
+    if strangers := sorted(chosen - set(FORMATS)):
+        raise OutputError(f"unknown format '{strangers[0]}'; expected some of {', '.join(FORMATS)}, or all")
+    return tuple(name for name in FORMATS if name in chosen)
+
+
+def _matrices(rotations: np.ndarray) -> np.ndarray:
+    """[K, 3] axis-angle → [K, 3, 3]."""
+    return Rotation.from_rotvec(rotations.astype(np.float64)).as_matrix()
