@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.evaluation.scan_to_mesh import crop_face, scan_to_mesh_distances
+from tokenface.evaluation.scan_to_mesh import measure, scan_face
+from tokenface.evaluation.surface import Surface
 from tokenface.head.landmarks import NOW7
 from tokenface.head.model import HeadModel
 from tokenface.network.tokenface import TokenFace
@@ -36,21 +37,23 @@ def predict_neutral(model: TokenFace, head: HeadModel, images: Tensor, batch: in
 def neutral_error(
     truth: np.ndarray, truth_landmarks68: np.ndarray, predicted: np.ndarray, head: HeadModel
 ) -> np.ndarray:
-    """Error per prediction.
+    """Error per prediction, by NoW's non-metrical protocol.
 
     Args:
         truth: [N, P, 3] surface points of each person's neutral face, metres.  truth_landmarks68: [N, 68, 3].
-        predicted: [N, V, 3] of `head`.
+        predicted: [N, V, 3] of `head`, or [1, V, 3] to measure one mesh against everybody.
     Returns:
-        [N] mean distance over the NoW face region, millimetres.
+        [N] mean distance over the face region, millimetres.
     """
-    faces = head.faces.numpy()
-    landmarks = head.landmarks68(torch.from_numpy(predicted).float()).numpy()
+    faces, seven = head.faces.numpy(), list(NOW7)
+    points = head.landmarks68(torch.as_tensor(np.asarray(predicted)).float()).numpy()[:, seven]
+    surfaces = [Surface(vertices, faces) for vertices in predicted]
+    if len(surfaces) == 1:
+        surfaces, points = surfaces * len(truth), points.repeat(len(truth), axis=0)
     errors = []
-    for scan, scan_points, vertices, points in zip(truth, truth_landmarks68, predicted, landmarks, strict=True):
-        seven = scan_points[list(NOW7)]
-        scan = scan[crop_face(scan, seven)]
-        errors.append(scan_to_mesh_distances(scan, seven, vertices, faces, points[list(NOW7)]).mean() * 1000)
+    for scan, scan_points, surface, landmarks in zip(truth, truth_landmarks68, surfaces, points, strict=True):
+        face = scan_face(scan, scan_points[seven])
+        errors.append(measure(face, surface, landmarks).distances.mean() * 1000)
     return np.asarray(errors)
 
 
@@ -58,9 +61,8 @@ def compare_with_mean_head(
     truth: np.ndarray, truth_landmarks68: np.ndarray, predicted: np.ndarray, head: HeadModel
 ) -> GeometryResult:
     """The network's neutral geometry beside the mean head's on the same people (arguments as `neutral_error`)."""
-    mean_head = np.broadcast_to(head.template.numpy(), (len(truth), *head.template.shape))
     return GeometryResult(
         error=float(neutral_error(truth, truth_landmarks68, predicted, head).mean()),
-        mean_head_error=float(neutral_error(truth, truth_landmarks68, np.ascontiguousarray(mean_head), head).mean()),
+        mean_head_error=float(neutral_error(truth, truth_landmarks68, head.template.numpy()[None], head).mean()),
         people=len(truth),
     )

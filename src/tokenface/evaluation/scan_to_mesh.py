@@ -1,76 +1,131 @@
-"""Distance from a scan to a predicted mesh after rigid alignment with scale, as the NoW protocol has it."""
+"""Distance from a scan to a predicted mesh: crop, alignment by seven points, rigid refinement, point-to-surface."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-import igl
 import numpy as np
+
+from tokenface.evaluation.alignment import Similarity, procrustes
+from tokenface.evaluation.refinement import refine
+from tokenface.evaluation.surface import Surface, spatial_order
+
+Unit = Literal["mm", "cm", "m"]
+MILLIMETRES: dict[str, float] = {"mm": 1.0, "cm": 10.0, "m": 1000.0}
 
 
 @dataclass(frozen=True)
-class Similarity:
-    """x ↦ scale · x · rotationᵀ + translation."""
+class Protocol:
+    """How a prediction is measured.
 
-    scale: float
-    rotation: np.ndarray  # [3, 3]
-    translation: np.ndarray  # [3]
+    radius: of the crop, in units of the mean of outer eye distance and nose length.
+    refined: whether the alignment by landmarks is refined on the surfaces.
+    metrical: the prediction's unit is believed and its scale kept.
+    quirks: exactly as the official code; else no mirror image is allowed, and a metrical alignment by landmarks keeps
+        the true scale from the beginning.
+    """
 
-    def apply(self, points: np.ndarray) -> np.ndarray:
-        return self.scale * points @ self.rotation.T + self.translation
+    name: str
+    radius: float = 1.4
+    refined: bool = True
+    metrical: bool = False
+    quirks: bool = True
+
+    @property
+    def label(self) -> str:
+        return self.name if self.quirks else f"{self.name}, corrected"
 
 
-def procrustes(source: np.ndarray, target: np.ndarray) -> Similarity:
-    """The similarity that brings source [N, 3] onto target [N, 3] with least squared error (Umeyama 1991)."""
-    a, b = source - source.mean(0), target - target.mean(0)
-    u, s, vt = np.linalg.svd(b.T @ a)
-    sign = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    rotation = u @ sign @ vt
-    scale = float((s * np.diag(sign)).sum() / (a**2).sum())
-    return Similarity(scale, rotation, target.mean(0) - scale * rotation @ source.mean(0))
+NOW = Protocol("NoW, non-metrical")
+NOW_METRICAL = Protocol("NoW, metrical", metrical=True)
+STIRLING = Protocol("FG2018", radius=1.2, refined=False)
 
 
-def crop_face(vertices: np.ndarray, now7: np.ndarray) -> np.ndarray:
-    """Mask [V] of the NoW face region: a ball about the lower nose.
+@dataclass(frozen=True)
+class ScanFace:
+    """The part of a scan that is measured, prepared once for many predictions.
+
+    points: [P, 3] in `spatial_order`.  kept: [P] their numbers among the scan's vertices.  landmarks: [7, 3].
+    All in the scan's unit.
+    """
+
+    points: np.ndarray
+    kept: np.ndarray
+    landmarks: np.ndarray
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """distances: [P] unsigned, the scan's unit, in the order of `ScanFace.points`.  pose: prediction to scan.
+
+    restarted: the alignment by landmarks led to a poorer fit than another start, and was left.
+    """
+
+    distances: np.ndarray
+    pose: Similarity
+    rounds: int
+    restarted: bool
+
+
+def face_ball(landmarks: np.ndarray, radius: float = NOW.radius) -> tuple[np.ndarray, float]:
+    """Centre [3] and radius of the face region: [7, 3] eye corners right to left, nose bottom, mouth corners."""
+    bridge, bottom = (landmarks[1] + landmarks[2]) / 2, landmarks[4]
+    size = np.linalg.norm(landmarks[0] - landmarks[3]) + np.linalg.norm(bridge - bottom)
+    return bottom + 0.3 * (bridge - bottom), float(radius * size / 2)
+
+
+def crop_face(vertices: np.ndarray, landmarks: np.ndarray, radius: float = NOW.radius) -> np.ndarray:
+    """Mask [V] of the vertices [V, 3] in the ball of `face_ball`."""
+    centre, size = face_ball(landmarks, radius)
+    return np.linalg.norm(vertices - centre, axis=1) <= size
+
+
+def scan_face(vertices: np.ndarray, landmarks: np.ndarray, protocol: Protocol = NOW) -> ScanFace:
+    """Crop a scan.
 
     Args:
-        vertices: [V, 3].  now7: [7, 3] eye corners right to left, nose bottom, right and left mouth corner.
+        vertices: [V, 3].  landmarks: [7, 3], both in one unit; millimetres if the protocol is metrical.
+    Raises:
+        ValueError: no vertex lies in the face region.
     """
-    bridge, bottom = (now7[1] + now7[2]) / 2, now7[4]
-    centre = bottom + 0.3 * (bridge - bottom)
-    radius = 1.4 * (np.linalg.norm(now7[0] - now7[3]) + np.linalg.norm(bridge - bottom)) / 2
-    return np.linalg.norm(vertices - centre, axis=1) <= radius
+    kept = np.flatnonzero(crop_face(vertices, landmarks, protocol.radius))
+    if not len(kept):
+        raise ValueError("no vertex of the scan lies in the face region; scan and landmarks do not belong together")
+    kept = kept[spatial_order(vertices[kept])]
+    return ScanFace(np.ascontiguousarray(vertices[kept], dtype=np.float64), kept, np.asarray(landmarks, np.float64))
 
 
-def scan_to_mesh_distances(
-    scan: np.ndarray,
-    scan_landmarks: np.ndarray,
-    vertices: np.ndarray,
-    faces: np.ndarray,
+def measure(
+    scan: ScanFace,
+    prediction: Surface,
     landmarks: np.ndarray,
-    iterations: int = 30,
-) -> np.ndarray:
-    """Unsigned distances of scan points to the aligned prediction.
+    protocol: Protocol = NOW,
+    unit: Unit = "m",
+    start: Similarity | None = None,
+) -> Measurement:
+    """Align a prediction with a scan and measure.
 
     Args:
-        scan: [P, 3], already cropped.  scan_landmarks: [7, 3].
-        vertices: [V, 3], faces: [F, 3], landmarks: [7, 3] of the prediction, any unit.
-        iterations: closest-point rounds of the refinement.
-    Returns:
-        [P], in the scan's unit.
+        landmarks: [7, 3] of the prediction.
+        unit: of the prediction; matters to metrical protocols alone.
+        start: where the refinement begins, in place of the alignment by landmarks.
     """
-    pose = procrustes(landmarks, scan_landmarks)
-    faces = np.ascontiguousarray(faces, dtype=np.int64)
-    scan = np.ascontiguousarray(scan, dtype=np.float64)
-    mesh = np.ascontiguousarray(vertices, dtype=np.float64)
-    previous = np.inf
-    for _ in range(iterations):
-        squared, _, closest = igl.point_mesh_squared_distance(scan, pose.apply(mesh), faces)[:3]
-        error = float(squared.mean())
-        if previous - error < 1e-5 * previous:
-            break
-        previous = error
-        local = (closest - pose.translation) @ pose.rotation / pose.scale
-        pose = procrustes(local, scan)
-    squared = igl.point_mesh_squared_distance(scan, pose.apply(mesh), faces)[0]
-    return np.sqrt(np.maximum(squared, 0))
+    pose = landmark_pose(scan.landmarks, landmarks, protocol, unit) if start is None else start
+    if protocol.refined:
+        found = refine(scan.points, prediction, pose, free_scale=not protocol.metrical)
+        return Measurement(found.distances, found.pose, found.rounds, found.restarted)
+    distances = prediction.nearest(pose.undo(scan.points)).distances * pose.scale
+    return Measurement(distances, pose, 1, False)
+
+
+def landmark_pose(target: np.ndarray, landmarks: np.ndarray, protocol: Protocol, unit: Unit = "m") -> Similarity:
+    """Procrustes as the protocol has it: [7, 3] of the scan, [7, 3] of the prediction."""
+    if not protocol.metrical:
+        return procrustes(landmarks, target, reflection=protocol.quirks)
+    factor = MILLIMETRES[unit]
+    if not protocol.quirks:
+        return procrustes(landmarks, target, scale=factor)
+    # the official code takes rotation and translation of the scaled fit and replaces the scale afterwards
+    scaled = procrustes(landmarks, target, reflection=True)
+    return Similarity(factor, scaled.rotation, scaled.translation)
