@@ -105,12 +105,12 @@ def _join(
             if video is None:
                 video = out.add_stream_from_template(stream)
             for packet in container.demux(stream):
-                if packet.dts is None:
+                if packet.pts is None or not packet.size:
                     continue
                 if sound is not None:
-                    sound.until(float(packet.dts * packet.time_base) - start)
-                shift = round(start / packet.time_base)
-                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                    sound.until(float(packet.pts * packet.time_base) - start)
+                packet.pts -= round(start / packet.time_base)
+                packet.dts = packet.pts
                 packet.stream = video
                 out.mux(packet)
     if sound is not None:
@@ -180,11 +180,15 @@ def _video_stream(av: Any, container: OutputContainer, shape: tuple[int, ...], r
     names = av.codec.codecs_available
     codec = "libx264" if "libx264" in names else "mpeg4"
     # two threads whatever the machine: the bytes depend on their number
-    options = {"crf": QUALITY, "preset": "veryfast"} if codec == "libx264" else {"qscale": "4"}
+    options = {"crf": QUALITY, "preset": "veryfast", "bf": "0"} if codec == "libx264" else {"qscale": "4"}
     stream = container.add_stream(codec, rate=Fraction(rate).limit_denominator(1001), options=options)
     stream.width, stream.height, stream.pix_fmt = shape[1], shape[0], "yuv420p"
     stream.codec_context.time_base = CLOCK
     stream.codec_context.thread_count = 2
+    # without B-frames packets come in the order they are shown in, which is all that NUT remembers of it
+    stream.codec_context.max_b_frames = 0
+    # parameter sets beside the packets, where MP4 wants them
+    stream.codec_context.flags |= av.codec.context.Flags.global_header
     return stream
 
 
