@@ -288,6 +288,7 @@ def test_the_small_encoder_fits_ten_megabytes_and_comes_back_from_its_file(tmp_p
         load_identity_encoder(path, dimensions=512)
 
 
+@pytest.mark.slow
 def test_a_resumed_trainer_ends_with_the_weights_of_one_that_was_never_stopped(tmp_path):
     from tokenface.identity.train import train_identity
 

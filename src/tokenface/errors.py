@@ -35,3 +35,7 @@ class VideoError(TokenFaceError):
 
 class DataError(TokenFaceError):
     """A data set, a shard or a record in it cannot be read."""
+
+
+class EvaluationError(TokenFaceError):
+    """A benchmark's file, a prediction or its landmarks cannot be used."""

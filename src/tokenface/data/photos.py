@@ -70,20 +70,42 @@ def crop_labelled(
     Returns:
         [size, size, 3] uint8, and [68, 2] landmarks in crop NDC (mirrored points are renamed by MIRROR68).
     """
-    cos, sin = np.cos(angle) / side * size, np.sin(angle) / side * size
-    linear = np.array([[cos, -sin], [sin, cos]])
-    if mirror:
-        linear[0] *= -1
-    offset = size / 2 - linear @ centre
-    # cv2 counts pixel centres as integers, we put them at +0.5
-    cv_offset = offset + linear @ np.array([0.5, 0.5]) - 0.5
-    matrix = np.concatenate([linear, cv_offset[:, None]], axis=1)
-    source, matrix = _shrink_for(record.image, matrix, size / side)
-    image = cv2.warpAffine(source, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    points = (record.landmarks @ linear.T + offset) * (2 / size) - 1
-    if mirror:
-        points = points[list(MIRROR68)]
-    return image, points.astype(np.float32)
+    crop = SquareCrop(centre, side, angle, mirror, size)
+    return crop.pixels(record.image), crop.landmarks(record.landmarks)
+
+
+class SquareCrop:
+    """A square of a photo, turned and mirrored: pixels, points and masks of it agree.
+
+    Args:
+        centre: [2] photo pixels.  side: photo pixels.  angle: radians by which the content turns, clockwise on the
+            picture.  mirror: left and right change places, after the turn.  size: pixels of the crop.
+    """
+
+    def __init__(self, centre: np.ndarray, side: float, angle: float, mirror: bool, size: int):
+        self.side, self.mirror, self.size = side, mirror, size
+        cos, sin = np.cos(angle) / side * size, np.sin(angle) / side * size
+        self.linear = np.array([[cos, -sin], [sin, cos]])
+        if mirror:
+            self.linear[0] *= -1
+        self.offset = size / 2 - self.linear @ centre
+
+    def pixels(self, image: np.ndarray, border: int = cv2.BORDER_REPLICATE) -> np.ndarray:
+        """[H, W] or [H, W, C] uint8 → [size, size(, C)], antialiased when it shrinks."""
+        # cv2 counts pixel centres as integers, we put them at +0.5
+        cv_offset = self.offset + self.linear @ np.array([0.5, 0.5]) - 0.5
+        matrix = np.concatenate([self.linear, cv_offset[:, None]], axis=1)
+        source, matrix = _shrink_for(image, matrix, self.size / self.side)
+        return cv2.warpAffine(source, matrix, (self.size, self.size), flags=cv2.INTER_LINEAR, borderMode=border)
+
+    def points(self, points: np.ndarray) -> np.ndarray:
+        """[N, 2] photo pixels → crop NDC, float32, in their own order."""
+        return ((points @ self.linear.T + self.offset) * (2 / self.size) - 1).astype(np.float32)
+
+    def landmarks(self, points: np.ndarray) -> np.ndarray:
+        """[68, 2] photo pixels → crop NDC; when mirrored, renamed by MIRROR68."""
+        moved = self.points(points)
+        return moved[list(MIRROR68)] if self.mirror else moved
 
 
 def _shrink_for(image: np.ndarray, matrix: np.ndarray, zoom: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1,10 +1,15 @@
-"""What a labelled photo is, before it is cropped."""
+"""What a training example is before it is cropped: one typed record for photos, clips, scans and rendered faces."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
+
+Kind = Literal["photo", "clip", "scan", "synthetic"]
+KINDS: tuple[Kind, ...] = ("photo", "clip", "scan", "synthetic")
 
 
 @dataclass(frozen=True)
@@ -21,9 +26,69 @@ class PhotoRecord:
     source: str
 
 
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One picture of one face. Points are picture pixels, pixel centres at +0.5.
+
+    image: [H, W, 3] uint8 RGB.  landmarks: [68, 2] float32, iBUG.  visible: [68] bool.
+    landmarks468: [468, 3] float32 face-mesh points, z in pixels, smaller is nearer; None where no mesh was found.
+    mask: [H, W] uint8, 255 on the face's skin, 0 elsewhere; None: not known.  box: [4] x0, y0, x1, y1, brows to chin.
+    angles: [3] float32 yaw, pitch, roll in radians, as `Camera.angles`.
+    """
+
+    image: np.ndarray
+    landmarks: np.ndarray
+    visible: np.ndarray
+    angles: np.ndarray
+    box: np.ndarray
+    landmarks468: np.ndarray | None = None
+    mask: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """What a scan says of the head.
+
+    vertices: [V, 3] float32, metres, head space of the head model (no head rotation), with the expression and jaw of
+    the scan.  neutral: the face is relaxed, so the shape alone explains it (Sec. 3.2.1).  head: `geometry_hash` of the
+    head model whose vertices these are.
+    """
+
+    vertices: np.ndarray
+    neutral: bool
+    head: str
+
+
+@dataclass(frozen=True, eq=False)
+class FaceRecord:
+    """One training example.
+
+    key: unique in its data set, a file name without dots.  pictures: one, or the consecutive frames of a clip.
+    identity: name of the person, unique over all data sets; "" where nobody knows.  dataset, source: where it came
+    from.  licence: of the picture, as the data set states it.  geometry: of scans and rendered faces.
+    """
+
+    key: str
+    kind: Kind
+    pictures: tuple[Picture, ...]
+    identity: str
+    dataset: str
+    source: str
+    licence: str
+    geometry: Geometry | None = None
+
+
+class HasIdentity(Protocol):
+    @property
+    def identity(self) -> str: ...
+
+
+Record = TypeVar("Record", bound=HasIdentity)
+
+
 def split_by_identity(
-    records: list[PhotoRecord], held_out_people: int, seed: int = 0
-) -> tuple[list[PhotoRecord], list[PhotoRecord]]:
+    records: Sequence[Record], held_out_people: int, seed: int = 0
+) -> tuple[list[Record], list[Record]]:
     """(training, held-out) records; a person is in one of them only, drawn by `seed` from the sorted names."""
     people = sorted({record.identity for record in records})
     if held_out_people >= len(people):

@@ -1,0 +1,18 @@
+"""How worker processes are started: never by a bare fork, which inherits locked thread pools of OpenCV and OpenMP."""
+
+from __future__ import annotations
+
+import multiprocessing
+from multiprocessing.context import BaseContext
+
+PRELOADED = ("torch", "cv2", "tokenface.data.shards.loader")
+"""Imported once in the server from which workers are forked, before any thread exists."""
+
+
+def process_context() -> BaseContext:
+    """A server that forks clean workers where the system has it, fresh interpreters elsewhere."""
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(list(PRELOADED))
+        return context
+    return multiprocessing.get_context("spawn")

@@ -1,0 +1,170 @@
+"""Records cropped, turned, mirrored and stacked: what a training step gets from shards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from tokenface.data.photos import CropJitter, SquareCrop
+from tokenface.data.record import FaceRecord, Geometry, Picture
+from tokenface.head.landmarks import MIRROR68
+from tokenface.losses.swapping import identity_labels
+
+
+@dataclass(frozen=True)
+class GeometryBatch:
+    """The scans of a batch. rows: [G] their places in it.  vertices: [G, V, 3], metres, head space.
+    neutral: [G] bool, the shape alone explains the face."""
+
+    rows: Tensor
+    vertices: Tensor
+    neutral: Tensor
+
+    def to(self, device: torch.device | str) -> GeometryBatch:
+        return GeometryBatch(self.rows.to(device), self.vertices.to(device), self.neutral.to(device))
+
+
+@dataclass(frozen=True)
+class RecordBatch:
+    """B crops; with clips of F > 1 frames every picture-wise field has a second dimension F.
+
+    image: [B, (F,) 3, S, S] in [0, 1].  landmarks68: [B, (F,) 68, 2] crop NDC, visible68: [B, (F,) 68] bool, inside
+    the crop too.  mask: [B, (F,) 1, S, S] in [0, 1]; 0 everywhere where the record has none.  angles: [B, (F,) 3] yaw,
+    pitch, roll in radians, as in the crop.  identity: [B] int64, equal for pictures of one person of this batch.
+    geometry: of the scans among them, or None.  keys: of the records.  kinds: of the records.
+    """
+
+    image: Tensor
+    landmarks68: Tensor
+    visible68: Tensor
+    mask: Tensor
+    angles: Tensor
+    identity: Tensor
+    geometry: GeometryBatch | None
+    keys: tuple[str, ...]
+    kinds: tuple[str, ...]
+    troubles: tuple[tuple[str, str], ...] = ()
+
+    def __len__(self) -> int:
+        return self.image.shape[0]
+
+    def to(self, device: torch.device | str) -> RecordBatch:
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name, value in moved.items():
+            if isinstance(value, Tensor | GeometryBatch):
+                moved[name] = value.to(device)
+        return RecordBatch(**moved)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One record, cropped, as numpy arrays; shapes as in RecordBatch without B. F = 1 keeps its dimension."""
+
+    image: np.ndarray
+    landmarks68: np.ndarray
+    visible68: np.ndarray
+    mask: np.ndarray
+    angles: np.ndarray
+    key: str
+    kind: str
+    identity: str
+    geometry: Geometry | None
+    troubles: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class CropOptions:
+    """size: pixels of the crops.  frames: consecutive frames of a clip (1 or 3).  mirror_vertices: [V] the vertex on
+    the other side, of the head model; without it records with geometry are not mirrored."""
+
+    size: int = 224
+    frames: int = 1
+    jitter: CropJitter = field(default_factory=CropJitter)
+    mirror_vertices: np.ndarray | None = None
+
+
+def crop_record(record: FaceRecord, options: CropOptions, seed: int) -> Example:
+    """A random crop of a record; the same seed gives the same crop.
+
+    Frames of a clip are consecutive ones, cropped alike; a photo stands for all frames of a clip.
+    """
+    rng = np.random.default_rng(seed)
+    jitter = options.jitter
+    chosen = _frames(record, options.frames, rng)
+    middle = chosen[len(chosen) // 2]
+    low, high = middle.landmarks.min(0), middle.landmarks.max(0)
+    side = max(float((high - low).mean()) * rng.uniform(*jitter.scale), 1.0)
+    centre = (low + high) / 2 + rng.uniform(-jitter.shift, jitter.shift, 2) * side
+    angle = float(np.deg2rad(rng.uniform(-jitter.roll_degrees, jitter.roll_degrees)))
+    may_mirror = jitter.mirror and (record.geometry is None or options.mirror_vertices is not None)
+    mirror = bool(rng.random() < 0.5) and may_mirror
+    crop = SquareCrop(centre, side, angle, mirror, options.size)
+    parts = [_crop_picture(picture, crop, angle) for picture in chosen]
+    image, landmarks, visible, mask, angles = (np.stack(part) for part in zip(*parts, strict=True))
+    geometry = record.geometry
+    if geometry is not None and mirror:
+        assert options.mirror_vertices is not None
+        vertices = geometry.vertices[options.mirror_vertices] * np.array([-1, 1, 1], np.float32)
+        geometry = replace(geometry, vertices=vertices)
+    return Example(image, landmarks, visible, mask, angles, record.key, record.kind, record.identity, geometry)
+
+
+def _frames(record: FaceRecord, count: int, rng: np.random.Generator) -> list[Picture]:
+    available = len(record.pictures)
+    if available < count:
+        return [record.pictures[min(i, available - 1)] for i in range(count)]
+    first = int(rng.integers(available - count + 1))
+    return list(record.pictures[first : first + count])
+
+
+def _crop_picture(picture: Picture, crop: SquareCrop, angle: float) -> tuple[np.ndarray, ...]:
+    points = crop.landmarks(picture.landmarks)
+    visible = picture.visible[list(MIRROR68)] if crop.mirror else picture.visible
+    visible = visible & (np.abs(points) < 1).all(1)
+    mask = np.zeros((crop.size, crop.size), np.uint8)
+    if picture.mask is not None:
+        mask = crop.pixels(picture.mask, cv2.BORDER_CONSTANT)
+    yaw, pitch, roll = picture.angles
+    roll = roll - angle  # the content turns clockwise
+    if crop.mirror:
+        yaw, roll = -yaw, -roll
+    return crop.pixels(picture.image), points, visible, mask, np.array([yaw, pitch, roll], np.float32)
+
+
+def collate(examples: list[Example]) -> RecordBatch:
+    """Stack examples.
+
+    Raises:
+        ValueError: geometries of different head models, which one shard folder must not hold.
+    """
+    with_geometry = [(row, e.geometry) for row, e in enumerate(examples) if e.geometry is not None]
+    geometry = None
+    if with_geometry:
+        heads = {g.head for _, g in with_geometry}
+        if len(heads) > 1:
+            raise ValueError(f"scans of different head models in one batch ({', '.join(sorted(heads))})")
+        geometry = GeometryBatch(
+            rows=torch.tensor([row for row, _ in with_geometry]),
+            vertices=torch.from_numpy(np.stack([g.vertices for _, g in with_geometry])).clone(),
+            neutral=torch.tensor([g.neutral for _, g in with_geometry]),
+        )
+    image = torch.from_numpy(np.stack([e.image for e in examples])).movedim(-1, 2).float().div_(255)
+    mask = torch.from_numpy(np.stack([e.mask for e in examples]))[:, :, None].float().div_(255)
+    points = torch.from_numpy(np.stack([e.landmarks68 for e in examples])).clone()
+    visible = torch.from_numpy(np.stack([e.visible68 for e in examples]))
+    angles = torch.from_numpy(np.stack([e.angles for e in examples])).clone()
+    parts = (image, points, visible, mask, angles)
+    if image.shape[1] == 1:
+        parts = tuple(part[:, 0] for part in parts)
+    return RecordBatch(
+        *(part.contiguous() for part in parts),
+        identity=identity_labels([e.identity for e in examples]),
+        geometry=geometry,
+        keys=tuple(e.key for e in examples),
+        kinds=tuple(e.kind for e in examples),
+        troubles=tuple(trouble for e in examples for trouble in e.troubles),
+    )

@@ -1,0 +1,175 @@
+"""What is in a shard and where: a small JSON beside each tar, made again from the tar when it is missing or old."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tokenface.data.shards.members import facts_of
+from tokenface.errors import DataError
+from tokenface.formats.files import write_atomically
+
+VERSION = 1
+MAX_MEMBER_BYTES = 64 << 20
+MAX_INDEX_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One record of a shard. members: extension → (offset of its bytes in the tar, their number)."""
+
+    key: str
+    kind: str
+    identity: str
+    dataset: str
+    pictures: int
+    neutral: bool | None  # None: no geometry
+    members: dict[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """path: the tar.  entries: in the order of the tar.  troubles: (name, reason) of what cannot be a record.
+    rejected: (source, reason) of what preparation left out on purpose.  signature: settings that made the shard."""
+
+    path: Path
+    entries: tuple[Entry, ...]
+    troubles: tuple[tuple[str, str], ...] = ()
+    rejected: tuple[tuple[str, str], ...] = ()
+    failed: tuple[tuple[str, str], ...] = ()
+    signature: str = ""
+    bytes: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def save(self) -> Path:
+        """Write the index beside the tar, atomically."""
+        content = {
+            "version": VERSION,
+            "bytes": self.bytes,
+            "signature": self.signature,
+            "entries": [vars(entry) for entry in self.entries],
+            "troubles": self.troubles,
+            "rejected": self.rejected,
+            "failed": self.failed,
+            "extra": self.extra,
+        }
+        return write_atomically(index_path(self.path), json.dumps(content, ensure_ascii=False).encode())
+
+    def read(self, entry: Entry) -> dict[str, bytes]:
+        """The members of one record.
+
+        Raises:
+            DataError: the tar is gone, shorter than the index says, or unreadable there.
+        """
+        members = {}
+        try:
+            with self.path.open("rb") as file:
+                for name, (offset, size) in entry.members.items():
+                    file.seek(offset)
+                    members[name] = file.read(size)
+                    if len(members[name]) != size:
+                        raise DataError(f"shard '{self.path.name}' ends before record '{entry.key}' does")
+        except OSError as error:
+            raise DataError(f"cannot read shard '{self.path}' ({error.strerror or error})") from error
+        return members
+
+
+def index_path(tar: Path) -> Path:
+    return tar.with_suffix(".index.json")
+
+
+def load_index(tar: Path) -> ShardIndex:
+    """The index beside a tar if it fits the tar, else one made from the tar itself (of any WebDataset writer).
+
+    Raises:
+        DataError: no such tar.
+    """
+    if not tar.is_file():
+        raise DataError(f"no shard at '{tar}'")
+    saved = _saved(tar)
+    return saved if saved is not None else scan(tar)
+
+
+def _saved(tar: Path) -> ShardIndex | None:
+    path = index_path(tar)
+    try:
+        if not path.is_file() or path.stat().st_size > MAX_INDEX_BYTES:
+            return None
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["version"] != VERSION or content["bytes"] != tar.stat().st_size:
+            return None
+        entries = tuple(
+            Entry(**{**entry, "members": {k: (int(a), int(b)) for k, (a, b) in entry["members"].items()}})
+            for entry in content["entries"]
+        )
+        limit = content["bytes"]
+        if any(a < 0 or b < 0 or b > MAX_MEMBER_BYTES or a + b > limit for e in entries for a, b in e.members.values()):
+            return None
+        return ShardIndex(
+            tar,
+            entries,
+            _pairs(content["troubles"]),
+            _pairs(content["rejected"]),
+            _pairs(content["failed"]),
+            str(content["signature"]),
+            limit,
+            dict(content["extra"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _pairs(rows: Iterable[Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((str(a), str(b)) for a, b in rows)
+
+
+def scan(tar: Path) -> ShardIndex:
+    """Read the headers and the JSON members of a tar; whatever does not fit is a trouble, not an error."""
+    groups: dict[str, dict[str, tuple[int, int]]] = {}
+    troubles: list[tuple[str, str]] = []
+    size = tar.stat().st_size
+    try:
+        with tarfile.open(tar, "r:") as archive:
+            for member in archive:
+                if not member.isfile():
+                    continue
+                key, _, extension = Path(member.name).name.partition(".")
+                if member.size > MAX_MEMBER_BYTES:
+                    troubles.append((member.name, f"larger than {MAX_MEMBER_BYTES >> 20} MB"))
+                elif member.offset_data + member.size > size:
+                    troubles.append((member.name, "the shard ends inside it"))
+                else:
+                    groups.setdefault(key, {})[extension.lower()] = (member.offset_data, member.size)
+    except tarfile.TarError as error:
+        troubles.append((tar.name, f"not a readable tar from here on ({error})"))
+    except OSError as error:
+        troubles.append((tar.name, f"cannot be read ({error.strerror or error})"))
+    entries = []
+    with tar.open("rb") as file:
+        for key, members in groups.items():
+            try:
+                offset, length = members["json"]
+                file.seek(offset)
+                entries.append(Entry(key=key, members=members, **facts_of({"json": file.read(length)})))
+            except KeyError as error:
+                troubles.append((key, f"no {error} member"))
+            except (ValueError, TypeError, RecursionError) as error:
+                troubles.append((key, f"its json is damaged ({str(error)[:80]})"))
+    return ShardIndex(tar, tuple(entries), tuple(troubles), bytes=size)
+
+
+def find_shards(root: str | Path) -> list[ShardIndex]:
+    """The shards of a folder and its subfolders (or one tar), in the order of their names.
+
+    Raises:
+        DataError: there are none.
+    """
+    root = Path(root)
+    tars = [root] if root.is_file() else sorted(root.rglob("*.tar"))
+    if not tars:
+        raise DataError(f"no shards (*.tar) in '{root}'; make some with 'tokenface prepare'")
+    return [load_index(tar) for tar in tars]
