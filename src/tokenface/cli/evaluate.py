@@ -353,3 +353,30 @@ def _print_open(title: str, section: dict) -> None:
         numbers = [f"{cell['neutral mm']:.2f} ({cell['neutral ratio']:.2f})" for cell in cells]
         table.add_row(row["method"], *numbers, f"{row['mean mm']:.3f}", str(row["rank"]))
     out().print(table)
+
+
+@app.command()
+def figure(
+    kind: Annotated[str, typer.Argument(help="comparison (Fig. 5), poses (Fig. 7) or teaser (Fig. 1).")],
+    photos: Annotated[list[Path], typer.Argument(help="Photos, one face each.", show_default=False)],
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-w", help="Weights; may be repeated.", show_default=False)
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The PNG.")] = Path("figure.png"),
+    device: Device = "auto",
+) -> int:
+    """The paper's figures from own photos; the error curve of Fig. 6 comes from `evaluate video`."""
+    import tokenface
+    from tokenface.cli.console import out
+    from tokenface.errors import ConfigError
+    from tokenface.evaluation.figures import comparison_grid, pose_comparison, teaser, write_picture
+
+    if kind not in ("comparison", "poses", "teaser"):
+        raise ConfigError(f"no figure '{kind}'; there are comparison, poses and teaser")
+    models = [tokenface.load(name, device) for name in model or [None]]
+    if kind == "teaser":
+        picture = teaser(models[0], photos)
+    else:
+        picture = comparison_grid(models, photos) if kind == "comparison" else pose_comparison(models, photos)
+    out().print(f"figure → {write_picture(output, picture)}")
+    return 0
