@@ -101,7 +101,12 @@ def measure_speed(images: int, workers: int, vertices: int) -> None:
     print(f"  all points were asked {rounds:.1f} times on average")
     whole = wall / images * NOW_IMAGES / 60
     print(f"  wall       {wall / images:6.3f} s per image, {NOW_IMAGES} images in {whole:.1f} min")
+    alone = np.mean([outcome.seconds for outcome in outcomes])
     print(f"  processors {used / images:6.3f} s per image, reading and start of workers included")
+    print(
+        f"  processors {alone:6.3f} s per image, alignment and distances alone: "
+        f"{NOW_IMAGES} images in {alone * NOW_IMAGES / 2 / 60:.1f} min on two idle cores"
+    )
 
 
 def processor_seconds() -> float:
