@@ -1,4 +1,4 @@
-"""Held-out clips: error, jitter and lag of the image model alone, One-Euro at its best, and the temporal transformer."""
+"""Held-out clips: error, jitter and lag of the image model alone, One-Euro at its best, the temporal transformer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ class Steadiness:
 
 @torch.no_grad()
 def measure(
-    objective: TemporalObjective, clips: ClipFeatures, module: TemporalTransformer | None,
+    objective: TemporalObjective,
+    clips: ClipFeatures,
+    module: TemporalTransformer | None,
     one_euro: OneEuroSettings | None = None,
 ) -> Steadiness:
     """Figures of the module (None: each frame by itself), with One-Euro over its vertices if asked."""
@@ -82,9 +84,7 @@ def best_one_euro(objective: TemporalObjective, clips: ClipFeatures) -> tuple[On
         for beta in (0.0, 0.02, 0.1):  # vertices are in mm, speeds in mm/s
             settings = OneEuroSettings(min_cutoff, beta)
             tried.append((settings, measure(objective, clips, None, settings)))
-    fair = [
-        t for t in tried if t[1].error <= 1.02 * plain.error and t[1].picture_error <= 1.02 * plain.picture_error
-    ]
+    fair = [t for t in tried if t[1].error <= 1.02 * plain.error and t[1].picture_error <= 1.02 * plain.picture_error]
     if fair:
         return min(fair, key=lambda t: t[1].picture_jitter)
     return min(tried, key=lambda t: t[1].picture_error)
