@@ -32,6 +32,10 @@ FACING = 0.6
 """Cosine between the normals of a vertex and of its place on the scan from which they belong together."""
 FIT_LIMIT = 0.004
 """Metres: a median distance beyond this after the fit is no fit."""
+COVERED_LEAST = 0.5
+"""Share of the face's vertices that must find the scan: landmarks in a wrong order fit a patch of it, too."""
+LANDMARK_LIMIT = 0.012
+"""Metres, root mean square after the best similarity to the mean head: farther off, they are not these landmarks."""
 NOT_SKIN = ("left_eyeball", "right_eyeball", "mouth_interior", "teeth", "left_socket", "right_socket")
 
 
@@ -71,6 +75,7 @@ class ScanRegistration:
             raise DataError(f"a scan needs at least 7 landmarks to be registered, got {len(scan.landmarks)}")
         if not (np.isfinite(scan.vertices).all() and np.isfinite(scan.landmarks).all()) or len(scan.faces) < 100:
             raise DataError("the scan has vertices that are not numbers, or no surface")
+        self._check_landmarks(scan)
         points, normals = _sampled(scan)
         fit = fit_surface(
             self.mean,
@@ -84,9 +89,24 @@ class ScanRegistration:
         vertices, residual, covered = self._refined(fit.vertices, target, scan.faces.astype(np.int64))
         if not np.isfinite(vertices).all() or residual > FIT_LIMIT:
             raise DataError(f"no head fits the scan ({1000 * residual:.1f} mm off); are its landmarks right?")
+        if covered < COVERED_LEAST:
+            raise DataError(
+                f"only {100 * covered:.0f} % of the face find the scan; are its landmarks and normals right?"
+            )
         if scan.metres is not None:
             vertices = vertices * (scan.metres / scale)  # the scan's own size, about the head's origin
         return Registered(vertices.astype(np.float32), residual, covered)
+
+    def _check_landmarks(self, scan: ScanMesh) -> None:
+        known = self.mean[self.landmark_vertices[scan.numbers]]
+        scale, rotation, shift = similarity(scan.landmarks.astype(np.float64), known)
+        moved = scale * scan.landmarks @ rotation.T + shift
+        error = float(np.sqrt(((moved - known) ** 2).sum(1).mean()))
+        if not error < LANDMARK_LIMIT:
+            raise DataError(
+                f"the scan's landmarks are {1000 * error:.0f} mm from those of a mean head; expected iBUG's order, the "
+                "subject's right first, in right-handed axes"
+            )
 
     def _refined(
         self, vertices: np.ndarray, target: np.ndarray, target_faces: np.ndarray
