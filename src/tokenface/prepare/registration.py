@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 
 from tokenface.data.readers.dataset import ScanMesh
 from tokenface.errors import DataError
@@ -32,6 +33,10 @@ FACING = 0.6
 """Cosine between the normals of a vertex and of its place on the scan from which they belong together."""
 FIT_LIMIT = 0.004
 """Metres: a median distance beyond this after the fit is no fit."""
+NEAR_LANDMARKS = 0.3
+"""Share of the landmarks' radius within which the scan is looked at: hair, ears and collars pull the face apart."""
+UNLIKELY = 2.5
+"""Root mean square of the identity coefficients (1 for people) from which a fit is not believed."""
 COVERED_LEAST = 0.5
 """Share of the face's vertices that must find the scan: landmarks in a wrong order fit a patch of it, too."""
 LANDMARK_LIMIT = 0.012
@@ -84,6 +89,11 @@ class ScanRegistration:
             Surface(points, normals, scan.landmarks.astype(np.float64), self.landmark_vertices[scan.numbers]),
             skin=self.skin,
         )
+        spread = float(np.sqrt((fit.coefficients[: len(self._neutral_basis)] ** 2).mean()))
+        if not spread < UNLIKELY:
+            raise DataError(
+                f"the scan asks for a head {spread:.1f} times as unusual as people are; check its landmarks"
+            )
         scale, rotation, shift = similarity(points, fit.points)
         target = scale * scan.vertices.astype(np.float64) @ rotation.T + shift
         vertices, residual, covered = self._refined(fit.vertices, target, scan.faces.astype(np.int64))
@@ -148,8 +158,9 @@ def _sampled(scan: ScanMesh) -> tuple[np.ndarray, np.ndarray]:
     vertices = scan.vertices.astype(np.float64)
     normals = vertex_normals(vertices, scan.faces.astype(np.int64))
     centre = scan.landmarks.mean(0)
-    radius = 1.6 * np.linalg.norm(scan.landmarks - centre, axis=1).max()
-    near = np.flatnonzero((np.linalg.norm(vertices - centre, axis=1) < radius) & (np.abs(normals).sum(1) > 0))
+    radius = NEAR_LANDMARKS * np.linalg.norm(scan.landmarks - centre, axis=1).max()
+    distance = cKDTree(scan.landmarks).query(vertices, distance_upper_bound=radius)[0]
+    near = np.flatnonzero(np.isfinite(distance) & (np.abs(normals).sum(1) > 0))
     if len(near) > SURFACE_POINTS:
         near = np.sort(np.random.default_rng(0).permutation(near)[:SURFACE_POINTS])
     if len(near) < 100:
