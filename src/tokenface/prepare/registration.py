@@ -33,6 +33,8 @@ FACING = 0.6
 """Cosine between the normals of a vertex and of its place on the scan from which they belong together."""
 FIT_LIMIT = 0.004
 """Metres: a median distance beyond this after the fit is no fit."""
+NOISE = (0.010, 0.008, 0.006, 0.006, 0.005, 0.005)
+"""Metres: thousands of points a few millimetres apart are not independent, and the remainder takes up the rest."""
 NEAR_LANDMARKS = 0.3
 """Share of the landmarks' radius within which the scan is looked at: hair, ears and collars pull the face apart."""
 UNLIKELY = 2.5
@@ -87,6 +89,7 @@ class ScanRegistration:
             self._neutral_basis if scan.neutral else self._expressive_basis,
             self.faces,
             Surface(points, normals, scan.landmarks.astype(np.float64), self.landmark_vertices[scan.numbers]),
+            noise=NOISE,
             skin=self.skin,
         )
         spread = float(np.sqrt((fit.coefficients[: len(self._neutral_basis)] ** 2).mean()))
