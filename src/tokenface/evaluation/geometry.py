@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from tokenface.evaluation.scan_to_mesh import measure, scan_face
 from tokenface.evaluation.surface import Surface
 from tokenface.head.landmarks import NOW7
 from tokenface.head.model import HeadModel
-from tokenface.network.tokenface import TokenFace
+from tokenface.network.components import FaceParameters
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class GeometryResult:
 
 
 @torch.no_grad()
-def predict_neutral(model: TokenFace, head: HeadModel, images: Tensor, batch: int = 32) -> Tensor:
+def predict_neutral(
+    model: Callable[[Tensor], FaceParameters], head: HeadModel, images: Tensor, batch: int = 32
+) -> Tensor:
     """[N, 3, S, S] → [N, V, 3] neutral vertices, metres."""
     return torch.cat([head(model(chunk).shape).vertices for chunk in images.split(batch)])
 
