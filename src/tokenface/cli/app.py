@@ -18,6 +18,7 @@ app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.command("track")(track.track)
 app.command("train")(train.train)
+app.command("ablate")(train.ablate)
 app.add_typer(models.app, name="models")
 app.add_typer(head.app, name="head")
 

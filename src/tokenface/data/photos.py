@@ -41,7 +41,7 @@ class PhotoSampler:
         self.size = size
         self.jitter = jitter or CropJitter()
 
-    def sample(self, batch: int, seed: int, rows: slice = slice(None)) -> PhotoBatch:  # noqa: B008
+    def sample(self, batch: int, seed: int, rows: slice = slice(None)) -> PhotoBatch:
         """The given rows of a batch; the others are drawn, but not made."""
         rng = np.random.default_rng(seed)
         crops = [self._draw(self.records[i], rng) for i in rng.integers(len(self.records), size=batch)][rows]

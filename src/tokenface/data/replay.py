@@ -55,7 +55,7 @@ class ReplayRing:
         flat = torch.cat([getattr(faces.parameters, name) for name in COMPONENTS], dim=1)
         self._parameters[slots] = flat.cpu().numpy()
 
-    def draw(self, written: int, batch: int, seed: int, rows: slice = slice(None)) -> LabelledFaces:  # noqa: B008
+    def draw(self, written: int, batch: int, seed: int, rows: slice = slice(None)) -> LabelledFaces:
         """The given rows of a random batch of the newest faces, when `written` have been stored so far."""
         oldest = max(0, written - self.capacity + self.guard)
         slots = np.sort(np.random.default_rng(seed).integers(oldest, written, size=batch) % self.capacity)

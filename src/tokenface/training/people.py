@@ -1,4 +1,4 @@
-"""Rendered people as shards: half as scans with vertices, half as photos, so that the paper's losses need no data set."""
+"""Rendered people as shards: half as scans with vertices, half as photos; the paper's losses then need no data set."""
 
 from __future__ import annotations
 
