@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from tokenface.cli import demo, doctor, head, models, reconstruct, track, train
+from tokenface.cli import (
+    demo,
+    doctor,
+    evaluate,
+    export,
+    head,
+    models,
+    reconstruct,
+    track,
+    train,
+    train_temporal,
+    transfer,
+)
 
 app = typer.Typer(
     help="Photos of people into 3-D heads.",
@@ -17,8 +29,13 @@ app.command("reconstruct")(reconstruct.reconstruct)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.command("track")(track.track)
+app.command("transfer")(transfer.transfer)
+app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
 app.command("ablate")(train.ablate)
+app.command("export")(export.export)
+app.command("train-temporal")(train_temporal.train_temporal)
+app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(models.app, name="models")
 app.add_typer(head.app, name="head")
 

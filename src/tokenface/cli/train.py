@@ -23,13 +23,12 @@ def train(
     ] = None,
 ) -> None:
     """Train weights, or go on with a run that was interrupted. Several processes: torchrun -m tokenface train …"""
-    import os
-
     run_training = training_function("train")
     path = run_training(config, overrides or (), resume, stage=stage)
-    if os.environ.get("RANK", "0") == "0":
-        from tokenface.cli.console import out
+    from tokenface.cli.console import out
+    from tokenface.training.distribution import World
 
+    if World.is_first():
         out().print(f"weights → {path}")
 
 

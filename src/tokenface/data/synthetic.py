@@ -88,6 +88,7 @@ class SyntheticFaces:
         jaw: Tensor | None = None,
         texture: Tensor | None = None,
         rotation: Tensor | None = None,
+        distance: Tensor | None = None,
         plain: bool = False,
     ) -> FaceBatch:
         """Draw pictures; the same seed gives the same batch on the same machine.
@@ -96,11 +97,13 @@ class SyntheticFaces:
             batch: number of pictures.  seed: an integer, or a generator on the head's device.
             images_per_identity: so many consecutive pictures show one person (shape, skin, hair); the rest changes.
             shape, expression, jaw, texture: [batch, ·] to use instead of drawn ones; rotation: [batch, 3, 3].
+            distance: [batch] metres from the lens to the face.
             plain: no hats, glasses, hands or degradation (pictures for people, and for geometry tests).
         Raises:
             ValueError: a given tensor has another number of rows.
         """
         given = {"shape": shape, "expression": expression, "jaw": jaw, "texture": texture, "rotation": rotation}
+        given["distance"] = distance
         for name, value in given.items():
             if value is not None and value.shape[0] != batch:
                 raise ValueError(f"{name} has {value.shape[0]} rows, the batch has {batch}")
@@ -127,7 +130,8 @@ class SyntheticFaces:
 
         yaw = _turn_of(rotation)
         marks = head.landmarks68(vertices, yaw)
-        distance = sample_distances(draw, batch)
+        sampled_distance = sample_distances(draw, batch)
+        distance = sampled_distance if distance is None else distance
         view = frame_faces(
             draw, marks, rotation, distance if config.perspective else distance * 0 + 1e4, config.framing
         )

@@ -92,9 +92,9 @@ def register(target: HeadData, source: HeadData) -> np.ndarray:
         to = anchor[nearest[accepted]]
         # along the source's normal: closest vertices lie up to half an edge beside the closest point
         step = ((source_points[to] - moved[skin[accepted]]) * source_normals[to]).sum(1)[:, None] * source_normals[to]
-        moved[inner] += _averaged(moved[skin[accepted]], step, moved[inner], width)
+        moved[inner] += averaged(moved[skin[accepted]], step, moved[inner], width)
         marks = landmarks68(replace(target, template=moved))
-        moved[inner] += _averaged(marks, landmarks68(source) - marks, moved[inner], LANDMARK_WIDTH, softness=0.3)
+        moved[inner] += averaged(marks, landmarks68(source) - marks, moved[inner], LANDMARK_WIDTH, softness=0.3)
     for mine, theirs in ((layers.left_eye, source_layers.left_eye), (layers.right_eye, source_layers.right_eye)):
         if mine.any() and theirs.any():
             moved[mine] = _Eye.of(source.template[theirs]).laid_on(_Eye.of(target.template[mine]))
@@ -122,7 +122,7 @@ def similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarra
     return scale, rotation, target.mean(0) - scale * rotation @ source.mean(0)
 
 
-def _averaged(
+def averaged(
     points: np.ndarray, values: np.ndarray, at: np.ndarray, width: float, softness: float = 1e-3
 ) -> np.ndarray:
     """Gaussian average of scattered vectors; it fades to 0 where there are none within reach."""

@@ -128,9 +128,14 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class StageConfig:
-    """One leg of a run in stages. changes: `section.key` → value, on top of the rest of the configuration."""
+    """One leg of a run in stages. changes: `section.key` → value, on top of the rest of the configuration.
+
+    A temporal stage trains the transformer over frames (Sec. 3.3) on the weights of the stage before it, which stay
+    as they are; its changes are those of `training/temporal/config.py`.
+    """
 
     name: str
+    kind: Literal["image", "temporal"] = "image"
     changes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -38,6 +38,11 @@ class World(NamedTuple):
             return World(tasks, max(1, tasks // int(environment.get("SLURM_STEP_NUM_NODES", "1"))))
         return World(1, 1)
 
+    @staticmethod
+    def is_first() -> bool:
+        """Whether this process writes and speaks for all."""
+        return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+
 
 def create_fabric(run: RunConfig) -> Fabric:
     """The launched Fabric of this process.

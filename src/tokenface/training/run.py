@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -24,14 +25,14 @@ from tokenface.network.pretrained import load_pretrained
 from tokenface.network.tokenface import TokenFace
 from tokenface.training.batches import Batches, Shares, photo_records
 from tokenface.training.config import TrainConfig
-from tokenface.training.distribution import create_fabric
+from tokenface.training.distribution import World, create_fabric
 from tokenface.training.loop import Trainer
 from tokenface.training.metrics import Metrics, Silent
 from tokenface.training.module import freeze
 from tokenface.training.people import rendered_people
 from tokenface.training.preflight import check_disk, check_first_batch
 from tokenface.training.provenance import code_version, environment, note_start
-from tokenface.training.stages import WEIGHTS, stage_configs
+from tokenface.training.stages import WEIGHTS, Leg, plan
 from tokenface.training.validation import Validation
 from tokenface.weights import find_weights
 
@@ -74,18 +75,27 @@ def train(
         if stage is not None:
             raise ConfigError(f"no stage '{stage}': this configuration has no stages")
         return _run(config, folder, goes_on, report)
-    configs = stage_configs(config, folder, stage)  # all of them are checked before the first one runs
-    if not goes_on and stage is None and any((folder / c.run.name / "state.safetensors").exists() for c in configs):
+    legs = plan(config, folder, stage)  # all of them are checked before the first one runs
+    if not goes_on and any((leg.folder / "state.safetensors").exists() for leg in legs):
         raise _exists(folder)
     write_atomically(folder / "config.yaml", to_yaml(config).encode())
-    weights = folder
-    for part in configs:
-        weights = folder / part.run.name / WEIGHTS
-        if goes_on and stage is None and weights.is_file():
-            report(f"{part.run.name}: finished")
-            continue
-        _run(part, folder / part.run.name, goes_on, report)
-    return weights
+    for leg in legs:
+        if goes_on and stage is None and leg.weights.is_file():
+            report(f"{leg.name}: finished")
+        elif isinstance(leg.config, TrainConfig):
+            _run(leg.config, leg.folder, goes_on, report)
+        else:
+            _run_temporal(leg, report)
+    return legs[-1].weights
+
+
+def _run_temporal(leg: Leg, report: Report) -> None:
+    """In the first process alone; the others have nothing to do."""
+    from tokenface.training.temporal.run import train_temporal
+
+    if World.is_first():
+        settings = [f"{key}={json.dumps(value)}" for key, value in dataclasses.asdict(leg.config).items()]
+        train_temporal(None, settings, report)
 
 
 def _run(config: TrainConfig, folder: Path, goes_on: bool, report: Report) -> Path:

@@ -5,13 +5,26 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tokenface.configuration import from_dict
 from tokenface.errors import ConfigError
 from tokenface.training.config import StageConfig, TrainConfig
+from tokenface.training.temporal.config import TemporalConfig
 
 WEIGHTS = "weights.safetensors"
+
+
+class Leg(NamedTuple):
+    """A stage that is ready to run, in its folder."""
+
+    name: str
+    folder: Path
+    config: TrainConfig | TemporalConfig
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / WEIGHTS
 
 
 def stage_names(config: TrainConfig) -> list[str]:
@@ -26,11 +39,11 @@ def stage_names(config: TrainConfig) -> list[str]:
     return names
 
 
-def stage_configs(config: TrainConfig, folder: Path, only: str | None = None) -> list[TrainConfig]:
-    """The stages' configurations, in order.
+def plan(config: TrainConfig, folder: Path, only: str | None = None) -> list[Leg]:
+    """The stages in order, each with its whole configuration.
 
-    A stage lives in `<folder>/<name>` and starts from the weights of the stage before it, unless its changes or, for
-    the first one, the common part say otherwise.
+    A stage lives in `<folder>/<name>` and starts from the weights of the image stage before it, unless its changes
+    or, for the first one, the common part say otherwise.
 
     Args:
         only: name of the one stage to run; it starts from the stage before it if that one's weights are there, else
@@ -43,32 +56,41 @@ def stage_configs(config: TrainConfig, folder: Path, only: str | None = None) ->
         near = difflib.get_close_matches(only, names, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(names) or 'none'}"
         raise ConfigError(f"no stage '{only}' in this configuration; {hint}")
-    configs = []
+    legs = []
     before: Path | None = None
     for stage in config.stages:
         start = config.start_from
         if before is not None and (only is None or before.is_file()):
             start = str(before)
         if only is None or stage.name == only:
-            configs.append(_changed(config, stage, folder, start))
-        before = folder / stage.name / WEIGHTS
-    return configs
+            legs.append(Leg(stage.name, folder / stage.name, _configuration(config, stage, folder, start)))
+        if stage.kind == "image":
+            before = folder / stage.name / WEIGHTS
+    return legs
 
 
-def _changed(config: TrainConfig, stage: StageConfig, folder: Path, start: str | None) -> TrainConfig:
-    values = dataclasses.asdict(config)
-    values["stages"] = ()
-    values["start_from"] = start
+def _configuration(
+    config: TrainConfig, stage: StageConfig, folder: Path, start: str | None
+) -> TrainConfig | TemporalConfig:
+    try:
+        if stage.kind == "temporal":
+            own = {"folder": str(folder / stage.name), "output": str(folder / stage.name / WEIGHTS), "weights": start}
+            return from_dict(TemporalConfig, _changed(own, stage))
+        values = dataclasses.asdict(config) | {"stages": (), "start_from": start}
+        values = _changed(values, stage)
+        values["run"] |= {"folder": str(folder), "name": stage.name}
+        return from_dict(TrainConfig, values)
+    except ConfigError as error:
+        raise ConfigError(f"stage '{stage.name}': {error}") from error
+
+
+def _changed(values: dict[str, Any], stage: StageConfig) -> dict[str, Any]:
     for key, value in stage.changes.items():
         *sections, last = str(key).split(".")
         place: Any = values
         for section in sections:
             place = place.setdefault(section, {})
             if not isinstance(place, dict):
-                raise ConfigError(f"stage '{stage.name}': '{section}' in '{key}' is a value, not a section")
+                raise ConfigError(f"'{section}' in '{key}' is a value, not a section")
         place[last] = value
-    values["run"] |= {"folder": str(folder), "name": stage.name}
-    try:
-        return from_dict(TrainConfig, values)
-    except ConfigError as error:
-        raise ConfigError(f"stage '{stage.name}': {error}") from error
+    return values

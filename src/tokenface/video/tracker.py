@@ -12,7 +12,7 @@ import numpy as np
 from tokenface.images.blazeface import box_iou
 from tokenface.images.crop import Crop, crop_from_landmarks
 from tokenface.images.detection import Detection
-from tokenface.inference.confidence import Evidence, weigh
+from tokenface.inference.confidence import Evidence, box_size, landmark_distance, weigh
 from tokenface.video.clip import Frame
 from tokenface.video.cuts import CutDetector
 from tokenface.video.finding import FaceFinder
@@ -21,7 +21,9 @@ from tokenface.video.person import Person, colour_distance, crop_change, followi
 
 LOST_SIGMA = 0.16
 """Expected landmark error (crop half-widths) from which nobody is there: faces have 0.03 to 0.08, empty crops 0.7."""
-UNSURE_SIGMA = 0.08
+UNSURE_SIGMA = 0.055
+ASTRAY = 0.08
+"""Mean distance of the network's landmarks from the face mesh's, over the size of their box, that is too far."""
 MOVED, GROWN, TURNED = 0.12, 0.2, math.radians(15)
 """Change of the crop after which the same frame is looked at a second time."""
 SAME = 0.45
@@ -120,7 +122,7 @@ class Tracker:
         ]
         seen = []
         for person, look in _without_doubles(kept):
-            evidence = self._judge(frame, person, look)
+            look, evidence = self._judge(frame, person, look)
             if person.doubts >= 2:
                 continue
             self._remember(frame, person, look)
@@ -140,22 +142,26 @@ class Tracker:
         middle = look.landmarks68.mean(axis=0)
         return bool(0 <= middle[0] <= width and 0 <= middle[1] <= height)
 
-    def _judge(self, frame: Frame, person: Person, look: Look) -> Evidence:
-        """The signs of a face; the face mesh has a look now and then, and when the network is unsure."""
-        points = look.landmarks68
-        known = Detection(box=_box(points), score=person.detection)
+    def _judge(self, frame: Frame, person: Person, look: Look) -> tuple[Look, Evidence]:
+        """The signs of a face. The face mesh has a look now and then, and when the network is unsure; where the two
+        disagree, the network looks again from where the mesh saw the face."""
         unsure = _unsure(look, UNSURE_SIGMA)
         checked = None
         if unsure or frame.time - person.checked >= self.options.check_seconds:
-            checked = self.finder.check(frame.image, points, look.camera.angles[2])
-        if checked is not None:
-            known = checked
-            person.checked = frame.time
-            person.doubts = person.doubts + 1 if unsure and checked.landmarks68 is None else 0
+            checked = self.finder.check(frame.image, look.landmarks68, look.camera.angles[2])
+        if checked is not None and checked.landmarks68 is not None:
+            apart = _apart(checked, look)
+            if apart > ASTRAY:
+                again = self.network.look(frame.image, [checked.crop(self.crop_scale)])[0]
+                look = again if _plausible(again) and _apart(checked, again) < apart else look
+        points = look.landmarks68
+        known = checked or Detection(box=_box(points), score=person.detection)
         evidence = weigh(known, points, None, points, look.parameters.shape.numpy(), look.camera)
         if checked is not None:
+            person.checked = frame.time
+            person.doubts = person.doubts + 1 if unsure and checked.landmarks68 is None else 0
             person.judge(evidence)
-        return replace(evidence, agreement=person.agreement)
+        return look, replace(evidence, agreement=person.agreement)
 
     def _search_due(self, time: float, lost: bool) -> bool:
         if lost or self.searched == -math.inf:
@@ -276,6 +282,12 @@ def _unsure(look: Look, limit: float) -> bool:
 
 def _certainty(look: Look) -> float:
     return -look.sigma if look.sigma is not None else 0.0
+
+
+def _apart(checked: Detection, look: Look) -> float:
+    """Mean distance of two sets of landmarks over their box's size."""
+    distance = landmark_distance(checked, look.landmarks68, None)
+    return math.inf if distance is None else distance / box_size(look.landmarks68)
 
 
 def _box(points: np.ndarray) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""One module per data set that people have on disk; each yields `PhotoRecord`."""
+"""One module per family of data sets; each finds its items on disk and loads them one by one."""

@@ -1,0 +1,22 @@
+"""Every data set by name."""
+
+from __future__ import annotations
+
+import difflib
+
+from tokenface.data.readers import photos2d, scans3d, tar_of_photos
+from tokenface.data.readers.dataset import DatasetReader
+from tokenface.errors import DataError
+
+DATASETS: dict[str, DatasetReader] = {
+    reader.name: reader for reader in (*photos2d.READERS, *scans3d.READERS, tar_of_photos.READER)
+}
+
+
+def find_dataset(name: str) -> DatasetReader:
+    """Raises DataError: no such name; the nearest is given."""
+    if name in DATASETS:
+        return DATASETS[name]
+    near = difflib.get_close_matches(name.lower(), DATASETS, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(DATASETS)}"
+    raise DataError(f"no data set named '{name}'; {hint}")

@@ -1,0 +1,158 @@
+"""A preparation: all items of a data set into shards, resumable shard by shard, the same whatever the workers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+from tokenface.data.readers.dataset import DatasetReader, Item
+from tokenface.data.readers.registry import find_dataset
+from tokenface.data.shards.index import ShardIndex, index_path, load_index
+from tokenface.data.shards.writer import write_shard
+from tokenface.errors import DataError
+from tokenface.formats.files import discard
+from tokenface.images.models import fetch_models
+from tokenface.prepare.item import ItemPreparer, Outcome
+from tokenface.prepare.options import PrepareOptions
+from tokenface.prepare.pool import OrderedPool
+
+VERSION = 1
+FAILURES_SHOWN = 1000
+"""Failures kept in the index of one shard; more than this is a wrong folder, not bad luck."""
+
+
+@dataclass
+class Report:
+    """What became of the items. failures: (source, reason).  rejections: reason → count."""
+
+    done: int = 0
+    rejections: Counter = field(default_factory=Counter)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    people: set[str] = field(default_factory=set)
+    shards: int = 0
+    skipped_shards: int = 0
+
+    @property
+    def rejected(self) -> int:
+        return sum(self.rejections.values())
+
+    def add(self, shard: ShardIndex, skipped: bool) -> None:
+        self.done += len(shard.entries)
+        self.rejections.update(reason for _, reason in shard.rejected)
+        self.failures += shard.failed
+        self.people |= {entry.identity for entry in shard.entries if entry.identity}
+        self.shards += 1
+        self.skipped_shards += skipped
+
+
+class Preparation:
+    """Iterate to do the work: yields the number of items that are settled, as they are.
+
+    Args:
+        dataset: name of `DATASETS`.  source: folder (or tar) of the data set.  output: folder of the shards.
+        workers: processes.
+        limit: so many items at most, spread evenly over the data set (a sample to look at).
+    Raises:
+        DataError: unknown data set, or nothing of it in the folder.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        source: str | Path,
+        output: str | Path,
+        options: PrepareOptions | None = None,
+        workers: int = 1,
+        limit: int | None = None,
+    ):
+        self.options, self.workers, self.output = options or PrepareOptions(), workers, Path(output)
+        self.reader: DatasetReader = find_dataset(dataset)
+        items = self.reader.items(source)
+        if limit is not None and limit < len(items):
+            items = [items[i * len(items) // limit] for i in range(limit)]
+        size = self.options.per_shard
+        if size < 1:
+            raise DataError(f"a shard holds at least one item, got per_shard={size}")
+        self.parts = [items[i : i + size] for i in range(0, len(items), size)]
+        self.total = len(items)
+        self.report = Report()
+
+    def path(self, number: int) -> Path:
+        return self.output / f"{self.reader.name}-{number:05d}.tar"
+
+    def __iter__(self) -> Iterator[int]:
+        signatures = [signature(self.reader, self.options, part) for part in self.parts]
+        finished = [self._finished(number, wanted) for number, wanted in enumerate(signatures)]
+        todo = [number for number, shard in enumerate(finished) if shard is None]
+        for shard, part in zip(finished, self.parts, strict=True):
+            if shard is not None:
+                self.report.add(shard, skipped=True)
+                yield len(part)
+        if todo:
+            yield from self._prepare(todo, signatures)
+        self._remove_stale()
+
+    def _prepare(self, todo: Sequence[int], signatures: Sequence[str]) -> Iterator[int]:
+        fetch_models(quiet=True)  # once, before several processes want them
+        pool = OrderedPool(partial(ItemPreparer, self.reader, self.options), self.workers, _crashed)
+        outcomes = pool.map(chain.from_iterable(self.parts[number] for number in todo))
+        try:
+            for number in todo:
+                yield from self._write(number, outcomes, signatures[number])
+        finally:
+            pool.close()
+
+    def _write(self, number: int, outcomes: Iterator[Outcome], wanted: str) -> Iterator[int]:
+        """One shard. The outcomes are gathered first: progress is reported between them."""
+        records: list[tuple[str, dict[str, bytes]]] = []
+        rejected: list[tuple[str, str]] = []
+        failed: list[tuple[str, str]] = []
+        for item in self.parts[number]:
+            outcome = next(outcomes)
+            assert outcome.item.key == item.key
+            if outcome.members is not None:
+                records.append((f"{self.reader.name}-{item.key}", outcome.members))
+            else:
+                (rejected if outcome.status == "rejected" else failed).append((item.source, outcome.reason))
+            yield 1
+        shard = write_shard(
+            self.path(number), records, signature=wanted, rejected=rejected, failed=failed[:FAILURES_SHOWN]
+        )
+        self.report.add(shard, skipped=False)
+
+    def _finished(self, number: int, wanted: str) -> ShardIndex | None:
+        path = self.path(number)
+        if not path.is_file() or not index_path(path).is_file():
+            return None
+        shard = load_index(path)
+        return shard if shard.signature == wanted and not shard.troubles else None
+
+    def _remove_stale(self) -> None:
+        """Shards of this data set beyond its present size, which an earlier, larger run left."""
+        for path in self.output.glob(f"{self.reader.name}-[0-9][0-9][0-9][0-9][0-9].tar"):
+            if int(path.stem[-5:]) >= len(self.parts):
+                discard(index_path(path))
+                discard(path)
+
+
+def signature(reader: DatasetReader, options: PrepareOptions, items: Sequence[Item]) -> str:
+    """Changes when a shard would come out differently: settings, the list of items, their files' sizes and times."""
+    digest = hashlib.sha256(f"{VERSION} {reader.name} {options.signature()}".encode())
+    for item in items:
+        digest.update(f"\n{item.key}\t{item.identity}\t{item.neutral}\t{item.note}".encode())
+        for path in item.on_disk() if not item.note else item.pictures[:1]:
+            try:
+                facts = path.stat()
+                digest.update(f"\t{path.name} {facts.st_size} {facts.st_mtime_ns}".encode())
+            except OSError:
+                digest.update(f"\t{path.name} gone".encode())
+    return digest.hexdigest()
+
+
+def _crashed(item: Item) -> Outcome:
+    return Outcome(item, "failed", f"'{item.source}' made the worker process crash")

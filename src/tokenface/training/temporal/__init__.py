@@ -1,0 +1,1 @@
+"""Stage (d): the temporal transformer, trained on token features that the frozen image model leaves on disk."""

@@ -1,0 +1,64 @@
+"""Everything that the training of a temporal transformer can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tokenface.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class SequenceData:
+    """Synthetic clips: rendered once, seen by the image model through the tracker's own crops, kept as tokens."""
+
+    clips: int = 320
+    held_out: int = 32
+    frames: int = 28
+    canvas: float = 1.5  # side of the frames over the network's crop
+    views: int = 2  # passes over each clip with other first crops
+    seed: int = 7
+
+    def __post_init__(self) -> None:
+        if self.frames < 5 or self.clips < 1 or self.held_out < 1:
+            raise ConfigError("data needs clips ≥ 1, held_out ≥ 1 and frames ≥ 5")
+
+
+@dataclass(frozen=True)
+class TemporalLosses:
+    """Weights. Lengths in head widths (0.15 m); differences are between neighbouring frames."""
+
+    vertices: float = 1.0  # posed, head space (Eq. 3)
+    picture: float = 1.0  # where the vertices are on the frame
+    velocity: float = 4.0  # first differences of both against the truth's
+    acceleration: float = 4.0  # second differences likewise
+    identity: float = 0.3  # motion of the neutral face, which has none
+    appearance: float = 0.02  # motion of texture and light coefficients
+    stay: float = 0.002  # squared change of the tokens
+
+
+@dataclass(frozen=True)
+class TemporalOptimiser:
+    steps: int = 1500
+    batch: int = 12  # runs of consecutive frames
+    length: int = 10  # frames of a run
+    learning_rate: float = 4e-4
+    warmup_steps: int = 50
+    weight_decay: float = 0.02
+    clip_norm: float = 1.0
+    ema_decay: float = 0.99
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TemporalConfig:
+    """One run. weights: image weights by name or path; None: the default.  output: None: beside the image weights."""
+
+    weights: str | None = None
+    mode: Literal["centred", "causal"] = "centred"
+    output: str | None = None
+    folder: str = "runs/temporal"
+    threads: int = 0
+    data: SequenceData = field(default_factory=SequenceData)
+    losses: TemporalLosses = field(default_factory=TemporalLosses)
+    optimiser: TemporalOptimiser = field(default_factory=TemporalOptimiser)

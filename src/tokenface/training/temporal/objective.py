@@ -1,0 +1,92 @@
+"""What steadied tokens are judged by: where the vertices are, and how they move from frame to frame."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tokenface.camera import Camera
+from tokenface.data.sampling import View
+from tokenface.head.model import HeadModel
+from tokenface.network.components import FaceParameters
+from tokenface.network.tokenface import TokenFace
+from tokenface.training.supervision import supervised_vertices
+from tokenface.training.temporal.config import TemporalLosses
+from tokenface.training.temporal.features import ClipFeatures
+
+HEAD_WIDTH = 0.15
+"""Metres: the losses' unit of length."""
+
+
+class TemporalObjective:
+    """Losses of clips through the frozen heads of the image model."""
+
+    def __init__(self, network: TokenFace, head: HeadModel, weights: TemporalLosses) -> None:
+        self.network, self.head, self.weights = network, head, weights
+        self.subset, self.vertex_weights = supervised_vertices(head, others=200)
+
+    def parameters(self, tokens: Tensor) -> FaceParameters:
+        """[N, T, K, D] → every component [N·T, size]."""
+        found = self.network.heads(tokens.flatten(0, 1))[0]
+        return found.replace(expression=self.head.clamp_expression(found.expression))
+
+    def geometry(self, tokens: Tensor, crops: Tensor) -> tuple[Tensor, Tensor, FaceParameters]:
+        """Vertices [N, T, V, 3] in head space and [N, T, V, 2] frame pixels, and the parameters."""
+        shape = tokens.shape[:2]
+        p = self.parameters(tokens)
+        vertices = self.subset.vertices(p)
+        projected = Camera.from_vector(p.camera).project(vertices)[..., :2]
+        places = to_frame(projected, crops.flatten(0, 1).to(projected.dtype))
+        return vertices.unflatten(0, shape), places.unflatten(0, shape), p
+
+    def truth(self, clips: ClipFeatures) -> tuple[Tensor, Tensor]:
+        """The same of the rendered people."""
+        shape = clips.jaw.shape[:2]
+        p = FaceParameters(
+            shape=clips.shape.flatten(0, 1),
+            expression=clips.expression.flatten(0, 1),
+            jaw=clips.jaw.flatten(0, 1),
+            camera=clips.jaw.new_zeros(0, 7),
+            texture=clips.jaw.new_zeros(0, 0),
+            light=clips.jaw.new_zeros(0, 27),
+        )
+        vertices = self.subset.vertices(p)
+        view = View(
+            *(getattr(clips, name).flatten(0, 1) for name in ("rotation", "scale", "translation", "distance", "depth"))
+        )
+        size = clips.size.repeat_interleave(shape[1])[:, None, None]
+        places = (view.project(vertices)[..., :2] + 1) * (size / 2)
+        return vertices.unflatten(0, shape), places.unflatten(0, shape)
+
+    def terms(self, steady: Tensor, clips: ClipFeatures) -> dict[str, Tensor]:
+        """Weighted terms of steadied tokens [N, T, K, D]; T ≥ 3."""
+        w = self.weights
+        vertices, places, p = self.geometry(steady, clips.crops)
+        with torch.no_grad():
+            true_vertices, true_places = self.truth(clips)
+        in_head = (vertices - true_vertices) / HEAD_WIDTH
+        metre = (clips.scale * clips.size[:, None] / 2)[..., None, None]
+        on_frame = (places - true_places) / (metre * HEAD_WIDTH)
+        neutral = self.subset.neutral(p.shape).unflatten(0, steady.shape[:2]) / HEAD_WIDTH
+        looks = torch.cat([p.texture, p.light], dim=-1).unflatten(0, steady.shape[:2])
+        return {
+            "vertices": w.vertices * self._mean(in_head),
+            "picture": w.picture * self._mean(on_frame),
+            "velocity": w.velocity * (self._mean(in_head.diff(dim=1)) + self._mean(on_frame.diff(dim=1))),
+            "acceleration": w.acceleration
+            * (self._mean(in_head.diff(n=2, dim=1)) + self._mean(on_frame.diff(n=2, dim=1))),
+            "identity": w.identity * self._mean(neutral.diff(dim=1)),
+            "appearance": w.appearance * looks.diff(dim=1).abs().mean(),
+            "stay": w.stay * (steady - clips.tokens).square().mean(),
+        }
+
+    def _mean(self, difference: Tensor) -> Tensor:
+        return (difference.abs().sum(-1) * self.vertex_weights).sum(-1).mean()
+
+
+def to_frame(points: Tensor, crops: Tensor) -> Tensor:
+    """Crop NDC [B, V, 2] to frame pixels, through crops [B, 4] (centre, side, angle): `Crop.to_photo`, batched."""
+    cos, sin = torch.cos(crops[:, 3]), torch.sin(crops[:, 3])
+    linear = torch.stack([torch.stack([cos, sin], -1), torch.stack([-sin, cos], -1)], -2)
+    linear = linear * (crops[:, 2] / 2)[:, None, None]
+    return points @ linear.transpose(1, 2) + crops[:, None, :2]

@@ -1,0 +1,96 @@
+"""Held-out clips: error, jitter and lag of the image model alone, One-Euro at its best, and the temporal transformer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from tokenface.evaluation.steadiness import jitter, lag
+from tokenface.network.temporal import TemporalTransformer
+from tokenface.training.temporal.features import ClipFeatures
+from tokenface.training.temporal.objective import TemporalObjective
+from tokenface.training.temporal.windows import steadied
+from tokenface.video.one_euro import OneEuro, OneEuroSettings
+
+RATE = 30.0
+
+
+@dataclass(frozen=True)
+class Steadiness:
+    """Mean over clips. error: mm, weighted mean vertex distance in head space.  jitter: mm per frame², second
+    differences there.  picture_error, picture_jitter: the same on the picture, in mm at the face.  lag: frames."""
+
+    error: float
+    jitter: float
+    picture_error: float
+    picture_jitter: float
+    lag: float
+
+
+@torch.no_grad()
+def measure(
+    objective: TemporalObjective, clips: ClipFeatures, module: TemporalTransformer | None,
+    one_euro: OneEuroSettings | None = None,
+) -> Steadiness:
+    """Figures of the module (None: each frame by itself), with One-Euro over its vertices if asked."""
+    weights = objective.vertex_weights.numpy()
+    rows = []
+    for index in range(len(clips)):
+        clip = clips[index : index + 1]
+        tokens = clip.tokens if module is None else steadied(module, clip.tokens, clip.crops)
+        head_space, places, _ = objective.geometry(tokens, clip.crops)
+        true_head, true_places = objective.truth(clip)
+        metre = float((clip.scale * clip.size[:, None] / 2).mean())
+        tracks = [(head_space[0].numpy() * 1000, true_head[0].numpy() * 1000)]
+        tracks.append((places[0].numpy() / metre * 1000, true_places[0].numpy() / metre * 1000))
+        if one_euro is not None:
+            tracks = [(_filtered(found, one_euro), truth) for found, truth in tracks]
+        (found, truth), (seen, true_seen) = tracks
+        rows.append(
+            (
+                float((np.linalg.norm(found - truth, axis=-1) * weights).sum(-1).mean()),
+                jitter(found, weights),
+                float((np.linalg.norm(seen - true_seen, axis=-1) * weights).sum(-1).mean()),
+                jitter(seen, weights),
+                lag(seen, true_seen),
+            )
+        )
+    return Steadiness(*(float(value) for value in np.mean(rows, axis=0)))
+
+
+def truth_jitter(objective: TemporalObjective, clips: ClipFeatures) -> tuple[float, float]:
+    """Second differences of the truth itself, in head space and on the picture: what no method should go below."""
+    weights = objective.vertex_weights.numpy()
+    values = []
+    for index in range(len(clips)):
+        clip = clips[index : index + 1]
+        vertices, places = objective.truth(clip)
+        metre = float((clip.scale * clip.size[:, None] / 2).mean())
+        values.append((jitter(vertices[0].numpy() * 1000, weights), jitter(places[0].numpy() / metre * 1000, weights)))
+    head_space, picture = np.mean(values, axis=0)
+    return float(head_space), float(picture)
+
+
+def best_one_euro(objective: TemporalObjective, clips: ClipFeatures) -> tuple[OneEuroSettings, Steadiness]:
+    """Of a grid of settings the one with least jitter on the picture whose errors stay within 2 % of per-frame's;
+    where none does, the one with least error."""
+    plain = measure(objective, clips, None)
+    tried = []
+    for min_cutoff in (1.0, 2.0, 4.0, 8.0):
+        for beta in (0.0, 0.02, 0.1):  # vertices are in mm, speeds in mm/s
+            settings = OneEuroSettings(min_cutoff, beta)
+            tried.append((settings, measure(objective, clips, None, settings)))
+    fair = [
+        t for t in tried if t[1].error <= 1.02 * plain.error and t[1].picture_error <= 1.02 * plain.picture_error
+    ]
+    if fair:
+        return min(fair, key=lambda t: t[1].picture_jitter)
+    return min(tried, key=lambda t: t[1].picture_error)
+
+
+def _filtered(track: np.ndarray, settings: OneEuroSettings) -> np.ndarray:
+    one = OneEuro(settings)
+    flat = [one(frame.reshape(-1), index / RATE).copy() for index, frame in enumerate(track)]
+    return np.stack(flat).reshape(track.shape)
