@@ -110,7 +110,7 @@ def _run(config: TrainConfig, folder: Path, goes_on: bool, report: Report) -> Pa
     head = copy.deepcopy(cpu_head).to(fabric.device) if fabric.device.type != "cpu" else cpu_head
     model = _network(config, cpu_head)
     frozen = freeze(model, config.freeze)
-    if fabric.is_global_zero:
+    if fabric.is_global_zero and not goes_on:
         write_atomically(folder / "config.yaml", to_yaml(config).encode())
     training, held_out = photo_records(config.photos)
     shards = _shards(config, folder, cpu_head, fabric)
@@ -121,6 +121,8 @@ def _run(config: TrainConfig, folder: Path, goes_on: bool, report: Report) -> Pa
     held_out = held_out + _held_out_records(shards, kept)
     validation = Validation(cpu_head, held_out, config.network.image_size, config.run.validation_people)
     trainer = Trainer(fabric, config, model, head, batches, validation, folder)
+    if fabric.is_global_zero and goes_on:  # only now is it known to fit the state
+        write_atomically(folder / "config.yaml", to_yaml(config).encode())
     check_first_batch(batches, trainer.progress, config.network.image_size)
     metrics = None
     try:
