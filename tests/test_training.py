@@ -140,7 +140,7 @@ def test_a_full_disk_is_reported_before_training(tmp_path, monkeypatch):
 
 
 def test_a_batch_that_cannot_be_shared_is_reported_before_training(tmp_path):
-    with pytest.raises(ConfigError, match="4 synthetic of each batch.*multiple of 3"):
+    with pytest.raises(ConfigError, match=r"4 synthetic of each batch.*multiple of 3"):
         train(None, [*TINY, "run.accumulate=3", f"run.folder={tmp_path}"], report=lambda _: None)
 
 
@@ -158,9 +158,9 @@ def test_frozen_parameters_stay_and_an_unknown_one_is_named():
 
 
 def test_fp16_and_fsdp_are_refused_where_they_cannot_work():
-    with pytest.raises(ConfigError, match="fp16.*GPU"):
+    with pytest.raises(ConfigError, match=r"fp16.*GPU"):
         create_fabric(RunConfig(device="cpu", precision="fp16"))
-    with pytest.raises(ConfigError, match="fsdp.*torchrun"):
+    with pytest.raises(ConfigError, match=r"fsdp.*torchrun"):
         create_fabric(RunConfig(device="cpu", strategy="fsdp"))
 
 
