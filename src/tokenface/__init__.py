@@ -47,19 +47,26 @@ _HOMES = {
 }
 
 
-def load(name: str | os.PathLike | None = None, device: str | torch.device = "auto") -> Reconstructor:
+def load(
+    name: str | os.PathLike | None = None,
+    device: str | torch.device = "auto",
+    runtime: str = "torch",
+    precision: str = "fp32",
+) -> Reconstructor:
     """A network with its head model, ready for photos.
 
     Args:
         name: weights by name, or the path of a checkpoint. None: `$TOKENFACE_WEIGHTS`, else the shipped default.
         device: "auto" (CUDA, Apple's MPS, CPU, whichever is there), or a device by name.
+        runtime: "torch"; "onnx" or "openvino" run an exported file on the CPU (extra `deploy`), made on first use.
+        precision: of the exported file: "fp32", "fp16" or "int8".
     Raises:
         CheckpointError: no such weights, unreadable, or made for another head model.
         TokenFaceError: the device is not available.
     """
     from tokenface.inference.reconstruct import Reconstructor
 
-    return Reconstructor.load(name, device)
+    return Reconstructor.load(name, device, runtime, precision)
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ from tokenface.cli import (
     head,
     models,
     reconstruct,
+    report,
     track,
     train,
     train_temporal,
@@ -35,6 +36,7 @@ app.command("train")(train.train)
 app.command("ablate")(train.ablate)
 app.command("export")(export.export)
 app.command("train-temporal")(train_temporal.train_temporal)
+app.command("report")(report.report)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(models.app, name="models")
 app.add_typer(head.app, name="head")

@@ -151,3 +151,232 @@ def _complain(problems: list[str], what: str) -> int:
     for problem in problems:
         print_error(f"{problem} {what}".strip())
     return SOME_FAILED if problems else SUCCESS
+
+
+@app.command()
+def stirling(
+    dataset: Annotated[Path, typer.Argument(help="Folder of the Stirling (ESRC) data.", show_default=False)],
+    predictions: Predictions = None,
+    model: Weights = None,
+    output: Output = Path("runs/stirling"),
+    split: Annotated[list[str] | None, typer.Option(help="HQ, LQ; may be repeated.", show_default="both")] = None,
+    rule: Annotated[list[str] | None, typer.Option(help="fg2018, now; may be repeated.", show_default="both")] = None,
+    method: Annotated[str, typer.Option(help="Name for the tables.", show_default="the folder's")] = "",
+    workers: Workers = None,
+    worst: Annotated[int, typer.Option(min=0, help="Error-coloured meshes of so many worst images.")] = 5,
+    device: Device = "auto",
+) -> int:
+    """Stirling / FG2018: by the challenge's own rule, and by NoW's rule, each labelled.
+
+    Predictions: <split>/<photo>.obj or .ply with .npy or .txt; without them our own network makes them first.
+    """
+    from tokenface.errors import ConfigError
+    from tokenface.evaluation.predict import PhotoTask
+    from tokenface.evaluation.stirling import RULES, SPLITS, StirlingFolder, stirling_jobs, write_distance_files
+
+    folder, splits, rules = StirlingFolder(dataset), tuple(split or SPLITS), tuple(rule or RULES)
+    if unknown := set(rules) - set(RULES):
+        raise ConfigError(f"no rule '{unknown.pop()}' for Stirling; there are {', '.join(RULES)}")
+    place = predictions
+    if place is None:
+        place = output / "predictions"
+        _predict(
+            [PhotoTask(p.name, p, None, place / name / p.stem) for name in splits for p in folder.photos(name)],
+            model,
+            device,
+        )
+    method = method or (predictions.resolve().name if predictions else "tokenface")
+    jobs, problems = stirling_jobs(folder, splits, place)
+    code = _complain(problems, "")
+    for name in rules:
+        results = _measure(jobs, RULES[name], "mm", output / name, method, workers, worst)
+        if name == "fg2018":
+            for _ in write_distance_files(output / name / "distances", results.outcomes):
+                pass
+        code = max(code, _finish(results, output / name))
+    return code
+
+
+@app.command()
+def aflw2000(
+    dataset: Annotated[Path, typer.Argument(help="Folder of AFLW2000-3D.", show_default=False)],
+    model: Weights = None,
+    output: Output = Path("runs/aflw2000"),
+    device: Device = "auto",
+) -> int:
+    """AFLW2000-3D: error of the 68 points by pose range, and of the head's angles. The face's box is the data set's."""
+    import json
+    from dataclasses import asdict
+
+    from rich.progress import track
+
+    import tokenface
+    from tokenface.cli.console import err, out
+    from tokenface.errors import TokenFaceError
+    from tokenface.evaluation.aflw2000 import AflwRow, aflw_figures, compare, read_aflw2000, rows_csv
+    from tokenface.evaluation.open_run import rounded
+    from tokenface.formats.files import write_atomically
+
+    truths = read_aflw2000(dataset)
+    reconstructor, rows = tokenface.load(model, device), []
+    console = err()
+    for truth in track(truths, "measuring", console=console, transient=True, disable=not console.is_terminal):
+        try:
+            face = reconstructor.reconstruct(truth.photo, boxes=truth.box[None])[0]
+            rows.append(compare(truth, face.landmarks, face.camera.rotation))
+        except (TokenFaceError, IndexError) as error:
+            rows.append(AflwRow(truth.photo.name, float(truth.angles[1]), error=str(error) or "no answer"))
+    figures = aflw_figures(rows)
+    write_atomically(output / "images.csv", rows_csv(rows).encode())
+    document = {"benchmark": "AFLW2000-3D", "weights": reconstructor.origin.weights_hash, **asdict(figures)}
+    write_atomically(
+        output / "summary.json", (json.dumps(rounded(document), indent=2, ensure_ascii=False) + "\n").encode()
+    )
+    out().print("NME, % of √box: " + ", ".join(f"{name} {value:.2f}" for name, value in figures.nme.items()))
+    for label, angles in (("angles, degrees", figures.angles), ("with mean errors taken out", figures.centred)):
+        out().print(f"{label}: " + ", ".join(f"{name} {value:.2f}" for name, value in angles.items()))
+    return _complain([f"{row.photo}: {row.error}" for row in rows if row.error], "")
+
+
+@app.command()
+def nersemble(
+    dataset: Annotated[Path, typer.Argument(help="Folder with <participant>/… pictures.", show_default=False)],
+    model: Weights = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The zip for the server.")] = Path("svfr.zip"),
+    device: Device = "auto",
+) -> int:
+    """NeRSemble single-view reconstruction: posed and neutral meshes with landmarks, packed for the server."""
+    import torch
+
+    import tokenface
+    from tokenface.cli.console import out
+    from tokenface.evaluation.nersemble import SvfrZip, svfr_images
+    from tokenface.head.landmarks import NOW7
+
+    images = list(svfr_images(dataset))
+    reconstructor, problems = tokenface.load(model, device), []
+    with SvfrZip(output) as submission:
+        for image in images:
+            faces = reconstructor.reconstruct(image.photo, on_error="skip", max_faces=1)
+            if not faces:
+                problems.append(f"no face in '{image.photo}'")
+                continue
+            for kind, vertices in (("posed", faces[0].vertices), ("neutral", faces[0].neutral_vertices)):
+                points = reconstructor.head.landmarks68(torch.from_numpy(vertices)[None])[0].numpy()[list(NOW7)]
+                submission.add(image.participant, image.key, kind, vertices, faces[0].faces, points)  # type: ignore[arg-type]
+    out().print(f"{len(images) - len(problems)} of {len(images)} pictures packed → {output}")
+    return _complain(problems, "is not packed")
+
+
+@app.command()
+def video(
+    clip: Annotated[Path, typer.Argument(help="A video of one person.", show_default=False)],
+    model: Weights = None,
+    against: Annotated[str, typer.Option(help="Comma-separated: per-frame, one-euro, causal, centred.")] = (
+        "per-frame,one-euro"
+    ),
+    output: Output = Path("runs/video"),
+    end: Annotated[float | None, typer.Option(help="Only the first seconds.", show_default=False)] = None,
+    device: Device = "auto",
+) -> int:
+    """A clip's picture error per frame (Fig. 6), jitter and lag, for several ways of following the face."""
+    from rich.table import Table
+
+    import tokenface
+    from tokenface.cli.console import out
+    from tokenface.evaluation.video_run import measure_clip, write_clip
+
+    report = measure_clip(tokenface.load(model, device), clip, [w.strip() for w in against.split(",")], end)
+    write_clip(report, output)
+    table = Table(title=f"{clip.name}", box=None, title_justify="left")
+    for column in ("", "picture error", "jitter mm", "jitter px", "lag frames", "frames with a face"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, row in report.rows.items():
+        table.add_row(name, *(f"{row[key]:.3f}" for key in ("photometric", "jitter mm", "jitter px", "lag", "found")))
+    out().print(table)
+    return 0
+
+
+@app.command(name="open")
+def open_benchmark(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model", "--weights", "-w", help="Weights by name or path; may be repeated.", show_default=False
+        ),
+    ] = None,
+    output: Output = Path("runs/open"),
+    quick: Annotated[bool, typer.Option("--quick", help="Six people in place of sixty.")] = False,
+    people: Annotated[int | None, typer.Option(min=2, help="So many people.", show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(help="Another set of people.", show_default=False)] = None,
+    ict: Annotated[Path | None, typer.Option(help="ICT-FaceKit's file: its people too.", show_default=False)] = None,
+    device: Device = "auto",
+) -> int:
+    """The open benchmark: rendered people with known heads; nothing to download. Mean head and landmark fit beside."""
+    import time
+
+    from tokenface.cli.console import err, out
+    from tokenface.evaluation.open_run import OpenOptions, run_open, write_open
+    from tokenface.evaluation.openbench import SEED
+
+    begun, console = time.perf_counter(), err()
+    options = OpenOptions(
+        weights=tuple(model) if model else (None,),
+        people=people,
+        quick=quick,
+        seed=SEED if seed is None else seed,
+        device=device,
+        ict=ict,
+    )
+    report = run_open(options, lambda text: console.print(text) if console.is_terminal else None)
+    path = write_open(report, output)
+    for name in ("OpenHead people", "ICT-FaceKit people"):
+        if name in report.document:
+            _print_open(name, report.document[name])
+    for note in report.document["notes"]:
+        out().print(f"note: {note}")
+    out().print(f"all figures: {path} ({time.perf_counter() - begun:.0f} s)")
+    return 0
+
+
+def _print_open(title: str, section: dict) -> None:
+    from rich.table import Table
+
+    from tokenface.cli.console import out
+
+    table = Table(title=f"{title}: neutral mm (ratio to the mean head)", box=None, title_justify="left")
+    conditions = list(next(iter(section["conditions"].values())))
+    for column in ("", *conditions, "all", "rank"):
+        table.add_column(column, justify="left" if not column else "right")
+    for row in section["ranks"]:
+        cells = [section["conditions"][row["method"]][c] for c in conditions]
+        numbers = [f"{cell['neutral mm']:.2f} ({cell['neutral ratio']:.2f})" for cell in cells]
+        table.add_row(row["method"], *numbers, f"{row['mean mm']:.3f}", str(row["rank"]))
+    out().print(table)
+
+
+@app.command()
+def figure(
+    kind: Annotated[str, typer.Argument(help="comparison (Fig. 5), poses (Fig. 7) or teaser (Fig. 1).")],
+    photos: Annotated[list[Path], typer.Argument(help="Photos, one face each.", show_default=False)],
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-w", help="Weights; may be repeated.", show_default=False)
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The PNG.")] = Path("figure.png"),
+    device: Device = "auto",
+) -> int:
+    """The paper's figures from own photos; the error curve of Fig. 6 comes from `evaluate video`."""
+    import tokenface
+    from tokenface.cli.console import out
+    from tokenface.errors import ConfigError
+    from tokenface.evaluation.figures import comparison_grid, pose_comparison, teaser, write_picture
+
+    if kind not in ("comparison", "poses", "teaser"):
+        raise ConfigError(f"no figure '{kind}'; there are comparison, poses and teaser")
+    models = [tokenface.load(name, device) for name in model or [None]]
+    if kind == "teaser":
+        picture = teaser(models[0], photos)
+    else:
+        picture = comparison_grid(models, photos) if kind == "comparison" else pose_comparison(models, photos)
+    out().print(f"figure → {write_picture(output, picture)}")
+    return 0

@@ -21,6 +21,8 @@ def reconstruct(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Faces per network batch.")] = 16,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    runtime: Annotated[str, typer.Option(help="torch, onnx or openvino (extra: deploy).")] = "torch",
+    precision: Annotated[str, typer.Option(help="Of onnx and openvino: fp32, fp16, int8.")] = "fp32",
     max_faces: Annotated[
         int | None, typer.Option(min=1, help="Only the largest faces of each photo.", show_default=False)
     ] = None,
@@ -54,6 +56,8 @@ def reconstruct(
             weights=weights,
             batch_size=batch,
             device=device,
+            runtime=runtime,
+            precision=precision,
             max_faces=max_faces,
             boxes=boxes,
             recursive=recursive,

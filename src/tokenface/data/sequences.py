@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,6 @@ from tokenface.data.sampling import (
 )
 from tokenface.data.scene.lighting import auto_exposure, sample_light
 from tokenface.data.scene.outfit import Chances, sample_outfit, sample_people
-from tokenface.data.scene.parts import repeat_rows
 from tokenface.data.scene.picture import Painter
 from tokenface.head.model import HeadModel
 from tokenface.render.rasterizer import Backend
@@ -109,10 +109,10 @@ class SyntheticSequences:
             vertices,
             marks,
             view,
-            repeat_rows(light, every),
+            _repeated(light, every),
             factor.expand(frames) * torch.exp(draw.normal(frames, std=config.flicker)),
-            repeat_rows(person, every),
-            repeat_rows(outfit, every),
+            _repeated(person, every),
+            _repeated(outfit, every),
             None if skin is None else skin.expand(frames, -1, -1, -1),
             background.expand(frames, -1, -1, -1),
         )
@@ -197,3 +197,14 @@ class SyntheticSequences:
         )
         noise = 0.7 * draw.normal(*images.shape) + 0.5 * coarse
         return (spoiled + strength * noise * (0.35 + spoiled).clamp(max=1.0)).clamp(0, 1)
+
+
+def _repeated(record: Any, rows: Tensor) -> Any:
+    """The same record with every tensor indexed by rows, in nested records and tuples too."""
+    if isinstance(record, Tensor):
+        return record[rows]
+    if isinstance(record, tuple):
+        return tuple(_repeated(entry, rows) for entry in record)
+    if is_dataclass(record):
+        return type(record)(**{name: _repeated(value, rows) for name, value in vars(record).items()})
+    return record

@@ -8,6 +8,7 @@ import io
 import json
 import multiprocessing
 import os
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -61,7 +62,7 @@ class Outcome:
     """What became of a job. error: one line, None when measured.
 
     distances: [P] float32 millimetres, in the scan's own vertex order.  kept: [P] vertex numbers of the scan.
-    regions: [P] uint8, into `regions.REGIONS`.  pose: prediction to scan.  seconds: alignment and distances.
+    regions: [P] uint8, into `regions.REGIONS`.  pose: prediction to scan.  seconds: of the processor, for alignment and distances.
     """
 
     job: Job
@@ -147,17 +148,15 @@ def _measure_one(job: Job, protocol: Protocol, unit: Unit, cache: Path | None) -
 
 
 def _compute(job: Job, protocol: Protocol, unit: Unit) -> Outcome:
-    import time
-
     assert job.mesh is not None
     assert job.landmarks is not None
     scan = load_scan(job.scan, job.scan_landmarks, protocol)
     mesh, landmarks = read_mesh(job.mesh), read_seven_landmarks(job.landmarks)
     if protocol.metrical:
         _check_unit(job, scan, landmarks, unit)
-    begun = time.perf_counter()
+    begun = time.process_time()
     found = measure(scan, Surface(mesh.vertices, mesh.faces), landmarks, protocol, unit)
-    seconds = time.perf_counter() - begun
+    seconds = time.process_time() - begun
     back = np.argsort(scan.kept)
     return Outcome(
         job,

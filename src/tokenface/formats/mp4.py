@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 CLOCK = Fraction(1, 90_000)
 """Time base of everything that is written: fine enough for every usual frame rate, and for irregular ones."""
 QUALITY = "20"
+PRIMING = 0.03
+"""Seconds of sound before the first picture that are kept: a packet of AAC."""
 MP4_AUDIO = ("aac", "mp3", "ac3", "eac3", "opus", "alac", "flac")
 """Sound that an MP4 carries as it is; other sound becomes AAC."""
 
@@ -157,15 +159,16 @@ class _Sound:
                 time = float(packet.pts * packet.time_base) - self.origin
                 if self.end is not None and time >= self.end:
                     return
-                if time >= self.start - 0.03:
-                    yield max(time - self.start, 0.0), packet
+                if time >= self.start - PRIMING:
+                    yield time - self.start, packet
         except av.error.FFmpegError:
             return  # a truncated file: the sound ends where it ends
 
     def _write(self, packet: Any) -> None:
         shift = round((self.start + self.origin) / packet.time_base)
         if self.copied:
-            packet.pts = max(packet.pts - shift, 0)
+            # a first packet before 0 primes the decoder; MP4 remembers that it is not to be heard
+            packet.pts -= shift
             packet.dts = packet.pts
             packet.stream = self.track
             self.out.mux(packet)

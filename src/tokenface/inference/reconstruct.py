@@ -96,7 +96,13 @@ class Reconstructor:
         self._detector = detector
 
     @classmethod
-    def load(cls, name_or_path: str | os.PathLike | None = None, device: str | torch.device = "auto") -> Reconstructor:
+    def load(
+        cls,
+        name_or_path: str | os.PathLike | None = None,
+        device: str | torch.device = "auto",
+        runtime: str = "torch",
+        precision: str = "fp32",
+    ) -> Reconstructor:
         """Weights by name or path; see `tokenface.load`."""
         from tokenface.network.checkpoint import load_checkpoint
 
@@ -106,7 +112,12 @@ class Reconstructor:
         scale = facts.get("crop", TEST_SCALE)
         if not isinstance(scale, int | float) or not 0.5 < scale < 4:
             raise CheckpointError(f"'{path}' has an impossible crop scale {scale!r}; expected about {TEST_SCALE}")
-        model = cls(network, head, network.config.image_size, origin, device, crop_scale=float(scale))
+        runner: nn.Module = network
+        if runtime != "torch":
+            from tokenface.deploy.cached import exported_network
+
+            runner, device = exported_network(network, head, origin.weights_hash, runtime, precision), "cpu"
+        model = cls(runner, head, network.config.image_size, origin, device, crop_scale=float(scale))
         model.path = path
         return model
 

@@ -30,6 +30,8 @@ class Options:
     weights: str | None = None
     batch_size: int = BATCH_SIZE
     device: str = "auto"
+    runtime: str = "torch"
+    precision: str = "fp32"
     max_faces: int | None = None
     boxes: Path | None = None
     recursive: bool = False
@@ -77,7 +79,8 @@ class Run:
     @cached_property
     def model(self) -> Reconstructor:
         """The network, loaded when there is something to do."""
-        return Reconstructor.load(self.options.weights, self.options.device)
+        options = self.options
+        return Reconstructor.load(options.weights, options.device, options.runtime, options.precision)
 
     def __iter__(self) -> Iterator[PhotoResult]:
         if not self.todo:
@@ -134,7 +137,8 @@ class Run:
         options = self.options
         boxes = json.dumps(self._boxes, sort_keys=True)
         weights = file_hash(find_weights(options.weights))
-        return f"{__version__} {weights} {options.max_faces} {options.refine} {boxes}"
+        runtime = "" if options.runtime == "torch" else f" {options.runtime} {options.precision}"
+        return f"{__version__} {weights} {options.max_faces} {options.refine} {boxes}{runtime}"
 
     def _boxes_of(self, items: Sequence[ImageItem]) -> Any:
         if self._boxes is None:

@@ -142,7 +142,7 @@ def _cell(record: FaceRecord) -> np.ndarray:
     for point, seen in zip(picture.landmarks * scale, picture.visible, strict=True):
         # four fractional bits; cv2 counts pixel centres as integers
         at = tuple(int(v) for v in ((point - 0.5) * 16).round())
-        cv2.circle(cell, at, 20, GREEN if seen else RED, -1, cv2.LINE_AA, shift=4)
+        cv2.circle(cell, at, 14, GREEN if seen else RED, -1, cv2.LINE_AA, shift=4)
     yaw, pitch, roll = np.rad2deg(picture.angles).round().astype(int)
     lines = (f"{yaw:+d} {pitch:+d} {roll:+d}", record.identity[-24:] or record.kind)
     for row, text in enumerate(lines):

@@ -69,7 +69,7 @@ class PicturePreparer:
         face = self.finder.find(image, annotated, near)
         if face is None or face.landmarks68 is None:
             return Rejected("no face found")
-        pose = self.pose(face.landmarks68)
+        pose = self.pose(face.landmarks68, face.landmarks468)
         reason = poor(image, face, pose, self.options.quality)
         if reason is not None:
             return Rejected(reason)

@@ -16,12 +16,16 @@ MODES = ("auto", "off", "causal", "centred")
 
 
 def choose_temporal(
-    model: Reconstructor, temporal: Temporal = "auto", path: str | Path | None = None
+    model: Reconstructor,
+    temporal: Temporal = "auto",
+    path: str | Path | None = None,
+    preferred: Literal["causal", "centred"] = "centred",
 ) -> TemporalTransformer | None:
     """The module for a mode; None for "off", and for "auto" where the image weights have none.
 
     Args:
         path: the file; None: beside the image weights, `<name>.<mode>.temporal.safetensors`.
+        preferred: what "auto" takes if it is there.
     Raises:
         CheckpointError: an unknown mode, no such file, or one that was trained for other image weights.
     """
@@ -29,7 +33,7 @@ def choose_temporal(
         raise CheckpointError(f"--temporal is one of {', '.join(MODES)}, got '{temporal}'")
     if temporal == "off":
         return None
-    mode = "centred" if temporal == "auto" else temporal
+    mode = preferred if temporal == "auto" else temporal
     if path is None:
         path = _beside(model, mode)
         if path is None or not path.is_file():

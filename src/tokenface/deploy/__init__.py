@@ -1,0 +1,1 @@
+"""The network and the head model for other runtimes: ONNX, OpenVINO, torch.export."""

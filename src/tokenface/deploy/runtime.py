@@ -1,0 +1,105 @@
+"""Exported files in place of torch's network: the same call, another runtime behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tokenface.deploy.graphs import CROPS, HEAD_INPUTS, OUTPUTS, VERTICES
+from tokenface.deploy.onnx_files import needed
+from tokenface.errors import CheckpointError
+from tokenface.network.components import COMPONENTS, FaceParameters
+from tokenface.network.tokenface import NetworkOutput
+
+Call = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
+
+
+class ExportedNetwork(nn.Module):
+    """Crops [B, 3, S, S] → FaceParameters, computed by onnxruntime or OpenVINO on the CPU."""
+
+    def __init__(self, call: Call, image_size: int):
+        super().__init__()
+        self._call, self.image_size = call, image_size
+
+    def forward(self, images: Tensor) -> FaceParameters:
+        return self.forward_with_extras(images).parameters
+
+    def forward_with_extras(self, images: Tensor) -> NetworkOutput:
+        """As `TokenFace.forward_with_extras`."""
+        size = self.image_size
+        if images.shape[1:] != (3, size, size):
+            raise ValueError(f"expected crops [B, 3, {size}, {size}], got {tuple(images.shape)}")
+        answer = self._call({CROPS: np.ascontiguousarray(images.detach().cpu().numpy(), dtype=np.float32)})
+        values = {name: torch.from_numpy(answer[name]) for name in OUTPUTS}
+        parameters = FaceParameters(**{name: values[name] for name in COMPONENTS})
+        return NetworkOutput(parameters, values["log_sigma"], values["tokens"])
+
+
+def open_network(path: str | Path, image_size: int, threads: int = 0) -> ExportedNetwork:
+    """An exported network, `.onnx` or `.xml`.
+
+    Raises:
+        CheckpointError: no such file, or not one of ours.  TokenFaceError: the runtime is not installed.
+    """
+    return ExportedNetwork(open_graph(path, (CROPS,), OUTPUTS, threads), image_size)
+
+
+def open_head(path: str | Path, threads: int = 0) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """An exported head: shape [B, S], expression [B, E], jaw [B, 3] → vertices [B, V, 3], metres."""
+    call = open_graph(path, HEAD_INPUTS, (VERTICES,), threads)
+
+    def vertices(*coefficients: Tensor) -> Tensor:
+        inputs = {name: value.float().numpy() for name, value in zip(HEAD_INPUTS, coefficients, strict=True)}
+        return torch.from_numpy(call(inputs)[VERTICES])
+
+    return vertices
+
+
+def open_graph(path: str | Path, inputs: tuple[str, ...], outputs: tuple[str, ...], threads: int = 0) -> Call:
+    """A graph as a function of named arrays; threads 0: all cores."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"'{path}' does not exist; make it with 'tokenface export'")
+    try:
+        call, names = (_openvino if path.suffix == ".xml" else _onnx)(path, outputs, threads)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"'{path}' cannot be read ({reason}); make it again with 'tokenface export'") from error
+    missing = {*inputs, *outputs} - names
+    if missing:
+        raise CheckpointError(f"'{path}' lacks {', '.join(sorted(missing))}; make it again with 'tokenface export'")
+    return call
+
+
+def _onnx(path: Path, outputs: tuple[str, ...], threads: int) -> tuple[Call, set[str]]:
+    runtime = needed("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions share no base but Exception
+        raise RuntimeError(str(error)) from error
+
+    def call(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(outputs, session.run(list(outputs), inputs), strict=True))
+
+    return call, {x.name for x in (*session.get_inputs(), *session.get_outputs())}
+
+
+def _openvino(path: Path, outputs: tuple[str, ...], threads: int) -> tuple[Call, set[str]]:
+    openvino = needed("openvino")
+    settings = {"INFERENCE_NUM_THREADS": threads} if threads else {}
+    # fp32 files are meant to be fp32 where a processor would rather compute in bf16
+    settings["INFERENCE_PRECISION_HINT"] = "f32"
+    compiled = openvino.Core().compile_model(str(path), "CPU", settings)
+
+    def call(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        answer = compiled(inputs)
+        return {name: np.array(answer[name]) for name in outputs}
+
+    return call, {name for port in (*compiled.inputs, *compiled.outputs) for name in port.names}

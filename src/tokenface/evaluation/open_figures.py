@@ -1,0 +1,169 @@
+"""The open benchmark's figures: errors by condition and group, disentanglement, calibration, ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from tokenface.evaluation.geometry import neutral_error
+from tokenface.evaluation.landmarks import normalised_mean_error
+from tokenface.evaluation.open_methods import Answers
+from tokenface.evaluation.openbench import OpenSet, People, surface_vertices
+from tokenface.evaluation.summary import people_interval
+from tokenface.head.model import HeadModel
+from tokenface.render.renderer import Renderer
+
+ROOT_SIZE = 160
+"""Pixels at which the photometric error is drawn."""
+POSE_GROUPS = (("yaw 0–15°", 0, 15), ("yaw 15–45°", 15, 45), ("yaw 45–90°", 45, 91))
+LIGHT_GROUPS = (("dark", 0.0, 0.3), ("medium", 0.3, 0.5), ("bright", 0.5, 2.0))
+
+
+@dataclass(frozen=True)
+class PictureErrors:
+    """A method's errors on the N pictures of a condition. neutral, posed: mm.  nme: per cent.  photo: grey levels,
+    or NaN for methods without colours."""
+
+    neutral: np.ndarray
+    posed: np.ndarray
+    nme: np.ndarray
+    photo: np.ndarray
+    found: np.ndarray
+
+
+def picture_errors(pictures: OpenSet, people_head: HeadModel, answers: Answers, head: HeadModel) -> PictureErrors:
+    """Args: people_head: of the truth.  head: of the answers."""
+    shown = surface_vertices(people_head)
+    neutral = neutral_error(pictures.neutral[:, shown].numpy(), pictures.landmarks.numpy(), answers.neutral, head)
+    posed = neutral_error(pictures.posed[:, shown].numpy(), pictures.landmarks_posed.numpy(), answers.posed, head)
+    nme = 100 * normalised_mean_error(torch.from_numpy(answers.points), pictures.points).numpy()
+    return PictureErrors(neutral, posed, nme, photometric(pictures, answers, head), answers.found)
+
+
+@torch.no_grad()
+def photometric(pictures: OpenSet, answers: Answers, head: HeadModel) -> np.ndarray:
+    """[N] mean absolute difference between rendering and picture where both show skin, grey levels of 255."""
+    if answers.parameters is None or head.data.albedo_basis is None:
+        return np.full(len(pictures.image), np.nan)
+    renderer = Renderer(head)
+    size = (ROOT_SIZE, ROOT_SIZE)
+    images = torch.nn.functional.interpolate(pictures.image, size=size, mode="area")
+    masks = torch.nn.functional.interpolate(pictures.mask[:, None], size=size, mode="area")[:, 0]
+    errors = []
+    for index in range(len(images)):
+        row = answers.parameters.__class__(
+            **{name: value[index : index + 1] for name, value in answers.parameters.items()}
+        )
+        drawn = renderer.render(row, ROOT_SIZE)
+        mask = masks[index] * drawn.mask[0]
+        gap = (drawn.image[0].clamp(0, 1) - images[index]).abs().mean(0)
+        errors.append(255 * float((gap * mask).sum() / mask.sum().clamp(min=1)))
+    return np.array(errors)
+
+
+def disentanglement(sets: Sequence[OpenSet], answers: Sequence[Answers], head: HeadModel) -> dict[str, float]:
+    """Does the head stay when the picture changes, and the expression when the person changes? Millimetres.
+
+    identity within: how far a person's neutral heads lie from their mean over the conditions; between: how far people's
+    mean heads lie from everybody's; expression within and between: the same for the displacement from neutral to
+    posed, over people who make one expression and over expressions. A ratio of 0 is perfect; 1 cannot tell.
+    """
+    region = face_vertices(head)
+    if any(len(answer.neutral) == 1 for answer in answers):
+        return {}
+    heads = np.stack([answer.neutral[:, region] for answer in answers], axis=1)  # [people, conditions, V, 3]
+    figures = _spread(heads, "identity")
+    for pictures, answer in zip(sets, answers, strict=True):
+        if pictures.condition.expressive:
+            offsets = (answer.posed - answer.neutral)[:, region]
+            which = pictures.expression_of.numpy()
+            complete = len(which) // len(np.unique(which)) * len(np.unique(which))
+            grouped = [offsets[:complete][which[:complete] == e] for e in np.unique(which)]
+            if complete >= 2 * len(grouped):
+                figures |= _spread(np.stack(grouped), "expression")
+    return figures
+
+
+def _spread(values: np.ndarray, name: str) -> dict[str, float]:
+    """values: [groups, members, V, 3], metres."""
+    means = values.mean(1, keepdims=True)
+    within = 1000 * float(np.sqrt(((values - means) ** 2).sum(-1).mean()))
+    between = 1000 * float(np.sqrt(((means - means.mean(0, keepdims=True)) ** 2).sum(-1).mean()))
+    ratio = within / between if between > 0 else float("nan")
+    return {f"{name} within": within, f"{name} between": between, f"{name} ratio": ratio}
+
+
+def face_vertices(head: HeadModel) -> np.ndarray:
+    """Numbers of the vertices of the named region 'face', or of all."""
+    region = head.data.regions.get("face")
+    return np.arange(head.vertex_count) if region is None else np.asarray(region, dtype=np.int64)
+
+
+def calibration(confidence: np.ndarray, error: np.ndarray, bins: int = 4) -> dict[str, float]:
+    """Does confidence rank answers? Spearman's rank correlation with the error (−1 is perfect), and the mean error of
+    each quarter of the answers, least confident first."""
+    from scipy.stats import spearmanr
+
+    if len(confidence) < bins or np.ptp(confidence) == 0:
+        return {}
+    rho = float(spearmanr(confidence, error).statistic)
+    order = np.argsort(confidence, kind="stable")
+    parts = np.array_split(error[order], bins)
+    return {"spearman": rho, **{f"quarter {k + 1}": float(part.mean()) for k, part in enumerate(parts)}}
+
+
+def groups(
+    sets: Sequence[OpenSet], errors: Sequence[PictureErrors], people: People
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Mean neutral error by skin tone, pose and light, and the largest ratio between groups of each kind."""
+    neutral = np.concatenate([error.neutral for error in errors])
+    yaw = np.abs(np.concatenate([s.yaw.numpy() for s in sets]))
+    light = np.concatenate([s.light.numpy() for s in sets])
+    table: dict[str, dict[str, dict[str, float]]] = {
+        "pose": _by_range(neutral, yaw, POSE_GROUPS),
+        "light": _by_range(neutral, light, LIGHT_GROUPS),
+    }
+    skin = people.skin.numpy()
+    if np.isfinite(skin).all():
+        low, high = np.percentile(skin, [33.3, 66.7])
+        ranges = (("darker skin", -1e9, low), ("medium skin", low, high), ("lighter skin", high, 1e9))
+        table["skin tone"] = _by_range(neutral, np.tile(skin, len(sets)), ranges)
+    return table
+
+
+def _by_range(values: np.ndarray, keys: np.ndarray, ranges: Sequence[tuple[str, float, float]]) -> dict:
+    rows = {}
+    for name, low, high in ranges:
+        part = values[(keys >= low) & (keys < high)]
+        if len(part):
+            rows[name] = {"mean": float(part.mean()), "pictures": len(part)}
+    means = [row["mean"] for row in rows.values()]
+    if len(means) > 1:
+        rows["largest ratio"] = {"mean": max(means) / min(means)}
+    return rows
+
+
+def paired(errors: Mapping[str, np.ndarray], people: Sequence[str]) -> list[dict[str, object]]:
+    """Methods by mean error, best first, each with its difference to the best and the 95 % interval of that
+    difference over people; methods whose interval holds 0 share the better rank.
+
+    Args:
+        errors: method → [M] neutral errors on the same pictures.  people: [M] who is on each.
+    """
+    order = sorted(errors, key=lambda name: float(errors[name].mean()))
+    rows: list[dict[str, object]] = []
+    rank = 0
+    for place, name in enumerate(order):
+        difference = errors[name] - errors[order[0]]
+        low, high = people_interval(difference, people)
+        better = errors[name] - errors[order[place - 1]] if place else np.zeros(1)
+        apart = place > 0 and people_interval(better, people)[0] > 0
+        rank = place + 1 if apart or place == 0 else rank
+        rows.append({
+            "method": name, "rank": rank, "mean mm": float(errors[name].mean()),
+            "behind best mm": float(difference.mean()), "low": low, "high": high,
+        })  # fmt: skip
+    return rows

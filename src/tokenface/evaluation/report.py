@@ -1,0 +1,183 @@
+"""One HTML file of finished evaluations: tables with the published rows beside ours, curves, worst cases."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenface.errors import EvaluationError
+from tokenface.evaluation.paper import NOW_METRICAL_ROWS, NOW_ROWS, TEMPLATE_RATIO
+from tokenface.formats.files import write_atomically
+
+MAX_JSON_BYTES = 64 << 20
+MAX_PICTURE_BYTES = 16 << 20
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#1c2330}
+table{border-collapse:collapse;margin:.6rem 0 1.4rem}caption{text-align:left;font-weight:600;padding:.3rem 0}
+th,td{padding:.25rem .7rem;text-align:right;border-bottom:1px solid #dde1e8}
+th:first-child,td:first-child{text-align:left}
+tr.ours{background:#eaf3ff}img{max-width:100%;border:1px solid #dde1e8}p.note{color:#5a6473}
+@media (prefers-color-scheme:dark){body{background:#14181f;color:#dfe5ee}tr.ours{background:#1d3350}
+th,td{border-color:#333c4a}p.note{color:#9aa5b5}}
+"""
+
+
+def write_report(sources: Sequence[str | Path], output: str | Path, title: str = "TokenFace evaluation") -> Path:
+    """Collect every `summary.json` and `open.json` at or below the sources into one file that needs nothing else.
+
+    Raises:
+        EvaluationError: nothing to report, or a damaged file.
+        OutputError: the report cannot be written.
+    """
+    found = sorted({path for source in sources for path in _documents(Path(source))})
+    if not found:
+        raise EvaluationError(
+            f"no summary.json or open.json in {', '.join(map(str, sources))}; run an evaluation first"
+        )
+    sections = [_section(path, _read(path)) for path in found]
+    body = "\n".join([f"<h1>{html.escape(title)}</h1>", *sections])
+    page = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>\n{body}\n</body></html>\n"
+    )
+    return write_atomically(output, page.encode())
+
+
+def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[object]], ours: Iterable[int] = ()) -> str:
+    """An HTML table; numbers to three digits, rows in `ours` marked."""
+    marked = set(ours)
+    lines = [f"<table><caption>{html.escape(caption)}</caption><thead><tr>"]
+    lines += [f"<th>{html.escape(cell)}</th>" for cell in header] + ["</tr></thead><tbody>"]
+    for number, row in enumerate(rows):
+        cells = "".join(f"<td>{html.escape(_text(cell))}</td>" for cell in row)
+        lines.append(f"<tr{' class=ours' if number in marked else ''}>{cells}</tr>")
+    return "".join(lines) + "</tbody></table>"
+
+
+def _section(path: Path, document: dict[str, Any]) -> str:
+    kind = str(document.get("benchmark", ""))
+    try:
+        if path.name == "open.json":
+            parts = _open(document)
+        elif kind == "AFLW2000-3D":
+            parts = _aflw(document)
+        elif kind == "video":
+            parts = _video(document)
+        else:
+            parts = _scan_to_mesh(document)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise EvaluationError(f"'{path}' is not a summary of this version ({type(error).__name__}: {error})") from error
+    pictures = [_picture(p) for p in sorted(path.parent.glob("*.png"))]
+    return "\n".join([*parts, *pictures])
+
+
+def _scan_to_mesh(document: dict[str, Any]) -> list[str]:
+    protocol, figures = document["protocol"], document["figures"]
+    label, whole = str(protocol["label"]), figures["all"]
+    ours = (document["method"], whole["median"], whole["mean"], whole["std"])
+    published = NOW_METRICAL_ROWS if protocol["metrical"] else NOW_ROWS
+    rows = [(name, *values) for name, values in published.items()] if label.startswith("NoW,") else []
+    rows = sorted([*rows, ours], key=lambda row: (row[2] is None, row[2]))
+    coverage = 100 * (whole["coverage"] or 0)
+    parts = [
+        f"<h2>{html.escape(label)}: {html.escape(str(document['method']))}</h2>",
+        f"<p class=note>{whole['images']} images measured, {whole['missing']} missing: coverage {coverage:.1f} %. "
+        "Published rows are of NoW's test split.</p>",
+        table("millimetres", ("", "median", "mean", "std"), rows, [rows.index(ours)]),
+    ]
+    if protocol["name"] in TEMPLATE_RATIO:
+        ratio = TEMPLATE_RATIO[protocol["name"]]
+        parts.append(f"<p class=note>The paper's median is {ratio} of the FLAME template's.</p>")
+    challenges = [(n, r["median"], r["mean"], r["std"], r["images"]) for n, r in figures.items() if n != "all"]
+    if challenges:
+        parts.append(table("by challenge", ("", "median", "mean", "std", "images"), challenges))
+    parts.append(table("by region", ("", "mean"), document["regions"].items()))
+    if document["failures"]:
+        parts.append(table("without a result", ("image", "why"), document["failures"].items()))
+    return parts
+
+
+def _open(document: dict[str, Any]) -> list[str]:
+    parts = [
+        f"<h2>{html.escape(str(document['benchmark']))}</h2>",
+        f"<p class=note>{document['people']} people, seed {document['seed']}. "
+        + html.escape("; ".join(document["notes"]))
+        + "</p>",
+    ]
+    for title in ("OpenHead people", "ICT-FaceKit people"):
+        if title not in document:
+            continue
+        section = document[title]
+        names = list(next(iter(section["conditions"].values())))
+        for measure in ("neutral", "posed"):
+            rows = [
+                (method, *(f"{_text(row[n][f'{measure} mm'])} ({_text(row[n][f'{measure} ratio'])})" for n in names))
+                for method, row in section["conditions"].items()
+            ]
+            parts.append(table(f"{title}: {measure} face, mm (ratio to the mean head)", ("", *names), rows))
+        rows = [(m, *(row[n]["nme %"] for n in names)) for m, row in section["conditions"].items()]
+        parts.append(table(f"{title}: 68 points, % of √box", ("", *names), rows))
+        header = ("method", "rank", "mean mm", "behind best mm", "low", "high")
+        ranks = [[row[key] for key in header] for row in section["ranks"]]
+        parts.append(table(f"{title}: ranks, 95 % over people", header, ranks))
+        for method, kinds in section["groups"].items():
+            rows = [(f"{kind}: {g}", v["mean"]) for kind, groups in kinds.items() for g, v in groups.items()]
+            parts.append(table(f"{title}: {method} by group, mm", ("", "mean"), rows))
+        for key in ("disentanglement", "calibration"):
+            for method, values in section[key].items():
+                if values:
+                    parts.append(table(f"{title}: {method}, {key}", ("", ""), values.items()))
+    return parts
+
+
+def _aflw(document: dict[str, Any]) -> list[str]:
+    return [
+        "<h2>AFLW2000-3D</h2>",
+        table("68 points, % of √box", tuple(document["nme"]), [tuple(document["nme"].values())]),
+        table("head angles, degrees", ("", *document["angles"]), [
+            ("mean absolute error", *document["angles"].values()),
+            ("mean errors taken out", *document["centred"].values()),
+        ]),
+    ]  # fmt: skip
+
+
+def _video(document: dict[str, Any]) -> list[str]:
+    header = list(next(iter(document["ways"].values())))
+    rows = [(way, *row.values()) for way, row in document["ways"].items()]
+    return [f"<h2>{html.escape(str(document['clip']))}</h2>", table("by way of following", ("", *header), rows)]
+
+
+def _documents(source: Path) -> list[Path]:
+    if source.is_file():
+        return [source]
+    return [path for name in ("summary.json", "open.json") for path in source.rglob(name)]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise EvaluationError(f"'{path}' is larger than any summary")
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise EvaluationError(f"'{path}' cannot be read as a summary ({' '.join(str(error).split())[:100]})") from error
+    if not isinstance(document, dict):
+        raise EvaluationError(f"'{path}' is not a summary of an evaluation")
+    return document
+
+
+def _picture(path: Path) -> str:
+    if path.stat().st_size > MAX_PICTURE_BYTES:
+        return ""
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<p><img alt="{html.escape(path.stem)}" src="data:image/png;base64,{data}"></p>'
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

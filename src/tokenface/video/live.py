@@ -1,0 +1,140 @@
+"""Live tracking: the newest frame of a camera, whatever was missed meanwhile counted; a window to look at."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, Protocol
+
+import cv2
+import numpy as np
+
+from tokenface.errors import VideoError
+from tokenface.head.model import HeadModel
+from tokenface.inference.reconstruct import Reconstructor
+from tokenface.video.clip import Frame
+from tokenface.video.face import FaceMaker, TrackedFrame
+from tokenface.video.painter import HeadPainter
+from tokenface.video.pipeline import Pipeline, Smoothing
+from tokenface.video.temporal_weights import Temporal, choose_temporal
+from tokenface.video.track import pipeline_options
+
+PATIENCE = 5.0
+"""Seconds without a frame after which a camera counts as gone."""
+
+
+class Capture(Protocol):
+    """What is needed of a camera: OpenCV's VideoCapture."""
+
+    def read(self) -> tuple[bool, Any]: ...
+    def release(self) -> None: ...
+
+
+class Camera:
+    """Reads a camera in a thread and keeps the newest frame alone: a slow network skips frames, it never falls behind.
+
+    taken: frames that were handed out.  skipped: frames that were overwritten before anybody asked for them.
+    """
+
+    def __init__(self, capture: Capture, clock: Callable[[], float] = time.monotonic) -> None:
+        self._capture, self._clock = capture, clock
+        self._started = clock()
+        self._newest: tuple[float, np.ndarray] | None = None
+        self._ended = False
+        self._arrived = threading.Condition()
+        self.taken = self.skipped = 0
+        self._thread = threading.Thread(target=self._read, name="tokenface-camera", daemon=True)
+        self._thread.start()
+
+    @staticmethod
+    def open(number: int) -> Camera:
+        """Raises VideoError when there is no such camera."""
+        capture = cv2.VideoCapture(number)
+        if not capture.isOpened():
+            raise VideoError(f"no camera number {number}; is it plugged in, and free?")
+        return Camera(capture)
+
+    def frames(self, seconds: float | None = None) -> Iterator[Frame]:
+        """Frames as they come, with the time of their arrival; ends with the camera, or after so many seconds."""
+        try:
+            while seconds is None or self._clock() - self._started < seconds:
+                with self._arrived:
+                    self._arrived.wait_for(lambda: self._newest is not None or self._ended, PATIENCE)
+                    if self._newest is None:
+                        return
+                    (arrived, image), self._newest = self._newest, None
+                    self.taken += 1
+                yield Frame(self.taken - 1, arrived, np.ascontiguousarray(image[..., ::-1]))  # OpenCV's BGR
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        self._ended = True
+        self._thread.join(timeout=PATIENCE)
+        self._capture.release()
+
+    def _read(self) -> None:
+        while not self._ended:
+            good, image = self._capture.read()
+            with self._arrived:
+                if not good:
+                    self._ended = True
+                else:
+                    self.skipped += self._newest is not None
+                    self._newest = self._clock() - self._started, image
+                self._arrived.notify()
+
+
+def live(
+    model: Reconstructor,
+    camera: Camera,
+    *,
+    people: int | Literal["all"] = 1,
+    temporal: Temporal = "auto",
+    smooth: Smoothing = "none",
+    seconds: float | None = None,
+) -> Iterator[TrackedFrame]:
+    """The faces of the newest frame, over and over. "auto" takes the causal temporal transformer, which does not wait."""
+    module = None
+    if temporal == "auto":
+        module = choose_temporal(model, "auto", None, preferred="causal")
+    elif temporal != "off":
+        module = choose_temporal(model, temporal)
+    pipeline = Pipeline(model, pipeline_options(people, smooth), module)
+    maker = FaceMaker(model.head, model.origin, "camera")
+    images: dict[int, np.ndarray] = {}
+    for frame in camera.frames(seconds):
+        images[frame.index] = frame.image
+        for answers in pipeline.push(frame):
+            yield maker.frame(answers, images.pop(answers.index))
+
+
+def show_live(head: HeadModel, frames: Iterator[TrackedFrame]) -> None:
+    """A window with the overlay, until it is closed or Escape is pressed.
+
+    Raises:
+        VideoError: there is no screen, or Python has no Tk.
+    """
+    try:
+        import tkinter
+
+        from PIL import Image, ImageTk
+
+        window = tkinter.Tk()
+    except Exception as error:
+        raise VideoError(f"no window can be opened here ({error}); leave --show out") from error
+    window.title("TokenFace")
+    label = tkinter.Label(window)
+    label.pack()
+    closed = threading.Event()
+    window.bind("<Escape>", lambda event: closed.set())
+    window.protocol("WM_DELETE_WINDOW", closed.set)
+    painter = HeadPainter(head)
+    for frame in frames:
+        picture = ImageTk.PhotoImage(Image.fromarray(painter.paint(frame.image, frame.faces)))
+        label.configure(image=picture)
+        window.update()
+        if closed.is_set():
+            break
+    window.destroy()

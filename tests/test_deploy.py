@@ -1,0 +1,152 @@
+"""Exported networks and heads give what torch gives, on every runtime that is installed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from toy_head import toy_head_data
+
+from tokenface.deploy.export import export
+from tokenface.deploy.graphs import HeadGraph, example_coefficients
+from tokenface.errors import CheckpointError, ConfigError
+from tokenface.head.model import HeadModel
+from tokenface.network import COMPONENTS, NetworkConfig, TokenFace
+
+pytest.importorskip("onnxruntime", reason="needs the extra 'deploy'")
+pytest.importorskip("onnxscript", reason="needs the extra 'deploy'")
+
+from tokenface.deploy.onnx_files import eight_bits, export_head, export_network, half_precision
+from tokenface.deploy.runtime import open_head, open_network
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def head() -> HeadModel:
+    return HeadModel(toy_head_data())
+
+
+@pytest.fixture(scope="module")
+def network(head) -> TokenFace:
+    return TokenFace(NetworkConfig(backbone="vit_tiny_stem", image_size=SIZE), head.sizes, seed=0).eval()
+
+
+@pytest.fixture(scope="module")
+def file(network, tmp_path_factory) -> Path:
+    return export_network(network, tmp_path_factory.mktemp("onnx") / "parameters.fp32.onnx")
+
+
+def crops(batch: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(batch, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
+
+
+def largest_difference(network, other, batch: torch.Tensor) -> float:
+    with torch.no_grad():
+        ours, theirs = network.forward_with_extras(batch), other.forward_with_extras(batch)
+    pairs = [(getattr(ours.parameters, name), getattr(theirs.parameters, name)) for name in COMPONENTS]
+    pairs += [(ours.log_sigma, theirs.log_sigma), (ours.tokens, theirs.tokens)]
+    return max(float((a - b).abs().max()) for a, b in pairs)
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_onnx_equals_torch_for_any_batch(network, file, batch):
+    assert largest_difference(network, open_network(file, SIZE), crops(batch)) < 1e-4
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_head_equals_torch(head, tmp_path, batch):
+    path = export_head(head, tmp_path / "head.fp32.onnx")
+    inputs = example_coefficients(head, batch, seed=1)
+    with torch.no_grad():
+        expected = HeadGraph(head)(*inputs)
+    assert float((open_head(path)(*inputs) - expected).abs().max()) < 1e-6
+
+
+def test_openvino_equals_torch(network, file, tmp_path):
+    pytest.importorskip("openvino", reason="needs the extra 'deploy'")
+    from tokenface.deploy.openvino_files import convert
+
+    path = convert(file, tmp_path / "parameters.fp32.xml")
+    for batch in (1, 4):
+        assert largest_difference(network, open_network(path, SIZE), crops(batch)) < 1e-4
+
+
+def test_half_precision_is_smaller_and_close(network, file, tmp_path):
+    path = half_precision(file, tmp_path / "parameters.fp16.onnx")
+    assert path.stat().st_size < 0.6 * file.stat().st_size
+    assert largest_difference(network, open_network(path, SIZE), crops(2)) < 0.05
+
+
+def test_eight_bits_are_smaller_and_near(network, file, tmp_path):
+    path = eight_bits(file, tmp_path / "parameters.int8.onnx", crops(16, seed=3), batch=4)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["parameters.int8.onnx"]
+    assert path.stat().st_size < 0.5 * file.stat().st_size
+    difference = largest_difference(network, open_network(path, SIZE), crops(2))
+    assert 0 < difference < 3  # quantised for real, and not nonsense (tokens are of order 1)
+
+
+def test_crops_of_another_size_are_refused(file):
+    with pytest.raises(ValueError, match="expected crops"):
+        open_network(file, SIZE)(torch.zeros(1, 3, SIZE + 8, SIZE))
+
+
+def test_files_that_are_not_ours(file, head, tmp_path):
+    with pytest.raises(CheckpointError, match="does not exist"):
+        open_network(tmp_path / "none.onnx", SIZE)
+    (tmp_path / "broken.onnx").write_bytes(b"not a model")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        open_network(tmp_path / "broken.onnx", SIZE)
+    with pytest.raises(CheckpointError, match="lacks"):
+        open_head(file)
+
+
+def test_unknown_choices_are_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"runtime 'tensorrt'.*onnx"):
+        export(None, tmp_path, ["tensorrt"])
+    with pytest.raises(ConfigError, match=r"precision 'int4'.*int8"):
+        export(None, tmp_path, ["onnx"], ["int4"])
+    assert not any(tmp_path.iterdir())
+
+
+def test_exported_folder_serves_onnxruntime_and_numpy_alone(tmp_path):
+    lines: list[str] = []
+    drifts = export(None, tmp_path / "exported", ["onnx"], ["fp32"], report=lines.append)
+    assert {drift.file for drift in drifts} == {"parameters.fp32.onnx", "head.fp32.onnx"}
+    assert all(drift.parameters < 1e-4 and drift.vertices_mm < 0.02 for drift in drifts)
+    assert len(lines) == 2
+    facts = json.loads((tmp_path / "exported" / "model.json").read_text(encoding="utf-8"))
+    size = facts["image_size"]
+    np.save(tmp_path / "crop.npy", np.random.default_rng(0).integers(0, 255, (size, size, 3), dtype=np.uint8))
+    example = Path(__file__).resolve().parents[1] / "examples" / "onnx_only.py"
+    arguments = ["x", *(str(tmp_path / name) for name in ("exported", "crop.npy", "h.obj"))]
+    blocked = (
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'tokenface', 'scipy', 'PIL', 'cv2')));"
+        f"sys.argv = {arguments!r}; exec(open({str(example)!r}, encoding='utf-8').read())"
+    )
+    done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "h.obj").read_text(encoding="utf-8")
+    assert text.count("v ") == int(done.stdout.split(": ")[1].split()[0])
+    assert text.count("\nf ") == len(np.load(tmp_path / "exported" / "faces.npy"))
+
+
+def test_runtime_option_gives_the_same_faces_and_keeps_its_file(tmp_path, monkeypatch):
+    import tokenface
+
+    monkeypatch.setenv("TOKENFACE_CACHE", str(tmp_path))
+    photo = np.random.default_rng(1).integers(0, 255, (240, 240, 3), dtype=np.uint8)
+    landmarks = np.random.default_rng(2).uniform(80, 160, (68, 2))
+    expected = tokenface.load().reconstruct(photo, landmarks=landmarks)[0]
+    for _ in range(2):
+        face = tokenface.load(runtime="onnx").reconstruct(photo, landmarks=landmarks)[0]
+        assert np.abs(face.vertices - expected.vertices).max() < 2e-5
+    kept = [path.name for path in (tmp_path / "exported").rglob("*") if path.is_file()]
+    assert kept == ["parameters.fp32.onnx"]
+    with pytest.raises(ConfigError, match="choose torch"):
+        tokenface.load(runtime="tensorrt")

@@ -1,0 +1,313 @@
+"""The temporal transformer: what it starts as, what it never reads, its files, its place in the tracker, its training."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from stand_ins import MarkDetector
+from toy_head import toy_head_data
+from video_stand_ins import FollowingNetwork, following_model, scene
+
+from tokenface.errors import CheckpointError
+from tokenface.evaluation.steadiness import jitter, lag
+from tokenface.head.model import HeadModel
+from tokenface.images.crop import Crop
+from tokenface.inference.face import Origin
+from tokenface.inference.reconstruct import Reconstructor
+from tokenface.network.config import NetworkConfig
+from tokenface.network.temporal import TemporalTransformer, crop_motion
+from tokenface.network.temporal_checkpoint import load_temporal, save_temporal, temporal_path
+from tokenface.network.tokenface import NetworkOutput, TokenFace
+from tokenface.training.temporal.config import TemporalLosses
+from tokenface.training.temporal.features import ClipFeatures
+from tokenface.training.temporal.objective import TemporalObjective, to_frame
+from tokenface.training.temporal.windows import steadied
+from tokenface.video.answer import crop_vector
+from tokenface.video.clip import Frame
+from tokenface.video.pipeline import Pipeline, PipelineOptions, run
+from tokenface.video.temporal_weights import choose_temporal
+from tokenface.video.tracker import TrackerOptions
+
+WIDTH, TOKENS = 64, 6
+
+
+def trained(mode: str = "centred", seed: int = 0) -> TemporalTransformer:
+    """A module whose every weight does something, as after training."""
+    torch.manual_seed(seed)
+    module = TemporalTransformer(WIDTH, TOKENS, mode).eval()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return module
+
+
+def windows(count: int = 5, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randn(count, 3, TOKENS, WIDTH, generator=generator)
+    return tokens, torch.ones(count, 3, dtype=torch.bool), torch.randn(count, 3, 4, generator=generator) * 0.1
+
+
+@pytest.mark.parametrize(("mode", "own", "lag"), [("centred", 1, 1), ("causal", 2, 0)])
+def test_untrained_it_returns_frame_ts_own_tokens(mode: str, own: int, lag: int) -> None:
+    module = TemporalTransformer(WIDTH, TOKENS, mode)
+    tokens, present, motion = windows()
+    assert torch.equal(module(tokens, present, motion), tokens[:, own])
+    assert (module.lag, module.depth) == (lag, 3)
+
+
+def test_trained_it_reads_all_three_frames_and_the_motion_of_their_crops() -> None:
+    module, (tokens, present, motion) = trained(), windows()
+    plain = module(tokens, present, motion)
+    for place in range(3):
+        other = tokens.clone()
+        other[:, place] += torch.randn(TOKENS, WIDTH)
+        assert not torch.allclose(module(other, present, motion), plain, atol=1e-4)
+    assert not torch.allclose(module(tokens, present, motion + torch.tensor([0.0, 0, 0.5, 0])), plain, atol=1e-5)
+
+
+def test_an_absent_neighbour_is_never_read() -> None:
+    module, (tokens, present, motion) = trained(), windows()
+    present[:, 2] = False
+    plain = module(tokens, present, motion)
+    tokens[:, 2], motion[:, 2] = math.nan, math.nan
+    assert torch.equal(module(tokens, present, motion), plain)
+
+
+def test_crop_motion_is_what_the_crops_say() -> None:
+    target, other = Crop((100.0, 80.0), 50.0, 0.3), Crop((104.0, 79.0), 60.0, -0.1)
+    as_tensor = [torch.from_numpy(crop_vector(crop)) for crop in (other, target)]
+    motion = crop_motion(*as_tensor) / 4
+    np.testing.assert_allclose(motion[:2], target.to_ndc(np.array([other.centre]))[0], atol=1e-9)
+    np.testing.assert_allclose(motion[2:], [math.log(60 / 50), -0.4], atol=1e-9)
+
+
+def test_frame_pixels_of_many_crops_are_those_of_each_crop() -> None:
+    crops = [Crop((100.0, 80.0), 50.0, 0.3), Crop((10.0, 20.0), 30.0, -1.1)]
+    points = torch.randn(2, 7, 2, dtype=torch.float64)
+    found = to_frame(points, torch.from_numpy(np.stack([crop_vector(crop) for crop in crops])))
+    for i, crop in enumerate(crops):
+        np.testing.assert_allclose(found[i], crop.to_photo(points[i].numpy()), atol=1e-9)
+
+
+def test_files_keep_the_module_and_know_their_image_weights(tmp_path: Path) -> None:
+    module, path = trained("causal"), temporal_path(tmp_path / "tokenface-x.safetensors", "causal")
+    assert path.name == "tokenface-x.causal.temporal.safetensors"
+    save_temporal(path, module, "abc", {"metrics": {"jitter_ratio": 0.5}})
+    found = load_temporal(path, "abc", "causal")
+    tokens, present, motion = windows()
+    np.testing.assert_allclose(
+        found(tokens, present, motion).detach(), module(tokens, present, motion).detach(), atol=2e-2
+    )
+    with pytest.raises(CheckpointError, match="other image weights"):
+        load_temporal(path, "def")
+    with pytest.raises(CheckpointError, match="expected a centred one"):
+        load_temporal(path, "abc", "centred")
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_temporal(path)
+    with pytest.raises(CheckpointError, match="no temporal weights"):
+        load_temporal(tmp_path / "none.safetensors")
+
+
+def test_auto_takes_what_is_there(tmp_path: Path) -> None:
+    model = following_model()
+    model.path = tmp_path / "w.safetensors"
+    assert choose_temporal(model, "auto") is None
+    assert choose_temporal(model, "off") is None
+    with pytest.raises(CheckpointError, match="without a centred temporal"):
+        choose_temporal(model, "centred")
+    save_temporal(temporal_path(model.path, "centred"), trained(), model.origin.weights_hash)
+    found = choose_temporal(model, "auto")
+    assert found is not None
+    assert found.mode == "centred"
+
+
+class TokenMarks(TokenFace):
+    """A real TokenFace whose camera follows the mark: its tokens and heads are random, its crops are good."""
+
+    def __init__(self, head: HeadModel) -> None:
+        config = NetworkConfig(backbone="vit_tiny_stem", image_size=32, landmark_uncertainty=False, camera_scale=0.0)
+        super().__init__(config, head.sizes, seed=0)
+        self.follower = FollowingNetwork(head)
+
+    def forward_with_extras(self, images: torch.Tensor) -> NetworkOutput:
+        found = super().forward_with_extras(images)
+        camera = self.follower(images).camera
+        return found._replace(parameters=found.parameters.replace(camera=camera))
+
+
+@pytest.fixture(scope="module")
+def token_model() -> Reconstructor:
+    head = HeadModel(toy_head_data())
+    return Reconstructor(
+        TokenMarks(head), head, 32, Origin("stand-in", "0" * 16, head.data.geometry_hash()), "cpu", MarkDetector()
+    )
+
+
+def tracked(model: Reconstructor, images, temporal: TemporalTransformer | None):
+    pipeline = Pipeline(model, PipelineOptions(TrackerOptions()), temporal)
+    frames = (Frame(i, i / 30, image) for i, image in enumerate(images))
+    return list(run(pipeline, frames))
+
+
+def wide(mode: str = "centred", zero: bool = False) -> TemporalTransformer:
+    torch.manual_seed(3)
+    module = TemporalTransformer(192, 6, mode).eval()
+    if not zero:
+        torch.nn.init.normal_(module.out.weight, std=0.05)
+    return module
+
+
+def expressions(found) -> list[torch.Tensor | None]:
+    return [frame.answers[0].parameters.expression if frame.answers else None for frame in found]
+
+
+@pytest.mark.parametrize("mode", ["centred", "causal"])
+def test_in_the_tracker_an_untrained_module_changes_nothing(token_model: Reconstructor, mode: str) -> None:
+    images = [scene((50 + i, 40, 24), ground=(90 + 5 * i,) * 3) for i in range(8)]
+    plain, steady = tracked(token_model, images, None), tracked(token_model, images, wide(mode, zero=True))
+    assert [frame.index for frame in steady] == list(range(8))
+    for a, b in zip(plain, steady, strict=True):
+        torch.testing.assert_close(a.answers[0].parameters.expression, b.answers[0].parameters.expression)
+        assert a.answers[0].crop == b.answers[0].crop
+
+
+def test_in_the_tracker_windows_hold_the_right_frames(token_model: Reconstructor) -> None:
+    """The same windows put together by hand from the clip's tokens."""
+    images = [scene((50 + i, 40, 24), ground=(90 + 9 * i,) * 3) for i in range(6)]
+    for mode in ("centred", "causal"):
+        module = wide(mode)
+        found = tracked(token_model, images, module)
+        seen = tracked(token_model, images, None)
+        crops = [frame.answers[0].crop for frame in seen]
+        network = Pipeline(token_model, PipelineOptions()).network
+        tokens = torch.stack(
+            [network.look(image, [crop])[0].tokens for image, crop in zip(images, crops, strict=True)]
+        )  # type: ignore[arg-type]
+        vectors = torch.from_numpy(np.stack([crop_vector(crop) for crop in crops]))
+        with torch.no_grad():
+            mixed = steadied(module, tokens[None], vectors[None])[0]
+            expected = network.decode(mixed).expression
+        for frame, row in zip(found, expected, strict=True):
+            torch.testing.assert_close(frame.answers[0].parameters.expression, row, atol=1e-5, rtol=1e-4)
+
+
+def test_nothing_is_mixed_over_a_cut_or_a_gap(token_model: Reconstructor) -> None:
+    random = np.random.default_rng(0)
+    room = random.integers(0, 255, (6, 8, 3)).repeat(20, 0).repeat(20, 1).astype(np.uint8)
+    first = [scene((40 + i, 40, 30)) for i in range(4)]
+    other = room.copy()
+    other[60:90, 90:120] = scene((0, 0, 30))[:30, :30]
+    module = wide()
+    whole = expressions(tracked(token_model, first + [other] * 4, module))
+    alone = expressions(tracked(token_model, first, module))
+    for a, b in zip(whole[:4], alone, strict=True):
+        torch.testing.assert_close(a, b)
+    gap = expressions(tracked(token_model, [*first, scene(), *first], module))
+    assert gap[4] is None
+    for a, b in zip(gap[:4], alone, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_single_frames_are_clips_too(token_model: Reconstructor) -> None:
+    found = tracked(token_model, [scene((50, 40, 24))], wide())
+    assert len(found) == 1
+    assert len(found[0].answers) == 1
+
+
+def test_causal_answers_do_not_depend_on_what_comes(token_model: Reconstructor) -> None:
+    images = [scene((50 + i, 40, 24), ground=(90 + 9 * i,) * 3) for i in range(6)]
+    module = wide("causal")
+    short, long = tracked(token_model, images[:4], module), tracked(token_model, images, module)
+    for a, b in zip(expressions(short), expressions(long)[:4], strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def synthetic_features(network: TokenFace, head: HeadModel, clips: int = 3, frames: int = 8) -> ClipFeatures:
+    """Still people under noise: the truth is what the heads say of a clip's mean tokens."""
+    generator = torch.Generator().manual_seed(0)
+    mean = torch.randn(clips, 1, 6, 192, generator=generator)
+    tokens = mean + 0.3 * torch.randn(clips, frames, 6, 192, generator=generator)
+    p = network.heads(mean[:, 0])[0]
+    p = p.replace(expression=head.clamp_expression(p.expression)).detach()
+
+    def held(value: torch.Tensor) -> torch.Tensor:
+        return value[:, None].expand(-1, frames, *value.shape[1:]).clone()
+
+    size = 200.0
+    crops = torch.tensor([size / 2, size / 2, size, 0.0], dtype=torch.float64).expand(clips, frames, 4)
+    from tokenface.camera import Camera
+
+    camera = Camera.from_vector(p.camera)
+    return ClipFeatures(
+        tokens=tokens,
+        crops=crops,
+        shape=held(p.shape),
+        expression=held(p.expression),
+        jaw=held(p.jaw),
+        rotation=held(camera.rotation_matrix()),
+        scale=held(camera.scale),
+        translation=held(camera.translation[:, :2]),
+        distance=torch.full((clips, frames), 1e4),
+        depth=torch.zeros(clips, frames),
+        size=torch.full((clips,), size),
+    )
+
+
+@pytest.fixture(scope="module")
+def rehearsal() -> tuple[TokenFace, HeadModel]:
+    head = HeadModel(toy_head_data())
+    network = TokenFace(NetworkConfig(backbone="vit_tiny_stem", image_size=32), head.sizes, seed=1)
+    return network.eval().requires_grad_(False), head
+
+
+def test_the_objective_is_zero_at_the_truth_and_not_beside_it(rehearsal) -> None:
+    network, head = rehearsal
+    clips = synthetic_features(network, head)
+    objective = TemporalObjective(network, head, TemporalLosses())
+    mean = clips.tokens.mean(dim=1, keepdim=True).expand_as(clips.tokens)
+    still = objective.terms(mean, clips)
+    assert all(float(still[name]) < 1e-5 for name in ("velocity", "acceleration", "identity", "appearance"))
+    noisy = objective.terms(clips.tokens, clips)
+    assert all(float(noisy[name]) > 1e-3 for name in ("vertices", "picture", "velocity", "acceleration"))
+    vertices, places, _ = objective.geometry(clips.tokens, clips.crops)
+    true_vertices, true_places = objective.truth(clips)
+    assert vertices.shape == true_vertices.shape
+    assert places.shape == true_places.shape
+    exact = dataclasses.replace(clips, tokens=clips.tokens)
+    assert float((places - true_places).abs().mean()) < 0.3 * float(exact.size.mean())
+
+
+def test_a_few_steps_of_training_calm_noise_without_lag(rehearsal) -> None:
+    network, head = rehearsal
+    clips = synthetic_features(network, head, clips=12, frames=10)
+    objective = TemporalObjective(network, head, TemporalLosses())
+    torch.manual_seed(0)
+    module = TemporalTransformer(192, 6)
+    optimiser = torch.optim.AdamW(module.parameters(), 1e-3)
+    for _ in range(25):
+        total = torch.stack(list(objective.terms(steadied(module, clips.tokens, clips.crops), clips).values())).sum()
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+    fresh = synthetic_features(network, head, clips=12, frames=10)
+    with torch.no_grad():
+        calm = objective.geometry(steadied(module.eval(), fresh.tokens, fresh.crops), fresh.crops)[1]
+        plain = objective.geometry(fresh.tokens, fresh.crops)[1]
+    assert jitter(calm.flatten(2)[0][:, None].numpy()) < 0.75 * jitter(plain.flatten(2)[0][:, None].numpy())
+
+
+def test_jitter_and_lag_of_known_motions() -> None:
+    times = np.arange(60) / 30
+    path = np.stack([np.sin(5 * times), np.cos(7 * times), times], axis=1)[:, None].repeat(4, 1)
+    assert jitter(times[:, None, None] * np.ones((1, 4, 3))) == pytest.approx(0, abs=1e-12)
+    quadratic = (np.arange(20) ** 2)[:, None, None] * np.array([[[1.0, 0, 0]]])
+    assert jitter(quadratic) == pytest.approx(2)
+    assert lag(path, path) == 0
+    assert lag(path[:-2], path[2:]) == 2  # what it shows now, the truth showed two frames ago
+    assert lag(path[3:], path[:-3]) == -3

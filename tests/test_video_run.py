@@ -1,0 +1,252 @@
+"""`tokenface track` end to end with stand-ins: files, sound, what survives a kill, what is refused."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pygltflib
+import pytest
+from test_formats import khronos_issues, read_accessor
+
+av = pytest.importorskip("av", reason="needs the extra 'video'")
+
+from video_stand_ins import following_model, scene, write_clip  # noqa: E402
+
+from tokenface.errors import OutputError  # noqa: E402
+from tokenface.formats.live_link import COLUMNS, timecode  # noqa: E402
+from tokenface.video.run import TrackOptions, TrackRun  # noqa: E402
+from tokenface.video.store import CHUNK_FRAMES, Store  # noqa: E402
+
+HEADER = (
+    "Timecode,BlendShapeCount,EyeBlinkLeft,EyeLookDownLeft,EyeLookInLeft,EyeLookOutLeft,EyeLookUpLeft,EyeSquintLeft,"
+    "EyeWideLeft,EyeBlinkRight,EyeLookDownRight,EyeLookInRight,EyeLookOutRight,EyeLookUpRight,EyeSquintRight,"
+    "EyeWideRight,JawForward,JawRight,JawLeft,JawOpen,MouthClose,MouthFunnel,MouthPucker,MouthRight,MouthLeft,"
+    "MouthSmileLeft,MouthSmileRight,MouthFrownLeft,MouthFrownRight,MouthDimpleLeft,MouthDimpleRight,"
+    "MouthStretchLeft,MouthStretchRight,MouthRollLower,MouthRollUpper,MouthShrugLower,MouthShrugUpper,"
+    "MouthPressLeft,MouthPressRight,MouthLowerDownLeft,MouthLowerDownRight,MouthUpperUpLeft,MouthUpperUpRight,"
+    "BrowDownLeft,BrowDownRight,BrowInnerUp,BrowOuterUpLeft,BrowOuterUpRight,CheekPuff,CheekSquintLeft,"
+    "CheekSquintRight,NoseSneerLeft,NoseSneerRight,TongueOut,HeadYaw,HeadPitch,HeadRoll,LeftEyeYaw,LeftEyePitch,"
+    "LeftEyeRoll,RightEyeYaw,RightEyePitch,RightEyeRoll"
+)
+
+
+def moving(count: int, size: tuple[int, int] = (90, 120)) -> list[np.ndarray]:
+    """Frames on which a mark wanders, and the light changes a little, so that every answer is another one."""
+    return [
+        scene((30 + 15 * np.sin(i / 9), 25 + 8 * np.cos(i / 7), 24), size=size, ground=(100 + i % 50,) * 3)
+        for i in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return following_model()
+
+
+@pytest.fixture(scope="module")
+def tracked(model, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("tracked")
+    clip = write_clip(folder / "clip.mp4", moving(40), sound=True)
+    list(TrackRun(clip, folder / "out", TrackOptions(), model))
+    return folder
+
+
+def test_the_files_of_a_clip(tracked: Path) -> None:
+    names = sorted(str(path.relative_to(tracked / "out")) for path in (tracked / "out").rglob("*") if path.is_file())
+    assert names == [
+        ".tokenface-track.json",
+        "overlay.mp4",
+        "person_00/animation.glb",
+        "person_00/parameters.csv",
+        "person_00/parameters.npz",
+        "track.json",
+    ]
+    facts = json.loads((tracked / "out" / "track.json").read_text())
+    assert (facts["frames"], facts["frames_with_face"], facts["cuts"], facts["warnings"]) == (40, 40, [], [])
+    assert facts["people"] == [{"person": 0, "first": 0, "last": 39, "frames": 40}]
+
+
+def test_the_npz_agrees_with_the_tracker(tracked: Path, model) -> None:
+    faces = [frame.faces[0] for frame in model.track(tracked / "clip.mp4")]
+    with np.load(tracked / "out/person_00/parameters.npz", allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    np.testing.assert_array_equal(arrays["frame"], np.arange(40))
+    np.testing.assert_allclose(arrays["time"], np.arange(40) / 30, atol=1e-3)
+    for name in ("shape", "expression", "jaw", "camera", "texture", "light"):
+        np.testing.assert_array_equal(arrays[name], np.stack([getattr(face.parameters, name) for face in faces]))
+    np.testing.assert_allclose(arrays["landmarks68"], np.stack([face.landmarks for face in faces]), atol=1e-2)
+    np.testing.assert_allclose(arrays["head_pose_degrees"], np.stack([face.head_pose for face in faces]), atol=1e-4)
+    np.testing.assert_allclose(arrays["gaze_degrees"], np.stack([f.gaze.in_picture for f in faces]), atol=1e-3)
+    np.testing.assert_allclose(arrays["confidence"], [face.confidence for face in faces], rtol=1e-5)
+    homogeneous = np.append(faces[7].landmarks3d[30], 1)
+    np.testing.assert_allclose(arrays["orthographic"][7] @ homogeneous, [*faces[7].landmarks[30], 1], atol=1e-2)
+    weights = arrays["confidence"].astype(np.float64)
+    np.testing.assert_allclose(arrays["identity"], np.average(arrays["shape"], axis=0, weights=weights), atol=1e-6)
+
+
+def test_the_csv_is_live_links(tracked: Path) -> None:
+    rows = list(csv.reader((tracked / "out/person_00/parameters.csv").open()))
+    assert ",".join(rows[0]) == HEADER == ",".join(COLUMNS)
+    assert len(rows) == 41
+    assert rows[1][:2] == ["00:00:00:00.000", "61"]
+    assert all(len(row) == 63 for row in rows)
+    with np.load(tracked / "out/person_00/parameters.npz", allow_pickle=False) as file:
+        names, weights = list(file["arkit_names"]), file["arkit"]
+    column = rows[0].index("MouthSmileLeft")
+    np.testing.assert_allclose(
+        [float(row[column]) for row in rows[1:]], weights[:, names.index("mouthSmileLeft")], atol=1e-6
+    )
+
+
+def test_timecodes_count_frames() -> None:
+    assert timecode(3725.5, 30) == "01:02:05:15.000"
+    assert timecode(1 / 30 * 31, 30) == "00:00:01:01.000"
+    assert timecode(0.05, 25) == "00:00:00:01.250"
+
+
+def test_the_animation_shows_every_frame_of_the_tracked_head(tracked: Path, model) -> None:
+    """Keyframes read by a reader of our own, against the rig posed by hand."""
+    from scipy.spatial.transform import Rotation
+
+    document = pygltflib.GLTF2().load(str(tracked / "out/person_00/animation.glb"))
+    with np.load(tracked / "out/person_00/parameters.npz", allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    animation = document.animations[0]
+    found = {}
+    for channel in animation.channels:
+        sampler = animation.samplers[channel.sampler]
+        times = read_accessor(document, sampler.input)[:, 0]
+        np.testing.assert_allclose(times, arrays["time"], atol=1e-3)
+        found[document.nodes[channel.target.node].name, channel.target.path] = read_accessor(document, sampler.output)
+    names = document.meshes[0].extras["targetNames"]
+    weights = next(value for (_, path), value in found.items() if path == "weights").reshape(40, len(names))
+    for i, name in enumerate(model.head.expression_names):
+        np.testing.assert_allclose(weights[:, names.index(name)], arrays["expression"][:, i], atol=1e-6)
+    neck = Rotation.from_quat(found["neck", "rotation"]).as_matrix()
+    np.testing.assert_allclose(neck, arrays["rotation"], atol=1e-5)
+    jaw = Rotation.from_quat(found["jaw", "rotation"]).as_rotvec()
+    np.testing.assert_allclose(jaw, arrays["jaw"], atol=1e-5)
+    assert {joint for joint, path in found if path == "rotation"} == {"neck", "jaw", "left_eye", "right_eye"}
+
+
+def test_the_animation_passes_the_khronos_validator(tracked: Path) -> None:
+    issues = khronos_issues(tracked / "out/person_00/animation.glb")
+    assert issues["numErrors"] == issues["numWarnings"] == 0, issues["messages"]
+
+
+def test_the_overlay_has_all_frames_and_the_sound(tracked: Path) -> None:
+    with av.open(str(tracked / "clip.mp4")) as source, av.open(str(tracked / "out/overlay.mp4")) as overlay:
+        wave = [np.concatenate([f.to_ndarray() for f in c.decode(audio=0)], axis=1) for c in (source, overlay)]
+        np.testing.assert_array_equal(wave[0], wave[1])  # copied, not encoded again
+        overlay.seek(0)
+        times = [float(frame.pts * frame.time_base) for frame in overlay.decode(video=0)]
+    np.testing.assert_allclose(times, np.arange(40) / 30, atol=1e-3)
+
+
+def test_a_second_run_has_nothing_to_do(tracked: Path, model) -> None:
+    before = _hashes(tracked / "out")
+    run = TrackRun(tracked / "clip.mp4", tracked / "out", TrackOptions(), model)
+    assert list(run) == []
+    assert run.finished_before
+    assert run.frames_with_face == 40
+    assert _hashes(tracked / "out") == before
+
+
+def test_other_settings_do_it_again_and_other_clips_are_refused(model, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", moving(6))
+    list(TrackRun(clip, tmp_path / "out", TrackOptions(formats=("npz", "obj"), overlay=False), model))
+    assert len(list((tmp_path / "out/person_00/obj").glob("*.obj"))) == 6
+    again = TrackRun(clip, tmp_path / "out", TrackOptions(formats=("csv",), overlay=False), model)
+    assert not again.finished_before
+    list(again)
+    assert sorted(path.name for path in (tmp_path / "out/person_00").iterdir() if path.is_file()) == ["parameters.csv"]
+    with pytest.raises(OutputError, match="another clip"):
+        TrackRun(write_clip(tmp_path / "other.mp4", moving(5)), tmp_path / "out", TrackOptions(), model)
+    with pytest.raises(OutputError, match="unknown format 'fbx'"):
+        TrackRun(clip, tmp_path / "out2", TrackOptions(formats=("fbx",)), model)
+
+
+def test_a_clip_without_people(model, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "empty.mp4", [scene(size=(90, 120))] * 100)
+    run = TrackRun(clip, tmp_path / "out", TrackOptions(), model)
+    list(run)
+    assert (run.frames, run.frames_with_face, run.people) == (100, 0, {})
+    with av.open(str(tmp_path / "out/overlay.mp4")) as overlay:
+        assert len(list(overlay.decode(video=0))) == 100
+
+
+def test_a_truncated_clip_is_done_as_far_as_it_goes_and_says_so(model, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    frames = [
+        np.where(image == 128, random.integers(0, 90, image.shape, dtype=np.uint8), image)
+        for image in [scene((40, 30, 30), size=(90, 120))] * 40
+    ]
+    whole = write_clip(tmp_path / "whole.mkv", frames).read_bytes()
+    (tmp_path / "half.mkv").write_bytes(whole[: len(whole) // 2])
+    run = TrackRun(tmp_path / "half.mkv", tmp_path / "out", TrackOptions(overlay=False), model)
+    list(run)
+    assert 10 < run.frames < 30
+    assert run.frames_with_face == run.frames
+    assert any("truncated" in warning or "damaged" in warning for warning in run.warnings)
+
+
+_WORKER = """
+import sys
+sys.path.insert(0, {tests!r})
+import torch
+torch.set_num_threads(1)
+from pathlib import Path
+from video_stand_ins import following_model
+from tokenface.video.run import TrackOptions, TrackRun
+run = TrackRun(Path({clip!r}), Path({out!r}), TrackOptions(smooth="one-euro"), following_model())
+for step in run:
+    pass
+"""
+
+
+@pytest.mark.parametrize("kill_at", ["track", "overlay"])
+def test_a_killed_run_goes_on_and_ends_the_same(tmp_path: Path, kill_at: str) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", moving(CHUNK_FRAMES * 3 + 10), sound=True)
+    reference = tmp_path / "whole"
+    _finish(clip, reference)
+    out = tmp_path / "killed"
+    pattern = "chunk_000001.npz" if kill_at == "track" else "overlay_000001.nut"
+    worker = _start(clip, out)
+    deadline = time.monotonic() + 300
+    while not (out / ".track" / pattern).exists() and worker.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.kill(worker.pid, signal.SIGKILL)
+    assert worker.wait() == -signal.SIGKILL, "the run was over before it could be killed"
+    assert not (out / "track.json").exists()
+    stored = Store(out / ".track").state()
+    assert stored is not None
+    assert stored[0] >= 1  # something to go on from
+    _finish(clip, out)
+    assert _hashes(out) == _hashes(reference)
+    assert not (out / ".track").exists()
+
+
+def _start(clip: Path, out: Path) -> subprocess.Popen:
+    code = _WORKER.format(tests=str(Path(__file__).parent), clip=str(clip), out=str(out))
+    return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def _finish(clip: Path, out: Path) -> None:
+    assert _start(clip, out).wait() == 0
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
