@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from toy_head import toy_head_data
 
 from tokenface.data.augment import Part, colour_jitter, turn_and_zoom
 from tokenface.data.shards.batch import GeometryBatch, RecordBatch
@@ -17,7 +18,6 @@ from tokenface.network.components import FaceParameters
 from tokenface.training.batches import Counts, Shares
 from tokenface.training.config import DataConfig, PaperConfig, RunConfig, TrainConfig
 from tokenface.training.hybrid import HybridObjective
-from toy_head import toy_head_data
 
 SIZE = 48
 
@@ -194,7 +194,7 @@ def test_parts_of_a_batch_get_the_random_numbers_of_the_whole():
     landmarks = torch.rand(6, 68, 2, generator=g)
     whole = turn_and_zoom(image, camera, light, landmarks, torch.Generator().manual_seed(1))
     jittered = colour_jitter(image, torch.Generator().manual_seed(2))
-    for rows in Shares(process=1, processes=3, passes=2).parts(6) + [Part(0, 2, 6)]:
+    for rows in [*Shares(process=1, processes=3, passes=2).parts(6), Part(0, 2, 6)]:
         pick = slice(rows.start, rows.stop)
         part = turn_and_zoom(
             image[pick], camera[pick], light[pick], landmarks[pick], torch.Generator().manual_seed(1), part=rows

@@ -11,6 +11,7 @@ from tokenface.cli import (
     export,
     head,
     models,
+    prepare,
     reconstruct,
     report,
     track,
