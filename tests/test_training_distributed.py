@@ -50,7 +50,7 @@ def test_two_processes_learn_what_one_learns_from_the_whole_batch(alone, strateg
     assert [row["step"] for row in found] == ["1", "2"]
     for mine, theirs in zip(expected, found, strict=True):
         assert mine.keys() == theirs.keys()
-        assert {"neutral", "mesh", "vertex_consistency", "photometric", "shape_consistency"} <= mine.keys()
+        assert {"neutral", "records_mesh", "records_vertex_consistency", "records_shape_consistency"} <= mine.keys()
         for term in mine.keys() - {"images_per_s"}:
             assert float(theirs[term]) == pytest.approx(float(mine[term]), rel=1e-4, abs=1e-4), term
     one, two = (load_file(run / "weights.safetensors") for run in (alone, folder / strategy))

@@ -77,6 +77,7 @@ class HybridObjective:
         scale = self.config.vertex_scale
         terms = {"mesh": scale * self.mesh_distance(self.subset.vertices(parameters), truth, self.vertex_weights)}
         pairs = swap_pairs(batch.identity, self.config.partners)
+        terms["vertex_consistency"] = truth.new_zeros(0)
         if len(pairs):
             terms["vertex_consistency"] = scale * vertex_consistency_loss(
                 self.subset.vertices, parameters, truth, self.vertex_weights, pairs, self.mesh_distance
@@ -99,7 +100,7 @@ class HybridObjective:
             "regularisation": regularisation_loss(parameters, w.shape_prior, w.expression_prior, w.texture_prior),
         }
         pairs = swap_pairs(batch.identity, self.config.partners)
-        if w.shape_consistency and len(pairs):
+        if w.shape_consistency:
             terms["shape_consistency"] = shape_consistency_loss(self.draw, parameters, batch.image, batch.mask, pairs)
         if self.encoder is not None:
             terms["identity"] = identity_loss(self.encoder, batch.image, rendered.image, mask, truth)
@@ -113,4 +114,5 @@ class HybridObjective:
 
 
 def _means(terms: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().mean() for name, value in terms.items()}
+    """By name; 0 where a batch has no pair, because all processes must have the same curves."""
+    return {name: value.detach().sum() / max(1, value.numel()) for name, value in terms.items()}

@@ -52,7 +52,7 @@ class Objective:
             scans = None if batch.scans is None else (rows["scans"].parameters, batch.scans)
             pictures = None if batch.pictures is None else (rows["pictures"].parameters, batch.pictures)
             terms["records"], named = self.hybrid(scans, pictures)
-            figures |= {"records": terms["records"], **named}
+            figures |= {"records": terms["records"], **{f"records_{name}": value for name, value in named.items()}}
         total = torch.stack(list(terms.values())).sum() + predicted.nothing()
         return total, {"total": total, **figures}
 

@@ -204,8 +204,16 @@ def _shares(config: TrainConfig, fabric: Fabric) -> Shares:
         passes=config.run.accumulate,
         local=fabric.local_rank,
         neighbours=max(1, fabric.world_size // max(1, fabric.strategy.num_nodes)) if fabric.world_size > 1 else 1,
-        meet=fabric.barrier,
+        meet=_meeting(fabric),
     )
+
+
+def _meeting(fabric: Fabric) -> Callable[[], None]:
+    """A barrier of its own: batches are made in a thread, whose waiting must not mix with the gradients' exchange."""
+    if fabric.world_size == 1:
+        return lambda: None
+    group = torch.distributed.new_group(backend="gloo")
+    return lambda: torch.distributed.barrier(group)
 
 
 def _metrics(config: TrainConfig, folder: Path, fabric: Fabric, trainer: Trainer) -> Metrics:
