@@ -1,4 +1,4 @@
-"""The temporal transformer: what it starts as, what it never reads, its files, its place in the tracker, its training."""
+"""The temporal transformer: what it starts as, what it never reads, its files, tracking, training."""
 
 from __future__ import annotations
 
@@ -186,9 +186,7 @@ def test_in_the_tracker_windows_hold_the_right_frames(token_model: Reconstructor
         seen = tracked(token_model, images, None)
         crops = [frame.answers[0].crop for frame in seen]
         network = Pipeline(token_model, PipelineOptions()).network
-        tokens = torch.stack(
-            [network.look(image, [crop])[0].tokens for image, crop in zip(images, crops, strict=True)]
-        )  # type: ignore[arg-type]
+        tokens = torch.stack([network.look(image, [crop])[0].tokens for image, crop in zip(images, crops, strict=True)])  # type: ignore[arg-type]
         vectors = torch.from_numpy(np.stack([crop_vector(crop) for crop in crops]))
         with torch.no_grad():
             mixed = steadied(module, tokens[None], vectors[None])[0]

@@ -125,7 +125,7 @@ def test_files_that_cannot_be_tracked_say_why(tmp_path: Path) -> None:
         Clip(tmp_path / "half.mp4")
     with pytest.raises(VideoError, match="no frame that can be decoded"):
         list(Clip(tmp_path / "whole.mp4", start=50).frames())
-    with pytest.raises(VideoError, match="ends .* before it starts"):
+    with pytest.raises(VideoError, match=r"ends .* before it starts"):
         Clip(tmp_path / "whole.mp4", start=2, end=1)
     with pytest.raises(VideoError, match="more than 100"):
         Clip(tmp_path / "whole.mp4", max_pixels=100)

@@ -42,7 +42,7 @@ HEADER = (
 def moving(count: int, size: tuple[int, int] = (90, 120)) -> list[np.ndarray]:
     """Frames on which a mark wanders, and the light changes a little, so that every answer is another one."""
     return [
-        scene((30 + 15 * np.sin(i / 9), 25 + 8 * np.cos(i / 7), 24), size=size, ground=(100 + i % 50,) * 3)
+        scene((30 + 15 * np.sin(i / 9), 20 + 8 * np.cos(i / 7), 20), size=size, ground=(100 + i % 50,) * 3)
         for i in range(count)
     ]
 
@@ -213,13 +213,19 @@ for step in run:
 """
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    clip = write_clip(folder / "clip.mp4", moving(CHUNK_FRAMES * 2 + 9, (60, 80)), sound=True)
+    _finish(clip, folder / "out")
+    return folder
+
+
 @pytest.mark.parametrize("kill_at", ["track", "overlay"])
-def test_a_killed_run_goes_on_and_ends_the_same(tmp_path: Path, kill_at: str) -> None:
-    clip = write_clip(tmp_path / "clip.mp4", moving(CHUNK_FRAMES * 3 + 10), sound=True)
-    reference = tmp_path / "whole"
-    _finish(clip, reference)
+def test_a_killed_run_goes_on_and_ends_the_same(uninterrupted: Path, tmp_path: Path, kill_at: str) -> None:
+    clip, reference = uninterrupted / "clip.mp4", uninterrupted / "out"
     out = tmp_path / "killed"
-    pattern = "chunk_000001.npz" if kill_at == "track" else "overlay_000001.nut"
+    pattern = "state.npz" if kill_at == "track" else "overlay_000000.nut"
     worker = _start(clip, out)
     deadline = time.monotonic() + 300
     while not (out / ".track" / pattern).exists() and worker.poll() is None and time.monotonic() < deadline:

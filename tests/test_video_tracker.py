@@ -159,7 +159,7 @@ def test_a_still_face_keeps_its_crop() -> None:
     points = random.uniform(50, 100, (68, 2))
     crop = crop_from_landmarks(points)
     assert following_crop(crop, points + random.normal(0, 0.3, (68, 2)), 0.01, 1.25) is crop
-    moved = following_crop(crop, points + [10, 0], 0.0, 1.25)
+    moved = following_crop(crop, points + np.array([10.0, 0.0]), 0.0, 1.25)
     assert moved.centre[0] == pytest.approx(crop.centre[0] + 10)
 
 
@@ -179,7 +179,8 @@ def test_the_state_goes_on_as_if_nothing_had_happened(model) -> None:
     for a, b in zip(begun, whole, strict=True):
         assert [x.person for x in a.answers] == [x.person for x in b.answers]
         for x, y in zip(a.answers, b.answers, strict=True):
-            assert all(torch.equal(v, w) for (_, v), (_, w) in zip(x.parameters.items(), y.parameters.items()))
+            pairs = zip(x.parameters.items(), y.parameters.items(), strict=True)
+            assert all(torch.equal(v, w) for (_, v), (_, w) in pairs)
             assert x.crop == y.crop
 
 

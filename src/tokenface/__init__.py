@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tokenface.inference.face import Face
     from tokenface.inference.reconstruct import PhotoResult, Reconstructor
     from tokenface.network.tokenface import TokenFace
+    from tokenface.video.face import TrackedFace, TrackedFrame
 
 __version__ = "0.1.0"
 
@@ -31,6 +32,8 @@ __all__ = [
     "Reconstructor",
     "TokenFace",
     "TokenFaceError",
+    "TrackedFace",
+    "TrackedFrame",
     "load",
     "load_head",
 ]
@@ -43,6 +46,8 @@ _HOMES = {
     "Reconstructor": "tokenface.inference.reconstruct",
     "TokenFace": "tokenface.network.tokenface",
     "TokenFaceError": "tokenface.errors",
+    "TrackedFace": "tokenface.video.face",
+    "TrackedFrame": "tokenface.video.face",
     "load_head": "tokenface.head.registry",
 }
 

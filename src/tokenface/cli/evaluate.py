@@ -345,13 +345,14 @@ def _print_open(title: str, section: dict) -> None:
     from tokenface.cli.console import out
 
     table = Table(title=f"{title}: neutral mm (ratio to the mean head)", box=None, title_justify="left")
-    conditions = list(next(iter(section["conditions"].values())))
-    for column in ("", *conditions, "all", "rank"):
+    ranks = section["ranks"]
+    for column in ("", *(row["method"] for row in ranks)):
         table.add_column(column, justify="left" if not column else "right")
-    for row in section["ranks"]:
-        cells = [section["conditions"][row["method"]][c] for c in conditions]
-        numbers = [f"{cell['neutral mm']:.2f} ({cell['neutral ratio']:.2f})" for cell in cells]
-        table.add_row(row["method"], *numbers, f"{row['mean mm']:.3f}", str(row["rank"]))
+    for condition in next(iter(section["conditions"].values())):
+        cells = [section["conditions"][row["method"]][condition] for row in ranks]
+        table.add_row(condition, *(f"{cell['neutral mm']:.2f} ({cell['neutral ratio']:.2f})" for cell in cells))
+    table.add_row("all", *(f"{row['mean mm']:.3f}" for row in ranks))
+    table.add_row("rank", *(str(row["rank"]) for row in ranks))
     out().print(table)
 
 
@@ -373,7 +374,8 @@ def figure(
 
     if kind not in ("comparison", "poses", "teaser"):
         raise ConfigError(f"no figure '{kind}'; there are comparison, poses and teaser")
-    models = [tokenface.load(name, device) for name in model or [None]]
+    names: list[str | None] = [*model] if model else [None]
+    models = [tokenface.load(name, device) for name in names]
     if kind == "teaser":
         picture = teaser(models[0], photos)
     else:

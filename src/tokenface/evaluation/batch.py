@@ -62,7 +62,8 @@ class Outcome:
     """What became of a job. error: one line, None when measured.
 
     distances: [P] float32 millimetres, in the scan's own vertex order.  kept: [P] vertex numbers of the scan.
-    regions: [P] uint8, into `regions.REGIONS`.  pose: prediction to scan.  seconds: of the processor, for alignment and distances.
+    regions: [P] uint8, into `regions.REGIONS`.  pose: prediction to scan.  seconds: of the processor, for
+    alignment and distances.
     """
 
     job: Job

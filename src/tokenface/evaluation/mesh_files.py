@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +46,8 @@ def read_mesh(path: str | Path) -> MeshFile:
 
     try:
         options = {"split_objects": False, "group_material": False} if kind == "obj" else {}
-        mesh = trimesh.load(
+        load: Any = trimesh.load
+        mesh = load(
             path, file_type=kind, process=False, maintain_order=True, skip_materials=True, force="mesh", **options
         )
         vertices = np.asarray(mesh.vertices, dtype=np.float64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,6 +21,9 @@ from tokenface.network.components import FaceParameters
 
 if TYPE_CHECKING:
     from tokenface.inference.reconstruct import Reconstructor
+
+CENTRED_CAMERA = np.array([5.0, 0, 0, 0, 0, 0, 0])
+"""Where a head is put when no face was found."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,7 @@ class FittedLandmarks:
             face = nearest_face(self.detector.detect(image), image.shape[1])
             found.append(face is not None)
             if face is None or face.landmarks468 is None:
-                camera = np.array([5.0, 0, 0, 0, 0, 0, 0])
-                fits.append((np.zeros(sizes.shape), np.zeros(sizes.expression), np.zeros(3), camera))
+                fits.append((np.zeros(sizes.shape), np.zeros(sizes.expression), np.zeros(3), CENTRED_CAMERA))
                 continue
             fit = self.fitter.fit(np.asarray(face.landmarks468)[:, :2] * 2 / image.shape[1] - 1)
             fits.append((fit.shape, fit.expression, fit.jaw, fit.camera))
@@ -154,8 +157,6 @@ def camera_on_picture(camera, size: int) -> np.ndarray:
     scale = float(np.linalg.norm(rows, axis=1).mean())
     first, second = rows / scale
     rotation = np.stack([first, second, np.cross(first, second)])
-    import cv2
-
     return np.array([scale, *cv2.Rodrigues(rotation)[0].ravel(), *shift, 0.0])
 
 

@@ -17,11 +17,16 @@ def lag(predicted: np.ndarray, truth: np.ndarray, reach: int = 4) -> int:
     Args:
         predicted, truth: [T, V, D].  reach: largest lag that is tried, either way.
     """
+    return int(np.argmax(motion_correlation(predicted, truth, reach))) - reach
+
+
+def motion_correlation(predicted: np.ndarray, truth: np.ndarray, reach: int = 4) -> np.ndarray:
+    """[2·reach + 1] correlation of velocities at lags −reach … reach. One short clip holds few independent motions:
+    average over clips before looking for the peak."""
     p, t = (np.diff(np.asarray(x, np.float64), axis=0).reshape(len(x) - 1, -1) for x in (predicted, truth))
     p, t = p - p.mean(axis=0), t - t.mean(axis=0)
-
-    def correlation(shift: int) -> float:
+    values = []
+    for shift in range(-reach, reach + 1):
         late, early = (p[shift:], t[: len(t) - shift]) if shift >= 0 else (p[:shift], t[-shift:])
-        return float((late * early).sum() / max(np.linalg.norm(late) * np.linalg.norm(early), 1e-12))
-
-    return max(range(-reach, reach + 1), key=correlation)
+        values.append((late * early).sum() / max(np.linalg.norm(late) * np.linalg.norm(early), 1e-12))
+    return np.array(values)

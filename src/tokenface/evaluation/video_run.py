@@ -101,7 +101,9 @@ def _follow(
     """Vertices as turned on the frame [T, V, 3] (metres), points [T, 68, 2] (pixels), present [T], errors [T]."""
     renderer = Renderer(model.head)
     weights = renderer.region_weights("face") if "face" in model.head.data.regions else None
-    vertices, points, errors = [], [], []
+    vertices: list[np.ndarray | None] = []
+    points: list[np.ndarray] = []
+    errors: list[float] = []
     for frame in model.track(clip, people=1, end=end, **options):
         if not frame.faces:
             vertices.append(None)

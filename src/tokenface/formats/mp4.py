@@ -1,4 +1,4 @@
-"""Video files out: pieces that are encoded one by one (so that a killed run keeps them), joined with the clip's sound."""
+"""Video files out: pieces encoded one by one (so that a killed run keeps them), joined with the clip's sound."""
 
 from __future__ import annotations
 
@@ -122,9 +122,7 @@ def _join(
 class _Sound:
     """A clip's first sound track, copied where MP4 takes it, else as AAC; fed along with the picture."""
 
-    def __init__(
-        self, av: Any, out: OutputContainer, source: InputContainer, start: float, end: float | None
-    ) -> None:
+    def __init__(self, av: Any, out: OutputContainer, source: InputContainer, start: float, end: float | None) -> None:
         self.out, self.start, self.end = out, start, end
         self.stream = source.streams.audio[0]
         self.copied = self.stream.codec_context.name in MP4_AUDIO

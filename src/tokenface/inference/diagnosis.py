@@ -33,6 +33,7 @@ OPTIONAL = {
     "triton": ("rasteriser on CUDA", "comes with torch on Linux"),
     "dlib": ("face detector without model files", "pip install 'tokenface[dlib]'"),
     "anny": ("rebuilding OpenHead", "pip install 'tokenface[head]'"),
+    "av": ("video", "pip install 'tokenface[video]'"),
     "tensorboard": ("training curves", "pip install 'tokenface[train]'"),
     "pillow_heif": ("HEIC photos", "pip install pillow-heif"),
 }

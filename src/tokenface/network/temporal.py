@@ -1,4 +1,4 @@
-"""Temporal transformer (Sec. 3.3, Fig. 4): the component tokens of three neighbouring frames → tokens of one of them."""
+"""Temporal transformer (Sec. 3.3, Fig. 4): component tokens of three neighbouring frames → tokens of one of them."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ FORMAT = "tokenface-temporal-1"
 
 
 def temporal_path(weights: str | Path, mode: str) -> Path:
-    """Where the temporal transformer of some image weights stands: `a.safetensors` → `a.centred.temporal.safetensors`."""
+    """Where the one of some image weights stands: `a.safetensors` → `a.centred.temporal.safetensors`."""
     weights = Path(weights)
     return weights.with_name(f"{weights.stem}.{mode}.temporal.safetensors")
 
@@ -55,12 +55,12 @@ def save_temporal(
     except (OSError, SafetensorError) as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise OutputError(f"cannot write the temporal weights '{path}' ({error}); free space or choose another") from error
+        raise OutputError(
+            f"cannot write the temporal weights '{path}' ({error}); free space or choose another"
+        ) from error
 
 
-def load_temporal(
-    path: str | Path, image_weights: str | None = None, mode: str | None = None
-) -> TemporalTransformer:
+def load_temporal(path: str | Path, image_weights: str | None = None, mode: str | None = None) -> TemporalTransformer:
     """A module in evaluation mode on the CPU.
 
     Args:

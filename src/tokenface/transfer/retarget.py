@@ -11,7 +11,7 @@ from tokenface.head.arkit import from_arkit, to_arkit
 from tokenface.head.model import HeadModel
 from tokenface.inference.expressions import speaks_arkit
 
-RIDGE = 0.02
+RIDGE = 0.003
 """Weight of small expressions against landmark distances (metres over the eyes' distance) where names do not match."""
 
 
@@ -64,9 +64,7 @@ def by_landmarks(source: HeadModel, target: HeadModel, expression: Tensor, jaw: 
     matrix = basis.flatten(1).double().numpy().T
     stacked = np.concatenate([matrix, RIDGE * np.eye(matrix.shape[1])])
     bounds = (-np.inf, np.inf) if target.expression_range is None else target.expression_range
-    weights = [
-        lsq_linear(stacked, np.concatenate([row, np.zeros(matrix.shape[1])]), bounds=bounds).x for row in wanted
-    ]
+    weights = [lsq_linear(stacked, np.concatenate([row, np.zeros(matrix.shape[1])]), bounds=bounds).x for row in wanted]
     return torch.tensor(np.array(weights), dtype=expression.dtype), jaw.clone()
 
 

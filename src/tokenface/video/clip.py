@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -72,7 +72,9 @@ class Clip:
         self.path = Path(path).expanduser()
         self.start, self.end, self.fps, self.max_pixels = start or 0.0, end, fps, max_pixels
         if self.end is not None and self.end <= self.start:
-            raise VideoError(f"the part of '{self.path}' to track ends ({self.end} s) before it starts ({self.start} s)")
+            raise VideoError(
+                f"the part of '{self.path}' to track ends ({self.end} s) before it starts ({self.start} s)"
+            )
         if fps is not None and not fps > 0:
             raise VideoError(f"--fps must be more than 0, got {fps}")
         self.damaged_packets = 0
@@ -148,7 +150,9 @@ class Clip:
             return av.open(str(self.path), metadata_errors="replace")
         except (av.error.FFmpegError, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise VideoError(f"'{self.path}' is no video, or is cut off ({reason}); expected mp4, mov, mkv, …") from error
+            raise VideoError(
+                f"'{self.path}' is no video, or is cut off ({reason}); expected mp4, mov, mkv, …"
+            ) from error
 
     def _facts(self) -> ClipFacts:
         with self._open() as container:

@@ -95,7 +95,7 @@ def live(
     smooth: Smoothing = "none",
     seconds: float | None = None,
 ) -> Iterator[TrackedFrame]:
-    """The faces of the newest frame, over and over. "auto" takes the causal temporal transformer, which does not wait."""
+    """The faces of the newest frame, over and over. "auto" takes the causal temporal transformer: it does not wait."""
     module = None
     if temporal == "auto":
         module = choose_temporal(model, "auto", None, preferred="causal")

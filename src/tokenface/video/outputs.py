@@ -73,7 +73,14 @@ class PersonWriter:
     """
 
     def __init__(
-        self, store: Store, head: HeadModel, origin: Origin, folder: Path, work: Path, formats: tuple[str, ...], rate: float
+        self,
+        store: Store,
+        head: HeadModel,
+        origin: Origin,
+        folder: Path,
+        work: Path,
+        formats: tuple[str, ...],
+        rate: float,
     ) -> None:
         self.store, self.head, self.origin = store, head, origin
         self.folder, self.work, self.formats, self.rate = make_folder(folder), work, formats, rate

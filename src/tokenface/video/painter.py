@@ -68,7 +68,9 @@ class HeadPainter:
         columns, rows = (round((high - low)[axis] * size / side) for axis in (0, 1))
         region = picture[low[1] : high[1], low[0] : high[0]]
         target = (region.shape[1], region.shape[0])
-        colour = cv2.resize(layer[:rows, :columns] * mask[:rows, :columns, None], target, interpolation=cv2.INTER_LINEAR)
+        colour = cv2.resize(
+            layer[:rows, :columns] * mask[:rows, :columns, None], target, interpolation=cv2.INTER_LINEAR
+        )
         alpha = cv2.resize(mask[:rows, :columns], target, interpolation=cv2.INTER_LINEAR)[..., None]
         mixed = region * (1 - OPACITY * alpha) + OPACITY * 255 * colour
         region[:] = np.clip(mixed + 0.5, 0, 255).astype(np.uint8)

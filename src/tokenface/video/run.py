@@ -104,15 +104,16 @@ class TrackRun:
         marker = _read_marker(self.folder)
         if marker is not None and marker.get("clip") != self._clip_identity:
             raise OutputError(
-                f"'{self.folder}' holds the results of another clip ({marker.get('name')}); choose another folder with -o"
+                f"'{self.folder}' holds the results of another clip ({marker.get('name')}); "
+                "choose another folder with -o"
             )
         same = marker is not None and marker.get("settings") == self._settings and not self.options.overwrite
-        if same and marker is not None and marker.get("state") == "done":
-            if all((self.folder / name).is_file() for name in marker.get("files", [])):
-                self.frames = int(marker["frames"])
-                self.frames_with_face = int(marker["frames_with_face"])
-                self.warnings = list(marker["warnings"])
-                return True
+        complete = marker is not None and all((self.folder / name).is_file() for name in marker.get("files", []))
+        if same and complete and marker is not None and marker.get("state") == "done":
+            self.frames = int(marker["frames"])
+            self.frames_with_face = int(marker["frames_with_face"])
+            self.warnings = list(marker["warnings"])
+            return True
         if not same:
             for name in (marker or {}).get("files", []):
                 if Path(name).parts and ".." not in Path(name).parts and not Path(name).is_absolute():
@@ -196,7 +197,9 @@ class TrackRun:
         for known in answers:
             frame = next(frames, None)
             if frame is None or frame.index != known.index:
-                raise VideoError(f"'{self.clip.path}' has changed since it was tracked; track it again with --overwrite")
+                raise VideoError(
+                    f"'{self.clip.path}' has changed since it was tracked; track it again with --overwrite"
+                )
             shown = maker.frame(self._pooled(known), frame.image)
             yield frame.time, painter.paint(frame.image, shown.faces)
 

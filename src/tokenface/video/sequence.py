@@ -68,7 +68,7 @@ class SequenceMaker:
         if self.arkit:
             rows["arkit"] = to_arkit(self.head, p.expression, p.jaw).numpy()
         names = list(self.head.expression_names)
-        if LIDS <= set(names):
+        if set(names) >= LIDS:
             rows["blink"] = p.expression.numpy()[:, [names.index(name) for name in sorted(LIDS)]]
         return rows
 

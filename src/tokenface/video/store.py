@@ -88,7 +88,7 @@ class Store:
 
 
 def chunk_arrays(frames: Sequence[FrameAnswers]) -> dict[str, np.ndarray]:
-    """Frames as arrays: `frame_*` have one row per frame, all others one row per face, in order of frames and people."""
+    """Frames as arrays: `frame_*` have one row per frame, all others one row per face, in order."""
     faces = [(row, answer) for row, frame in enumerate(frames) for answer in frame.answers]
     arrays = {
         "frame_index": np.array([frame.index for frame in frames], np.int64),
@@ -151,7 +151,9 @@ def _packed(value: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 def _unpacked(value: Any, arrays: Any) -> Any:
     if isinstance(value, dict):
-        return arrays[value["__array__"]] if "__array__" in value else {k: _unpacked(v, arrays) for k, v in value.items()}
+        return (
+            arrays[value["__array__"]] if "__array__" in value else {k: _unpacked(v, arrays) for k, v in value.items()}
+        )
     if isinstance(value, list):
         return [_unpacked(entry, arrays) for entry in value]
     return value

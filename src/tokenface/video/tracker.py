@@ -273,7 +273,7 @@ def _plausible(look: Look) -> bool:
         return False
     size = float(np.ptp(points, axis=0).mean())
     away = float(np.hypot(*(points.mean(axis=0) - look.crop.centre)))
-    return 4 < size and 0.15 * look.crop.size < size < 1.6 * look.crop.size and away < 0.75 * look.crop.size
+    return size > 4 and 0.15 * look.crop.size < size < 1.6 * look.crop.size and away < 0.75 * look.crop.size
 
 
 def _unsure(look: Look, limit: float) -> bool:

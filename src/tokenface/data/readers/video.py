@@ -30,7 +30,7 @@ def read_clip(path: Path, frames: int = CLIP_FRAMES) -> list[np.ndarray]:
         for _ in range(max(0, (count - frames) // 2)):  # seeking is inexact in many containers
             if not capture.grab():
                 break
-        clip = []
+        clip: list[np.ndarray] = []
         while len(clip) < frames:
             read, frame = capture.read()
             if not read:

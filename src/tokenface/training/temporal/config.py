@@ -12,16 +12,16 @@ from tokenface.errors import ConfigError
 class SequenceData:
     """Synthetic clips: rendered once, seen by the image model through the tracker's own crops, kept as tokens."""
 
-    clips: int = 320
-    held_out: int = 32
-    frames: int = 28
+    clips: int = 128
+    held_out: int = 16
+    frames: int = 24
     canvas: float = 1.5  # side of the frames over the network's crop
     views: int = 2  # passes over each clip with other first crops
     seed: int = 7
 
     def __post_init__(self) -> None:
-        if self.frames < 5 or self.clips < 1 or self.held_out < 1:
-            raise ConfigError("data needs clips ≥ 1, held_out ≥ 1 and frames ≥ 5")
+        if self.frames < 8 or self.clips < 1 or self.held_out < 1:
+            raise ConfigError("data needs clips ≥ 1, held_out ≥ 1 and frames ≥ 8")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class TemporalLosses:
 
 @dataclass(frozen=True)
 class TemporalOptimiser:
-    steps: int = 1500
+    steps: int = 600
     batch: int = 12  # runs of consecutive frames
     length: int = 10  # frames of a run
     learning_rate: float = 4e-4

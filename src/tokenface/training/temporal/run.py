@@ -59,7 +59,9 @@ def train_temporal(
     started = time.process_time()
     known = hashlib.sha256(f"{model.origin.weights_hash} {sorted(asdict(config.data).items())}".encode())
     training, held_out = prepare(model, config.data, folder / f"features_{known.hexdigest()[:12]}", report)
-    report(f"{len(training)} clips to train on, {len(held_out)} held out; {time.process_time() - started:.0f} CPU seconds")
+    report(
+        f"{len(training)} clips to train on, {len(held_out)} held out; {time.process_time() - started:.0f} CPU seconds"
+    )
 
     torch.manual_seed(config.optimiser.seed)
     module = TemporalTransformer(training.tokens.shape[-1], training.tokens.shape[-2], config.mode)
