@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from tokenface.errors import EvaluationError
 from tokenface.evaluation.batch import Outcome
 from tokenface.evaluation.mesh_files import read_mesh
 from tokenface.evaluation.predict import ply_bytes
@@ -103,8 +104,11 @@ def draw_curves(path: Path, curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
 
 def draw_figure(path: Path, draw: Callable[..., None], width: float = 6.4, height: float = 4.2) -> Path:
     """A matplotlib figure of one plot, written as PNG without touching the caller's settings of matplotlib."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise EvaluationError("plots need matplotlib; install it with: pip install 'tokenface[evaluate]'") from error
 
     figure = Figure(figsize=(width, height), dpi=140, layout="constrained")
     FigureCanvasAgg(figure)

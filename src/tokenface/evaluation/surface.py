@@ -5,8 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import igl
 import numpy as np
+
+from tokenface.errors import EvaluationError
+
+try:
+    import igl
+except ImportError as error:
+    raise EvaluationError(
+        "distances to meshes need libigl; install it with: pip install 'tokenface[evaluate]'"
+    ) from error
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 
 from tokenface.data.readers.dataset import ScanMesh
 from tokenface.errors import DataError
@@ -32,6 +33,16 @@ FACING = 0.6
 """Cosine between the normals of a vertex and of its place on the scan from which they belong together."""
 FIT_LIMIT = 0.004
 """Metres: a median distance beyond this after the fit is no fit."""
+NOISE = (0.010, 0.008, 0.006, 0.006, 0.005, 0.005)
+"""Metres: thousands of points a few millimetres apart are not independent, and the remainder takes up the rest."""
+NEAR_LANDMARKS = 0.3
+"""Share of the landmarks' radius within which the scan is looked at: hair, ears and collars pull the face apart."""
+UNLIKELY = 2.5
+"""Root mean square of the identity coefficients (1 for people) from which a fit is not believed."""
+COVERED_LEAST = 0.5
+"""Share of the face's vertices that must find the scan: landmarks in a wrong order fit a patch of it, too."""
+LANDMARK_LIMIT = 0.012
+"""Metres, root mean square after the best similarity to the mean head: farther off, they are not these landmarks."""
 NOT_SKIN = ("left_eyeball", "right_eyeball", "mouth_interior", "teeth", "left_socket", "right_socket")
 
 
@@ -71,22 +82,44 @@ class ScanRegistration:
             raise DataError(f"a scan needs at least 7 landmarks to be registered, got {len(scan.landmarks)}")
         if not (np.isfinite(scan.vertices).all() and np.isfinite(scan.landmarks).all()) or len(scan.faces) < 100:
             raise DataError("the scan has vertices that are not numbers, or no surface")
+        self._check_landmarks(scan)
         points, normals = _sampled(scan)
         fit = fit_surface(
             self.mean,
             self._neutral_basis if scan.neutral else self._expressive_basis,
             self.faces,
             Surface(points, normals, scan.landmarks.astype(np.float64), self.landmark_vertices[scan.numbers]),
+            noise=NOISE,
             skin=self.skin,
         )
+        spread = float(np.sqrt((fit.coefficients[: len(self._neutral_basis)] ** 2).mean()))
+        if not spread < UNLIKELY:
+            raise DataError(
+                f"the scan asks for a head {spread:.1f} times as unusual as people are; check its landmarks"
+            )
         scale, rotation, shift = similarity(points, fit.points)
         target = scale * scan.vertices.astype(np.float64) @ rotation.T + shift
         vertices, residual, covered = self._refined(fit.vertices, target, scan.faces.astype(np.int64))
         if not np.isfinite(vertices).all() or residual > FIT_LIMIT:
             raise DataError(f"no head fits the scan ({1000 * residual:.1f} mm off); are its landmarks right?")
+        if covered < COVERED_LEAST:
+            raise DataError(
+                f"only {100 * covered:.0f} % of the face find the scan; are its landmarks and normals right?"
+            )
         if scan.metres is not None:
             vertices = vertices * (scan.metres / scale)  # the scan's own size, about the head's origin
         return Registered(vertices.astype(np.float32), residual, covered)
+
+    def _check_landmarks(self, scan: ScanMesh) -> None:
+        known = self.mean[self.landmark_vertices[scan.numbers]]
+        scale, rotation, shift = similarity(scan.landmarks.astype(np.float64), known)
+        moved = scale * scan.landmarks @ rotation.T + shift
+        error = float(np.sqrt(((moved - known) ** 2).sum(1).mean()))
+        if not error < LANDMARK_LIMIT:
+            raise DataError(
+                f"the scan's landmarks are {1000 * error:.0f} mm from those of a mean head; expected iBUG's order, the "
+                "subject's right first, in right-handed axes"
+            )
 
     def _refined(
         self, vertices: np.ndarray, target: np.ndarray, target_faces: np.ndarray
@@ -128,8 +161,9 @@ def _sampled(scan: ScanMesh) -> tuple[np.ndarray, np.ndarray]:
     vertices = scan.vertices.astype(np.float64)
     normals = vertex_normals(vertices, scan.faces.astype(np.int64))
     centre = scan.landmarks.mean(0)
-    radius = 1.6 * np.linalg.norm(scan.landmarks - centre, axis=1).max()
-    near = np.flatnonzero((np.linalg.norm(vertices - centre, axis=1) < radius) & (np.abs(normals).sum(1) > 0))
+    radius = NEAR_LANDMARKS * np.linalg.norm(scan.landmarks - centre, axis=1).max()
+    distance = cKDTree(scan.landmarks).query(vertices, distance_upper_bound=radius)[0]
+    near = np.flatnonzero(np.isfinite(distance) & (np.abs(normals).sum(1) > 0))
     if len(near) > SURFACE_POINTS:
         near = np.sort(np.random.default_rng(0).permutation(near)[:SURFACE_POINTS])
     if len(near) < 100:

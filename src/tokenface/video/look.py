@@ -23,7 +23,7 @@ class Look:
     """What one pass says of one crop.
 
     tokens: [T, D] component tokens; None where the network has none.  parameters: every tensor [size].
-    camera: of the face in the frame.  landmarks68: [68, 2] frame pixels.
+    camera: of the face in the frame.  landmarks68: [68, 2] frame pixels.  roll: of the camera's angles, radians.
     sigma: mean expected error of the landmarks in crop half-widths; None where the network does not say.
     colours: [N] colour histogram of the crop, sums to 1.
     """
@@ -32,6 +32,7 @@ class Look:
     parameters: FaceParameters
     camera: FaceCamera
     landmarks68: np.ndarray
+    roll: float
     sigma: float | None
     colours: np.ndarray
 
@@ -66,17 +67,21 @@ class FrameNetwork:
         else:
             parameters = self.network(inputs)
         parameters = self.finished(parameters)
-        points = self._landmarks(parameters, crops, image.shape[:2])
+        vectors = parameters.camera.double().numpy()
+        cameras = [FaceCamera(vector, crop, image.shape[:2]) for vector, crop in zip(vectors, crops, strict=True)]
+        angles = [camera.angles for camera in cameras]
+        points = self._landmarks(parameters, cameras, [yaw for yaw, _, _ in angles])
         return [
             Look(
                 tokens=None if tokens is None else tokens[i].clone(),
                 parameters=one_of(parameters, i),
-                camera=FaceCamera(parameters.camera[i].double().numpy(), crop, image.shape[:2]),
+                camera=cameras[i],
                 landmarks68=points[i],
+                roll=angles[i][2],
                 sigma=sigmas[i],
                 colours=colour_histogram(pixels[i].numpy()),
             )
-            for i, crop in enumerate(crops)
+            for i in range(len(crops))
         ]
 
     @torch.inference_mode()
@@ -84,12 +89,6 @@ class FrameNetwork:
         """Component tokens [B, T, D] → parameters, as `look` gives them."""
         assert isinstance(self.network, TokenFace)
         return self.finished(self.network.heads(tokens.to(self.model.device))[0])
-
-    @torch.inference_mode()
-    def place(self, parameters: FaceParameters, crop: Crop, size: tuple[int, int]) -> tuple[FaceCamera, np.ndarray]:
-        """Camera and landmarks [68, 2] in frame pixels of one face ([size] tensors) seen in this crop."""
-        camera = FaceCamera(parameters.camera.double().numpy(), crop, size)
-        return camera, self._landmarks(parameters[None], [crop], size)[0]
 
     def finished(self, parameters: FaceParameters) -> FaceParameters:
         """On the CPU, float32, expressions in the head model's range.
@@ -104,13 +103,11 @@ class FrameNetwork:
             )
         return parameters.replace(expression=self.head.clamp_expression(parameters.expression))
 
-    def _landmarks(self, parameters: FaceParameters, crops: Sequence[Crop], size: tuple[int, int]) -> list[np.ndarray]:
-        cameras = [
-            FaceCamera(vector.double().numpy(), crop, size)
-            for vector, crop in zip(parameters.camera, crops, strict=True)
-        ]
-        yaw = torch.tensor([camera.angles[0] for camera in cameras])
-        points = self._subset.landmarks68(self._subset.vertices(parameters), yaw)
+    def _landmarks(
+        self, parameters: FaceParameters, cameras: Sequence[FaceCamera], yaws: list[float]
+    ) -> list[np.ndarray]:
+        """[68, 2] frame pixels of every face."""
+        points = self._subset.landmarks68(self._subset.vertices(parameters), torch.tensor(yaws))
         return [camera.project(face.numpy()) for camera, face in zip(cameras, points, strict=True)]
 
 

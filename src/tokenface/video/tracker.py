@@ -148,7 +148,7 @@ class Tracker:
         unsure = _unsure(look, UNSURE_SIGMA)
         checked = None
         if unsure or frame.time - person.checked >= self.options.check_seconds:
-            checked = self.finder.check(frame.image, look.landmarks68, look.camera.angles[2])
+            checked = self.finder.check(frame.image, look.landmarks68, look.roll)
         if checked is not None and checked.landmarks68 is not None:
             apart = _apart(checked, look)
             if apart > ASTRAY:
@@ -241,11 +241,11 @@ class Tracker:
         return best
 
     def _remember(self, frame: Frame, person: Person, look: Look) -> None:
-        crop = following_crop(look.crop, look.landmarks68, look.camera.angles[2], self.crop_scale)
+        crop = following_crop(look.crop, look.landmarks68, look.roll, self.crop_scale)
         person.seen(look.landmarks68, crop, look.colours, frame.index, frame.time)
 
     def _fresh(self, look: Look) -> Crop:
-        return crop_from_landmarks(look.landmarks68, self.crop_scale, look.camera.angles[2])
+        return crop_from_landmarks(look.landmarks68, self.crop_scale, look.roll)
 
 
 def _without_doubles(kept: list[tuple[Person, Look]]) -> list[tuple[Person, Look]]:

@@ -96,7 +96,7 @@ def _see(network: FrameNetwork, sequence: FaceSequence, crop_scale: float, seed:
         tokens.append(look.tokens)
         crops.append(torch.from_numpy(crop_vector(crop)))
         if np.isfinite(look.landmarks68).all():
-            crop = following_crop(crop, look.landmarks68, look.camera.angles[2], crop_scale)
+            crop = following_crop(crop, look.landmarks68, look.roll, crop_scale)
     view = sequence.view
     return ClipFeatures(
         tokens=torch.stack(tokens),
