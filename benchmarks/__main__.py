@@ -26,6 +26,7 @@ from tokenface.network.tokenface import TokenFace
 from tokenface.render.rasterizer import rasterize
 from tokenface.training.batches import Batches
 from tokenface.training.config import TrainConfig
+from tokenface.training.distribution import create_fabric
 from tokenface.training.loop import Trainer
 from tokenface.training.validation import Validation
 from tokenface.weights import find_weights
@@ -117,7 +118,7 @@ def training_rate(steps: int = 12, warm_up: int = 4) -> float:
     with tempfile.TemporaryDirectory() as folder:
         batches = Batches(config, head, [], Path(folder) / "ring")
         validation = Validation(head, [], config.network.image_size, config.run.validation_people)
-        trainer = Trainer(config, model, head, batches, validation, Path(folder))
+        trainer = Trainer(create_fabric(config.run), config, model, head, batches, validation, Path(folder))
         for step in range(warm_up + steps):
             if step == warm_up:
                 start = time.perf_counter()

@@ -18,10 +18,52 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(help="Run folder to go on with, from any step.", show_default=False)
     ] = None,
+    stage: Annotated[
+        str | None, typer.Option(help="Run this stage of the configuration alone.", show_default=False)
+    ] = None,
 ) -> None:
-    """Train weights, or go on with a run that was interrupted."""
+    """Train weights, or go on with a run that was interrupted. Several processes: torchrun -m tokenface train …"""
+    run_training = training_function("train")
+    path = run_training(config, overrides or (), resume, stage=stage)
     from tokenface.cli.console import out
-    from tokenface.training.run import train as run_training
+    from tokenface.training.distribution import World
 
-    path = run_training(config, overrides or (), resume)
-    out().print(f"weights → {path}")
+    if World.is_first():
+        out().print(f"weights → {path}")
+
+
+def ablate(
+    table: Annotated[str, typer.Argument(help="tokens, backbone, data, weights or pose-aware.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Changes to every run: section.key=value.", show_default=False)
+    ] = None,
+    scale: Annotated[str, typer.Option(help="seconds, minutes or full.")] = "minutes",
+    seeds: Annotated[int, typer.Option(help="Runs of each row, with different seeds.", min=1)] = 3,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="YAML under the scale's settings.", show_default=False)
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of runs and tables.")] = Path("runs/ablations"),
+) -> None:
+    """Repeat a table of the paper: train its rows, measure them on held-out people, write it beside the paper's."""
+    from tokenface.cli.console import out
+
+    run_ablation = training_function("ablate")
+    path = run_ablation(table, output, scale=scale, seeds=seeds, config_path=config, overrides=overrides or ())
+    out().print(f"table → {path}")
+
+
+def training_function(name: str):
+    """`train` or `ablate`; without the extra that they need, an error that says how to get it."""
+    from importlib.util import find_spec
+
+    from tokenface.errors import ConfigError
+
+    if find_spec("lightning_fabric") is None:
+        raise ConfigError("training needs Lightning Fabric; pip install 'tokenface[train]'")
+    if name == "train":
+        from tokenface.training.run import train as function
+
+        return function
+    from tokenface.training.ablation import ablate as function
+
+    return function

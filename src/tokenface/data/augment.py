@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import roma
 import torch
@@ -10,6 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tokenface.camera import Camera
+
+
+class Part(NamedTuple):
+    """Rows start … stop of a batch of `total`: they get the random numbers that they would get in the whole batch."""
+
+    start: int
+    stop: int
+    total: int
 
 
 def turn_and_zoom(
@@ -22,23 +31,23 @@ def turn_and_zoom(
     zoom: float = 0.12,
     degrees: float = 10.0,
     shift: float = 0.06,
+    part: Part | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Moves the crop: picture, camera, light and landmarks move together.
 
     Args:
         image: [B, 3, S, S].  camera: [B, 7].  light: [B, 27].  landmarks: [B, N, 2] crop NDC (y down).
         zoom: content grows by up to 1 ± zoom.  degrees: turns by up to ±.  shift: moves by up to ± this NDC.
+        part: which rows of a larger batch these are; None: all.
     Returns:
         image, camera, light, landmarks after the same random similarity.
     """
     batch = image.shape[0]
 
-    def uniform(*size: int) -> Tensor:
-        return torch.rand(*size, generator=generator, device=generator.device).to(image.device) * 2 - 1
-
-    factor = 1 + zoom * uniform(batch)
-    angle = uniform(batch) * math.radians(degrees)
-    move = shift * uniform(batch, 2)
+    part = part or Part(0, batch, batch)
+    factor = 1 + zoom * _uniform(generator, part, image)
+    angle = _uniform(generator, part, image) * math.radians(degrees)
+    move = shift * _uniform(generator, part, image, 2)
 
     cos, sin = torch.cos(angle), torch.sin(angle)
     up = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)  # y up: anticlockwise
@@ -76,15 +85,17 @@ def turn_light(light: Tensor, angle: Tensor) -> Tensor:
     return torch.stack(bands, 1).flatten(1)
 
 
-def colour_jitter(image: Tensor, generator: torch.Generator, *, strength: float = 1.0) -> Tensor:
-    """Brightness, contrast, cast, saturation, gamma, noise, now and then grey: [B, 3, S, S] → same, in [0, 1]."""
-    batch = image.shape[0]
+def colour_jitter(
+    image: Tensor, generator: torch.Generator, *, strength: float = 1.0, part: Part | None = None
+) -> Tensor:
+    """Brightness, contrast, cast, saturation, gamma, noise, now and then grey: [B, 3, S, S] → same, in [0, 1].
 
-    def uniform(*size: int) -> Tensor:
-        return torch.rand(*size, generator=generator, device=generator.device).to(image.device) * 2 - 1
+    `part` says which rows of a larger batch these are; None: all.
+    """
+    part = part or Part(0, len(image), len(image))
 
     def per_image(spread: float, channels: int = 1) -> Tensor:
-        return spread * strength * uniform(batch, channels, 1, 1)
+        return spread * strength * _uniform(generator, part, image, channels, 1, 1)
 
     image = image.clamp(1e-4, 1).pow(torch.exp(per_image(0.25)))
     image = image * torch.exp(per_image(0.2) + per_image(0.06, 3))
@@ -92,8 +103,14 @@ def colour_jitter(image: Tensor, generator: torch.Generator, *, strength: float 
     image = mean + (image - mean) * torch.exp(per_image(0.25))
     grey = image.mean(1, keepdim=True)
     saturation = 1 + per_image(0.35)
-    saturation = torch.where(uniform(batch, 1, 1, 1) > 0.9, torch.zeros_like(saturation), saturation)
+    saturation = torch.where(_uniform(generator, part, image, 1, 1, 1) > 0.9, torch.zeros_like(saturation), saturation)
     image = grey + (image - grey) * saturation
-    sigma = 0.02 * strength * uniform(batch, 1, 1, 1).clamp_min(0)
-    noise = torch.randn(image.shape, generator=generator, device=generator.device).to(image.device)
-    return (image + sigma * noise).clamp(0, 1)
+    sigma = 0.02 * strength * _uniform(generator, part, image, 1, 1, 1).clamp_min(0)
+    noise = torch.randn(part.total, *image.shape[1:], generator=generator, device=generator.device)
+    return (image + sigma * noise[part.start : part.stop].to(image.device)).clamp(0, 1)
+
+
+def _uniform(generator: torch.Generator, part: Part, like: Tensor, *size: int) -> Tensor:
+    """[rows of the part, *size] in ±1, on the device of `like`."""
+    whole = torch.rand(part.total, *size, generator=generator, device=generator.device)
+    return whole[part.start : part.stop].to(like.device) * 2 - 1

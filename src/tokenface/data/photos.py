@@ -41,23 +41,27 @@ class PhotoSampler:
         self.size = size
         self.jitter = jitter or CropJitter()
 
-    def sample(self, batch: int, seed: int) -> PhotoBatch:
+    def sample(self, batch: int, seed: int, rows: slice = slice(None)) -> PhotoBatch:
+        """The given rows of a batch; the others are drawn, but not made."""
         rng = np.random.default_rng(seed)
-        images = np.empty((batch, self.size, self.size, 3), np.uint8)
-        points = np.empty((batch, 68, 2), np.float32)
-        for i, index in enumerate(rng.integers(len(self.records), size=batch)):
-            images[i], points[i] = self._crop(self.records[index], rng)
+        crops = [self._draw(self.records[i], rng) for i in rng.integers(len(self.records), size=batch)][rows]
+        images = np.empty((len(crops), self.size, self.size, 3), np.uint8)
+        points = np.empty((len(crops), 68, 2), np.float32)
+        for i, crop in enumerate(crops):
+            images[i], points[i] = crop_labelled(*crop, self.size)
         image = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255)
         return PhotoBatch(image, torch.from_numpy(points).clone())  # aligned alike in every run
 
-    def _crop(self, record: PhotoRecord, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _draw(
+        self, record: PhotoRecord, rng: np.random.Generator
+    ) -> tuple[PhotoRecord, np.ndarray, float, float, bool]:
         jitter = self.jitter
         low, high = record.landmarks.min(0), record.landmarks.max(0)
         side = float((high - low).mean()) * rng.uniform(*jitter.scale)
         centre = (low + high) / 2 + rng.uniform(-jitter.shift, jitter.shift, 2) * side
-        angle = np.deg2rad(rng.uniform(-jitter.roll_degrees, jitter.roll_degrees))
-        mirror = jitter.mirror and rng.random() < 0.5
-        return crop_labelled(record, centre, side, angle, mirror, self.size)
+        angle = float(np.deg2rad(rng.uniform(-jitter.roll_degrees, jitter.roll_degrees)))
+        mirror = bool(jitter.mirror and rng.random() < 0.5)
+        return record, centre, side, angle, mirror
 
 
 def crop_labelled(

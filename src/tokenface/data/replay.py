@@ -33,11 +33,19 @@ class ReplayRing:
         if guard >= capacity:
             raise ValueError(f"a ring of {capacity} faces must be larger than its guard of {guard}")
         folder.mkdir(parents=True, exist_ok=True)
-        self.capacity, self.guard, self.sizes = capacity, guard, sizes
+        self.folder, self.capacity, self.guard, self.sizes = folder, capacity, guard, sizes
         width = sum(sizes[name] for name in COMPONENTS)
         self._image = _mapped(folder / "image.npy", (capacity, 3, size, size), np.uint8)
         self._landmarks = _mapped(folder / "landmarks.npy", (capacity, 68, 2), np.float32)
         self._parameters = _mapped(folder / "parameters.npy", (capacity, width), np.float32)
+        self._arrays = {"image": self._image, "landmarks": self._landmarks, "parameters": self._parameters}
+
+    def bytes_to_come(self) -> int:
+        """What the files will still take of the disk when the ring is full."""
+        return sum(
+            max(0, array.nbytes - 512 * getattr((self.folder / f"{name}.npy").stat(), "st_blocks", 0))
+            for name, array in self._arrays.items()
+        )
 
     def write(self, first: int, faces: LabelledFaces) -> None:
         """Store faces number `first`, `first` + 1, … (numbers count all faces ever rendered in this run)."""
@@ -47,10 +55,11 @@ class ReplayRing:
         flat = torch.cat([getattr(faces.parameters, name) for name in COMPONENTS], dim=1)
         self._parameters[slots] = flat.cpu().numpy()
 
-    def draw(self, written: int, batch: int, seed: int) -> LabelledFaces:
-        """A random batch of the newest faces, when `written` have been stored so far."""
+    def draw(self, written: int, batch: int, seed: int, rows: slice = slice(None)) -> LabelledFaces:
+        """The given rows of a random batch of the newest faces, when `written` have been stored so far."""
         oldest = max(0, written - self.capacity + self.guard)
         slots = np.sort(np.random.default_rng(seed).integers(oldest, written, size=batch) % self.capacity)
+        slots = slots[rows]
         flat = _own(self._parameters[slots])
         parts = flat.split([self.sizes[name] for name in COMPONENTS], dim=1)
         return LabelledFaces(

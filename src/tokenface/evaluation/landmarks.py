@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,7 +12,7 @@ from tokenface.camera import Camera
 from tokenface.data.photos import crop_labelled
 from tokenface.data.record import PhotoRecord
 from tokenface.head.model import HeadModel
-from tokenface.network.tokenface import TokenFace
+from tokenface.network.components import FaceParameters
 
 TEST_CROP_SCALE = 1.375
 """Landmark box × 1.1 × 1.25: the protocol's test crop."""
@@ -36,7 +38,9 @@ def normalised_mean_error(predicted: Tensor, truth: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def predict_landmarks(model: TokenFace, head: HeadModel, images: Tensor, batch: int = 32) -> Tensor:
+def predict_landmarks(
+    model: Callable[[Tensor], FaceParameters], head: HeadModel, images: Tensor, batch: int = 32
+) -> Tensor:
     """[N, 3, S, S] → [N, 68, 2] crop NDC."""
     points = []
     for chunk in images.split(batch):

@@ -1,20 +1,80 @@
-"""Where a step's faces come from: fresh renders through a replay ring, and real photos. All from (seed, step)."""
+"""Where a step's faces come from: rendered faces through a replay ring, photos, and records from shards.
+
+Every batch is a pure function of (seed, step). With several processes or accumulated passes each takes its rows of the
+very batch that one process would take whole, so that their number changes nothing but the speed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
 
-from tokenface.data.augment import colour_jitter, turn_and_zoom
+from tokenface.data.augment import Part, colour_jitter, turn_and_zoom
 from tokenface.data.photos import PhotoBatch, PhotoSampler
 from tokenface.data.readers.landmark_tar import read_landmark_tar
 from tokenface.data.record import PhotoRecord, split_by_identity
 from tokenface.data.replay import LabelledFaces, ReplayRing
+from tokenface.data.shards.batch import CropOptions, RecordBatch, collate
+from tokenface.data.shards.index import ShardIndex
+from tokenface.data.shards.loader import Selection, ShardRecords
+from tokenface.data.shards.order import BatchOrder, Draw, OrderConfig
 from tokenface.data.synthetic import SyntheticFaces
+from tokenface.errors import ConfigError, DataError
 from tokenface.head.model import HeadModel
-from tokenface.training.config import PhotoConfig, SyntheticConfig, TrainConfig
+from tokenface.training.config import DataConfig, PhotoConfig, SyntheticConfig, TrainConfig
 from tokenface.training.state import Progress
+
+
+class Shares(NamedTuple):
+    """process: of `processes`; each makes `passes` per step.  local, neighbours: the same on this machine.
+    meet: waits for all processes."""
+
+    process: int = 0
+    processes: int = 1
+    passes: int = 1
+    local: int = 0
+    neighbours: int = 1
+    meet: Callable[[], None] = lambda: None
+
+    @property
+    def count(self) -> int:
+        return self.processes * self.passes
+
+    def parts(self, total: int) -> list[Part]:
+        """The rows of this process's passes in a batch of `total`."""
+        size, first = total // self.count, self.process * self.passes
+        return [Part(i * size, (i + 1) * size, total) for i in range(first, first + self.passes)]
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """What one pass of the network gets; a part may be missing. Pictures go through the network in this order."""
+
+    synthetic: LabelledFaces | None = None
+    photos: PhotoBatch | None = None
+    scans: RecordBatch | None = None
+    pictures: RecordBatch | None = None
+
+    def images(self) -> Tensor:
+        """[B, 3, S, S] of all parts."""
+        parts = (self.synthetic, self.photos, self.scans, self.pictures)
+        images = [part.image for part in parts if part is not None]
+        return images[0] if len(images) == 1 else torch.cat(images)
+
+    def to(self, device: torch.device) -> StepBatch:
+        s, p = self.synthetic, self.photos
+        return StepBatch(
+            None if s is None else LabelledFaces(s.image.to(device), s.landmarks68.to(device), s.parameters.to(device)),
+            None if p is None else PhotoBatch(p.image.to(device), p.landmarks68.to(device)),
+            None if self.scans is None else self.scans.to(device),
+            None if self.pictures is None else self.pictures.to(device),
+        )
 
 
 def photo_records(config: PhotoConfig) -> tuple[list[PhotoRecord], list[PhotoRecord]]:
@@ -26,50 +86,209 @@ def photo_records(config: PhotoConfig) -> tuple[list[PhotoRecord], list[PhotoRec
 
 
 class SyntheticStream:
-    """Renders blocks of faces when they are due and draws batches from the newest ones."""
+    """Renders blocks of faces when they are due and draws batches from the newest ones.
 
-    def __init__(self, head: HeadModel, config: SyntheticConfig, size: int, folder: Path, guard_steps: int):
-        self.config = config
+    The processes of one machine share its ring and the rendering: block number n falls to process n of them, cyclic.
+    """
+
+    def __init__(
+        self,
+        head: HeadModel,
+        config: SyntheticConfig,
+        size: int,
+        folder: Path,
+        guard_steps: int,
+        shares: Shares,
+    ):
+        self.config, self.shares = config, shares
         self.faces = SyntheticFaces(head, size)
         guard = guard_steps * config.fresh_per_step + 2 * config.block
-        self.ring = ReplayRing(folder, max(config.ring, guard + config.warm_start), size, head.sizes, guard)
+        self.capacity = max(config.ring, guard + config.warm_start)
+        if shares.local == 0:
+            ReplayRing(folder, self.capacity, size, head.sizes, guard)  # makes the files
+        shares.meet()
+        self.ring = ReplayRing(folder, self.capacity, size, head.sizes, guard)
 
-    def draw(self, progress: Progress, batch: int) -> LabelledFaces:
-        due = self.config.warm_start + progress.step * self.config.fresh_per_step
-        while progress.rendered < due:
-            block = self.faces.sample(self.config.block, seed=_mix(self.config.seed, progress.rendered))
-            self.ring.write(progress.rendered, LabelledFaces(block.image, block.landmarks68, block.parameters))
-            progress.rendered += self.config.block
-        seed = _mix(self.config.seed + 1, progress.step)
-        faces = self.ring.draw(progress.rendered, batch, seed)
+    def draw(self, step: int, rendered: int, batch: int) -> tuple[list[LabelledFaces], int]:
+        """The rows of this process, pass by pass, and how many faces are rendered now."""
+        rendered = self._render(self.config.warm_start + step * self.config.fresh_per_step, rendered)
+        seed = mixed(self.config.seed + 1, step)
+        return [self._changed(rendered, part, seed) for part in self.shares.parts(batch)], rendered
+
+    def _render(self, due: int, rendered: int) -> int:
+        before, block = rendered, self.config.block
+        while rendered < due:
+            if (rendered // block) % self.shares.neighbours == self.shares.local:
+                faces = self.faces.sample(block, seed=mixed(self.config.seed, rendered))
+                self.ring.write(rendered, LabelledFaces(faces.image, faces.landmarks68, faces.parameters))
+            rendered += block
+        if rendered > before:
+            self.shares.meet()
+        return rendered
+
+    def _changed(self, rendered: int, part: Part, seed: int) -> LabelledFaces:
+        faces = self.ring.draw(rendered, part.total, seed, slice(part.start, part.stop))
         generator = torch.Generator().manual_seed(seed)
         p = faces.parameters
-        image, camera, light, landmarks = turn_and_zoom(faces.image, p.camera, p.light, faces.landmarks68, generator)
-        image = colour_jitter(image, generator, strength=0.6)
+        image, camera, light, landmarks = turn_and_zoom(
+            faces.image, p.camera, p.light, faces.landmarks68, generator, part=part
+        )
+        image = colour_jitter(image, generator, strength=0.6, part=part)
         return LabelledFaces(image, landmarks, p.replace(camera=camera, light=light))
+
+
+class RecordStream:
+    """Batches of records of some kinds from shards."""
+
+    def __init__(
+        self, shards: list[ShardIndex], config: DataConfig, selection: Selection, options: CropOptions, batch: int,
+        shares: Shares,
+    ):  # fmt: skip
+        self.records = ShardRecords(shards, options, selection)
+        self.shares, self.batch, self.workers = shares, batch, config.workers
+        self.troubles: dict[str, str] = {}
+        sizes = [len(shard.entries) for shard in self.records.shards]
+        order = OrderConfig(batch=batch, pictures_per_person=config.pictures_per_person, seed=config.seed)
+        try:
+            self.order = BatchOrder(self.records.identities, sizes, order)
+        except ValueError as error:
+            raise DataError(f"{', '.join(selection.kinds)}: {error}; prepare more or make the batch smaller") from error
+        self._next: tuple[int, Iterator[RecordBatch]] | None = None
+
+    def draw(self, step: int) -> list[RecordBatch]:
+        """The rows of this process, pass by pass."""
+        if self._next is None or self._next[0] != step:
+            self._next = (step, iter(self._loader(step)))
+        passes = [next(self._next[1]) for _ in range(self.shares.passes)]
+        self._next = (step + 1, self._next[1])
+        for batch in passes:
+            self.troubles.update(batch.troubles)
+        return passes
+
+    def _loader(self, step: int) -> DataLoader:
+        return DataLoader(
+            self.records,
+            batch_sampler=_Rows(self.order, step, self.shares.parts(self.batch)),  # type: ignore[arg-type]
+            collate_fn=collate,
+            num_workers=self.workers,
+            prefetch_factor=2 if self.workers else None,
+        )
+
+
+class _Rows:
+    """This process's rows of every batch from a step on."""
+
+    def __init__(self, order: BatchOrder, first_step: int, parts: list[Part]):
+        self.order, self.first_step, self.parts = order, first_step, parts
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for draws in self.order.from_step(self.first_step):
+            for part in self.parts:
+                yield draws[part.start : part.stop]
+
+
+class Counts(NamedTuple):
+    """Pictures of each kind in the batch of one step, all processes together."""
+
+    synthetic: int
+    photos: int
+    scans: int
+    pictures: int
+
+    @staticmethod
+    def of(config: TrainConfig, has_photos: bool, has_records: bool) -> Counts:
+        batch = config.run.batch
+        records = round(batch * config.data.share) if has_records else 0
+        scan_share = {"3d": 1.0, "2d": 0.0}.get(config.paper.mode, config.data.scan_share)
+        scans = round(records * scan_share)
+        photos = min(round(batch * config.photos.share), batch - records) if has_photos else 0
+        return Counts(batch - records - photos, photos, scans, records - scans)
+
+    def check(self, shares: Shares, pictures_per_person: int) -> None:
+        """Raises ConfigError: a kind cannot be shared equally."""
+        for name, count in self._asdict().items():
+            unit = shares.count * (pictures_per_person if name in ("scans", "pictures") else 1)
+            if count % unit:
+                raise ConfigError(
+                    f"the {count} {name} of each batch cannot be shared equally: {shares.processes} processes × "
+                    f"{shares.passes} passes need a multiple of {unit}; change run.batch, the shares or "
+                    "data.pictures_per_person"
+                )
 
 
 class Batches:
     """The mixed batch of every step."""
 
-    def __init__(self, config: TrainConfig, head: HeadModel, photos: list[PhotoRecord], folder: Path):
-        self.seed = config.run.seed
+    def __init__(
+        self,
+        config: TrainConfig,
+        head: HeadModel,
+        photos: list[PhotoRecord],
+        folder: Path,
+        shards: list[ShardIndex] | None = None,
+        held_out: frozenset[str] = frozenset(),
+        shares: Shares | None = None,
+    ):
+        self.seed, self.shares = config.run.seed, shares or Shares()
         size = config.network.image_size
-        self.photo_count = round(config.run.batch * config.photos.share) if photos else 0
-        self.synthetic_count = config.run.batch - self.photo_count
-        self.photos = PhotoSampler(photos, size) if self.photo_count else None
-        self.synthetic = SyntheticStream(head, config.synthetic, size, folder, 2 * config.run.checkpoint_every)
+        self.counts = Counts.of(config, bool(photos), bool(shards))
+        self.counts.check(self.shares, config.data.pictures_per_person)
+        self.photos = PhotoSampler(photos, size) if self.counts.photos else None
+        self.synthetic: SyntheticStream | None = None
+        if self.counts.synthetic:
+            guard_steps = 2 * config.run.checkpoint_every + config.run.ahead
+            self.synthetic = SyntheticStream(head, config.synthetic, size, folder, guard_steps, self.shares)
+        options = CropOptions(size=size, mirror_vertices=head.data.mirror)
+        self.records: dict[str, RecordStream] = {}
+        for name, kinds in (("scans", ("scan", "synthetic")), ("pictures", ("photo", "clip"))):
+            if count := getattr(self.counts, name):
+                selection = Selection(kinds, config.data.datasets, held_out)
+                self.records[name] = RecordStream(shards or [], config.data, selection, options, count, self.shares)
 
-    def draw(self, progress: Progress) -> tuple[LabelledFaces, PhotoBatch | None]:
-        synthetic = self.synthetic.draw(progress, self.synthetic_count)
+    def draw(self, step: int, rendered: int) -> tuple[list[StepBatch], int]:
+        """The batch of a step, pass by pass, for this process.
+
+        Args:
+            rendered: faces in the ring before the step.
+        Returns:
+            one StepBatch per pass, on the CPU, and how many faces are in the ring now.
+        """
+        passes = range(self.shares.passes)
+        synthetic: list[LabelledFaces] | list[None] = [None for _ in passes]
+        if self.synthetic is not None:
+            synthetic, rendered = self.synthetic.draw(step, rendered, self.counts.synthetic)
+        photos = [self._photos(step, part) for part in self.shares.parts(self.counts.photos)]
+        records = {name: stream.draw(step) for name, stream in self.records.items()}
+        return [
+            StepBatch(synthetic[i], photos[i], **{name: batches[i] for name, batches in records.items()})
+            for i in passes
+        ], rendered
+
+    def ahead(self, progress: Progress) -> Iterator[tuple[list[StepBatch], int]]:
+        """What `draw` gives, from the progress on, without end."""
+        step, rendered = progress.step, progress.rendered
+        while True:
+            batches, rendered = self.draw(step, rendered)
+            yield batches, rendered
+            step += 1
+
+    def epoch_steps(self) -> int:
+        """Steps in which the records are seen once; 0 without records."""
+        return max((stream.order.batches_in(0) for stream in self.records.values()), default=0)
+
+    def troubles(self) -> dict[str, str]:
+        """Damaged records that this process met, and why."""
+        return {where: why for stream in self.records.values() for where, why in stream.troubles.items()}
+
+    def _photos(self, step: int, part: Part) -> PhotoBatch | None:
         if self.photos is None:
-            return synthetic, None
-        seed = _mix(self.seed + 2, progress.step)
-        photos = self.photos.sample(self.photo_count, seed)
-        image = colour_jitter(photos.image, torch.Generator().manual_seed(seed))
-        return synthetic, PhotoBatch(image, photos.landmarks68)
+            return None
+        seed = mixed(self.seed + 2, step)
+        photos = self.photos.sample(part.total, seed, slice(part.start, part.stop))
+        image = colour_jitter(photos.image, torch.Generator().manual_seed(seed), part=part)
+        return PhotoBatch(image, photos.landmarks68)
 
 
-def _mix(seed: int, index: int) -> int:
+def mixed(seed: int, index: int) -> int:
     """One 62-bit seed from two numbers (a fixed odd multiplier spreads neighbouring indices)."""
     return (seed * 0x9E3779B97F4A7C15 + index * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % (1 << 62)

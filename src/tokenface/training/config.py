@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from tokenface.data.readers.landmark_tar import YOUTUBE_FACES_SHIFT, LandmarkShift
+from tokenface.errors import ConfigError
+from tokenface.losses.totals import Mode, PaperWeights
 from tokenface.network.config import NetworkConfig
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the terms; lengths enter as crop half-widths, so that 0.01 is 1 px of a 200-px crop."""
+    """Weights of the recipe's terms, on rendered faces and photos with landmarks.
+
+    Lengths enter as crop half-widths, so that 0.01 is 1 px of a 200-px crop.
+    """
 
     neutral: float = 20.0  # neutral face, similarity-aligned: what NoW measures
     posed: float = 4.0  # expressive face, scale-free, head space (Eq. 3)
@@ -45,7 +50,8 @@ class PhotoConfig:
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """Rendered faces: how many are new in each step and how long they are replayed."""
+    """Rendered faces: how many are new in each step and how long they are replayed. They fill what photos and records
+    leave of each batch."""
 
     fresh_per_step: int = 8
     block: int = 32  # rendered together
@@ -55,13 +61,45 @@ class SyntheticConfig:
 
 
 @dataclass(frozen=True)
+class DataConfig:
+    """Scans and photos in shards (`tokenface prepare`), judged by the paper's losses; left out without root or people.
+
+    With `rendered_people` and no root, pictures of rendered people stand in for the data sets: half of the people as
+    scans with vertices, half as photos with landmarks and masks alone.
+    """
+
+    root: str | None = None  # folder of shards
+    rendered_people: int = 0
+    rendered_pictures: int = 4  # of each person
+    share: float = 1.0  # of each batch
+    scan_share: float = 0.5  # of these; the others are photos. 1 in mode 3d, 0 in mode 2d
+    pictures_per_person: int = 2  # M of Eqs. 5 and 9
+    held_out_people: int = 0
+    datasets: tuple[str, ...] = ()  # names; empty: all
+    workers: int = 2  # processes that decode; the batches do not depend on it
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PaperConfig:
+    """The paper's objective (Sec. 3.2) on records."""
+
+    mode: Mode = "hybrid"  # Table 5
+    weights: PaperWeights = field(default_factory=PaperWeights)
+    vertex_scale: float = 7.0  # half-widths per metre: brings Eqs. 3 and 5 to the unit of the landmark loss; ours
+    metric: bool = True  # False: Eqs. 3 and 5 after the best scale and translation
+    identity_encoder: str | None = "tokenface-identity"  # or an ArcFace file; null: without Eq. 10
+    partners: int = 1  # pictures of the same person whose shape each picture tries on
+
+
+@dataclass(frozen=True)
 class OptimiserConfig:
-    name: Literal["muon", "adamw"] = "muon"  # muon: for the backbone's matrices; the rest follows AdamW
+    name: Literal["muon", "adamw"] = "muon"  # muon: for the backbone's matrices; adamw with weight_decay 0 is Adam
     learning_rate: float = 6e-4
     weight_decay: float = 0.02
     warmup_steps: int = 300
     final_learning_rate: float = 0.0  # share of learning_rate at the end of the cosine
-    clip_norm: float = 1.0
+    clip_norm: float = 1.0  # 0: none
     ema_decay: float = 0.999
     betas: tuple[float, float] = (0.9, 0.98)
 
@@ -71,26 +109,56 @@ class RunConfig:
     folder: str = "runs"
     name: str = "tokenface"
     steps: int = 20000
-    batch: int = 32
+    epochs: int = 0  # over the records; 0: `steps` counts
+    batch: int = 32  # of all processes and accumulated passes together
+    accumulate: int = 1  # passes per step, to fit a large batch into little memory
     seed: int = 0
-    precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 on a GPU, fp32 on a CPU
-    device: str = "auto"
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"  # auto: bf16 on a GPU, fp32 on a CPU
+    device: str = "auto"  # auto, cpu, cuda or cuda:N
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"  # for several processes; auto: ddp
+    compile: bool = False  # torch.compile of the network
+    ahead: int = 0  # batches made in a thread while the network works; pays on a GPU
     threads: int = 0  # 0: all cores
     log_every: int = 50
     checkpoint_every: int = 200
     validate_every: int = 1000
     validation_people: int = 48
+    wandb: str | None = None  # Weights & Biases project
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One leg of a run in stages. changes: `section.key` → value, on top of the rest of the configuration.
+
+    A temporal stage trains the transformer over frames (Sec. 3.3) on the weights of the stage before it, which stay
+    as they are; its changes are those of `training/temporal/config.py`.
+    """
+
+    name: str
+    kind: Literal["image", "temporal"] = "image"
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.name.replace("-", "").replace("_", "").isalnum():
+            raise ConfigError(f"a stage's name is letters, digits, '-' and '_', got {self.name!r}")
+        if not isinstance(self.changes, dict):
+            raise ConfigError(f"stage '{self.name}': changes must be 'section.key: value' pairs")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One run."""
+    """One run, or several in a row (`stages`), each of which starts from the weights of the one before."""
 
     head: str = "openhead"
     start_from: str | None = None  # weights to continue from (name or path); the step count starts anew
+    backbone_weights: str | None = None  # FaRL, CLIP or timm file for a fresh backbone
+    freeze: tuple[str, ...] = ()  # beginnings of parameter names that stay as they are: backbone, heads.fc.texture, …
     network: NetworkConfig = field(default_factory=NetworkConfig)
     losses: LossWeights = field(default_factory=LossWeights)
     photos: PhotoConfig = field(default_factory=PhotoConfig)
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    paper: PaperConfig = field(default_factory=PaperConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    stages: tuple[StageConfig, ...] = ()

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 class WeightAverage:
@@ -24,13 +21,3 @@ class WeightAverage:
                 self.values[key].lerp_(value, 1 - decay)
             else:
                 self.values[key].copy_(value)
-
-    @contextmanager
-    def applied_to(self, model: nn.Module) -> Iterator[None]:
-        """The model wears the average inside the block, its own weights afterwards."""
-        own: dict[str, Tensor] = {k: v.detach().clone() for k, v in model.state_dict().items()}
-        model.load_state_dict(self.values)
-        try:
-            yield
-        finally:
-            model.load_state_dict(own)

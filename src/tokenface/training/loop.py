@@ -1,36 +1,44 @@
-"""The training loop: mixed batches, bf16, AdamW, warm-up and cosine, EMA, clipping, resumable from any step."""
+"""The training loop: a step is one mixed batch, whatever the device, precision and number of processes."""
 
 from __future__ import annotations
 
-import csv
 import math
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from tokenface.head.model import HeadModel
+from tokenface.network.components import FaceParameters
 from tokenface.network.tokenface import TokenFace
-from tokenface.training.batches import Batches
+from tokenface.training.batches import Batches, StepBatch, mixed
 from tokenface.training.config import TrainConfig
+from tokenface.training.distribution import whole
 from tokenface.training.ema import WeightAverage
+from tokenface.training.metrics import Metrics
+from tokenface.training.module import Prediction, TrainingModule
 from tokenface.training.objective import Objective
 from tokenface.training.optimiser import create_optimiser
-from tokenface.training.state import Progress, load_state, save_state
+from tokenface.training.state import Progress, load_scaler, load_state, save_state
 from tokenface.training.validation import Validation
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+from tokenface.video.ahead import ahead
 
 
 class Trainer:
-    """One run in one folder; `fit` continues wherever the folder's state stands."""
+    """One run in one folder; `fit` continues wherever the folder's state stands.
+
+    Args:
+        fabric: launched; says on which device, in which precision and with which other processes.
+        model: moved to the device, sharded with FSDP.  head: on the device.
+    """
 
     def __init__(
         self,
+        fabric: Fabric,
         config: TrainConfig,
         model: TokenFace,
         head: HeadModel,
@@ -38,117 +46,140 @@ class Trainer:
         validation: Validation,
         folder: Path,
     ):
-        self.config, self.model, self.folder = config, model, folder
+        self.fabric, self.config, self.model, self.folder = fabric, config, model, folder
         self.batches, self.validation = batches, validation
-        self.objective = Objective(head, config.losses)
-        self.device = head.template.device
-        precision = config.run.precision
-        self.bf16 = precision == "bf16" or (precision == "auto" and self.device.type == "cuda")
+        self.objective = Objective(head, config, bool(batches.records))
+        self.steps = config.run.epochs * batches.epoch_steps() or config.run.steps
+        module = TrainingModule(model)
+        if config.run.compile:
+            module.compile()
+        self.network = fabric.setup_module(module)
         o = config.optimiser
         self.optimiser = create_optimiser(model.parameter_groups(o.weight_decay), o)
+        self.stepper = fabric.setup_optimizers(self.optimiser)
+        self.scaler = getattr(fabric.strategy.precision, "scaler", None)  # fp16 alone has one
         self.average = WeightAverage(model, o.ema_decay)
         self.progress = Progress()
         self.state_path = folder / "state.safetensors"
         if self.state_path.is_file():
             self.progress = load_state(self.state_path, model, self.average.values, self.optimiser)
+            if self.scaler is not None and (saved := load_scaler(self.state_path)):
+                self.scaler.load_state_dict(saved)
+        self._upcoming: Iterator[tuple[list[StepBatch], int]] | None = None
 
-    def fit(self, report=print) -> dict[str, float]:
-        """Train to `run.steps`; returns the last validation's figures."""
+    def fit(self, metrics: Metrics, report=print) -> dict[str, float]:
+        """Train to the last step; returns the last validation's figures."""
         run, progress = self.config.run, self.progress
-        log = _Log(self.folder)
         figures: dict[str, float] = {}
-        sums: dict[str, float | Tensor] = {}
+        sums: dict[str, Tensor] = {}
         started, seconds_before, counted = time.monotonic(), progress.seconds, 0
-        while progress.step < run.steps:
-            terms = self.step()
-            for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + value.detach()
+        while progress.step < self.steps:
+            for name, value in self.step().items():
+                sums[name] = sums[name] + value if name in sums else value
             counted += 1
             progress.seconds = seconds_before + time.monotonic() - started
-            last = progress.step == run.steps
+            last = progress.step == self.steps
             if progress.step % run.log_every == 0 or last:
-                means = {name: float(value) / counted for name, value in sums.items()}
+                means = self._means(sums, counted)
                 rate = progress.images / max(progress.seconds, 1e-9)
-                log.write("train", progress.step, {**means, "images_per_s": rate, "lr": self._learning_rate()})
-                report(f"step {progress.step}/{run.steps}  loss {means['total']:.4f}  {rate:.0f} images/s")
+                metrics.write("train", progress.step, {**means, "images_per_s": rate, "lr": self._learning_rate()})
+                report(f"step {progress.step}/{self.steps}  loss {means['total']:.4f}  {rate:.0f} images/s")
                 sums, counted = {}, 0
             if progress.step % run.validate_every == 0 or last:
-                figures = self.validate()
-                log.write("validation", progress.step, figures)
+                figures = self.validate(metrics)
                 report("  ".join([f"step {progress.step}", *(f"{k} {v:.4g}" for k, v in figures.items())]))
             if progress.step % run.checkpoint_every == 0 or last:
-                save_state(self.state_path, self.model, self.average.values, self.optimiser, progress)
-        log.close()
-        return figures or self.validate()
-
-    def validate(self) -> dict[str, float]:
-        """Figures of the averaged weights."""
-        with self.average.applied_to(self.model):
-            self.model.eval()
-            return self.validation.run(self.model)
+                self.save()
+        return figures or self.validate(metrics)
 
     def step(self) -> dict[str, Tensor]:
-        """Draw the next batch and learn from it; returns the weighted losses by name."""
-        self.model.train()
-        synthetic, photos = self.batches.draw(self.progress)
-        images = synthetic.image if photos is None else torch.cat([synthetic.image, photos.image])
-        images = images.to(self.device)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            output = self.model.forward_with_extras(images)
-        count = len(synthetic.parameters)
-        parameters = output.parameters.to(torch.float32)
-        log_sigma = None if output.log_sigma is None else output.log_sigma.float()
-        terms = self.objective.synthetic(
-            parameters[:count], synthetic, None if log_sigma is None else log_sigma[:count]
-        )
-        if photos is not None:
-            terms |= self.objective.photos(parameters[count:], photos, None if log_sigma is None else log_sigma[count:])
-        total = torch.stack(list(terms.values())).sum()
-
+        """Draw the next batch and learn from it; returns the losses by name, of this process."""
+        progress = self.progress
+        self.network.train()
+        torch.manual_seed(mixed(self.config.run.seed + 3 + self.fabric.global_rank, progress.step))  # stochastic depth
+        passes, rendered = self._next_batch()
         self.optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimiser.clip_norm)
+        figures: dict[str, Tensor] = {}
+        for index, batch in enumerate(passes):
+            with self.fabric.no_backward_sync(self.network, enabled=index + 1 < len(passes)):
+                losses = self._losses(batch)
+                self.fabric.backward(losses["total"] / len(passes))
+            for name, value in losses.items():
+                value = value.detach() / len(passes)
+                figures[name] = figures[name] + value if name in figures else value
+        norm = self._clip()
         for group in self.optimiser.param_groups:
             group["lr"] = self._learning_rate()
-        if torch.isfinite(norm):  # a batch that overflows must not poison the moments
-            self.optimiser.step()
-        self.progress.step += 1
-        self.progress.images += len(images)
-        self.average.update(self.model, self.progress.step)
-        return {"total": total, "gradient_norm": norm, **terms}
+        # a batch that overflows must not poison the moments; in fp16 the scaler sees to that, and must be told
+        if self.scaler is not None or torch.isfinite(norm):
+            self.stepper.step()
+        progress.step += 1
+        progress.rendered = rendered
+        progress.images += self.config.run.batch
+        self.average.update(self.model, progress.step)
+        return {"gradient_norm": norm, **figures}
+
+    def validate(self, metrics: Metrics) -> dict[str, float]:
+        """Figures and sample pictures of the averaged weights."""
+        model = self.averaged()
+
+        def predict(images: Tensor) -> FaceParameters:
+            return model(images.to(self.fabric.device)).to("cpu")
+
+        figures = self.validation.run(predict)
+        metrics.write("validation", self.progress.step, figures)
+        metrics.picture("samples", self.progress.step, self.validation.sheet(predict))
+        return figures
+
+    def averaged(self) -> TokenFace:
+        """A network of its own with the averaged weights, whole on every process."""
+        model = TokenFace(self.model.config, self.model.sizes, seed=0)
+        model.load_state_dict({name: whole(value) for name, value in self.average.values.items()})
+        return model.to(self.fabric.device).eval()
+
+    def save(self) -> None:
+        """Write the state; killed at any moment, the one before it or this one is there."""
+        scaler = None if self.scaler is None else self.scaler.state_dict()
+        writes = self.fabric.is_global_zero
+        save_state(self.state_path, self.model, self.average.values, self.optimiser, self.progress, scaler, writes)
+        self.fabric.barrier()
+
+    def close(self) -> None:
+        """Stop making batches ahead."""
+        if self._upcoming is not None:
+            with closing(self._upcoming):  # type: ignore[type-var]
+                self._upcoming = None
+
+    def _losses(self, batch: StepBatch) -> dict[str, Tensor]:
+        batch = batch.to(self.fabric.device)
+        total, figures = self.objective(Prediction.from_named(self.network(batch.images())), batch)
+        return {**figures, "total": total}
+
+    def _next_batch(self) -> tuple[list[StepBatch], int]:
+        if not self.config.run.ahead:
+            return self.batches.draw(self.progress.step, self.progress.rendered)
+        if self._upcoming is None:
+            self._upcoming = ahead(self.batches.ahead(self.progress), self.config.run.ahead)
+        return next(self._upcoming)
+
+    def _clip(self) -> Tensor:
+        limit = self.config.optimiser.clip_norm or math.inf
+        norm = self.fabric.clip_gradients(self.network, self.stepper, max_norm=limit, error_if_nonfinite=False)
+        assert norm is not None
+        return whole(norm.detach())
+
+    def _means(self, sums: dict[str, Tensor], counted: int) -> dict[str, float]:
+        """Means over the steps since the last line and over the processes."""
+        values = torch.stack([value.float() for value in sums.values()]) / counted
+        if self.fabric.world_size > 1:
+            values = self.fabric.all_reduce(values, reduce_op="mean")
+        means = dict(zip(sums, values.tolist(), strict=True))
+        return {"total": means.pop("total"), **means}
 
     def _learning_rate(self) -> float:
         o, step = self.config.optimiser, self.progress.step
         if step < o.warmup_steps:
             return o.learning_rate * (step + 1) / o.warmup_steps
-        done = (step - o.warmup_steps) / max(1, self.config.run.steps - o.warmup_steps)
+        done = (step - o.warmup_steps) / max(1, self.steps - o.warmup_steps)
         cosine = 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
         return o.learning_rate * (o.final_learning_rate + (1 - o.final_learning_rate) * cosine)
-
-
-class _Log:
-    """CSV per kind of figure, and TensorBoard where it is installed."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.board: SummaryWriter | None = None
-        with suppress(ImportError):
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.board = SummaryWriter(str(folder / "tensorboard"))
-
-    def write(self, kind: str, step: int, figures: dict[str, float]) -> None:
-        path = self.folder / f"{kind}.csv"
-        is_new = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            if is_new:
-                writer.writerow(["step", *figures])
-            writer.writerow([step, *(f"{v:.6g}" for v in figures.values())])
-        if self.board is not None:
-            for name, value in figures.items():
-                self.board.add_scalar(f"{kind}/{name}", value, step)
-
-    def close(self) -> None:
-        if self.board is not None:
-            self.board.close()

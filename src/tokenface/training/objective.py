@@ -1,4 +1,4 @@
-"""What a batch is judged by: full supervision for rendered faces, landmarks for photos."""
+"""What a batch is judged by: full truth for rendered faces, landmarks for photos, the paper's losses for records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from tokenface.losses.landmark import eyelid_loss, landmark_loss, landmark_uncer
 from tokenface.losses.mesh import aligned_mesh_loss, scale_free_mesh_loss
 from tokenface.losses.regularisation import coefficient_loss, range_loss, regularisation_loss
 from tokenface.network.components import FaceParameters
-from tokenface.training.config import LossWeights
+from tokenface.training.batches import StepBatch
+from tokenface.training.config import LossWeights, TrainConfig
+from tokenface.training.hybrid import HybridObjective
+from tokenface.training.module import Prediction
 from tokenface.training.supervision import mode_importance, supervised_vertices
 
 HALF_WIDTHS_PER_METRE = 7.0
@@ -23,7 +26,39 @@ CONTOUR_WEIGHT = 0.5
 
 
 class Objective:
-    """Losses of one head model; every method returns named scalars that are already weighted."""
+    """The loss of a whole mixed batch, part by part."""
+
+    def __init__(self, head: HeadModel, config: TrainConfig, records: bool):
+        """Args: records: there are scans or photos from shards, to be judged by the paper's losses."""
+        self.recipe = RecipeObjective(head, config.losses)
+        self.hybrid = HybridObjective(head, config.paper, config.network.image_size) if records else None
+
+    def __call__(self, predicted: Prediction, batch: StepBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The scalar to descend, and the figures to draw curves of."""
+        first, terms = 0, {}
+        rows: dict[str, Prediction] = {}
+        for name in ("synthetic", "photos", "scans", "pictures"):
+            if (part := getattr(batch, name)) is not None:
+                rows[name] = predicted[first : first + len(part.image)]
+                first += len(part.image)
+        if batch.synthetic is not None:
+            p = rows["synthetic"]
+            terms |= self.recipe.synthetic(p.parameters, batch.synthetic, p.log_sigma)
+        if batch.photos is not None:
+            p = rows["photos"]
+            terms |= self.recipe.photos(p.parameters, batch.photos, p.log_sigma)
+        figures = dict(terms)
+        if self.hybrid is not None:
+            scans = None if batch.scans is None else (rows["scans"].parameters, batch.scans)
+            pictures = None if batch.pictures is None else (rows["pictures"].parameters, batch.pictures)
+            terms["records"], named = self.hybrid(scans, pictures)
+            figures |= {"records": terms["records"], **{f"records_{name}": value for name, value in named.items()}}
+        total = torch.stack(list(terms.values())).sum() + predicted.nothing()
+        return total, {"total": total, **figures}
+
+
+class RecipeObjective:
+    """Our losses on rendered faces and photos; every method returns named scalars that are already weighted."""
 
     def __init__(self, head: HeadModel, weights: LossWeights):
         self.head, self.weights = head, weights

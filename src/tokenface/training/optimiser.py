@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tokenface.training.config import OptimiserConfig
+from tokenface.training.distribution import spread_like, whole
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of x → a x + b x³ + c x⁵ that lift small singular values fastest (Jordan et al., 2024)."""
@@ -54,9 +55,10 @@ class MuonAdamW(Optimizer):
     def _muon(self, parameter: Tensor, gradient: Tensor, state: dict, group: dict) -> None:
         momentum = state.setdefault("momentum", torch.zeros_like(parameter))
         momentum.lerp_(gradient, 1 - group["momentum"])
-        ahead = gradient.lerp(momentum, group["momentum"]).flatten(1)  # Nesterov's look ahead
+        ahead = whole(gradient.lerp(momentum, group["momentum"])).flatten(1)  # Nesterov's look ahead
         size = ADAMW_STEP * math.sqrt(max(ahead.shape))
-        parameter.add_(orthogonalised(ahead).view_as(parameter), alpha=-group["lr"] * size)
+        direction = orthogonalised(ahead).view(parameter.shape)
+        parameter.add_(spread_like(direction, parameter), alpha=-group["lr"] * size)
 
     def _adamw(self, parameter: Tensor, gradient: Tensor, state: dict, group: dict) -> None:
         if not state:

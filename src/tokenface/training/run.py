@@ -1,99 +1,160 @@
-"""`tokenface train`: a configuration becomes a run folder with states, logs and finished weights."""
+"""`tokenface train`: a configuration becomes a run folder with states, curves, pictures and finished weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+import dataclasses
+import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
+from lightning_fabric import Fabric
 
 from tokenface.configuration import read_config, to_yaml
-from tokenface.errors import ConfigError, OutputError
+from tokenface.data.record import PhotoRecord
+from tokenface.data.shards import ShardIndex, find_shards
+from tokenface.data.shards.loader import Selection, ShardRecords, split_people
+from tokenface.errors import ConfigError
+from tokenface.formats.files import make_folder, write_atomically
 from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head
 from tokenface.network.checkpoint import load_checkpoint, save_checkpoint
 from tokenface.network.config import NetworkConfig, mean_camera
+from tokenface.network.pretrained import load_pretrained
 from tokenface.network.tokenface import TokenFace
-from tokenface.training.batches import Batches, photo_records
+from tokenface.training.batches import Batches, Shares, photo_records
 from tokenface.training.config import TrainConfig
+from tokenface.training.distribution import World, create_fabric
 from tokenface.training.loop import Trainer
+from tokenface.training.metrics import Metrics, Silent
+from tokenface.training.module import freeze
+from tokenface.training.people import rendered_people
+from tokenface.training.preflight import check_disk, check_first_batch
+from tokenface.training.provenance import code_version, environment, note_start
+from tokenface.training.stages import WEIGHTS, Leg, plan
 from tokenface.training.validation import Validation
 from tokenface.weights import find_weights
 
 TRAINING_CROP_SCALE = 1.5
 """Middle of the training crops' sides, in units of the landmark box (data/photos.py, data/synthetic.py)."""
+MAX_HELD_OUT = 300
+"""Records of held-out people that validation looks at."""
 
 WEIGHTS_LICENCE = "Apache-2.0; see LICENSES.md for the training data"
+
+Report = Callable[[str], None]
 
 
 def train(
     config_path: str | Path | None = None,
     overrides: Iterable[str] = (),
     resume: str | Path | None = None,
-    report=print,
+    report: Report = print,
+    stage: str | None = None,
 ) -> Path:
-    """Train, or continue a killed run.
+    """Train, or continue a killed run; with stages, one after the other.
 
     Args:
         config_path: YAML of a `TrainConfig`; None for the defaults.
         overrides: `section.key=value`.
         resume: a run folder; its own configuration is used, overrides on top.
+        stage: the one stage to run; None: all.
     Returns:
-        The finished weights, `<run folder>/weights.safetensors`.
+        The finished weights, `<run folder>/weights.safetensors`; of the last stage, `<run folder>/<stage>/…`.
     Raises:
-        ConfigError, OutputError, CheckpointError, HeadModelError: each says what to do.
+        ConfigError, OutputError, CheckpointError, DataError, HeadModelError: each says what to do.
     """
     folder = None if resume is None else Path(resume)
     if folder is not None:
         config_path = folder / "config.yaml"
     config = read_config(TrainConfig, config_path, overrides)
     folder = folder or Path(config.run.folder) / config.run.name
-    if resume is None and (folder / "state.safetensors").exists():
-        raise ConfigError(f"'{folder}' already holds a run; continue it with --resume {folder} or set run.name=…")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write the run folder '{folder}' ({error.strerror}); set run.folder=…") from error
+    goes_on = resume is not None
+    if not config.stages:
+        if stage is not None:
+            raise ConfigError(f"no stage '{stage}': this configuration has no stages")
+        return _run(config, folder, goes_on, report)
+    legs = plan(config, folder, stage)  # all of them are checked before the first one runs
+    if not goes_on and any((leg.folder / "state.safetensors").exists() for leg in legs):
+        raise _exists(folder)
+    write_atomically(folder / "config.yaml", to_yaml(config).encode())
+    for leg in legs:
+        if goes_on and stage is None and leg.weights.is_file():
+            report(f"{leg.name}: finished")
+        elif isinstance(leg.config, TrainConfig):
+            _run(leg.config, leg.folder, goes_on, report)
+        else:
+            _run_temporal(leg, report)
+    return legs[-1].weights
 
+
+def _run_temporal(leg: Leg, report: Report) -> None:
+    """In the first process alone; the others have nothing to do."""
+    from tokenface.training.temporal.run import train_temporal
+
+    if World.is_first():
+        settings = [f"{key}={json.dumps(value)}" for key, value in dataclasses.asdict(leg.config).items()]
+        train_temporal(None, settings, report)
+
+
+def _run(config: TrainConfig, folder: Path, goes_on: bool, report: Report) -> Path:
+    if not goes_on and (folder / "state.safetensors").exists():
+        raise _exists(folder)
+    make_folder(folder)
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
-    device = config.run.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    head = load_head(config.head)
-    if config.start_from:
-        model, _, _ = load_checkpoint(find_weights(config.start_from), head, image_size=config.network.image_size)
-    else:
-        model = TokenFace(_framed(config.network, head), head.sizes, seed=config.run.seed)
-    head, model = head.to(device), model.to(device)
+    fabric = create_fabric(config.run)
+    report = report if fabric.is_global_zero else lambda line: None
+    cpu_head = load_head(config.head)
+    head = copy.deepcopy(cpu_head).to(fabric.device) if fabric.device.type != "cpu" else cpu_head
+    model = _network(config, cpu_head)
+    frozen = freeze(model, config.freeze)
+    if fabric.is_global_zero and not goes_on:
+        write_atomically(folder / "config.yaml", to_yaml(config).encode())
     training, held_out = photo_records(config.photos)
-    report(
-        f"{folder}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters on {device}, "
-        f"{len(training)} photos to train on, {len(held_out)} held out"
-    )
-    validation = Validation(head, held_out, config.network.image_size, config.run.validation_people)
-    batches = Batches(config, head, training, folder / "ring")
-    trainer = Trainer(config, model, head, batches, validation, folder)
-    figures = trainer.fit(report)
-    model.load_state_dict(trainer.average.values)
-    weights = folder / "weights.safetensors"
-    provenance = {
-        "steps": trainer.progress.step,
-        "images": trainer.progress.images,
-        "hours": round(trainer.progress.seconds / 3600, 2),
-        "device": device,
-        "photos": len(training),
-        "started_from": config.start_from,
-        "config": to_yaml(config),
-    }
-    save_checkpoint(
-        weights,
-        model.cpu(),
-        head.cpu(),
-        {"crop": 1.25, "licence": WEIGHTS_LICENCE, "training": provenance, "metrics": figures},
-    )
+    shards = _shards(config, folder, cpu_head, fabric)
+    kept = split_people(shards, config.data.held_out_people, config.data.seed) if shards else frozenset[str]()
+    batches = Batches(config, head, training, _ring_folder(folder, fabric), shards, kept, _shares(config, fabric))
+    check_disk(folder, model, batches)
+    _report_start(config, folder, fabric, model, frozen, len(training), len(held_out), batches, report)
+    held_out = held_out + _held_out_records(shards, kept)
+    validation = Validation(cpu_head, held_out, config.network.image_size, config.run.validation_people)
+    trainer = Trainer(fabric, config, model, head, batches, validation, folder)
+    if fabric.is_global_zero and goes_on:  # only now is it known to fit the state
+        write_atomically(folder / "config.yaml", to_yaml(config).encode())
+    check_first_batch(batches, trainer.progress, config.network.image_size)
+    metrics = None
+    try:
+        metrics = _metrics(config, folder, fabric, trainer)
+        figures = trainer.fit(metrics, report)
+    finally:
+        trainer.close()
+        if metrics is not None:
+            metrics.close()
+    for line in _troubles(batches):
+        report(line)
+    weights = folder / WEIGHTS
+    averaged = trainer.averaged()  # all processes: it gathers what is spread over them
+    if fabric.is_global_zero:
+        provenance = _provenance(config, trainer, fabric, len(training))
+        facts = {"crop": 1.25, "licence": WEIGHTS_LICENCE, "training": provenance, "metrics": figures}
+        save_checkpoint(weights, averaged.cpu(), cpu_head, facts)
+    fabric.barrier()
     return weights
+
+
+def _network(config: TrainConfig, head: HeadModel) -> TokenFace:
+    if config.start_from:
+        return load_checkpoint(find_weights(config.start_from), head, image_size=config.network.image_size)[0].train()
+    model = TokenFace(_framed(config.network, head), head.sizes, seed=config.run.seed)
+    if config.backbone_weights:
+        from tokenface.network.backbone import VisionTransformer
+
+        if not isinstance(model.backbone, VisionTransformer):
+            raise ConfigError(f"backbone_weights are for vision transformers, not '{config.network.backbone}'")
+        load_pretrained(model.backbone, Path(config.backbone_weights).expanduser())
+    return model
 
 
 def _framed(network: NetworkConfig, head: HeadModel) -> NetworkConfig:
@@ -102,3 +163,101 @@ def _framed(network: NetworkConfig, head: HeadModel) -> NetworkConfig:
         return network
     landmarks = head.landmarks68(head.template[None])[0]
     return network.replace(camera_mean=mean_camera(landmarks, TRAINING_CROP_SCALE))
+
+
+def _shards(config: TrainConfig, folder: Path, head: HeadModel, fabric: Fabric) -> list[ShardIndex]:
+    data = config.data
+    if data.root is not None:
+        return find_shards(data.root)
+    if not data.rendered_people:
+        return []
+
+    def people() -> list[ShardIndex]:
+        size = config.network.image_size
+        return rendered_people(folder / "people", head, data.rendered_people, data.rendered_pictures, size, data.seed)
+
+    if fabric.is_global_zero:
+        people()
+    fabric.barrier()
+    return people()
+
+
+def _held_out_records(shards: list[ShardIndex], people: frozenset[str]) -> list[PhotoRecord]:
+    """Pictures of the people who are kept out of training, as photos with landmarks."""
+    if not people:
+        return []
+    kinds = Selection(without_people=frozenset(e.identity for s in shards for e in s.entries) - people)
+    records = ShardRecords(shards, selection=kinds)
+    chosen = [records.record(i) for i in range(len(records)) if records.entry(i).identity in people][:MAX_HELD_OUT]
+    return [PhotoRecord(r.pictures[0].image, r.pictures[0].landmarks, r.identity, r.source) for r in chosen]
+
+
+def _ring_folder(folder: Path, fabric: Fabric) -> Path:
+    """One ring per machine: its processes share the rendering."""
+    return folder / ("ring" if fabric.node_rank == 0 else f"ring-{fabric.node_rank}")
+
+
+def _shares(config: TrainConfig, fabric: Fabric) -> Shares:
+    return Shares(
+        process=fabric.global_rank,
+        processes=fabric.world_size,
+        passes=config.run.accumulate,
+        local=fabric.local_rank,
+        neighbours=max(1, fabric.world_size // max(1, fabric.strategy.num_nodes)) if fabric.world_size > 1 else 1,
+        meet=_meeting(fabric),
+    )
+
+
+def _meeting(fabric: Fabric) -> Callable[[], None]:
+    """A barrier of its own: batches are made in a thread, whose waiting must not mix with the gradients' exchange."""
+    if fabric.world_size == 1:
+        return lambda: None
+    group = torch.distributed.new_group(backend="gloo")
+    return lambda: torch.distributed.barrier(group)
+
+
+def _metrics(config: TrainConfig, folder: Path, fabric: Fabric, trainer: Trainer) -> Metrics:
+    if not fabric.is_global_zero:
+        return Silent()
+    step = trainer.progress.step
+    note_start(folder, environment(fabric.device, fabric.world_size, config.run.precision), step)
+    return Metrics(folder, step, config.run.wandb, dataclasses.asdict(config))
+
+
+def _report_start(config, folder, fabric, model, frozen, photos, held_out, batches, report) -> None:
+    processes = f" × {fabric.world_size} processes" if fabric.world_size > 1 else ""
+    report(
+        f"{folder}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters on {fabric.device}{processes}, "
+        f"{photos} photos to train on, {held_out} held out"
+    )
+    records = {name: len(stream.records) for name, stream in batches.records.items()}
+    if records:
+        report("records: " + ", ".join(f"{count} {name}" for name, count in records.items()))
+    if frozen:
+        report(f"frozen: {', '.join(config.freeze)} ({frozen / 1e6:.2f} M parameters)")
+    if config.start_from:
+        report(f"starts from {config.start_from}")
+
+
+def _provenance(config: TrainConfig, trainer: Trainer, fabric: Fabric, photos: int) -> dict[str, object]:
+    return {
+        "steps": trainer.progress.step,
+        "images": trainer.progress.images,
+        "hours": round(trainer.progress.seconds / 3600, 2),
+        "device": fabric.device.type,
+        "processes": fabric.world_size,
+        "photos": photos,
+        "records": {name: len(stream.records) for name, stream in trainer.batches.records.items()},
+        "started_from": config.start_from,
+        "code": code_version(),
+        "config": to_yaml(config),
+    }
+
+
+def _troubles(batches: Batches) -> list[str]:
+    found = batches.troubles()
+    return [f"{len(found)} damaged records were left out", *(f"{k}: {v}" for k, v in found.items())] if found else []
+
+
+def _exists(folder: Path) -> ConfigError:
+    return ConfigError(f"'{folder}' already holds a run; continue it with --resume {folder} or set run.name=…")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tokenface.errors import CheckpointError, OutputError
+from tokenface.formats.files import discard
+from tokenface.training.distribution import spread_like, whole
 
 FORMAT = "tokenface-training-1"
 
@@ -27,9 +30,20 @@ class Progress:
     seconds: float = 0.0
 
 
-def save_state(path: Path, model: nn.Module, ema: dict[str, Tensor], optimiser: Optimizer, progress: Progress) -> None:
+def save_state(
+    path: Path,
+    model: nn.Module,
+    ema: dict[str, Tensor],
+    optimiser: Optimizer,
+    progress: Progress,
+    scaler: dict[str, float] | None = None,
+    writes: bool = True,
+) -> None:
     """Replace `path` by the present state, or leave it as it was.
 
+    Args:
+        scaler: of the gradients, in fp16.
+        writes: this process writes; the others only hand over their parts of what is spread over processes.
     Raises:
         OutputError: the disk is full or the folder cannot be written.
     """
@@ -37,21 +51,30 @@ def save_state(path: Path, model: nn.Module, ema: dict[str, Tensor], optimiser: 
     tensors |= {f"ema.{k}": v for k, v in ema.items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
+    full = {k: whole(v.detach()) for k, v in tensors.items()}
+    if not writes:
+        return
     temporary = path.with_name(path.name + ".part")
+    metadata = {
+        "format": FORMAT,
+        "optimiser": type(optimiser).__name__,
+        "progress": json.dumps(vars(progress)),
+        "scaler": json.dumps(scaler),
+    }
     try:
-        save_file(
-            {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
-            temporary,
-            metadata={
-                "format": FORMAT,
-                "optimiser": type(optimiser).__name__,
-                "progress": json.dumps(vars(progress)),
-            },
-        )
+        save_file({k: v.cpu().contiguous() for k, v in full.items()}, temporary, metadata=metadata)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # a power cut must not leave a name without content
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
+        discard(temporary)
         raise OutputError(f"cannot write the training state '{path}' ({error}); free space, then resume") from error
+
+
+def load_scaler(path: Path) -> dict[str, float] | None:
+    """The gradient scaler's state in a training state that `load_state` accepted."""
+    with safe_open(str(path), framework="pt") as file:
+        return json.loads((file.metadata() or {}).get("scaler", "null"))
 
 
 def load_state(path: Path, model: nn.Module, ema: dict[str, Tensor], optimiser: Optimizer) -> Progress:
@@ -71,16 +94,32 @@ def load_state(path: Path, model: nn.Module, ema: dict[str, Tensor], optimiser: 
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"training state '{path}' is damaged ({error})") from error
-    try:
-        model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-    except RuntimeError as error:
-        raise CheckpointError(f"'{path}' was made with another network: {str(error).splitlines()[0]}") from error
-    for key in ema:
-        ema[key].copy_(tensors[f"ema.{key}"])
+    _fill(path, {k: v for k, v in model.state_dict().items()}, tensors, "model.")
+    _fill(path, ema, tensors, "ema.")
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optimiser."):
             _, index, name = key.split(".")
-            state.setdefault(int(index), {})[name] = value
+            if int(index) >= len(parameters):
+                raise CheckpointError(f"'{path}' was made with other parameters frozen; set freeze as it was")
+            like = parameters[int(index)]
+            if value.dim() and value.shape != like.shape:
+                raise CheckpointError(f"'{path}' was made with other parameters frozen; set freeze as it was")
+            state.setdefault(int(index), {})[name] = spread_like(value, like) if value.dim() else value
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
     return Progress(**json.loads(metadata["progress"]))
+
+
+@torch.no_grad()
+def _fill(path: Path, into: dict[str, Tensor], tensors: dict[str, Tensor], prefix: str) -> None:
+    """Copy the tensors of that prefix to their places; all of them, or none."""
+    found = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    wrong = sorted(set(found) ^ set(into)) or sorted(k for k, v in into.items() if found[k].shape != v.shape)
+    if wrong:
+        raise CheckpointError(
+            f"'{path}' was made with another network: {len(wrong)} tensors differ, the first is {wrong[0]}; "
+            "resume with the run's own configuration"
+        )
+    for key, value in into.items():
+        value.copy_(spread_like(found[key], value))

@@ -1,0 +1,76 @@
+"""The network as the training step calls it: pictures in, plain tensors by name out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from tokenface.errors import ConfigError
+from tokenface.network.components import COMPONENTS, FaceParameters
+from tokenface.network.tokenface import TokenFace
+
+
+class TrainingModule(nn.Module):
+    """What DDP and FSDP wrap. A dictionary of tensors is what they and autocast can look into."""
+
+    def __init__(self, network: TokenFace):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """[B, 3, S, S] → the six components and, if the network has it, "log_sigma"."""
+        output = self.network.forward_with_extras(images)
+        named = dict(output.parameters.items())
+        if output.log_sigma is not None:
+            named["log_sigma"] = output.log_sigma
+        return named
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """parameters: of B faces, float32.  log_sigma: [B, 68] or None."""
+
+    parameters: FaceParameters
+    log_sigma: Tensor | None
+
+    @staticmethod
+    def from_named(named: dict[str, Tensor]) -> Prediction:
+        named = {name: value.float() for name, value in named.items()}
+        return Prediction(FaceParameters(**{name: named[name] for name in COMPONENTS}), named.get("log_sigma"))
+
+    def __getitem__(self, rows: slice) -> Prediction:
+        return Prediction(self.parameters[rows], None if self.log_sigma is None else self.log_sigma[rows])
+
+    def nothing(self) -> Tensor:
+        """An exact 0 that belongs to the graph of every output: a head without a loss in this step (camera in mode
+        3d) still takes part in the gradient's exchange between processes."""
+        values = [value for _, value in self.parameters.items()]
+        if self.log_sigma is not None:
+            values.append(self.log_sigma)
+        return sum((value.sum() for value in values), values[0].new_zeros(())) * 0.0
+
+
+def freeze(network: TokenFace, beginnings: tuple[str, ...]) -> int:
+    """Stop the parameters whose names begin so from learning; returns how many numbers that are.
+
+    Raises:
+        ConfigError: a beginning that no parameter has, or nothing left to train.
+    """
+    names = [name for name, _ in network.named_parameters()]
+    for beginning in beginnings:
+        if not any(_begins(name, beginning) for name in names):
+            kinds = sorted({".".join(name.split(".")[: 3 if name.startswith("heads.fc") else 1]) for name in names})
+            raise ConfigError(f"freeze: no parameter begins with '{beginning}'; there are {', '.join(kinds)}")
+    frozen = 0
+    for name, parameter in network.named_parameters():
+        if any(_begins(name, beginning) for beginning in beginnings):
+            parameter.requires_grad_(False)
+            frozen += parameter.numel()
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise ConfigError("freeze leaves nothing to train")
+    return frozen
+
+
+def _begins(name: str, beginning: str) -> bool:
+    return name == beginning or name.startswith(beginning.rstrip(".") + ".")

@@ -1,0 +1,96 @@
+"""Runs in stages: each is a whole configuration, made from the common part and the stage's changes."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tokenface.configuration import from_dict
+from tokenface.errors import ConfigError
+from tokenface.training.config import StageConfig, TrainConfig
+from tokenface.training.temporal.config import TemporalConfig
+
+WEIGHTS = "weights.safetensors"
+
+
+class Leg(NamedTuple):
+    """A stage that is ready to run, in its folder."""
+
+    name: str
+    folder: Path
+    config: TrainConfig | TemporalConfig
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / WEIGHTS
+
+
+def stage_names(config: TrainConfig) -> list[str]:
+    """In the order of the run.
+
+    Raises:
+        ConfigError: a name twice.
+    """
+    names = [stage.name for stage in config.stages]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"two stages have the same name: {', '.join(names)}")
+    return names
+
+
+def plan(config: TrainConfig, folder: Path, only: str | None = None) -> list[Leg]:
+    """The stages in order, each with its whole configuration.
+
+    A stage lives in `<folder>/<name>` and starts from the weights of the image stage before it, unless its changes
+    or, for the first one, the common part say otherwise.
+
+    Args:
+        only: name of the one stage to run; it starts from the stage before it if that one's weights are there, else
+            from `start_from`.
+    Raises:
+        ConfigError: an unknown key or stage.
+    """
+    names = stage_names(config)
+    if only is not None and only not in names:
+        near = difflib.get_close_matches(only, names, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(names) or 'none'}"
+        raise ConfigError(f"no stage '{only}' in this configuration; {hint}")
+    legs = []
+    before: Path | None = None
+    for stage in config.stages:
+        start = config.start_from
+        if before is not None and (only is None or before.is_file()):
+            start = str(before)
+        if only is None or stage.name == only:
+            legs.append(Leg(stage.name, folder / stage.name, _configuration(config, stage, folder, start)))
+        if stage.kind == "image":
+            before = folder / stage.name / WEIGHTS
+    return legs
+
+
+def _configuration(
+    config: TrainConfig, stage: StageConfig, folder: Path, start: str | None
+) -> TrainConfig | TemporalConfig:
+    try:
+        if stage.kind == "temporal":
+            own = {"folder": str(folder / stage.name), "output": str(folder / stage.name / WEIGHTS), "weights": start}
+            return from_dict(TemporalConfig, _changed(own, stage))
+        values = dataclasses.asdict(config) | {"stages": (), "start_from": start}
+        values = _changed(values, stage)
+        values["run"] |= {"folder": str(folder), "name": stage.name}
+        return from_dict(TrainConfig, values)
+    except ConfigError as error:
+        raise ConfigError(f"stage '{stage.name}': {error}") from error
+
+
+def _changed(values: dict[str, Any], stage: StageConfig) -> dict[str, Any]:
+    for key, value in stage.changes.items():
+        *sections, last = str(key).split(".")
+        place: Any = values
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"'{section}' in '{key}' is a value, not a section")
+        place[last] = value
+    return values

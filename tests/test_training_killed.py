@@ -1,0 +1,66 @@
+"""SIGKILL at random moments: the state is always whole, and the run ends with the numbers of an unbroken one."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+import tokenface
+from tokenface.training.metrics import read_curve
+from tokenface.training.run import train
+
+STEPS = 10
+TINY = (
+    "run.threads=1", "run.device=cpu", f"run.steps={STEPS}", "run.batch=4", "run.log_every=1", "run.checkpoint_every=2",
+    "run.validate_every=1000", "run.validation_people=1", "network.backbone=vit_tiny_stem", "network.image_size=48",
+    "synthetic.block=2", "synthetic.fresh_per_step=1", "synthetic.ring=100", "synthetic.warm_start=4",
+    "data.rendered_people=4", "data.rendered_pictures=2", "data.share=0.5", "data.workers=1", "data.scan_share=1",
+    "paper.mode=3d",
+)  # fmt: skip
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_a_run_that_is_killed_again_and_again_ends_like_an_unbroken_one(tmp_path):
+    whole = train(None, [*TINY, f"run.folder={tmp_path}", "run.name=whole"], report=lambda line: None)
+    folder, moments = tmp_path / "killed", random.Random(5)
+    fresh = [*TINY, f"run.folder={tmp_path}", "run.name=killed"]
+    for rows in (1, 4, 7):
+        resumes = (folder / "config.yaml").is_file()
+        _killed_after(["--resume", str(folder)] if resumes else fresh, folder, rows, moments.uniform(0, 0.4))
+        if (folder / "state.safetensors").is_file():
+            with safe_open(str(folder / "state.safetensors"), framework="pt") as state:
+                assert "ema.component_tokens" in state.keys()  # noqa: SIM118 (not a dict)
+    rows = read_curve(folder / "train.csv")
+    assert 7 <= len(rows) <= STEPS
+    again = train(resume=folder, report=lambda line: None)
+    expected, found = read_curve(whole.parent / "train.csv"), read_curve(folder / "train.csv")
+    assert [{**row, "images_per_s": ""} for row in found] == [{**row, "images_per_s": ""} for row in expected]
+    one, two = load_file(whole), load_file(again)
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=0, atol=0, msg=name)
+
+
+def _killed_after(arguments: list[str], folder: Path, rows: int, seconds: float) -> None:
+    """Start the command line, and kill it without warning some time after it wrote so many rows of its curve."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(tokenface.__file__).parents[1])}
+    command = [sys.executable, "-m", "tokenface", "train", *arguments]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 300
+    while process.poll() is None and len(read_curve(folder / "train.csv")) < rows:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(seconds)
+    ended = process.poll()
+    process.send_signal(signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert ended is None, errors.decode()[-2000:]  # it was alive when it was killed
