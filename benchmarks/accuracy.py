@@ -104,6 +104,11 @@ def geometry_row(model: TokenFace, head: HeadModel, people_head: HeadModel, peop
     return row
 
 
+def images_seen(training: dict) -> int:
+    """Of a checkpoint and of the weights it started from."""
+    return int(training.get("images", 0)) + int(training.get("before", {}).get("images", 0))
+
+
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -115,7 +120,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model, head, facts = load_checkpoint(find_weights(arguments.weights))
     report = {
-        "images seen": facts.get("training", {}).get("images"),
+        "images seen": images_seen(facts.get("training", {})),
         "OpenHead people": geometry_row(model, head, head, arguments.people),
     }
     if arguments.ict:
