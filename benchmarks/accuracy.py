@@ -106,7 +106,8 @@ def geometry_row(model: TokenFace, head: HeadModel, people_head: HeadModel, peop
 
 def images_seen(training: dict) -> int:
     """Of a checkpoint and of the weights it started from."""
-    return int(training.get("images", 0)) + int(training.get("before", {}).get("images", 0))
+    before = training.get("before")
+    return int(training.get("images", 0)) + (images_seen(before) if before else 0)
 
 
 @torch.no_grad()

@@ -255,13 +255,16 @@ def test_weight_decay_spares_tokens_norms_and_biases():
     assert sum(len(g["params"]) for g in (hidden, heads, spared)) == len(list(model.parameters()))
     ids = {id(p) for p in spared["params"]}
     assert {id(model.component_tokens), id(model.token_positions), id(model.backbone.pos_embed)} <= ids
-    assert spared["weight_decay"] == 0 and hidden["weight_decay"] == heads["weight_decay"] == 0.05
+    assert spared["weight_decay"] == 0
+    assert hidden["weight_decay"] == heads["weight_decay"] == 0.05
 
 
 def test_only_matrices_inside_the_backbone_are_orthogonalised():
     model = TokenFace(PLAIN, SIZES, seed=0)
     hidden, heads, spared = model.parameter_groups(0.05)
-    assert hidden["muon"] and not heads["muon"] and not spared["muon"]
+    assert hidden["muon"]
+    assert not heads["muon"]
+    assert not spared["muon"]
     assert all(p.dim() > 1 for p in hidden["params"])
     assert id(model.backbone.blocks[0].mlp.fc1.weight) in {id(p) for p in hidden["params"]}
     assert id(model.heads.fc["shape"].weight) in {id(p) for p in heads["params"]}

@@ -61,9 +61,9 @@ def training_function(name: str):
     if find_spec("lightning_fabric") is None:
         raise ConfigError("training needs Lightning Fabric; pip install 'tokenface[train]'")
     if name == "train":
-        from tokenface.training.run import train as function
+        from tokenface.training.run import train
 
-        return function
-    from tokenface.training.ablation import ablate as function
+        return train
+    from tokenface.training.ablation import ablate
 
-    return function
+    return ablate

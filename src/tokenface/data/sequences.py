@@ -206,5 +206,6 @@ def _repeated(record: Any, rows: Tensor) -> Any:
     if isinstance(record, tuple):
         return tuple(_repeated(entry, rows) for entry in record)
     if is_dataclass(record):
-        return type(record)(**{name: _repeated(value, rows) for name, value in vars(record).items()})
+        kind: Any = type(record)
+        return kind(**{name: _repeated(value, rows) for name, value in vars(record).items()})
     return record

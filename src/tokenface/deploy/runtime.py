@@ -93,9 +93,10 @@ def _onnx(path: Path, outputs: tuple[str, ...], threads: int) -> tuple[Call, set
 
 def _openvino(path: Path, outputs: tuple[str, ...], threads: int) -> tuple[Call, set[str]]:
     openvino = needed("openvino")
-    settings = {"INFERENCE_NUM_THREADS": threads} if threads else {}
     # fp32 files are meant to be fp32 where a processor would rather compute in bf16
-    settings["INFERENCE_PRECISION_HINT"] = "f32"
+    settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32"}
+    if threads:
+        settings["INFERENCE_NUM_THREADS"] = threads
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)
 
     def call(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -182,7 +182,7 @@ def _video_stream(av: Any, container: OutputContainer, shape: tuple[int, ...], r
     codec = "libx264" if "libx264" in names else "mpeg4"
     # two threads whatever the machine: the bytes depend on their number
     options = {"crf": QUALITY, "preset": "veryfast", "bf": "0"} if codec == "libx264" else {"qscale": "4"}
-    stream = container.add_stream(codec, rate=Fraction(rate).limit_denominator(1001), options=options)
+    stream: Any = container.add_stream(codec, rate=Fraction(rate).limit_denominator(1001), options=options)
     stream.width, stream.height, stream.pix_fmt = shape[1], shape[0], "yuv420p"
     stream.codec_context.time_base = CLOCK
     stream.codec_context.thread_count = 2

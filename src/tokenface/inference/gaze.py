@@ -44,7 +44,8 @@ def gaze_of(head: HeadModel, parameters: FaceParameters, camera: FaceCamera) -> 
     forward = np.array([rotation_matrix(eye) @ [0.0, 0.0, 1.0] for eye in eye_rotations(head, parameters.expression)])
     mean = camera.rotation @ forward.mean(axis=0)
     mean = mean / np.linalg.norm(mean)
-    return Gaze(*(yaw_pitch(eye) for eye in forward), yaw_pitch(mean), mean)
+    left, right = (yaw_pitch(eye) for eye in forward)
+    return Gaze(left, right, yaw_pitch(mean), mean)
 
 
 def yaw_pitch(direction: np.ndarray) -> tuple[float, float]:

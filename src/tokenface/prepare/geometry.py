@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from tokenface.data.record import Geometry
 from tokenface.errors import DataError, HeadModelError
 from tokenface.head.model import HeadModel
 from tokenface.head.registry import list_heads, load_head
+
+if TYPE_CHECKING:
+    from tokenface.prepare.registration import ScanRegistration
 
 FLAME_VERTICES = 5023
 REMEMBERED = 32
@@ -32,7 +36,7 @@ class GeometryFitter:
         self.head, self._flame_name = head, flame
         self.hash = head.data.geometry_hash()
         self._flame: HeadModel | None = None
-        self._registration = None
+        self._registration: ScanRegistration | None = None
         self._done: OrderedDict[tuple[Path, bool], Geometry] = OrderedDict()
 
     def fit(self, found: FlameParameters | ScanMesh, path: Path | None = None) -> Geometry:

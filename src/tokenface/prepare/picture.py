@@ -73,10 +73,11 @@ class PicturePreparer:
         reason = poor(image, face, pose, self.options.quality)
         if reason is not None:
             return Rejected(reason)
+        height, width = image.shape[:2]
         mask = (
-            supplied_mask(Path(self.options.masks), name, image.shape[:2])
+            supplied_mask(Path(self.options.masks), name, (height, width))
             if self.options.masks is not None
-            else hull_mask(*image.shape[:2], face.landmarks68, face.landmarks468)
+            else hull_mask(height, width, face.landmarks68, face.landmarks468)
         )
         return Seen(image, face.landmarks68, face.landmarks468, pose, mask, self.options.margin)
 

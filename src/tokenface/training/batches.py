@@ -31,7 +31,8 @@ from tokenface.training.config import DataConfig, PhotoConfig, SyntheticConfig, 
 from tokenface.training.state import Progress
 
 
-class Shares(NamedTuple):
+@dataclass(frozen=True)
+class Shares:
     """process: of `processes`; each makes `passes` per step.  local, neighbours: the same on this machine.
     meet: waits for all processes."""
 

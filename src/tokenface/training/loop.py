@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -56,7 +57,7 @@ class Trainer:
         self.network = fabric.setup_module(module)
         o = config.optimiser
         self.optimiser = create_optimiser(model.parameter_groups(o.weight_decay), o)
-        self.stepper = fabric.setup_optimizers(self.optimiser)
+        self.stepper: Any = fabric.setup_optimizers(self.optimiser)
         self.scaler = getattr(fabric.strategy.precision, "scaler", None)  # fp16 alone has one
         self.average = WeightAverage(model, o.ema_decay)
         self.progress = Progress()
@@ -172,7 +173,7 @@ class Trainer:
         """Means over the steps since the last line and over the processes."""
         values = torch.stack([value.float() for value in sums.values()]) / counted
         if self.fabric.world_size > 1:
-            values = self.fabric.all_reduce(values, reduce_op="mean")
+            values = torch.as_tensor(self.fabric.all_reduce(values, reduce_op="mean"))
         means = dict(zip(sums, values.tolist(), strict=True))
         return {"total": means.pop("total"), **means}
 

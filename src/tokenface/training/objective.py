@@ -35,7 +35,8 @@ class Objective:
 
     def __call__(self, predicted: Prediction, batch: StepBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar to descend, and the figures to draw curves of."""
-        first, terms = 0, {}
+        first = 0
+        terms: dict[str, Tensor] = {}
         rows: dict[str, Prediction] = {}
         for name in ("synthetic", "photos", "scans", "pictures"):
             if (part := getattr(batch, name)) is not None:

@@ -19,7 +19,7 @@ from tokenface.errors import ConfigError
 from tokenface.formats.files import make_folder, write_atomically
 from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head
-from tokenface.network.checkpoint import load_checkpoint, save_checkpoint
+from tokenface.network.checkpoint import load_checkpoint, read_metadata, save_checkpoint
 from tokenface.network.config import NetworkConfig, mean_camera
 from tokenface.network.pretrained import load_pretrained
 from tokenface.network.tokenface import TokenFace
@@ -203,7 +203,7 @@ def _shares(config: TrainConfig, fabric: Fabric) -> Shares:
         processes=fabric.world_size,
         passes=config.run.accumulate,
         local=fabric.local_rank,
-        neighbours=max(1, fabric.world_size // max(1, fabric.strategy.num_nodes)) if fabric.world_size > 1 else 1,
+        neighbours=max(1, fabric.world_size // max(1, getattr(fabric.strategy, "num_nodes", 1))),
         meet=_meeting(fabric),
     )
 
@@ -213,7 +213,11 @@ def _meeting(fabric: Fabric) -> Callable[[], None]:
     if fabric.world_size == 1:
         return lambda: None
     group = torch.distributed.new_group(backend="gloo")
-    return lambda: torch.distributed.barrier(group)
+
+    def meet() -> None:
+        torch.distributed.barrier(group)  # type: ignore[arg-type]
+
+    return meet
 
 
 def _metrics(config: TrainConfig, folder: Path, fabric: Fabric, trainer: Trainer) -> Metrics:
@@ -249,9 +253,18 @@ def _provenance(config: TrainConfig, trainer: Trainer, fabric: Fabric, photos: i
         "photos": photos,
         "records": {name: len(stream.records) for name, stream in trainer.batches.records.items()},
         "started_from": config.start_from,
+        "before": _before(config.start_from),
         "code": code_version(),
         "config": to_yaml(config),
     }
+
+
+def _before(start_from: str | None) -> dict[str, object]:
+    """What the weights that a run started from had seen."""
+    if start_from is None:
+        return {}
+    training = read_metadata(find_weights(start_from)).get("training", {})
+    return {key: training[key] for key in ("steps", "images", "hours", "before") if key in training}
 
 
 def _troubles(batches: Batches) -> list[str]:

@@ -136,7 +136,7 @@ class Clip:
                     return
 
     def _upright(self, frame: VideoFrame) -> np.ndarray:
-        image = frame.to_ndarray(format="rgb24")
+        image: np.ndarray = frame.to_ndarray(format="rgb24")
         width = _square_width(image.shape[1], self._aspect)
         if width != image.shape[1]:
             image = cv2.resize(image, (width, image.shape[0]), interpolation=cv2.INTER_AREA)

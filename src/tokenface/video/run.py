@@ -238,7 +238,8 @@ class TrackRun:
         shutil.rmtree(self.store.folder, ignore_errors=True)
 
     def _summary(self) -> dict[str, Any]:
-        cuts, spans = [], {}
+        cuts: list[int] = []
+        spans: dict[int, Any] = {}
         for number in self.store.chunk_numbers():
             for frame in self.store.frames(number):
                 if frame.cut:

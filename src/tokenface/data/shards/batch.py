@@ -157,11 +157,16 @@ def collate(examples: list[Example]) -> RecordBatch:
     points = torch.from_numpy(np.stack([e.landmarks68 for e in examples])).clone()
     visible = torch.from_numpy(np.stack([e.visible68 for e in examples]))
     angles = torch.from_numpy(np.stack([e.angles for e in examples])).clone()
-    parts = (image, points, visible, mask, angles)
+    parts = [image, points, visible, mask, angles]
     if image.shape[1] == 1:
-        parts = tuple(part[:, 0] for part in parts)
+        parts = [part[:, 0] for part in parts]
+    image, points, visible, mask, angles = (part.contiguous() for part in parts)
     return RecordBatch(
-        *(part.contiguous() for part in parts),
+        image,
+        points,
+        visible,
+        mask,
+        angles,
         identity=identity_labels([e.identity for e in examples]),
         geometry=geometry,
         keys=tuple(e.key for e in examples),

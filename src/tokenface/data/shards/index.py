@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import tarfile
 from collections.abc import Iterable
@@ -59,7 +60,7 @@ class ShardIndex:
         }
         return write_atomically(index_path(self.path), json.dumps(content, ensure_ascii=False).encode())
 
-    def read(self, entry: Entry) -> dict[str, bytes]:
+    def read(self, entry: Entry) -> dict[str, builtins.bytes]:
         """The members of one record.
 
         Raises:

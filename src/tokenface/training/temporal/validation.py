@@ -63,7 +63,8 @@ def measure(
             )
         )
     late = int(np.argmax(np.mean(correlations, axis=0))) - REACH
-    return Steadiness(*(float(value) for value in np.mean(rows, axis=0)), lag=late)
+    error, shake, seen_error, seen_shake = (float(value) for value in np.mean(rows, axis=0))
+    return Steadiness(error, shake, seen_error, seen_shake, lag=late)
 
 
 def truth_jitter(objective: TemporalObjective, clips: ClipFeatures) -> tuple[float, float]:
