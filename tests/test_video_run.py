@@ -237,8 +237,28 @@ def test_a_killed_run_goes_on_and_ends_the_same(uninterrupted: Path, tmp_path: P
     assert stored is not None
     assert stored[0] >= 1  # something to go on from
     _finish(clip, out)
-    assert _hashes(out) == _hashes(reference)
+    ours, theirs = _hashes(out), _hashes(reference)
+    if ours.pop("overlay.mp4") != theirs.pop("overlay.mp4"):  # a rounding in the drawing is allowed, no more
+        _assert_same_film(out / "overlay.mp4", reference / "overlay.mp4")
+    assert ours == theirs
     assert not (out / ".track").exists()
+
+
+def _assert_same_film(one: Path, other: Path) -> None:
+    import av
+
+    films = []
+    for path in (one, other):
+        with av.open(str(path)) as film:
+            pictures = [(f.pts, f.to_ndarray(format="rgb24").astype(int)) for f in film.decode(video=0)]
+        with av.open(str(path)) as film:
+            sound = [(p.pts, bytes(p)) for p in film.demux(film.streams.audio[0])]
+        films.append((pictures, sound))
+    (ours, our_sound), (theirs, their_sound) = films
+    assert our_sound == their_sound
+    assert [pts for pts, _ in ours] == [pts for pts, _ in theirs]
+    for (_, a), (_, b) in zip(ours, theirs, strict=True):
+        assert np.abs(a - b).mean() < 0.05
 
 
 def _start(clip: Path, out: Path) -> subprocess.Popen:
