@@ -107,7 +107,8 @@ def _files(network: TokenFace, head: HeadModel, folder: Path, runtimes: list[str
 
 
 def _drift(network: TokenFace, head: HeadModel, file: Path, crops: torch.Tensor) -> Drift:
-    size = sum(part.stat().st_size for part in (file, file.with_suffix(".bin")) if part.exists()) / 1e6
+    parts = (file, file.with_suffix(".bin")) if file.suffix == ".xml" else (file,)
+    size = sum(part.stat().st_size for part in parts) / 1e6
     with torch.inference_mode():
         if file.name.startswith("head"):
             inputs = example_coefficients(head, TEST_FACES, TEST_SEED)
