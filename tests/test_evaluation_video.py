@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tokenface.evaluation.video_metrics import error_curve, jitter, lag, photometric_error, second_differences
+from tokenface.evaluation.steadiness import second_differences
+from tokenface.evaluation.video_metrics import error_curve, jitter, lag, photometric_error
 
 
 def test_steady_motion_has_no_jitter():

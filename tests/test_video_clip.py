@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -158,6 +159,9 @@ def test_working_ahead_keeps_order_errors_and_bounds() -> None:
 
 
 def test_closing_stops_the_thread() -> None:
+    before = threading.enumerate()
     iterator = ahead(iter(scene() for _ in range(10**9)), count=2)
     next(iterator)
+    assert any(thread.name == "tokenface-frames" and thread not in before for thread in threading.enumerate())
     iterator.close()  # would hang if the thread went on
+    assert not [thread for thread in threading.enumerate() if thread not in before]

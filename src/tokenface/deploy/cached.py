@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tokenface.data.synthetic import SyntheticFaces
-from tokenface.deploy.export import CALIBRATION_FACES, CALIBRATION_SEED, PRECISIONS, SUFFIX
-from tokenface.deploy.onnx_files import eight_bits, export_network, half_precision
+from tokenface.deploy.export import PRECISIONS, SUFFIX, lowered
+from tokenface.deploy.onnx_files import export_network
 from tokenface.deploy.openvino_files import convert
 from tokenface.deploy.runtime import ExportedNetwork, open_network
 from tokenface.errors import ConfigError
@@ -47,12 +46,9 @@ def _make(network: TokenFace, head: HeadModel, path: Path, precision: str) -> No
     try:
         export_network(network, full)
         source = full
-        if precision == "int8":
-            faces = SyntheticFaces(head, network.config.image_size).sample(CALIBRATION_FACES, seed=CALIBRATION_SEED)
-            source = eight_bits(full, full.with_suffix(".int8.onnx"), faces.image)
-        elif precision == "fp16" and path.suffix == ".onnx":
-            source = half_precision(full, full.with_suffix(".fp16.onnx"))
-        made.append(source)
+        if precision == "int8" or (precision == "fp16" and path.suffix == ".onnx"):
+            made.append(full.with_suffix(f".{precision}.onnx"))
+            source = lowered(full, made[-1], precision, head, network.config.image_size)
         if path.suffix == ".xml":
             convert(source, part, half=precision == "fp16")
             part.with_suffix(".bin").replace(path.with_suffix(".bin"))  # the .xml, which is looked for, comes last

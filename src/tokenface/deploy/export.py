@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from tokenface.data.synthetic import SyntheticFaces
-from tokenface.deploy.graphs import HeadGraph, ParameterGraph, example_coefficients, example_crops
+from tokenface.deploy.graphs import LARGEST_BATCH, HeadGraph, ParameterGraph, example_coefficients, example_crops
 from tokenface.deploy.onnx_files import eight_bits, export_head, export_network, half_precision
 from tokenface.deploy.openvino_files import convert
 from tokenface.deploy.runtime import open_head, open_network
@@ -87,11 +87,10 @@ def _files(network: TokenFace, head: HeadModel, folder: Path, runtimes: list[str
         return []
     full = export_network(network, folder / "parameters.fp32.onnx")
     onnx = {"fp32": full, "head": export_head(head, folder / "head.fp32.onnx")}
-    if "fp16" in precisions and "onnx" in wanted:
-        onnx["fp16"] = half_precision(full, folder / "parameters.fp16.onnx")
-    if "int8" in precisions:
-        faces = SyntheticFaces(head, network.config.image_size).sample(CALIBRATION_FACES, seed=CALIBRATION_SEED)
-        onnx["int8"] = eight_bits(full, folder / "parameters.int8.onnx", faces.image)
+    for precision in precisions:
+        if precision == "int8" or (precision == "fp16" and "onnx" in wanted):
+            size = network.config.image_size
+            onnx[precision] = lowered(full, folder / f"parameters.{precision}.onnx", precision, head, size)
     written = []
     if "openvino" in wanted:
         for precision in precisions:
@@ -104,6 +103,14 @@ def _files(network: TokenFace, head: HeadModel, folder: Path, runtimes: list[str
         if file not in written:
             file.unlink()
     return written
+
+
+def lowered(full: Path, path: Path, precision: str, head: HeadModel, image_size: int) -> Path:
+    """The fp32 network as fp16, or as int8 calibrated on rendered faces."""
+    if precision == "fp16":
+        return half_precision(full, path)
+    faces = SyntheticFaces(head, image_size).sample(CALIBRATION_FACES, seed=CALIBRATION_SEED)
+    return eight_bits(full, path, faces.image)
 
 
 def _drift(network: TokenFace, head: HeadModel, file: Path, crops: torch.Tensor) -> Drift:
@@ -124,7 +131,7 @@ def _drift(network: TokenFace, head: HeadModel, file: Path, crops: torch.Tensor)
 
 def _program(network: TokenFace, path: Path) -> Path:
     """torch.export's own format: for AOTInductor and ExecuTorch, and so for C++."""
-    batch = torch.export.Dim("batch", min=1, max=4096)
+    batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     program = torch.export.export(ParameterGraph(network), (example_crops(network),), dynamic_shapes=({0: batch},))
     torch.export.save(program, path)
     return path

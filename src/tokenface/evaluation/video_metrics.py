@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tokenface.evaluation.steadiness import agreement, second_differences
+
 
 @dataclass(frozen=True)
 class Jitter:
@@ -26,21 +28,6 @@ def photometric_error(rendered: np.ndarray, frame: np.ndarray, mask: np.ndarray)
     if total <= 0:
         return float("nan")
     return 255 * float((np.abs(rendered - frame).mean(-1) * mask).sum() / total)
-
-
-def second_differences(positions: np.ndarray, present: np.ndarray | None = None) -> np.ndarray:
-    """[T, N, D] positions → [T − 2] mean length of x(t−1) − 2 x(t) + x(t+1); NaN where one of the three is missing.
-
-    Args:
-        present: [T] bool, frames with an answer; None: all.
-    """
-    if len(positions) < 3:
-        return np.empty(0)
-    bend = positions[:-2] - 2 * positions[1:-1] + positions[2:]
-    lengths = np.linalg.norm(bend, axis=-1).mean(-1)
-    if present is not None:
-        lengths = np.where(present[:-2] & present[1:-1] & present[2:], lengths, np.nan)
-    return lengths
 
 
 def jitter(vertices: np.ndarray, landmarks: np.ndarray, present: np.ndarray | None = None) -> Jitter:
@@ -67,19 +54,13 @@ def lag(signal: np.ndarray, reference: np.ndarray, most: int = 10) -> float:
     if most < 1 or np.abs(a).max() < 1e-9 or np.abs(b).max() < 1e-9:
         return 0.0
     shifts = np.arange(-most, most + 1)
-    scores = np.array([_agreement(a, b, int(shift)) for shift in shifts])
+    scores = np.array([agreement(a, b, int(shift)) for shift in shifts])
     best = int(scores.argmax())
     if not 0 < best < len(shifts) - 1:
         return float(shifts[best])
     left, middle, right = scores[best - 1 : best + 2]
     bend = left - 2 * middle + right
     return float(shifts[best] + (0.5 * (left - right) / bend if bend < 0 else 0.0))
-
-
-def _agreement(a: np.ndarray, b: np.ndarray, shift: int) -> float:
-    late, early = (a[shift:], b[: len(b) - shift]) if shift >= 0 else (a[:shift], b[-shift:])
-    scale = np.linalg.norm(late) * np.linalg.norm(early)
-    return float((late * early).sum() / scale) if scale > 0 else 0.0
 
 
 def error_curve(errors: Sequence[float]) -> dict[str, float]:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tokenface.errors import OutputError
 
@@ -31,6 +35,32 @@ def write_atomically(path: str | Path, data: bytes) -> Path:
     finally:
         discard(part)
     return path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A `.part` file to fill; it becomes `path` when the block ends well and is gone when it does not.
+
+    Raises:
+        OutputError: as `write_atomically`.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        part.replace(path)
+    except OSError as error:
+        raise output_error(path, error) from error
+    finally:
+        discard(part)
+
+
+def read_marker(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file of our own; None where there is none that can be read."""
+    try:
+        marker = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return marker if isinstance(marker, dict) else None
 
 
 def make_folder(path: str | Path) -> Path:

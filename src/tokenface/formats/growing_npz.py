@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tokenface.formats.files import discard, make_folder, output_error
+from tokenface.formats.files import discard, make_folder, output_error, replacing
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same arrays give the same bytes
 
@@ -61,23 +61,16 @@ class GrowingNpz:
             OutputError: it cannot be written.
         """
         path = Path(path)
-        part = path.with_name(f".{path.name}.part")
-        try:
-            with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-                for name, array in arrays.items():
-                    buffer = io.BytesIO()
-                    np.lib.format.write_array(buffer, np.asarray(array), allow_pickle=False)
-                    archive.writestr(zipfile.ZipInfo(f"{name}.npy", _EPOCH), buffer.getvalue())
-                for name, (shape, dtype) in self._kinds.items():
-                    with archive.open(zipfile.ZipInfo(f"{name}.npy", _EPOCH), "w", force_zip64=True) as out:
-                        descr = np.lib.format.dtype_to_descr(dtype)
-                        header = {"descr": descr, "fortran_order": False, "shape": (self.count, *shape)}
-                        np.lib.format.write_array_header_1_0(out, header)  # type: ignore[arg-type]
-                        with (self.folder / f"{name}.raw").open("rb") as raw:
-                            shutil.copyfileobj(raw, out, 1 << 20)
-            part.replace(path)
-        except OSError as error:
-            raise output_error(path, error) from error
-        finally:
-            discard(part)
+        with replacing(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+            for name, array in arrays.items():
+                buffer = io.BytesIO()
+                np.lib.format.write_array(buffer, np.asarray(array), allow_pickle=False)
+                archive.writestr(zipfile.ZipInfo(f"{name}.npy", _EPOCH), buffer.getvalue())
+            for name, (shape, dtype) in self._kinds.items():
+                with archive.open(zipfile.ZipInfo(f"{name}.npy", _EPOCH), "w", force_zip64=True) as out:
+                    descr = np.lib.format.dtype_to_descr(dtype)
+                    header = {"descr": descr, "fortran_order": False, "shape": (self.count, *shape)}
+                    np.lib.format.write_array_header_1_0(out, header)  # type: ignore[arg-type]
+                    with (self.folder / f"{name}.raw").open("rb") as raw:
+                        shutil.copyfileobj(raw, out, 1 << 20)
         return path

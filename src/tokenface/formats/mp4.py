@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 
 from tokenface.errors import VideoError
-from tokenface.formats.files import discard, output_error
+from tokenface.formats.files import replacing
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
@@ -36,26 +37,17 @@ def encode_piece(path: Path, frames: Iterable[tuple[float, np.ndarray]], rate: f
         VideoError: FFmpeg cannot encode.  OutputError: the disk is full, or no permission.
     """
     av = import_av()
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with av.open(str(part), "w", format="nut") as container:
-            stream = None
-            for time, image in frames:
-                picture = _even(image)
-                if stream is None:
-                    stream = _video_stream(av, container, picture.shape, rate)
-                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-                frame.pts, frame.time_base = round(time / CLOCK), CLOCK
-                container.mux(stream.encode(frame))
-            if stream is not None:
-                container.mux(stream.encode())
-        part.replace(path)
-    except av.error.FFmpegError as error:
-        raise _refused(path, error) from error
-    except OSError as error:
-        raise output_error(path, error) from error
-    finally:
-        discard(part)
+    with _encoding(av, path) as part, av.open(str(part), "w", format="nut") as container:
+        stream = None
+        for time, image in frames:
+            picture = _even(image)
+            if stream is None:
+                stream = _video_stream(av, container, picture.shape, rate)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = round(time / CLOCK), CLOCK
+            container.mux(stream.encode(frame))
+        if stream is not None:
+            container.mux(stream.encode())
     return path
 
 
@@ -72,23 +64,24 @@ def join_pieces(
     """
     av = import_av()
     path = Path(path)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as out:
-            source = av.open(str(sound)) if sound is not None else None
-            try:
-                _join(av, out, pieces, source, start, end)
-            finally:
-                if source is not None:
-                    source.close()
-        part.replace(path)
-    except av.error.FFmpegError as error:
-        raise _refused(path, error) from error
-    except OSError as error:
-        raise output_error(path, error) from error
-    finally:
-        discard(part)
+    options = {"movflags": "+faststart"}
+    with (
+        _encoding(av, path) as part,
+        av.open(str(part), "w", format="mp4", options=options) as out,
+        av.open(str(sound)) if sound is not None else nullcontext() as source,
+    ):
+        _join(av, out, pieces, source, start, end)
     return path
+
+
+@contextmanager
+def _encoding(av: Any, path: Path) -> Iterator[Path]:
+    """`replacing`, with FFmpeg's refusals as one line."""
+    with replacing(path) as part:
+        try:
+            yield part
+        except av.error.FFmpegError as error:
+            raise _refused(path, error) from error
 
 
 def _join(

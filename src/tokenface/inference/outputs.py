@@ -12,10 +12,9 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from tokenface.errors import OutputError
-from tokenface.formats.files import discard, make_folder, output_error, write_atomically
+from tokenface.formats.files import discard, make_folder, output_error, read_marker, write_atomically
 from tokenface.formats.parameters import write_parameters
 from tokenface.images.loading import ImageItem
 from tokenface.inference.face import FORMATS, photo_document
@@ -89,7 +88,7 @@ class OutputTree:
         if self.overwrite:
             return False
         folder = self.folder(item)
-        marker = _read_marker(folder)
+        marker = read_marker(folder / MARKER)
         return (
             marker is not None
             and marker.get("state") == "done"
@@ -145,7 +144,7 @@ class OutputTree:
         try:
             if not folder.exists():
                 return True
-            marker = _read_marker(folder)
+            marker = read_marker(folder / MARKER)
             if marker is not None:
                 return marker.get("owner") == owner
             # Folders of photos below this one may stand in it already (photo.jpg beside photo/other.jpg).
@@ -159,7 +158,7 @@ class OutputTree:
 
     def _clear(self, folder: Path) -> None:
         """Files of an earlier run would mix with the new ones: fewer faces, other formats."""
-        marker = _read_marker(folder)
+        marker = read_marker(folder / MARKER)
         if marker is None:
             return
         try:
@@ -211,11 +210,3 @@ def _state(item: ImageItem) -> str | None:
 
 def _file_name(item: ImageItem) -> str:
     return Path(os.fspath(item.source)).name if isinstance(item.source, str | os.PathLike) else item.name
-
-
-def _read_marker(folder: Path) -> dict[str, Any] | None:
-    try:
-        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return marker if isinstance(marker, dict) else None

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
-from tokenface.errors import CheckpointError, OutputError
+from tokenface.errors import CheckpointError
+from tokenface.formats.files import write_atomically
 from tokenface.network.temporal import TemporalTransformer
 
 FORMAT = "tokenface-temporal-1"
@@ -34,7 +34,6 @@ def save_temporal(
     Raises:
         OutputError: it cannot be written.
     """
-    path = Path(path)
     facts = {
         **(metadata or {}),
         "image_weights": image_weights,
@@ -47,17 +46,7 @@ def save_temporal(
         },
     }
     tensors = {name: value.detach().cpu().half().contiguous() for name, value in module.state_dict().items()}
-    temporary = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, metadata={FORMAT: json.dumps(facts, sort_keys=True)})
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise OutputError(
-            f"cannot write the temporal weights '{path}' ({error}); free space or choose another"
-        ) from error
+    write_atomically(path, save(tensors, metadata={FORMAT: json.dumps(facts, sort_keys=True)}))
 
 
 def load_temporal(path: str | Path, image_weights: str | None = None, mode: str | None = None) -> TemporalTransformer:

@@ -53,7 +53,9 @@ class MuonAdamW(Optimizer):
                     update(parameter, parameter.grad, self.state[parameter], group)
 
     def _muon(self, parameter: Tensor, gradient: Tensor, state: dict, group: dict) -> None:
-        momentum = state.setdefault("momentum", torch.zeros_like(parameter))
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        momentum = state["momentum"]
         momentum.lerp_(gradient, 1 - group["momentum"])
         ahead = whole(gradient.lerp(momentum, group["momentum"])).flatten(1)  # Nesterov's look ahead
         size = ADAMW_STEP * math.sqrt(max(ahead.shape))

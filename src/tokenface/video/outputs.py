@@ -11,7 +11,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from tokenface.errors import OutputError
-from tokenface.formats.files import discard, make_folder, output_error
+from tokenface.formats.files import discard, make_folder, replacing
 from tokenface.formats.glb_animation import Animation, write_animated_glb
 from tokenface.formats.growing_npz import GrowingNpz
 from tokenface.formats.live_link import LiveLinkRow, write_live_link
@@ -123,19 +123,11 @@ class PersonWriter:
 
     def _csv(self, rows: GrowingNpz) -> Path:
         path = self.folder / "parameters.csv"
-        part = path.with_name(f".{path.name}.part")
         times, weights = rows.rows("time"), rows.rows("arkit")
         angles = live_link_angles({name: rows.rows(name) for name in ("head_pose_degrees", "pose")})
-        try:
-            with part.open("w", newline="", encoding="ascii") as file:
-                write_live_link(
-                    file, (LiveLinkRow(t, w, a) for t, w, a in zip(times, weights, angles, strict=True)), self.rate
-                )
-            part.replace(path)
-        except OSError as error:
-            raise output_error(path, error) from error
-        finally:
-            discard(part)
+        lines = (LiveLinkRow(t, w, a) for t, w, a in zip(times, weights, angles, strict=True))
+        with replacing(path) as part, part.open("w", newline="", encoding="ascii") as file:
+            write_live_link(file, lines, self.rate)
         return path
 
     def _glb(self, rows: GrowingNpz, identity: Identity) -> Path:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from tokenface import __version__
 from tokenface.errors import OutputError, VideoError
-from tokenface.formats.files import discard, make_folder, write_atomically
+from tokenface.formats.files import discard, make_folder, read_marker, write_atomically
 from tokenface.formats.mp4 import encode_piece, join_pieces
 from tokenface.inference.reconstruct import Reconstructor
 from tokenface.network.temporal import TemporalTransformer
@@ -101,7 +101,7 @@ class TrackRun:
 
     def _prepare(self) -> bool:
         """Whether everything was done before; clears what other settings left."""
-        marker = _read_marker(self.folder)
+        marker = read_marker(self.folder / MARKER)
         if marker is not None and marker.get("clip") != self._clip_identity:
             raise OutputError(
                 f"'{self.folder}' holds the results of another clip ({marker.get('name')}); "
@@ -300,11 +300,3 @@ class TrackRun:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
-
-
-def _read_marker(folder: Path) -> dict[str, Any] | None:
-    try:
-        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return marker if isinstance(marker, dict) else None
