@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from benchmarks.runs import SMALL, finish
+from benchmarks.runs import SMALL, alone, finish, together
 from tokenface.training.metrics import TIMINGS, read_curve
 
 
@@ -23,10 +23,9 @@ def main() -> None:
     common = [*SMALL, f"run.steps={options.steps}", "run.checkpoint_every=100000", "run.batch=16", "data.workers=0"]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        for name, processes in (("one", 1), ("ddp", 2), ("fsdp", 2)):
-            strategy = "auto" if processes == 1 else name
-            own = [f"run.folder={folder}", f"run.name={name}", f"run.strategy={strategy}"]
-            finish([*common, *own], processes)
+        finish(alone([*common, f"run.folder={folder}", "run.name=one"]))
+        for name in ("ddp", "fsdp"):
+            together([*common, f"run.folder={folder}", f"run.name={name}", f"run.strategy={name}"], 2)
         one = read_curve(folder / "one" / "train.csv")
         print(f"{options.steps} steps, batch 16; total loss {one[0]['total']} → "
               f"{one[-1]['total']}")  # fmt: skip

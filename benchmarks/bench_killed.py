@@ -10,13 +10,14 @@ import json
 import random
 import tempfile
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from benchmarks.runs import SMALL, finish, start
+from benchmarks.runs import SMALL, alone, finish
 from tokenface.training.metrics import TIMINGS, read_curve
 
 INTERVAL = 2
@@ -33,37 +34,36 @@ def main() -> None:
     common = [*SMALL, f"run.steps={options.steps}", f"run.checkpoint_every={INTERVAL}", "run.batch=8", "data.workers=1"]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "killed"
-        finish([*common, f"run.folder={temporary}", "run.name=whole"])
+        finish(alone([*common, f"run.folder={temporary}", "run.name=whole"]))
         targets = sorted(moments.uniform(0, options.steps - 1) for _ in range(options.kills))
         damaged = too_much = 0
         for number, target in enumerate(targets, 1):
-            fresh = [*common, f"run.folder={temporary}", "run.name=killed"]
             begun = (folder / "config.yaml").is_file()
-            done = killed_at(["--resume", str(folder)] if begun else fresh, folder, target)
+            run = alone(resume=folder) if begun else alone([*common, f"run.folder={temporary}", "run.name=killed"])
+            done = killed_at(run, folder, target)
             kept = saved_step(folder)
             damaged += kept is None
             too_much += done - (kept or 0) > INTERVAL
             print(f"kill {number}: after step {done}, state of step {kept}", flush=True)
-        finish(["--resume", str(folder)])
+        finish(alone(resume=folder))
         same_curve, same_weights = compared(Path(temporary) / "whole", folder)
-        print(f"{options.kills} kills in {options.steps} steps, a checkpoint every {INTERVAL}: {damaged} lost or damaged "
-              f"checkpoints, {too_much} times more than an interval lost")  # fmt: skip
+        print(f"{options.kills} kills in {options.steps} steps, a checkpoint every {INTERVAL} steps")
+        print(f"lost or damaged checkpoints: {damaged}; more than one interval lost: {too_much} times")
         print(f"curves of all steps identical: {same_curve}; final weights identical to the bit: {same_weights}")
 
 
-def killed_at(arguments: list[str], folder: Path, target: float) -> int:
+def killed_at(run: BaseProcess, folder: Path, target: float) -> int:
     """Kill when the curve has passed the whole part of `target`, the rest of it into the next step; the step done."""
-    run = start(arguments)
     seen, times = steps_done(folder), [time.monotonic()]
-    while run.poll() is None and seen <= int(target):
+    while run.is_alive() and seen <= int(target):
         time.sleep(0.01)
         if (now := steps_done(folder)) > seen:
             seen, times = now, [*times[-1:], time.monotonic()]
     time.sleep((target % 1) * (times[-1] - times[0]))
-    if run.poll() is not None:
-        raise SystemExit(f"the run ended before it was killed: {run.communicate()[1][-2000:]}")
+    if not run.is_alive():
+        raise SystemExit(f"the run ended before it was killed, with exit code {run.exitcode}")
     run.kill()
-    run.communicate()
+    run.join()
     return steps_done(folder)
 
 

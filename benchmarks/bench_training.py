@@ -111,8 +111,9 @@ def measure_waiting(config: TrainConfig, head: HeadModel, batches: Batches, step
         trainer.step()
     trainer.close()
     busy = 100 * (1 - trainer.waited / trainer.stepped)
-    print(f"{steps} steps, {config.data.workers} workers: {trainer.stepped / steps:.2f} s a step, network and losses busy "
-          f"{busy:.1f} % of the time")  # fmt: skip
+    print(
+        f"{steps} steps, {config.data.workers} workers: {trainer.stepped / steps:.2f} s a step, busy {busy:.1f} % of it"
+    )
 
 
 def peak() -> float:

@@ -44,7 +44,8 @@ def test_a_run_that_is_killed_again_and_again_ends_like_an_unbroken_one(tmp_path
     assert 7 <= len(rows) <= STEPS
     again = train(resume=folder, report=lambda line: None)
     expected, found = read_curve(whole.parent / "train.csv"), read_curve(folder / "train.csv")
-    assert [{**row, **dict.fromkeys(TIMINGS)} for row in found] == [{**row, **dict.fromkeys(TIMINGS)} for row in expected]
+    expected, found = ([{**row, **dict.fromkeys(TIMINGS)} for row in rows] for rows in (expected, found))
+    assert found == expected
     one, two = load_file(whole), load_file(again)
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=0, atol=0, msg=name)
