@@ -191,6 +191,6 @@ def _one_thread(worker: int) -> None:
 def split_people(shards: Sequence[ShardIndex], held_out: int, seed: int = 0) -> frozenset[str]:
     """Names of people to keep out of training, drawn by seed from the sorted names."""
     people = sorted({entry.identity for shard in shards for entry in shard.entries if entry.identity})
-    if held_out >= len(people):
+    if held_out and held_out >= len(people):
         raise DataError(f"cannot hold {held_out} of {len(people)} people out of training")
     return frozenset(people[i] for i in np.random.default_rng(seed).permutation(len(people))[:held_out])
