@@ -36,7 +36,9 @@ def columns(results: Sequence[PhotoResult], head: HeadModel) -> Columns:
     Columns: photo, status ("done", "no_face", "failed"), error, face, height, width, confidence, those of `WIDTHS`,
     the six components and, where the head model speaks ARKit, `arkit`.
     """
-    rows = [(result, face) for result in results for face in (result.faces or [None])]
+    rows: list[tuple[PhotoResult, Face | None]] = []
+    for result in results:
+        rows += [(result, face) for face in result.faces] or [(result, None)]
     size = {name: head.sizes[name] for name in COMPONENTS} | WIDTHS
     named = len(next((face.arkit for _, face in rows if face is not None and face.arkit is not None), ()))
     if named:
@@ -90,7 +92,8 @@ def encode(table: Columns, facts: dict[str, Any], form: str) -> bytes:
     buffer = io.BytesIO()
     text = json.dumps(facts, sort_keys=True)
     if form == "npz":
-        np.savez_compressed(buffer, **table, **{METADATA: np.array(text)})
+        arrays_by_name: dict[str, Any] = {**table, METADATA: np.array(text)}
+        np.savez_compressed(buffer, **arrays_by_name)
         return buffer.getvalue()
     import pyarrow as pa
     from pyarrow import parquet
