@@ -225,13 +225,11 @@ def test_a_bucket_in_and_a_bucket_out(photos, tmp_path, loads, bucket):
     system, _ = fs.FileSystem.from_uri(f"s3://photos?{bucket}")
     for name in ("photos", "tables"):
         system.create_dir(name)
+    source, output = Place(f"s3://photos/people?{bucket}"), Place(f"s3://tables/people?{bucket}")
     for path in photos.iterdir():
-        with system.open_output_stream(f"photos/people/{path.name}") as stream:
-            stream.write(path.read_bytes())
-    options = BulkOptions(per_shard=3)
-    assert [
-        report.faces for report in BulkRun(f"s3://photos/people?{bucket}", f"s3://tables/people?{bucket}", options)
-    ] == [3, 1]
-    assert Place(f"s3://tables/people?{bucket}").names() == ["faces-000000.parquet", "faces-000001.parquet"]
-    again = BulkRun(f"s3://photos/people?{bucket}", f"s3://tables/people?{bucket}", options)
+        source.write(path.name, path.read_bytes())
+    work = BulkRun(source.address, output.address, BulkOptions(per_shard=3))
+    assert [report.faces for report in work] == [3, 1]
+    assert output.names() == ["faces-000000.parquet", "faces-000001.parquet"]
+    again = BulkRun(source.address, output.address, BulkOptions(per_shard=3))
     assert [report.skipped for report in again] == [True, True]
