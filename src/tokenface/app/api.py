@@ -135,8 +135,8 @@ def _accepted(header: str) -> Format:
             wishes.append((-float(quality), position, media))
         except ValueError:
             continue
-    for quality, _, media in sorted(wishes):
-        if quality == 0:
+    for negated, _, media in sorted(wishes):
+        if negated == 0:
             continue
         if media in MEDIA:
             return MEDIA[media]
