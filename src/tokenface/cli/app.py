@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from tokenface.cli import (
+    calibrate,
     demo,
     doctor,
     evaluate,
@@ -39,7 +40,9 @@ app.command("train")(train.train)
 app.command("ablate")(train.ablate)
 app.command("export")(export.export)
 app.command("train-temporal")(train_temporal.train_temporal)
+app.command("calibrate")(calibrate.calibrate)
 app.command("report")(report.report)
+evaluate.app.command("confidence")(calibrate.confidence)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(models.app, name="models")
 app.add_typer(head.app, name="head")

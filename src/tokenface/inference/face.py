@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -52,7 +53,7 @@ class Face:
 
     parameters: the six components; every tensor [size], float32 on the CPU.
     camera: projects head space to the photo.  box: [4] x0, y0, x1, y1, photo pixels.
-    confidence: in [0, 1], the product of the signs in `evidence`.
+    confidence: in [0, 1]: probability that the 68 points are right, calibrated with the weights (`Evidence`).
     head: the head model.  item: the photo that the face was found in.
     """
 
@@ -68,6 +69,11 @@ class Face:
     @property
     def confidence(self) -> float:
         return self.evidence.confidence
+
+    @property
+    def expected_errors(self) -> dict[str, float]:
+        """Component → mean error of faces with such signs (`Evidence` has units); empty for uncalibrated weights."""
+        return self.evidence.expected_errors
 
     @property
     def crop(self) -> Crop:
@@ -248,7 +254,7 @@ class Face:
                 parameters=FaceParameters(**tensors),
                 camera=FaceCamera(tensors["camera"].double().numpy(), crop, (photo["height"], photo["width"])),
                 box=np.array(entry["box"], np.float64),
-                evidence=Evidence(**entry["evidence"]),
+                evidence=Evidence(**{k: math.nan if v is None else v for k, v in entry["evidence"].items()}),
                 head=head,
                 item=ImageItem(photo["name"], photo["name"]),
                 origin=Origin(origin["name"], origin["hash"], made_with["geometry_hash"]),
