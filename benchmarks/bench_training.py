@@ -24,7 +24,6 @@ import torch
 from tokenface.configuration import from_dict
 from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head
-from tokenface.identity.small import SmallEncoder, SmallEncoderConfig, save_small_encoder
 from tokenface.network.tokenface import TokenFace
 from tokenface.training.batches import Batches, StepBatch
 from tokenface.training.config import TrainConfig
@@ -44,15 +43,12 @@ NETWORKS = {
 
 
 def configuration(name: str, batch: int, folder: Path) -> TrainConfig:
-    """A run on records alone; the identity encoder has the shipped one's size and random weights."""
-    encoder = folder / "identity.safetensors"
-    save_small_encoder(encoder, SmallEncoder(SmallEncoderConfig()).eval(), {})
+    """A run on records alone."""
     return from_dict(
         TrainConfig,
         {
             "network": NETWORKS[name],
             "data": {"root": str(folder), "share": 1.0, "workers": 2},
-            "paper": {"identity_encoder": str(encoder)},
             "run": {"batch": batch, "threads": 1, "device": "cpu", "ahead": 2, "validation_people": 1},
         },
     )
