@@ -56,9 +56,7 @@ def test_given_points_are_followed_to_the_pixel(model, photo, face):
     points = true.landmarks468
     options = RefineOptions(steps=0, looks=1, point_deviation=0.02)
     refined = model.refine(face, options, photos=[photo], points=[points])[0]
-    before, after = (np.linalg.norm(f.landmarks468 - points, axis=1).mean() for f in (face, refined))
-    assert after < 0.2 * before
-    assert refined.refined.points.after < refined.refined.points.before
+    assert refined.refined.points.after < 0.1 * refined.refined.points.before  # of those that can be seen
     assert refined.refined.shape_moved > 0.1
 
 
@@ -136,7 +134,7 @@ def test_files_carry_the_refined_answer_its_camera_and_its_units(model, photo, f
     again = Face.from_dict(document["faces"][0], document, model.head)
     np.testing.assert_allclose(again.landmarks, refined.landmarks, atol=1e-2)
     np.testing.assert_allclose(again.vertices, refined.vertices, atol=1e-6)
-    assert again.refined == replace(refined.refined, **{})
+    assert again.refined == refined.refined
     entry = document["faces"][0]
     assert entry["camera"]["opencv"]["focal_given"] is True
     assert entry["refined"]["size_origin"] == "ipd"

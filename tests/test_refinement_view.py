@@ -85,7 +85,7 @@ def test_derivatives_of_the_view_are_those_of_finite_differences(focal):
 def test_a_nearer_face_shows_more_of_its_middle():
     """At arm's length the nose grows against the ears: what a selfie does."""
     camera = crop_camera(angle=0, centre=(800, 600))
-    nose, ear = PIVOT + [0, 0, 0.04], PIVOT + [0.07, 0, -0.08]
+    nose, ear = PIVOT + np.array([[0, 0, 0.04], [0.07, 0, -0.08]])
 
     def ratio(focal):
         view = view_of(camera, PIVOT, focal)

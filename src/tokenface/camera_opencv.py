@@ -2,14 +2,15 @@
 
 The network's camera is scaled-orthographic (Sec. 3.1): it knows directions and the scale on the picture, not the
 distance. `FaceCamera.orthographic` is exact. `FaceCamera.pinhole` is the perspective camera of an assumed focal length
-that shows the face at the same place, size and angle. A refinement that knows the focal length solves the distance: then
-the camera has a lens of its own, which is exact, and the orthographic one is its best approximation.
+that shows the face at the same place, size and angle. A refinement that knows the focal length solves the distance:
+then the camera has a lens of its own, which is exact, and the orthographic one is its best approximation.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ class FaceCamera:
 
     vector: [7] float64, `[s, r_x, r_y, r_z, t_x, t_y, t_z]` of `tokenface.camera`, in NDC of the crop.
     crop: where the crop stands on the photo.  photo_size: (height, width), pixels.
-    lens: the perspective camera where a refinement has solved one (`docs/refinement.md`); `project` and `depth` are its.
+    lens: the perspective camera where a refinement has solved one (`docs/refinement.md`); it projects then.
     """
 
     vector: np.ndarray
@@ -58,9 +59,8 @@ class FaceCamera:
     @property
     def rotation(self) -> np.ndarray:
         """[3, 3], head space to the photo's axes (x right, y up, z towards the viewer); the crop's roll included."""
-        in_crop = self._camera().rotation_matrix()[0].numpy()
         cos, sin = math.cos(self.crop.angle), math.sin(self.crop.angle)
-        return np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]) @ in_crop
+        return np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]) @ self._in_crop
 
     @property
     def pixels_per_metre(self) -> float:
@@ -70,14 +70,14 @@ class FaceCamera:
     @property
     def angles(self) -> tuple[float, float, float]:
         """Yaw, pitch, roll in radians on the photo, as `Camera.angles`; turning the crop back adds to the roll."""
-        yaw, pitch, roll = self._camera().angles()[0].tolist()
+        yaw, pitch, roll = self._angles_in_crop
         return yaw, pitch, math.remainder(roll + self.crop.angle, math.tau)
 
     def orthographic(self) -> np.ndarray:
         """[3, 4] float64 matrix P: `P @ (X, Y, Z, 1)` is (x, y, 1) in photo pixels, exactly as the network means it;
         with a lens, the nearest to it over the landmarks."""
         flip = np.array([[1.0, 0, 0], [0, -1, 0]])
-        rows = self.crop.matrix()[:, :2] @ (self.vector[0] * flip @ self._camera().rotation_matrix()[0].numpy())
+        rows = self.crop.matrix()[:, :2] @ (self.vector[0] * flip @ self._in_crop)
         offset = self.crop.to_photo(np.array([[self.vector[4], -self.vector[5]]]))[0]
         return np.vstack([np.column_stack([rows, offset]), [0, 0, 0, 1]])
 
@@ -128,6 +128,16 @@ class FaceCamera:
         lens = None if self.lens is None else replace(self.lens, t=self.lens.t * factor)
         return replace(self, vector=vector, lens=lens)
 
+    @cached_property
+    def _in_crop(self) -> np.ndarray:
+        """[3, 3], head space to the crop's axes."""
+        return self._camera.rotation_matrix()[0].numpy()
+
+    @cached_property
+    def _angles_in_crop(self) -> list[float]:
+        return self._camera.angles()[0].tolist()
+
+    @cached_property
     def _camera(self) -> Camera:
         return Camera.from_vector(torch.as_tensor(self.vector, dtype=torch.float64)[None])
 

@@ -60,8 +60,9 @@ def parse_focal(text: str, width: int, height: int) -> Focal:
 def exif_focal(source: Any, width: int, height: int) -> Focal | None:
     """The focal length that a photo's EXIF data tell; None where they do not, or tell something impossible.
 
-    FocalLengthIn35mmFilm comes first; then FocalLength with the sensor's FocalPlaneXResolution. Photos that were cropped
-    afterwards keep their old data: where the stored size has another aspect ratio than the photo, nothing is believed.
+    FocalLengthIn35mmFilm comes first; then FocalLength with the sensor's FocalPlaneXResolution. Photos that were
+    cropped afterwards keep their old data: where the stored size has another aspect ratio than the photo, nothing is
+    believed.
 
     Args:
         source: a path, encoded bytes or a PIL image; arrays have no EXIF data.

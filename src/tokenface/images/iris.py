@@ -25,7 +25,7 @@ LEAST_PIXELS = 5.0
 
 @dataclass(frozen=True)
 class Iris:
-    """centre: [2] photo pixels.  diameter: photo pixels, along the longer of the two axes: turning shortens the other."""
+    """centre: [2] photo pixels.  diameter: photo pixels, of the longer axis: turning shortens the other."""
 
     centre: np.ndarray
     diameter: float

@@ -60,7 +60,8 @@ def camera_of(view: View, before: FaceCamera, points: np.ndarray) -> FaceCamera:
 
 
 def _pinhole(view: View, before: FaceCamera) -> PinholeCamera:
-    assert view.focal is not None and view.principal is not None
+    assert view.focal is not None
+    assert view.principal is not None
     crop = before.crop
     height, width = before.photo_size
     focal = view.focal * crop.size / 2

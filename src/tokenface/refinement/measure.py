@@ -144,9 +144,8 @@ def main() -> None:
     stored = json.loads(resources.files("tokenface.head.build").joinpath("mesh468.json").read_text())
     sizes = (model.head.sizes.shape, model.head.sizes.expression)
     found = summarise(collect(model, arguments.pictures), np.array(stored["mirror"]), sizes)
-    print(
-        f"rest {1000 * found.deviation.mean():.2f} mm; network's shape {found.shape[0]:.2f} → {found.save(arguments.output)}"
-    )
+    path = found.save(arguments.output)
+    print(f"rest {1000 * found.deviation.mean():.2f} mm; network's shape {found.shape[0]:.2f} → {path}")
 
 
 if __name__ == "__main__":

@@ -42,15 +42,15 @@ def size_from_irises(camera: FaceCamera, eyes: np.ndarray, irises: tuple[Iris, I
     diameters = np.array([iris.diameter for iris in irises])
     if diameters.max() < LEAST_PIXELS:
         raise ImageError(
-            f"the irises are {diameters.max():.1f} pixels wide, too few to measure; give the distance between the pupils "
-            "(--ipd) or a larger photo"
+            f"the irises are {diameters.max():.1f} pixels wide, too few to measure; give the distance between the "
+            "pupils (--ipd) or a larger photo"
         )
     metres = diameters / pixels_per_metre(camera, eyes)
     size = IRIS_METRES / float(metres.max())
     if not PLAUSIBLE[0] <= size <= PLAUSIBLE[1]:
         raise ImageError(
-            f"measured by its irises the head is {size:.2f} times the average adult's, which cannot be; give the distance "
-            "between the pupils (--ipd)"
+            f"measured by its irises the head is {size:.2f} times the average adult's, which cannot be; give the "
+            "distance between the pupils (--ipd)"
         )
     return size
 
