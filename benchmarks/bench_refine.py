@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from tokenface.data.readers.landmark_tar import read_landmark_tar
 from tokenface.data.record import PhotoRecord, split_by_identity
 from tokenface.data.sampling import PoseRange
 from tokenface.data.synthetic import SyntheticConfig, SyntheticFaces
-from tokenface.evaluation.geometry import neutral_error
+from tokenface.evaluation.geometry import PeopleScans, face_error
 from tokenface.evaluation.landmarks import normalised_mean_error
 from tokenface.evaluation.open_methods import as_photos
 from tokenface.inference.face import Face
@@ -38,14 +38,17 @@ SELFIE_METRES = 0.30
 POINT_NOISE = 1.0
 """Pixels of the 192 by which given points are made wrong."""
 VARIANTS = {
-    "looks": RefineOptions(points=False, steps=0),
-    "points": RefineOptions(looks=1, steps=0),
-    "pixels": RefineOptions(looks=1, points=False),
-    "all": RefineOptions(),
+    "looks": RefineOptions(steps=0),
+    "looks and pixels": RefineOptions(),
+    "face mesh": RefineOptions(looks=1, points="mesh", steps=0),
+    "pixels": RefineOptions(looks=1, points="none"),
 }
+ALL = "looks and pixels"
 
 
-def photo_part(model: Reconstructor, tar: Path, count: int) -> dict[str, dict[str, float]]:
+def photo_part(
+    model: Reconstructor, tar: Path, count: int, variants: Sequence[str] = ()
+) -> dict[str, dict[str, float]]:
     """Held-out people's photos: 68-point error (annotations without their known shift), 468-point error, pixels."""
     config = PhotoConfig()
     held = split_by_identity(list(read_landmark_tar(tar, config.shift)), config.held_out_people, config.split_seed)[1]
@@ -58,8 +61,11 @@ def photo_part(model: Reconstructor, tar: Path, count: int) -> dict[str, dict[st
     ]
     rows = {"network": _photo_row(found)}
     for name, options in VARIANTS.items():
+        if variants and name not in variants:
+            continue
         refined = [(record, model.refine(face, options, photos=[record.image])[0]) for record, face in found]
         rows[name] = _photo_row(refined)
+        print(name, {key: round(value, 4) for key, value in rows[name].items()}, flush=True)
     return rows
 
 
@@ -100,7 +106,7 @@ def _record_row(faces: list[Face]) -> dict[str, float]:
     return row
 
 
-def one_part(model: Reconstructor, people: int) -> dict[str, dict[str, float]]:
+def one_part(model: Reconstructor, people: int, variants: Sequence[str] = ()) -> dict[str, dict[str, float]]:
     """One picture of each rendered person."""
     batch = SyntheticFaces(model.head, SIZE).sample(people, ONE_SEED)
     photos = as_photos(batch.image)
@@ -110,11 +116,15 @@ def one_part(model: Reconstructor, people: int) -> dict[str, dict[str, float]]:
         batch.neutral,
         list(found),
         {"network": lambda i: found[i]}
-        | {name: _with(model, found, photos, options) for name, options in VARIANTS.items()},
+        | {
+            name: _with(model, found, photos, options)
+            for name, options in VARIANTS.items()
+            if not variants or name in variants
+        },
     )
 
 
-def five_part(model: Reconstructor, people: int) -> dict[str, dict[str, float]]:
+def five_part(model: Reconstructor, people: int, variants: Sequence[str] = ()) -> dict[str, dict[str, float]]:
     """Five pictures of each rendered person: the pooled answer, and refined together."""
     batch = SyntheticFaces(model.head, SIZE).sample(5 * people, FIVE_SEED, 5)
     photos = as_photos(batch.image)
@@ -131,12 +141,12 @@ def five_part(model: Reconstructor, people: int) -> dict[str, dict[str, float]]:
         "network, first picture": lambda p: found[groups[p][0]],
         "network, pooled": lambda p: same_person([found[i] for i in groups[p]])[0],
         "looks": together(VARIANTS["looks"]),
-        "all": together(VARIANTS["all"]),
+        ALL: together(VARIANTS[ALL]),
     }
-    return _shape_rows(model, batch.neutral[::5], list(groups), answers)
+    return _shape_rows(model, batch.neutral[::5], list(groups), answers, variants)
 
 
-def selfie_part(model: Reconstructor, people: int) -> dict[str, dict[str, float]]:
+def selfie_part(model: Reconstructor, people: int, variants: Sequence[str] = ()) -> dict[str, dict[str, float]]:
     """Pictures taken from 30 cm: with the true focal length and without, by the face mesh and by points that are
     right to a pixel (as a person or a better detector would give them)."""
     config = SyntheticConfig(poses=PoseRange(frontal=1.0, turned=0.0))
@@ -158,6 +168,7 @@ def selfie_part(model: Reconstructor, people: int) -> dict[str, dict[str, float]
                 point_deviation=POINT_NOISE if exact else None,
                 steps=steps,
                 looks=1 if exact else 8,
+                points="none" if exact else "looks",
             )
             return model.refine(found[i], options, photos=[photos[i]], points=[noisy[i]] if exact else None)[0]
 
@@ -169,11 +180,12 @@ def selfie_part(model: Reconstructor, people: int) -> dict[str, dict[str, float]
         list(found),
         {
             "network": lambda i: found[i],
-            "face mesh and pixels, orthographic": run(False, False, 40),
-            "face mesh and pixels, perspective": run(True, False, 40),
+            "looks and pixels, orthographic": run(False, False, 40),
+            "looks and pixels, perspective": run(True, False, 40),
             "points of 1 px, orthographic": run(False, True, 0),
             "points of 1 px, perspective": run(True, True, 0),
         },
+        variants,
     )
 
 
@@ -223,18 +235,23 @@ def _with(
 
 
 def _shape_rows(
-    model: Reconstructor, neutral: torch.Tensor, chosen: list[int], answers: dict[str, Callable[[int], Face]]
+    model: Reconstructor,
+    neutral: torch.Tensor,
+    chosen: list[int],
+    answers: dict[str, Callable[[int], Face]],
+    variants: Sequence[str] = (),
 ) -> dict[str, dict[str, float]]:
     """Neutral scan-to-mesh error of every way to answer, and its ratio to the mean head's."""
-    head, truth = model.head, neutral[chosen]
-    marks = head.landmarks68(truth).numpy()
-    mean = neutral_error(truth.numpy(), marks, head.template.numpy()[None], head).mean()
+    head, scans = model.head, PeopleScans.of(model.head, neutral[chosen])
+    mean = face_error(scans, head.template.numpy()[None], head).mean()
     rows, first = {}, None
     for name, answer in answers.items():
+        if variants and name not in variants and not name.startswith("network"):
+            continue
         began = time.process_time()
         faces = [answer(i) for i in chosen]
         seconds = (time.process_time() - began) / len(faces)
-        error = neutral_error(truth.numpy(), marks, np.stack([face.neutral_vertices for face in faces]), head)
+        error = face_error(scans, np.stack([face.neutral_vertices for face in faces]), head)
         first = error if first is None else first
         rows[name] = {
             "people": len(faces),
@@ -254,17 +271,19 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=20)
     parser.add_argument("--weights")
     parser.add_argument("--parts", default="photos,one,five,selfie")
+    parser.add_argument("--variants", default="", help="some of the table's rows, comma-separated")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     model, parts = Reconstructor.load(arguments.weights, "cpu"), arguments.parts.split(",")
+    variants = [name for name in arguments.variants.split(",") if name]
     report: dict[str, object] = {"weights": model.origin.weights, "hash": model.origin.weights_hash}
     if "photos" in parts and arguments.photos:
-        report["photos"] = photo_part(model, arguments.photos, arguments.count)
+        report["photos"] = photo_part(model, arguments.photos, arguments.count, variants)
         print(json.dumps(report["photos"], indent=1, ensure_ascii=False), flush=True)
     for name, part in (("one", one_part), ("five", five_part), ("selfie", selfie_part)):
         if name in parts:
-            report[name] = part(model, arguments.people)
+            report[name] = part(model, arguments.people, variants)
     text = json.dumps(report, indent=1, ensure_ascii=False)
     print(text)
     if arguments.output:

@@ -26,8 +26,8 @@ CONVENTIONS = {
     "camera.opencv": "x ~ K (R X + t), x right, y down, z forward, no distortion; the focal length is assumed unless "
     "focal_given, and then this camera is the exact one; rms_px is the distance to the orthographic one over the 68 "
     "landmarks",
-    "refined": "present if the face was refined on its photo: mean distance to the face mesh's points (% of their box) "
-    "and photometric difference (grey levels of 1), move of the shape, seconds; size: of the head over the head model's; "
+    "refined": "if the face was refined on its photo: mean distance to the face mesh's points (% of their box), "
+    "photometric difference (grey levels of 1), move of the shape, seconds; size: of the head over the model's; "
     "lengths in the mesh files, camera.orthographic and camera.opencv have it, parameters do not",
     "camera.angles_degrees": "yaw > 0: face turned to the right side of the picture; pitch > 0: up; roll > 0: "
     "anticlockwise",

@@ -218,7 +218,7 @@ class Reconstructor:
         """
         faces = [faces] if isinstance(faces, Face) else list(faces)
         photos = [face.item.load() for face in faces] if photos is None else list(photos)
-        if points is None:
+        if points is None and options is not None and "mesh" in (options.points, options.size.replace("iris", "mesh")):
             faces = [self._observed(face, photo) for face, photo in zip(faces, photos, strict=True)]
         if same_person:
             return self.refiner(faces, photos, options, points)

@@ -1,10 +1,12 @@
-"""Several looks at one face: the network's opinions of a head's shape from other crops and in the mirror, averaged.
+"""Several looks at one face: the network's opinions from other crops and in the mirror, averaged.
 
-What differs between them is the network's noise, not the person.
+What differs between them is the network's noise, not the person: the mean of the shapes is nearer to the truth than any
+of them, and so are the means of the 468 points where each puts its head on the photo.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tokenface.camera import Camera
 from tokenface.images.crop import Crop, extract
 
 if TYPE_CHECKING:
@@ -23,22 +26,35 @@ SYMMETRIC = 0.01
 """Largest share of a mirrored shape that a symmetric basis may fail to express."""
 
 
+@dataclass(frozen=True)
+class Seen:
+    """shape: [S] mean.  points: [468, 2] mean place on the photo, pixels."""
+
+    shape: Tensor
+    points: np.ndarray
+
+
 class Looks:
     """A network asked several times."""
 
     def __init__(self, model: Reconstructor):
         self.model = model
 
-    def __call__(self, photo: np.ndarray, crop: Crop, count: int) -> Tensor:
-        """Args: photo: [H, W, 3] uint8.  count: looks, at most twice `SCALES`.  Returns: [S] mean shape."""
+    def __call__(self, photo: np.ndarray, crop: Crop, count: int) -> Seen:
+        """Args: photo: [H, W, 3] uint8.  count: looks, at most twice `SCALES`."""
         mirrored = 0 if self.mirror is None else count // 2
         straight = min(count - mirrored, len(SCALES))
-        crops = extract(photo, [crop.scaled(scale) for scale in SCALES[:straight]], self.model.crop_size)
-        pictures = torch.cat([crops, crops[:mirrored].flip(-1)])
-        shapes = self.model.predict(pictures).shape.clone()
+        views = [crop.scaled(scale) for scale in SCALES[:straight]]
+        crops = extract(photo, views, self.model.crop_size)
+        answers = self.model.predict(torch.cat([crops, crops[:mirrored].flip(-1)]))
+        head, shapes = self.model.head, answers.shape.clone()
+        vertices = head(answers.shape, answers.expression, answers.jaw).vertices
+        ndc = Camera.from_vector(answers.camera).project(head.landmarks468(vertices))[..., :2].double().numpy()
         if self.mirror is not None:
             shapes[straight:] = shapes[straight:] @ self.mirror
-        return shapes.mean(0)
+            ndc[straight:] = ndc[straight:, self.partner] * [-1, 1]
+        points = [view.to_photo(own) for view, own in zip([*views, *views[:mirrored]], ndc, strict=True)]
+        return Seen(shapes.mean(0), np.mean(points, axis=0))
 
     @cached_property
     def mirror(self) -> Tensor | None:
@@ -51,3 +67,10 @@ class Looks:
         matrix = np.linalg.lstsq(flat @ flat.T, flat @ image.T, rcond=1e-9)[0].T
         missed = np.linalg.norm(matrix @ flat - image) / max(float(np.linalg.norm(flat)), 1e-12)
         return torch.from_numpy(matrix).float() if missed < SYMMETRIC else None
+
+    @cached_property
+    def partner(self) -> np.ndarray:
+        """[468] the face-mesh point on the other side of a symmetric head."""
+        head = self.model.head
+        points = head.landmarks468(head.template[None])[0].numpy()
+        return np.linalg.norm(points[:, None] * [-1, 1, 1] - points[None], axis=2).argmin(1)

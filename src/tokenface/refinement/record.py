@@ -14,9 +14,10 @@ class RefineOptions:
 
     components: which of the six may move.
     looks: how many views of the crop the network gives its opinion of the head's shape from; 1: the one it has given.
-    points: whether the face follows the 468 points of the face mesh.
-    point_deviation: photo pixels that given points are right to, one standard deviation: then the shape follows them
-        too. None: they are the face mesh's, with its habits and errors as measured, which say nothing of the shape.
+    points: which 468 points pose and expression follow: "looks", the means of where the looks put them; "mesh", the
+        face mesh's, its habits taken out as measured; "none".
+    point_deviation: photo pixels that points given by the caller are right to, one standard deviation: they come before
+        both, and the shape follows them too. None: they are as good as the face mesh's.
     steps: of the comparison with the photo's own pixels; 0: none.
     focal: "exif"; "none"; or as a person writes it: 26mm (35-mm equivalent), 3000px. Known, it makes the camera a
         perspective one and solves the distance.
@@ -26,7 +27,7 @@ class RefineOptions:
 
     components: tuple[str, ...] = COMPONENTS
     looks: int = 8
-    points: bool = True
+    points: str = "looks"
     point_deviation: float | None = None
     steps: int = 40
     focal: str = "exif"
@@ -40,6 +41,8 @@ class RefineOptions:
             raise ConfigError(f"nothing may be refined; name some of {', '.join(COMPONENTS)}")
         if self.size not in ("model", "iris"):
             raise ConfigError(f"size is 'model' or 'iris', got '{self.size}'")
+        if self.points not in ("looks", "mesh", "none"):
+            raise ConfigError(f"points are 'looks', 'mesh' or 'none', got '{self.points}'")
         if self.ipd is not None and not 40 <= self.ipd <= 85:
             raise ConfigError(f"a distance between pupils is 40 to 85 mm, got {self.ipd:g}")
         if self.point_deviation is not None and not self.point_deviation > 0:
@@ -60,7 +63,7 @@ class Change:
 class Refinement:
     """The record of one refined face, as it stands in its files.
 
-    points: mean distance to the visible face-mesh points, per cent of the root of their box area; None without them.
+    points: mean distance to the visible points that were followed, per cent of the root of their box area; or None.
     photometric: mean absolute difference of rendering and photo over the face's skin, grey levels of 1.
     shape_moved: root mean square of the shape's move, standard deviations of people.
     seconds: processor time, shared evenly among the photos of one person.  photos: how many gave this shape.

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 LEAST_FACING = 0.1
 """Cosine between a point's normal and the viewer under which the point counts as hidden."""
+LOOKS_DEVIATION = 0.0008
+"""Metres at the face that the mean of several looks is trusted to, per point and coordinate."""
+Kind = Literal["looks", "mesh", "given"]
 LOOSE = 1e3
 """Prior deviation, in units of the measured one, of the view where points are given: they know it better."""
 
@@ -87,21 +90,30 @@ class Refiner:
         if not started:
             raise ImageError("nothing to refine: no face")
         images = torch.cat([extract(photo, [face.crop], SIZE) for face, photo in zip(started, photos, strict=True)])
-        known = points or [face.observed468 for face in started]
         focals = [_focal(face, options.focal) for face in started]
         before = [view_of(face.camera, self.pivot) for face in started]
         movable = set(options.components)
+        exact = points is not None and options.point_deviation is not None
 
         shape = started[0].parameters.shape
-        if options.looks > 1 and "shape" in movable:
-            seen = [self.looks(photo, face.crop, options.looks) for face, photo in zip(started, photos, strict=True)]
-            shape = pool(torch.stack(seen), torch.tensor([face.confidence for face in faces]))
+        looked = []
+        if options.looks > 1:
+            looked = [self.looks(photo, face.crop, options.looks) for face, photo in zip(started, photos, strict=True)]
+            if "shape" in movable:
+                weights = torch.tensor([face.confidence for face in faces])
+                shape = pool(torch.stack([seen.shape for seen in looked]), weights)
         parameters = _stacked([face.parameters.replace(shape=shape) for face in started])
-        observed = [
-            self._observed(face, own if options.points else None, focal, options)
-            for face, own, focal in zip(started, known, focals, strict=True)
-        ]
-        parameters, observed = self._follow_points(parameters, observed, options, movable)
+        observed = []
+        for i, (face, focal) in enumerate(zip(started, focals, strict=True)):
+            if points is not None and points[i] is not None:
+                observed.append(self._observed(face, points[i], "given" if exact else "mesh", focal, options))
+            elif options.points == "mesh":
+                observed.append(self._observed(face, face.observed468, "mesh", focal, options))
+            elif options.points == "looks" and looked:
+                observed.append(self._observed(face, looked[i].points, "looks", focal, options))
+            else:
+                observed.append(self._observed(face, None, "looks", focal, options))
+        parameters, observed = self._follow_points(parameters, observed, exact, movable)
         views = [photo.start.view for photo in observed]
         if options.steps:
             deviations = self._deviations(movable, shape_free=True)
@@ -128,33 +140,29 @@ class Refiner:
             refined.append(self._face(face, parameters[i], view, record))
         return self._sized(refined, photos, options)
 
-    def _observed(self, face: Face, points: np.ndarray | None, focal: Focal | None, options: RefineOptions) -> Observed:
+    def _observed(
+        self, face: Face, points: np.ndarray | None, kind: Kind, focal: Focal | None, options: RefineOptions
+    ) -> Observed:
         """The points that count on one photo, and where the fit starts."""
         view = view_of(face.camera, self.pivot, None if focal is None else focal.pixels)
-        yaw, pitch, roll = np.array(face.camera.angles)
-        roll -= face.crop.angle
-        cos, sin = np.cos(roll), np.sin(roll)
-        turn = np.array([[cos, -sin], [sin, cos]])
-        count = len(self.points)
-        exact = options.point_deviation is not None
-        habits = (
-            np.zeros((0, count, 2)) if exact else self.statistics.habits[:, self.points.valid] @ turn.T * view.scale
-        )
-        start = PhotoPose(
-            face.parameters.expression.double().numpy(),
-            face.parameters.jaw.double().numpy(),
-            view,
-            np.zeros(len(habits)),
-        )
+        yaw, pitch, roll = face.camera.angles
+        cos, sin = np.cos(roll - face.crop.angle), np.sin(roll - face.crop.angle)
+        turn, count, valid = np.array([[cos, -sin], [sin, cos]]), len(self.points), self.points.valid
+        habits = np.zeros((0, count, 2))
+        if kind == "mesh":
+            habits = self.statistics.habits[:, valid] @ turn.T * view.scale
+        numbers = face.parameters
+        expression, jaw = numbers.expression.double().numpy(), numbers.jaw.double().numpy()
+        start = PhotoPose(expression, jaw, view, np.zeros(len(habits)))
         if points is None:
             return Observed(np.zeros((count, 2)), np.full(count, np.inf), habits, start, turn)
-        points = np.asarray(points, np.float64)[self.points.valid, :2]
-        target = face.crop.to_ndc(points) * Y_UP
-        if exact:
+        points = np.asarray(points, np.float64)[valid, :2]
+        target, deviation = face.crop.to_ndc(points) * Y_UP, np.full(count, LOOKS_DEVIATION * view.scale)
+        if kind == "mesh":
+            target = target - self.statistics.expected(yaw, pitch)[valid] @ turn.T * view.scale
+            deviation = self.statistics.deviation[valid] * view.scale
+        elif kind == "given" and options.point_deviation is not None:
             deviation = np.full(count, options.point_deviation * 2 / face.crop.size)
-        else:
-            target = target - self.statistics.expected(yaw, pitch)[self.points.valid] @ turn.T * view.scale
-            deviation = self.statistics.deviation[self.points.valid] * view.scale
         normals = vertex_normals(face.vertices, self.head.data.faces)[self.points.vertex] @ face.camera.rotation.T
         height, width = face.camera.photo_size
         seen = (normals[:, 2] > LEAST_FACING) & np.isfinite(points).all(1)
@@ -175,12 +183,11 @@ class Refiner:
         )
 
     def _follow_points(
-        self, parameters: FaceParameters, observed: list[Observed], options: RefineOptions, movable: set[str]
+        self, parameters: FaceParameters, observed: list[Observed], exact: bool, movable: set[str]
     ) -> tuple[FaceParameters, list[Observed]]:
         """The pose and expression of every photo by its points; the shape too if they are given, not measured."""
         if not any(np.isfinite(photo.deviation).any() for photo in observed):
             return parameters, observed
-        exact = options.point_deviation is not None
         deviations = self._deviations(movable, shape_free=exact, view_free=exact)
         shape = parameters.shape[0].double().numpy()
         fitted = fit_points(self.points, shape, observed, deviations, self.head.expression_range)
