@@ -186,15 +186,20 @@ class Refiner:
         self, parameters: FaceParameters, observed: list[Observed], exact: bool, movable: set[str]
     ) -> tuple[FaceParameters, list[Observed]]:
         """The pose and expression of every photo by its points; the shape too if they are given, not measured."""
-        if not any(np.isfinite(photo.deviation).any() for photo in observed):
+        by_points = {"expression", "jaw", "camera"} | ({"shape"} if exact else set())
+        fitted_by_points = movable & by_points
+        if not fitted_by_points or not any(np.isfinite(photo.deviation).any() for photo in observed):
             return parameters, observed
         deviations = self._deviations(movable, shape_free=exact, view_free=exact)
         shape = parameters.shape[0].double().numpy()
         fitted = fit_points(self.points, shape, observed, deviations, self.head.expression_range)
+        found = {
+            "shape": np.repeat(fitted.shape[None], len(observed), axis=0),
+            "expression": np.stack([pose.expression for pose in fitted.poses]),
+            "jaw": np.stack([pose.jaw for pose in fitted.poses]),
+        }
         moved = parameters.replace(
-            shape=torch.from_numpy(fitted.shape).float().expand(len(observed), -1).contiguous(),
-            expression=torch.from_numpy(np.stack([pose.expression for pose in fitted.poses])).float(),
-            jaw=torch.from_numpy(np.stack([pose.jaw for pose in fitted.poses])).float(),
+            **{name: torch.from_numpy(found[name]).float() for name in fitted_by_points if name in found}
         )
         return moved, [replace(photo, start=pose) for photo, pose in zip(observed, fitted.poses, strict=True)]
 
