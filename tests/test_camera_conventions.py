@@ -63,7 +63,7 @@ def test_ours_to_opencv_to_opengl_and_back(angle, focal):
 
 
 def test_opengl_sees_what_is_in_front_and_upright():
-    """A window's clip space: the head's top is above its chin, its left on the right, and nearer is smaller in depth."""
+    """A window's clip space: the head's top is above its chin, its left on the right, its nose nearer."""
     camera = PinholeCamera(
         np.array([[1000.0, 0, 960], [0, 1000, 540], [0, 0, 1]]), np.diag([1.0, -1, -1]), np.array([0, 0, 1.0])
     )
