@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from tokenface.cli import (
+    convert,
     demo,
     doctor,
     evaluate,
@@ -32,6 +33,7 @@ app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.command("track")(track.track)
 app.command("transfer")(transfer.transfer)
+app.command("convert")(convert.convert)
 app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
 app.command("ablate")(train.ablate)
