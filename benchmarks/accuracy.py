@@ -19,7 +19,7 @@ from tokenface.data.readers.landmark_tar import read_landmark_tar
 from tokenface.data.record import PhotoRecord, split_by_identity
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.evaluation.best_camera import landmarks_with_best_camera
-from tokenface.evaluation.geometry import compare_with_mean_head, predict_neutral
+from tokenface.evaluation.geometry import PeopleScans, compare_with_mean_head, predict_neutral
 from tokenface.evaluation.landmarks import (
     TEST_CROP_SCALE,
     evaluation_crops,
@@ -91,12 +91,8 @@ def mesh_points(records: list[PhotoRecord]) -> tuple[list[int], torch.Tensor]:
 def geometry_row(model: TokenFace, head: HeadModel, people_head: HeadModel, people: int) -> dict[str, float]:
     """Neutral shape of rendered people of `people_head`, one picture each, as OpenHead meshes against the truth."""
     batch = SyntheticFaces(people_head, model.config.image_size).sample(people, seed=TEST_SEED)
-    result = compare_with_mean_head(
-        batch.neutral.numpy(),
-        people_head.landmarks68(batch.neutral).numpy(),
-        predict_neutral(model, head, batch.image).numpy(),
-        head,
-    )
+    predicted = predict_neutral(model, head, batch.image).numpy()
+    result = compare_with_mean_head(PeopleScans.of(people_head, batch.neutral), predicted, head)
     shape = model(batch.image).shape if people_head is head else torch.zeros(0)
     row = {"people": people, "error mm": result.error, "mean head mm": result.mean_head_error, "ratio": result.ratio}
     if people_head is head:

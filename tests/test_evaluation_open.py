@@ -15,7 +15,7 @@ from tokenface.cli import run
 from tokenface.data.draw import Draw
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.errors import EvaluationError
-from tokenface.evaluation.geometry import neutral_error
+from tokenface.evaluation.geometry import PeopleScans, face_error
 from tokenface.evaluation.landmark_fit import LandmarkFitter
 from tokenface.evaluation.open_figures import (
     calibration,
@@ -32,7 +32,6 @@ from tokenface.evaluation.openbench import (
     draw_people,
     low_light,
     photograph,
-    surface_vertices,
 )
 from tokenface.evaluation.report import write_report
 from tokenface.head.registry import load_head
@@ -87,10 +86,20 @@ def test_low_light_is_darker_and_noisier():
     assert dark.std() > 0.005
 
 
-def test_surface_vertices_leave_out_what_no_scanner_sees(head):
-    shown = set(surface_vertices(head).tolist())
-    assert not shown & set(np.asarray(head.data.regions["eyeballs"]).tolist())
+def test_scans_are_visible_skin_alone(head):
+    from tokenface.head.skin import visible_skin
+
+    shown = set(visible_skin(head.data).tolist())
+    for name in ("eyeballs", "mouth_interior", "teeth", "tongue", "left_socket", "right_socket"):
+        assert not shown & set(np.asarray(head.data.regions[name]).tolist())
     assert len(shown) > head.vertex_count / 2
+    # what no scanner sees changes nothing: the same people with their gums and eyeballs elsewhere
+    person = head(torch.randn(1, head.sizes.shape, generator=torch.Generator().manual_seed(0))).vertices
+    hidden = torch.from_numpy(np.setdiff1d(np.arange(head.vertex_count), list(shown)))
+    moved = person.clone()
+    moved[:, hidden] += 0.02
+    scans = [PeopleScans.of(head, vertices).points for vertices in (person, moved)]
+    np.testing.assert_array_equal(*scans)
 
 
 def same_for_all(heads: np.ndarray) -> Answers:
@@ -98,10 +107,9 @@ def same_for_all(heads: np.ndarray) -> Answers:
 
 
 def test_the_truth_has_no_error_and_the_mean_head_some(head, pictures):
-    shown = surface_vertices(head)
-    truth = pictures.neutral[:, shown].numpy(), pictures.landmarks.numpy()
-    assert neutral_error(*truth, pictures.neutral.numpy(), head).max() < 1e-3
-    assert neutral_error(*truth, head.template.numpy()[None], head).min() > 0.3
+    scans = PeopleScans.of(head, pictures.neutral)
+    assert face_error(scans, pictures.neutral.numpy(), head).max() < 1e-3
+    assert face_error(scans, head.template.numpy()[None], head).min() > 0.3
 
 
 def test_disentanglement_of_answers_that_never_change(head, pictures):
@@ -160,9 +168,9 @@ def test_the_landmark_fit_finds_a_known_head(head):
     found = fitter.fit(points)
     assert found.rms < 0.01
     np.testing.assert_allclose(found.camera[1:4], camera[0, 1:4], atol=0.06)
-    truth, guess = head.landmarks68(vertices).numpy(), head(torch.from_numpy(found.shape)[None].float()).vertices
-    error = neutral_error(vertices.numpy(), truth, guess.detach().numpy(), head)
-    assert error[0] < 0.8 * neutral_error(vertices.numpy(), truth, head.template.numpy()[None], head)[0]
+    scans, guess = PeopleScans.of(head, vertices), head(torch.from_numpy(found.shape)[None].float()).vertices
+    error = face_error(scans, guess.detach().numpy(), head)
+    assert error[0] < 0.8 * face_error(scans, head.template.numpy()[None], head)[0]
 
 
 def test_the_landmark_fits_jacobian_is_that_of_its_residuals(head):

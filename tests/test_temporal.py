@@ -29,9 +29,9 @@ from tokenface.training.temporal.objective import TemporalObjective, to_frame
 from tokenface.training.temporal.windows import steadied
 from tokenface.video.answer import crop_vector
 from tokenface.video.clip import Frame
-from tokenface.video.pipeline import Pipeline, PipelineOptions, run
+from tokenface.video.pipeline import TOGETHER, Pipeline, PipelineOptions, run
+from tokenface.video.store import CHUNK_FRAMES
 from tokenface.video.temporal_weights import choose_temporal
-from tokenface.video.tracker import TrackerOptions
 
 WIDTH, TOKENS = 64, 6
 
@@ -149,8 +149,8 @@ def token_model() -> Reconstructor:
     )
 
 
-def tracked(model: Reconstructor, images, temporal: TemporalTransformer | None):
-    pipeline = Pipeline(model, PipelineOptions(TrackerOptions()), temporal)
+def tracked(model: Reconstructor, images, temporal: TemporalTransformer | None, together: int = 1):
+    pipeline = Pipeline(model, PipelineOptions(together=together), temporal)
     frames = (Frame(i, i / 30, image) for i, image in enumerate(images))
     return list(run(pipeline, frames))
 
@@ -177,12 +177,13 @@ def test_in_the_tracker_an_untrained_module_changes_nothing(token_model: Reconst
         assert a.answers[0].crop == b.answers[0].crop
 
 
-def test_in_the_tracker_windows_hold_the_right_frames(token_model: Reconstructor) -> None:
+@pytest.mark.parametrize("together", [1, 4])
+def test_in_the_tracker_windows_hold_the_right_frames(token_model: Reconstructor, together: int) -> None:
     """The same windows put together by hand from the clip's tokens."""
     images = [scene((50 + i, 40, 24), ground=(90 + 9 * i,) * 3) for i in range(6)]
     for mode in ("centred", "causal"):
         module = wide(mode)
-        found = tracked(token_model, images, module)
+        found = tracked(token_model, images, module, together)
         seen = tracked(token_model, images, None)
         crops = [frame.answers[0].crop for frame in seen]
         network = Pipeline(token_model, PipelineOptions()).network
@@ -190,9 +191,36 @@ def test_in_the_tracker_windows_hold_the_right_frames(token_model: Reconstructor
         vectors = torch.from_numpy(np.stack([crop_vector(crop) for crop in crops]))
         with torch.no_grad():
             mixed = steadied(module, tokens[None], vectors[None])[0]
-            expected = network.decode(mixed).expression
-        for frame, row in zip(found, expected, strict=True):
-            torch.testing.assert_close(frame.answers[0].parameters.expression, row, atol=1e-5, rtol=1e-4)
+            expected = network.decoded(mixed)
+        for frame, one in zip(found, expected, strict=True):
+            torch.testing.assert_close(frame.answers[0].parameters.expression, one.expression, atol=1e-5, rtol=1e-4)
+
+
+def test_chunks_end_where_groups_of_answers_end() -> None:
+    assert CHUNK_FRAMES % TOGETHER == 0
+
+
+@pytest.mark.parametrize("mode", ["centred", "causal"])
+def test_a_restored_pipeline_goes_on_where_answers_came_together(token_model: Reconstructor, mode: str) -> None:
+    images = [scene((50 + i, 40, 24), ground=(90 + 5 * i,) * 3) for i in range(11)]
+    frames = [Frame(i, i / 30, image) for i, image in enumerate(images)]
+    module, options = wide(mode), PipelineOptions(together=4)
+    whole = list(run(Pipeline(token_model, options, module), iter(frames)))
+    first, second = Pipeline(token_model, options, module), Pipeline(token_model, options, module)
+    before = []
+    while not before:
+        before = first.push(frames[first.pushed])
+    second.restore(first.state())
+    after = list(run(second, iter(frames[second.pushed :])))
+    assert [frame.index for frame in before] == [0, 1, 2, 3]
+    assert [frame.index for frame in (*before, *after)] == list(range(11))
+    for a, b in zip(expressions(whole), expressions([*before, *after]), strict=True):
+        torch.testing.assert_close(a, b, atol=0, rtol=0)
+
+
+def test_a_row_of_a_block_is_the_whole_blocks_row() -> None:
+    module, x = wide(), torch.randn(2, 18, 192)
+    torch.testing.assert_close(module.blocks[0](x, rows=slice(6, 12)), module.blocks[0](x)[:, 6:12])
 
 
 def test_nothing_is_mixed_over_a_cut_or_a_gap(token_model: Reconstructor) -> None:

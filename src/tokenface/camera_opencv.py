@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -55,9 +56,8 @@ class FaceCamera:
     @property
     def rotation(self) -> np.ndarray:
         """[3, 3], head space to the photo's axes (x right, y up, z towards the viewer); the crop's roll included."""
-        in_crop = self._camera().rotation_matrix()[0].numpy()
         cos, sin = math.cos(self.crop.angle), math.sin(self.crop.angle)
-        return np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]) @ in_crop
+        return np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]) @ self._in_crop
 
     @property
     def pixels_per_metre(self) -> float:
@@ -67,13 +67,13 @@ class FaceCamera:
     @property
     def angles(self) -> tuple[float, float, float]:
         """Yaw, pitch, roll in radians on the photo, as `Camera.angles`; turning the crop back adds to the roll."""
-        yaw, pitch, roll = self._camera().angles()[0].tolist()
+        yaw, pitch, roll = self._angles_in_crop
         return yaw, pitch, math.remainder(roll + self.crop.angle, math.tau)
 
     def orthographic(self) -> np.ndarray:
         """[3, 4] float64 matrix P: `P @ (X, Y, Z, 1)` is (x, y, 1) in photo pixels, exactly as the network means it."""
         flip = np.array([[1.0, 0, 0], [0, -1, 0]])
-        rows = self.crop.matrix()[:, :2] @ (self.vector[0] * flip @ self._camera().rotation_matrix()[0].numpy())
+        rows = self.crop.matrix()[:, :2] @ (self.vector[0] * flip @ self._in_crop)
         offset = self.crop.to_photo(np.array([[self.vector[4], -self.vector[5]]]))[0]
         return np.vstack([np.column_stack([rows, offset]), [0, 0, 0, 1]])
 
@@ -110,6 +110,16 @@ class FaceCamera:
         rotation = _turn_axis_to(ray) @ to_opencv @ self.rotation
         return PinholeCamera(intrinsics, rotation, distance * ray - rotation @ point)
 
+    @cached_property
+    def _in_crop(self) -> np.ndarray:
+        """[3, 3], head space to the crop's axes."""
+        return self._camera.rotation_matrix()[0].numpy()
+
+    @cached_property
+    def _angles_in_crop(self) -> list[float]:
+        return self._camera.angles()[0].tolist()
+
+    @cached_property
     def _camera(self) -> Camera:
         return Camera.from_vector(torch.as_tensor(self.vector, dtype=torch.float64)[None])
 

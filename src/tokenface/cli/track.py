@@ -25,7 +25,7 @@ def track(
     end: Annotated[float | None, typer.Option(min=0, help="Seconds.", show_default=False)] = None,
     fps: Annotated[float | None, typer.Option(help="At most so many frames per second.", show_default=False)] = None,
     formats: Annotated[
-        str, typer.Option("--format", "-f", help="Comma-separated: npz, csv, glb, obj (a mesh per frame), or all.")
+        str, typer.Option("--format", "-f", help="Comma-separated: npz, csv, glb, usd, obj (a mesh per frame), or all.")
     ] = "npz,csv,glb",
     overlay: Annotated[bool, typer.Option(help="Write overlay.mp4 for people to look at.")] = True,
     pool: Annotated[bool, typer.Option(help="One identity per person over the clip.")] = True,

@@ -1,4 +1,4 @@
-"""Neutral geometry of rendered people whose shape is known: scan-to-mesh error, and its ratio to the mean head's."""
+"""Geometry of rendered people whose shape is known: scan-to-mesh error, and its ratio to the mean head's."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tokenface.evaluation.scan_to_mesh import measure, scan_face
 from tokenface.evaluation.surface import Surface
 from tokenface.head.landmarks import NOW7
 from tokenface.head.model import HeadModel
+from tokenface.head.skin import visible_skin
 from tokenface.network.components import FaceParameters
 
 
@@ -29,6 +30,24 @@ class GeometryResult:
         return self.error / self.mean_head_error
 
 
+@dataclass(frozen=True)
+class PeopleScans:
+    """Known faces as a scanner would give them. points: [N, P, 3] visible skin.  seven: [N, 7, 3]. Metres."""
+
+    points: np.ndarray
+    seven: np.ndarray
+
+    @staticmethod
+    def of(head: HeadModel, vertices: Tensor) -> PeopleScans:
+        """Args: head: of the people.  vertices: [N, V, 3] of it, neutral or posed.
+
+        Every figure on rendered people is measured on these points: eyeballs, sockets, gums and the like are most of
+        some models' vertices, no network is asked for them, and they would hide what the face's skin says.
+        """
+        landmarks = head.landmarks68(vertices)[:, list(NOW7)]
+        return PeopleScans(vertices[:, torch.from_numpy(visible_skin(head.data))].numpy(), landmarks.numpy())
+
+
 @torch.no_grad()
 def predict_neutral(
     model: Callable[[Tensor], FaceParameters], head: HeadModel, images: Tensor, batch: int = 32
@@ -37,42 +56,34 @@ def predict_neutral(
     return torch.cat([head(model(chunk).shape).vertices for chunk in images.split(batch)])
 
 
-def neutral_distances(
-    truth: np.ndarray, truth_landmarks68: np.ndarray, predicted: np.ndarray, head: HeadModel
-) -> list[np.ndarray]:
+def face_distances(scans: PeopleScans, predicted: np.ndarray, head: HeadModel) -> list[np.ndarray]:
     """Distances of every prediction, by NoW's non-metrical protocol.
 
     Args:
-        truth: [N, P, 3] surface points of each person's neutral face, metres.  truth_landmarks68: [N, 68, 3].
         predicted: [N, V, 3] of `head`, or [1, V, 3] to measure one mesh against everybody.
     Returns:
         N times [points of the face region], millimetres.
     """
-    faces, seven = head.faces.numpy(), list(NOW7)
-    points = head.landmarks68(torch.as_tensor(np.asarray(predicted)).float()).numpy()[:, seven]
+    faces = head.faces.numpy()
+    points = head.landmarks68(torch.as_tensor(np.asarray(predicted)).float()).numpy()[:, list(NOW7)]
     surfaces = [Surface(vertices, faces) for vertices in predicted]
     if len(surfaces) == 1:
-        surfaces, points = surfaces * len(truth), points.repeat(len(truth), axis=0)
+        surfaces, points = surfaces * len(scans.points), points.repeat(len(scans.points), axis=0)
     distances = []
-    for scan, scan_points, surface, landmarks in zip(truth, truth_landmarks68, surfaces, points, strict=True):
-        face = scan_face(scan, scan_points[seven])
-        distances.append(measure(face, surface, landmarks).distances * 1000)
+    for scan, seven, surface, landmarks in zip(scans.points, scans.seven, surfaces, points, strict=True):
+        distances.append(measure(scan_face(scan, seven), surface, landmarks).distances * 1000)
     return distances
 
 
-def neutral_error(
-    truth: np.ndarray, truth_landmarks68: np.ndarray, predicted: np.ndarray, head: HeadModel
-) -> np.ndarray:
-    """Error per prediction: [N] mean of `neutral_distances`, whose arguments it takes, millimetres."""
-    return np.asarray([d.mean() for d in neutral_distances(truth, truth_landmarks68, predicted, head)])
+def face_error(scans: PeopleScans, predicted: np.ndarray, head: HeadModel) -> np.ndarray:
+    """Error per prediction: [N] mean of `face_distances`, whose arguments it takes, millimetres."""
+    return np.asarray([d.mean() for d in face_distances(scans, predicted, head)])
 
 
-def compare_with_mean_head(
-    truth: np.ndarray, truth_landmarks68: np.ndarray, predicted: np.ndarray, head: HeadModel
-) -> GeometryResult:
-    """The network's neutral geometry beside the mean head's on the same people (arguments as `neutral_error`)."""
+def compare_with_mean_head(scans: PeopleScans, predicted: np.ndarray, head: HeadModel) -> GeometryResult:
+    """The network's neutral geometry beside the mean head's on the same people (arguments as `face_error`)."""
     return GeometryResult(
-        error=float(neutral_error(truth, truth_landmarks68, predicted, head).mean()),
-        mean_head_error=float(neutral_error(truth, truth_landmarks68, head.template.numpy()[None], head).mean()),
-        people=len(truth),
+        error=float(face_error(scans, predicted, head).mean()),
+        mean_head_error=float(face_error(scans, head.template.numpy()[None], head).mean()),
+        people=len(scans.points),
     )

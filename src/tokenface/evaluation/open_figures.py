@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tokenface.evaluation.geometry import neutral_error
+from tokenface.evaluation.geometry import PeopleScans, face_error
 from tokenface.evaluation.landmarks import normalised_mean_error
 from tokenface.evaluation.open_methods import Answers
-from tokenface.evaluation.openbench import OpenSet, People, surface_vertices
+from tokenface.evaluation.openbench import OpenSet, People
 from tokenface.evaluation.summary import people_interval
 from tokenface.head.model import HeadModel
 from tokenface.render.renderer import Renderer
@@ -36,9 +36,8 @@ class PictureErrors:
 
 def picture_errors(pictures: OpenSet, people_head: HeadModel, answers: Answers, head: HeadModel) -> PictureErrors:
     """Args: people_head: of the truth.  head: of the answers."""
-    shown = surface_vertices(people_head)
-    neutral = neutral_error(pictures.neutral[:, shown].numpy(), pictures.landmarks.numpy(), answers.neutral, head)
-    posed = neutral_error(pictures.posed[:, shown].numpy(), pictures.landmarks_posed.numpy(), answers.posed, head)
+    neutral = face_error(PeopleScans.of(people_head, pictures.neutral), answers.neutral, head)
+    posed = face_error(PeopleScans.of(people_head, pictures.posed), answers.posed, head)
     nme = 100 * normalised_mean_error(torch.from_numpy(answers.points), pictures.points).numpy()
     return PictureErrors(neutral, posed, nme, photometric(pictures, answers, head), answers.found)
 

@@ -58,7 +58,7 @@ CONDITIONS: tuple[Condition, ...] = (
 class OpenSet:
     """All pictures of one condition, one row per person.
 
-    image: [N, 3, S, S].  neutral, posed: [N, V, 3], metres.  seven: [N, 7, 3] neutral, seven_posed alike.
+    image: [N, 3, S, S].  neutral, posed: [N, V, 3], metres.
     points: [N, 68, 2] crop NDC.  mask: [N, S, S] skin.  expression_of: [N] number of the shared expression, −1 none.
     yaw: [N] degrees.  light: [N] mean grey level of the skin.
     """
@@ -67,8 +67,6 @@ class OpenSet:
     image: Tensor
     neutral: Tensor
     posed: Tensor
-    landmarks: Tensor
-    landmarks_posed: Tensor
     points: Tensor
     mask: Tensor
     expression_of: Tensor
@@ -138,8 +136,6 @@ def photograph(head: HeadModel, people: People, condition: Condition, size: int 
         image,
         neutral,
         posed,
-        head.landmarks68(neutral),
-        head.landmarks68(posed),
         torch.cat([p.landmarks68 for p in parts]),
         mask,
         which,
@@ -156,15 +152,6 @@ def low_light(image: Tensor, draw: Draw) -> Tensor:
     noise = draw.normal(*image.shape) * (linear * 0.002 + 0.001**2).sqrt()
     lifted = (linear + noise).clamp(min=0) * (0.3 / gain)
     return lifted.clamp(0, 1) ** (1 / 2.2)
-
-
-def surface_vertices(head: HeadModel) -> Tensor:
-    """Numbers of the vertices that a scanner would see: no eyes, no inside of the mouth, where the model names them."""
-    shown = torch.ones(head.vertex_count, dtype=torch.bool)
-    for name in ("eyeballs", "mouth_interior", "left_socket", "right_socket", "teeth", "tongue"):
-        if name in head.data.regions:
-            shown[torch.as_tensor(head.data.regions[name]).long()] = False
-    return shown.nonzero()[:, 0]
 
 
 def _expressions(head: HeadModel, count: int, condition: Condition, seed: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -40,9 +40,7 @@ def write_animated_glb(path: str | Path, mesh: TexturedMesh, rig: Rig, animation
 
 def animated_glb_bytes(mesh: TexturedMesh, rig: Rig, animation: Animation) -> bytes:
     """The file of `write_animated_glb` as bytes."""
-    times = np.asarray(animation.times, np.float32)
-    if not len(times) or (np.diff(times) <= 0).any():
-        raise OutputError("an animation needs at least one keyframe, and times that grow")
+    times = check_times(animation)
     document, buffer = rigged_document(mesh, rig)
     # glTF wants keyframes from second 0 on; the clip's own times stay in the facts
     clock = buffer.accessor(
@@ -57,6 +55,18 @@ def animated_glb_bytes(mesh: TexturedMesh, rig: Rig, animation: Animation) -> by
         _channel(result, buffer, clock, quaternions(matrices), gltf.VEC4, node, "rotation")
     document.animations = [result]
     return finished_bytes(document, buffer)
+
+
+def check_times(animation: Animation) -> np.ndarray:
+    """[K] float32 seconds of the keyframes.
+
+    Raises:
+        OutputError: there is none, or they do not grow.
+    """
+    times = np.asarray(animation.times, np.float32)
+    if not len(times) or (np.diff(times) <= 0).any():
+        raise OutputError("an animation needs at least one keyframe, and times that grow")
+    return times
 
 
 def quaternions(matrices: np.ndarray) -> np.ndarray:

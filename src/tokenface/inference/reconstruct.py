@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tokenface.camera_opencv import FaceCamera
 from tokenface.errors import CheckpointError, ImageError, ModelFileError, TokenFaceError
 from tokenface.head.model import HeadModel
+from tokenface.hub import HubModel
 from tokenface.images.crop import TEST_SCALE, Crop, crop_from_landmarks, extract
 from tokenface.images.detection import Detection
 from tokenface.images.detector import FaceDetector
@@ -63,7 +64,7 @@ class NoFaceError(ImageError):
     """A picture in which no face was found."""
 
 
-class Reconstructor:
+class Reconstructor(HubModel):
     """A network with its head model, ready for photos. Made by `tokenface.load()`.
 
     Args:
@@ -113,10 +114,11 @@ class Reconstructor:
         if not isinstance(scale, int | float) or not 0.5 < scale < 4:
             raise CheckpointError(f"'{path}' has an impossible crop scale {scale!r}; expected about {TEST_SCALE}")
         runner: nn.Module = network
-        if runtime != "torch":
-            from tokenface.deploy.cached import exported_network
+        if (runtime, precision) != ("torch", "fp32"):
+            from tokenface.deploy.cached import other_network
 
-            runner, device = exported_network(network, head, origin.weights_hash, runtime, precision), "cpu"
+            runner = other_network(network, head, origin.weights_hash, runtime, precision)
+            device = device if runtime == "torch" else "cpu"
         model = cls(runner, head, network.config.image_size, origin, device, crop_scale=float(scale))
         model.path = path
         return model

@@ -177,8 +177,10 @@ class Block(nn.Module):
         self.mlp = Mlp(width, activation)
         self.drop_path = drop_path
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self._drop(self.attn(self.norm1(x)))
+    def forward(self, x: Tensor, rows: slice | None = None) -> Tensor:
+        """x: [B, N, D].  rows: of the sequence that are wanted, each of which still attends to all; None: all."""
+        wanted = x if rows is None else x[:, rows]
+        x = wanted + self._drop(self.attn(self.norm1(x), rows))
         return x + self._drop(self.mlp(self.norm2(x)))
 
     def _drop(self, branch: Tensor) -> Tensor:
@@ -195,11 +197,16 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rows: slice | None = None) -> Tensor:
         batch, count, width = x.shape
-        q, k, v = self.qkv(x).view(batch, count, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        if rows is None:
+            q, k, v = self.qkv(x).view(batch, count, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        else:
+            weight, bias = self.qkv.weight.split([width, 2 * width]), self.qkv.bias.split([width, 2 * width])
+            q = F.linear(x[:, rows], weight[0], bias[0]).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            k, v = F.linear(x, weight[1], bias[1]).view(batch, count, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(attended.transpose(1, 2).reshape(batch, count, width))
+        return self.proj(attended.transpose(1, 2).flatten(2))
 
 
 class Mlp(nn.Module):

@@ -76,9 +76,9 @@ class TemporalTransformer(nn.Module):
         x = self.norm_in(x) + self.frame_embedding + self.component_embedding + self.motion(moved)[:, :, None]
         x = x + self.absent_embedding * (~there)
         x = x.flatten(1, 2)
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x)
-        mixed = x.unflatten(1, (FRAMES, self.tokens))[:, self.target]
+        mixed = self.blocks[-1](x, rows=slice(self.target * self.tokens, (self.target + 1) * self.tokens))
         return own + self.out(self.norm_out(mixed))
 
 

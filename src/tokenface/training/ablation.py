@@ -17,7 +17,7 @@ from scipy import stats
 from tokenface.configuration import read_config
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.errors import ConfigError
-from tokenface.evaluation.geometry import neutral_distances, predict_neutral
+from tokenface.evaluation.geometry import PeopleScans, face_distances, predict_neutral
 from tokenface.evaluation.landmarks import normalised_mean_error, predict_landmarks
 from tokenface.formats.files import write_atomically
 from tokenface.head.model import HeadModel
@@ -201,7 +201,7 @@ class HeldOut:
         rotation = _large_turns(people) if large_pose else None
         batch = SyntheticFaces(head, size).sample(people, HELD_OUT_SEED, rotation=rotation)
         self.images, self.landmarks = batch.image, batch.landmarks68
-        self.truth, self.truth_landmarks = batch.neutral.numpy(), head.landmarks68(batch.neutral).numpy()
+        self.scans = PeopleScans.of(head, batch.neutral)
 
     def measure(self, weights: Path) -> dict[str, float]:
         """Median, mean and standard deviation of all distances (mm), landmark error (% of √box)."""
@@ -215,7 +215,7 @@ class HeldOut:
         return self._distances(self.head.template[None].numpy())
 
     def _distances(self, predicted: np.ndarray) -> dict[str, float]:
-        distances = np.concatenate(neutral_distances(self.truth, self.truth_landmarks, predicted, self.head))
+        distances = np.concatenate(face_distances(self.scans, predicted, self.head))
         return {"median": float(np.median(distances)), "mean": float(distances.mean()), "std": float(distances.std())}
 
 

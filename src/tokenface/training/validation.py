@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tokenface.data.record import PhotoRecord
 from tokenface.data.synthetic import SyntheticFaces
-from tokenface.evaluation.geometry import compare_with_mean_head, predict_neutral
+from tokenface.evaluation.geometry import PeopleScans, compare_with_mean_head, predict_neutral
 from tokenface.evaluation.landmarks import evaluation_crops, normalised_mean_error, predict_landmarks
 from tokenface.head.model import HeadModel
 from tokenface.network.components import FaceParameters
@@ -40,8 +40,7 @@ class Validation:
             chosen = np.random.default_rng(0).permutation(len(photos))[:MAX_PHOTOS]
             self.photos = evaluation_crops([photos[i] for i in sorted(chosen)], size)
         batch = SyntheticFaces(head, size).sample(people, seed=HELD_OUT_SEED)
-        self.images, self.neutral = batch.image, batch.neutral
-        self.neutral_landmarks = head.landmarks68(batch.neutral)
+        self.images, self.scans = batch.image, PeopleScans.of(head, batch.neutral)
         self.synthetic_landmarks = batch.landmarks68
 
     @torch.no_grad()
@@ -56,12 +55,8 @@ class Validation:
         figures["synthetic_nme"] = float(normalised_mean_error(points, self.synthetic_landmarks).mean()) * 100
         shape = predict(self.images).shape
         figures["shape_rms"] = float(shape.square().mean().sqrt())
-        result = compare_with_mean_head(
-            self.neutral.numpy(),
-            self.neutral_landmarks.numpy(),
-            predict_neutral(predict, self.head, self.images).numpy(),
-            self.head,
-        )
+        predicted = predict_neutral(predict, self.head, self.images).numpy()
+        result = compare_with_mean_head(self.scans, predicted, self.head)
         figures["neutral_ratio"] = result.ratio
         figures["neutral_mm"] = result.error
         return figures

@@ -10,6 +10,9 @@ import numpy as np
 
 THUMBNAIL = (48, 27)
 BINS = 12
+_EYE = np.eye(BINS, dtype=np.float32)
+_SPREAD = _EYE / 2 + _EYE[[0, *range(BINS - 1)]] / 4 + _EYE[[*range(1, BINS), BINS - 1]] / 4
+"""[BINS, BINS] neighbouring bins count half: a slow change of light must not move everything at once."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +58,11 @@ class CutDetector:
 
 def _signature(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Small picture [27, 48, 3] float32 in [0, 1], and colour histogram [BINS³] that sums to 1."""
-    stride = max(1, min(image.shape[:2]) // 180)
+    stride = max(1, min(image.shape[:2]) // 100)
     small = cv2.resize(image[::stride, ::stride], THUMBNAIL, interpolation=cv2.INTER_AREA)
     bins = (small.astype(np.int32) * BINS) // 256
     places = (bins[..., 0] * BINS + bins[..., 1]) * BINS + bins[..., 2]
-    histogram = np.bincount(places.reshape(-1), minlength=BINS**3).reshape(BINS, BINS, BINS).astype(np.float32)
-    # neighbouring bins count half: a slow change of light must not move everything at once
-    for axis in range(3):
-        padded = np.pad(histogram, [(1, 1) if a == axis else (0, 0) for a in range(3)], mode="edge")
-        before, after = (np.take(padded, np.arange(BINS) + shift, axis=axis) for shift in (0, 2))
-        histogram = 0.5 * histogram + 0.25 * (before + after)
-    return small.astype(np.float32) / 255, (histogram / histogram.sum()).reshape(-1)
+    histogram: np.ndarray = np.bincount(places.reshape(-1), minlength=BINS**3).astype(np.float32)
+    for _ in range(3):  # along one axis, which becomes the last
+        histogram = (_SPREAD @ histogram.reshape(BINS, -1)).T.reshape(-1)
+    return small.astype(np.float32) / 255, histogram / histogram.sum()

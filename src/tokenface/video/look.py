@@ -85,10 +85,11 @@ class FrameNetwork:
         ]
 
     @torch.inference_mode()
-    def decode(self, tokens: Tensor) -> FaceParameters:
-        """Component tokens [B, T, D] → parameters, as `look` gives them."""
+    def decoded(self, tokens: Tensor) -> list[FaceParameters]:
+        """Component tokens [B, T, D] → parameters of each, as `look` gives them."""
         assert isinstance(self.network, TokenFace)
-        return self.finished(self.network.heads(tokens.to(self.model.device))[0])
+        parameters = self.finished(self.network.heads(tokens.to(self.model.device))[0])
+        return [one_of(parameters, index) for index in range(len(tokens))]
 
     def finished(self, parameters: FaceParameters) -> FaceParameters:
         """On the CPU, float32, expressions in the head model's range.

@@ -17,6 +17,7 @@ from tokenface.formats.growing_npz import GrowingNpz
 from tokenface.formats.live_link import LiveLinkRow, write_live_link
 from tokenface.formats.mesh import TexturedMesh, vertex_normals
 from tokenface.formats.obj import write_obj
+from tokenface.formats.usd import import_usd, write_animated_usd
 from tokenface.head.arkit import ARKIT_NAMES
 from tokenface.head.data import JOINT_NAMES
 from tokenface.head.model import JAW, LEFT_EYE, RIGHT_EYE, HeadModel
@@ -30,7 +31,7 @@ from tokenface.video.face import FaceMaker
 from tokenface.video.sequence import SequenceMaker, live_link_angles
 from tokenface.video.store import EVIDENCE, Store
 
-FORMATS = ("npz", "csv", "glb", "obj")
+FORMATS = ("npz", "csv", "glb", "obj", "usd")
 USUAL_FORMATS = ("npz", "csv", "glb")
 NPZ_FORMAT = "tokenface-track-1"
 
@@ -95,8 +96,8 @@ class PersonWriter:
         paths: list[Path] = []
         if "csv" in self.formats and self.sequence.arkit:
             paths.append(self._csv(rows))
-        if "glb" in self.formats:
-            paths.append(self._glb(rows, identity))
+        if {"glb", "usd"} & set(self.formats):
+            paths += self._animations(rows, identity)
         if "obj" in self.formats:
             paths += self._objs(person, identity)
         if "npz" in self.formats:
@@ -130,7 +131,7 @@ class PersonWriter:
             write_live_link(file, lines, self.rate)
         return path
 
-    def _glb(self, rows: GrowingNpz, identity: Identity) -> Path:
+    def _animations(self, rows: GrowingNpz, identity: Identity) -> list[Path]:
         parameters = self._neutral(identity)
         rig = face_rig(self.head, parameters, neutral=True)
         expression = rows.rows("expression")
@@ -146,7 +147,12 @@ class PersonWriter:
             rotations={"neck": rows.rows("rotation"), **matrices},
         )
         mesh = self._mesh(rig.rest, identity, {"first_second": float(rows.rows("time")[0])})
-        return write_animated_glb(self.folder / "animation.glb", mesh, rig, animation)
+        paths = []
+        if "glb" in self.formats:
+            paths.append(write_animated_glb(self.folder / "animation.glb", mesh, rig, animation))
+        if "usd" in self.formats:
+            paths.append(write_animated_usd(self.folder / "animation.usdz", mesh, rig, animation, self.rate))
+        return paths
 
     def _objs(self, person: int, identity: Identity) -> list[Path]:
         """A mesh per frame, not turned by the camera; the material and texture stand beside each."""
@@ -198,11 +204,13 @@ def known_formats(formats: tuple[str, ...]) -> tuple[str, ...]:
     """The formats that are wanted in the usual order; "all" is all.
 
     Raises:
-        OutputError: one is unknown.
+        OutputError: one is unknown, or needs a package that is not installed.
     """
     chosen = set(FORMATS) if "all" in formats else set(formats)
     if strangers := sorted(chosen - set(FORMATS)):
         raise OutputError(f"unknown format '{strangers[0]}'; expected some of {', '.join(FORMATS)}, or all")
+    if "usd" in chosen:
+        import_usd()  # before hours of tracking, not after
     return tuple(name for name in FORMATS if name in chosen)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -18,21 +18,25 @@ from tokenface.network.temporal import TemporalTransformer, crop_motion
 from tokenface.video.answer import Answer, FrameAnswers, crop_of, crop_vector
 from tokenface.video.clip import Frame
 from tokenface.video.finding import FaceFinder
-from tokenface.video.look import FrameNetwork, one_of
+from tokenface.video.look import FrameNetwork
 from tokenface.video.one_euro import OneEuroSettings
 from tokenface.video.smoothing import FaceSmoother
 from tokenface.video.tracker import Seen, Tracker, TrackerOptions
 
 Smoothing = Literal["none", "one-euro"]
+TOGETHER = 8
+"""`PipelineOptions.together` for files, whose answers nobody waits for."""
 
 
 @dataclass(frozen=True)
 class PipelineOptions:
-    """smooth: of the answers, after the temporal transformer if there is one."""
+    """smooth: of the answers, after the temporal transformer if there is one.  together: frames that the temporal
+    transformer answers at once, for which the first of them wait: few large products cost less than many small ones."""
 
     tracker: TrackerOptions = field(default_factory=TrackerOptions)
     smooth: Smoothing = "none"
     one_euro: OneEuroSettings = field(default_factory=OneEuroSettings)
+    together: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +52,8 @@ class _Kept:
 
 
 class Pipeline:
-    """Push frames, get answers; with the centred temporal transformer they come one frame late.
+    """Push frames, get answers; with the centred temporal transformer they come one frame late, and with
+    `PipelineOptions.together` several at once.
 
     Args:
         model: the image model.
@@ -66,29 +71,29 @@ class Pipeline:
         self.temporal = None if temporal is None else temporal.eval()
         self.tracker = Tracker(self.network, FaceFinder(model.detector), options.tracker, model.crop_scale)
         self.smoother = FaceSmoother(options.one_euro) if options.smooth == "one-euro" else None
-        self._ring: deque[_Kept] = deque(maxlen=3 if temporal is not None else 1)
+        self._together = 1 if temporal is None else options.together
+        self._lag = 0 if temporal is None else temporal.lag
+        reach = 0 if temporal is None else -min(temporal.window)
+        self._ring: deque[_Kept] = deque(maxlen=reach + self._together + self._lag)
         self._waiting = 0  # frames at the ring's end that have not been answered
         self.pushed = 0
 
     def push(self, frame: Frame) -> list[FrameAnswers]:
-        """Answers that this frame makes possible: none, or those of one frame."""
+        """Answers that this frame makes possible, in order; or none yet."""
         seen, cut = self.tracker.step(frame)
         size = (frame.image.shape[0], frame.image.shape[1])
         answers = [_answer(one, size) for one in seen]
         self._ring.append(_Kept(frame.index, frame.time, cut, size, answers, [one.look.tokens for one in seen]))
         self.pushed += 1
         self._waiting += 1
-        lag = 0 if self.temporal is None else self.temporal.lag
-        return self._release() if self._waiting > lag else []
+        return self._release(self._together) if self._waiting == self._lag + self._together else []
 
     def flush(self) -> list[FrameAnswers]:
         """The answers that were waiting for frames that will not come."""
-        released = []
-        while self._waiting:
-            released += self._release()
-        return released
+        return self._release(self._waiting)
 
     def state(self) -> dict[str, Any]:
+        """Everything that the next frames' answers depend on, once all answers of `push` have been taken."""
         return {
             "tracker": self.tracker.state(),
             "smoother": None if self.smoother is None else self.smoother.state(),
@@ -105,43 +110,46 @@ class Pipeline:
         self._ring.extend(_kept(entry) for entry in state["ring"])
         self._waiting, self.pushed = int(state["waiting"]), int(state["pushed"])
 
-    def _release(self) -> list[FrameAnswers]:
-        kept = self._ring[-self._waiting]
-        self._waiting -= 1
-        answers = kept.answers if self.temporal is None else self._steadied(self.temporal, kept)
+    def _release(self, count: int) -> list[FrameAnswers]:
+        """The answers of the `count` frames that have waited longest."""
+        due = list(self._ring)[len(self._ring) - self._waiting :][:count]
+        self._waiting -= count
+        answers = [kept.answers for kept in due]
+        if self.temporal is not None:
+            answers = self._steadied(self.temporal, due)
         if self.smoother is not None:
-            answers = self.smoother.step(kept.index, kept.time, answers)
-        return [FrameAnswers(kept.index, kept.time, kept.cut, answers)]
+            answers = [self.smoother.step(k.index, k.time, own) for k, own in zip(due, answers, strict=True)]
+        return [FrameAnswers(k.index, k.time, k.cut, own) for k, own in zip(due, answers, strict=True)]
 
-    def _steadied(self, temporal: TemporalTransformer, kept: _Kept) -> list[Answer]:
-        """The people of one frame from the tokens of its window."""
-        if not kept.answers:
-            return []
-        windows = [self._window(temporal, kept, i) for i in range(len(kept.answers))]
+    def _steadied(self, temporal: TemporalTransformer, due: list[_Kept]) -> list[list[Answer]]:
+        """The people of some frames from the tokens of their windows, all in one pass."""
+        faces = [(kept, place) for kept in due for place in range(len(kept.answers))]
+        if not faces:
+            return [[] for _ in due]
+        by_index = {kept.index: kept for kept in self._ring}
+        windows = [_window(temporal, by_index, kept, place) for kept, place in faces]
+        tokens, present, crops = (torch.stack(parts) for parts in zip(*windows, strict=True))
         with torch.inference_mode():
-            mixed = temporal(*(torch.stack(parts) for parts in zip(*windows, strict=True)))
-        parameters = self.network.decode(mixed)
-        return [
-            Answer(a.person, a.scene, one_of(parameters, i), a.crop, a.size, a.evidence)
-            for i, a in enumerate(kept.answers)
-        ]
+            motion = crop_motion(crops, crops[:, temporal.target, None]).float()
+            mixed = temporal(tokens, present, motion)
+        parameters = iter(self.network.decoded(mixed))
+        return [[replace(answer, parameters=next(parameters)) for answer in kept.answers] for kept in due]
 
-    def _window(
-        self, temporal: TemporalTransformer, kept: _Kept, place: int
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """[3, T, D] tokens, [3] present and [3, 4] crop motion around one face of one frame."""
-        own, answer = kept.tokens[place], kept.answers[place]
-        assert own is not None
-        target = torch.from_numpy(crop_vector(answer.crop))
-        tokens, present, crops = [], [], []
-        for offset in temporal.window:
-            neighbour = next((k for k in self._ring if k.index == kept.index + offset), None)
-            found = None if neighbour is None else _same_person(neighbour, answer)
-            tokens.append(own if found is None else found[0])
-            crops.append(target if found is None else torch.from_numpy(crop_vector(found[1].crop)))
-            present.append(found is not None)
-        motion = crop_motion(torch.stack(crops), target).float()
-        return torch.stack(tokens), torch.tensor(present), motion
+
+def _window(
+    temporal: TemporalTransformer, ring: dict[int, _Kept], kept: _Kept, place: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """[3, T, D] tokens, [3] present and [3, 4] crops around one face of one frame."""
+    own, answer = kept.tokens[place], kept.answers[place]
+    assert own is not None
+    tokens, present, crops = [], [], []
+    for offset in temporal.window:
+        neighbour = kept if offset == 0 else ring.get(kept.index + offset)
+        found = None if neighbour is None else _same_person(neighbour, answer)
+        tokens.append(own if found is None else found[0])
+        crops.append(crop_vector(answer.crop if found is None else found[1].crop))
+        present.append(found is not None)
+    return torch.stack(tokens), torch.tensor(present), torch.from_numpy(np.stack(crops))
 
 
 def run(pipeline: Pipeline, frames: Iterator[Frame]) -> Iterator[FrameAnswers]:

@@ -27,7 +27,7 @@ from tokenface.video.clip import Clip, Frame
 from tokenface.video.face import FaceMaker
 from tokenface.video.outputs import USUAL_FORMATS, Identity, PersonWriter, identities, known_formats
 from tokenface.video.painter import HeadPainter
-from tokenface.video.pipeline import Pipeline, Smoothing
+from tokenface.video.pipeline import TOGETHER, Pipeline, Smoothing
 from tokenface.video.store import CHUNK_FRAMES, Store
 from tokenface.video.temporal_weights import Temporal, choose_temporal
 from tokenface.video.track import pipeline_options
@@ -82,7 +82,7 @@ class TrackRun:
         self.temporal: TemporalTransformer | None = choose_temporal(
             self.model, options.temporal, options.temporal_weights
         )
-        self._pipeline_options = pipeline_options(options.people, options.smooth)
+        self._pipeline_options = pipeline_options(options.people, options.smooth, TOGETHER)
         self.folder = make_folder(Path(output).expanduser())
         self.store = Store(self.folder / WORK)
         self.people: dict[int, Identity] = {}

@@ -22,6 +22,7 @@ from tokenface.network.components import COMPONENTS, FaceParameters
 from tokenface.video.answer import Answer, FrameAnswers, crop_of, crop_vector
 
 CHUNK_FRAMES = 64
+"""A multiple of `pipeline.TOGETHER`: the state is kept between two groups of answers."""
 EVIDENCE = ("detection", "agreement", "stability", "resolution", "plausibility")
 
 

@@ -15,7 +15,7 @@ from tokenface.network.temporal import TemporalTransformer
 from tokenface.video.ahead import ahead
 from tokenface.video.clip import Clip, Frame
 from tokenface.video.face import FaceMaker, TrackedFrame
-from tokenface.video.pipeline import Pipeline, PipelineOptions, Smoothing
+from tokenface.video.pipeline import TOGETHER, Pipeline, PipelineOptions, Smoothing
 from tokenface.video.temporal_weights import Temporal, choose_temporal
 from tokenface.video.tracker import TrackerOptions
 
@@ -45,17 +45,17 @@ def track(
         CheckpointError: the weights have no such temporal transformer.
     """
     module = choose_temporal(model, temporal)
-    options = pipeline_options(people, smooth)
     if isinstance(source, str | Path):
         clip = Clip(source, start, end, fps)
+        options = pipeline_options(people, smooth, TOGETHER)
         return _frames(model, ahead(clip.frames()), str(clip.path), options, module)
-    return _frames(model, numbered(source, fps or 30.0), "frames", options, module)
+    return _frames(model, numbered(source, fps or 30.0), "frames", pipeline_options(people, smooth), module)
 
 
-def pipeline_options(people: int | Literal["all"], smooth: Smoothing) -> PipelineOptions:
+def pipeline_options(people: int | Literal["all"], smooth: Smoothing, together: int = 1) -> PipelineOptions:
     if people != "all" and not (isinstance(people, int) and people >= 1):
         raise VideoError(f"people is a number from 1 on, or 'all', got {people!r}")
-    return PipelineOptions(TrackerOptions(people=None if people == "all" else people), smooth)
+    return PipelineOptions(TrackerOptions(people=None if people == "all" else people), smooth, together=together)
 
 
 def numbered(images: Iterable[Any], fps: float) -> Iterator[Frame]:

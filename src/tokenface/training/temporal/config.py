@@ -10,18 +10,23 @@ from tokenface.errors import ConfigError
 
 @dataclass(frozen=True)
 class SequenceData:
-    """Synthetic clips: rendered once, seen by the image model through the tracker's own crops, kept as tokens."""
+    """Synthetic clips: rendered once, seen by the image model through the tracker's own crops, kept as tokens.
+
+    pixels: side of the frames.  views: passes over each clip with other first crops.
+    """
 
     clips: int = 128
     held_out: int = 16
     frames: int = 24
-    canvas: float = 1.5  # side of the frames over the network's crop
-    views: int = 2  # passes over each clip with other first crops
+    pixels: int = 288
+    views: int = 2
     seed: int = 7
 
     def __post_init__(self) -> None:
         if self.frames < 8 or self.clips < 1 or self.held_out < 1:
             raise ConfigError("data needs clips ≥ 1, held_out ≥ 1 and frames ≥ 8")
+        if self.pixels % 8 or self.pixels < 64:
+            raise ConfigError(f"data.pixels is a multiple of 8 from 64 on, got {self.pixels}")
 
 
 @dataclass(frozen=True)

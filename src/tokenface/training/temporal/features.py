@@ -1,4 +1,4 @@
-"""Token features of synthetic clips, made once by the frozen image model and kept on disk; a killed run goes on."""
+"""Token features of clips, made once by the frozen image model and kept on disk; a killed run goes on."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.data.sequences import FaceSequence, SyntheticSequences
 from tokenface.errors import CheckpointError
 from tokenface.formats.files import make_folder, write_atomically
 from tokenface.images.crop import Crop, crop_from_landmarks
 from tokenface.inference.reconstruct import Reconstructor
+from tokenface.training.temporal.clips import ClipShelf, TrueClip, clip_seed, render_clips
 from tokenface.training.temporal.config import SequenceData
 from tokenface.video.answer import crop_vector
 from tokenface.video.look import FrameNetwork
@@ -56,61 +56,45 @@ def prepare(
 ) -> tuple[ClipFeatures, ClipFeatures]:
     """Training and held-out features: what is in the folder, and the rest made now.
 
-    Clips are drawn by (seed, number), the held-out ones from numbers of their own.
+    Clips are kept for any weights of the head model, tokens under the hash of the weights that made them.
     """
-    make_folder(folder)
     network = FrameNetwork(model)
     if not network.has_tokens:
         raise CheckpointError("a temporal transformer needs a network with component tokens")
-    size = round(model.crop_size * data.canvas / 8) * 8
-    faces = SyntheticSequences(model.head, size)
-    sets: list[list[ClipFeatures]] = [[], []]
-    for number in range(data.clips + data.held_out):
-        held_out = number >= data.clips
-        path = folder / f"clip_{number:05d}.npz"
-        if not path.is_file():
-            sequence = faces.sample(data.frames, _seed(data.seed, number))
-            views = [
-                _see(network, sequence, model.crop_scale, seed=_seed(data.seed + 1, number * 8 + view))
-                for view in range(1 if held_out else data.views)
-            ]
-            write_atomically(path, _bytes(views))
-            if number % 10 == 0:
-                report(f"clip {number} of {data.clips + data.held_out}")
-        sets[held_out] += list(_read(path))
+    shelf = ClipShelf(model.head, data, folder)
+    numbers = render_clips(shelf, report)
+    seen = make_folder(folder / f"tokens_{model.origin.weights_hash}_{shelf.key}_{data.views}")
+    sets: list[list[ClipFeatures]] = []
+    for held_out, wanted in enumerate(numbers):
+        sets.append([])
+        for number in wanted:
+            path = seen / f"clip_{number:07d}.npz"
+            if not path.is_file():
+                clip = shelf.clip(number)
+                seeds = (clip_seed(data.seed + 1, number * 8 + view) for view in range(1 if held_out else data.views))
+                write_atomically(path, _bytes([_see(network, clip, model.crop_scale, seed) for seed in seeds]))
+                if number % 10 == 0:
+                    report(f"looked at clip {number - wanted.start} of {len(wanted)}")
+            sets[-1] += _read(path)
     return ClipFeatures.stack(sets[0]), ClipFeatures.stack(sets[1])
 
 
-def _see(network: FrameNetwork, sequence: FaceSequence, crop_scale: float, seed: int) -> ClipFeatures:
+def _see(network: FrameNetwork, clip: TrueClip, crop_scale: float, seed: int) -> ClipFeatures:
     """The clip as the tracker would see it: first a crop near the truth, then each from the landmarks before."""
     generator = np.random.default_rng(seed)
-    size = sequence.image.shape[-1]
-    first = crop_from_landmarks(sequence.points[0].numpy(), crop_scale)
+    first = crop_from_landmarks(clip.points[0], crop_scale)
     moved = np.add(first.centre, generator.normal(0, 0.05 * first.size, 2))
     crop = Crop((float(moved[0]), float(moved[1])), first.size * float(np.exp(generator.normal(0, 0.08))))
     tokens, crops = [], []
-    for image in sequence.image:
-        picture = (image.permute(1, 2, 0).numpy() * 255 + 0.5).astype(np.uint8)
+    for picture in clip.pictures:
         look = network.look(picture, [crop])[0]
         assert look.tokens is not None
         tokens.append(look.tokens)
         crops.append(torch.from_numpy(crop_vector(crop)))
         if np.isfinite(look.landmarks68).all():
             crop = following_crop(crop, look.landmarks68, look.roll, crop_scale)
-    view = sequence.view
-    return ClipFeatures(
-        tokens=torch.stack(tokens),
-        crops=torch.stack(crops),
-        shape=sequence.shape,
-        expression=sequence.expression,
-        jaw=sequence.jaw,
-        rotation=view.rotation,
-        scale=view.scale,
-        translation=view.translation,
-        distance=view.distance,
-        depth=view.depth,
-        size=torch.tensor(float(size)),
-    )
+    size = torch.tensor(float(clip.pictures.shape[1]))
+    return ClipFeatures(tokens=torch.stack(tokens), crops=torch.stack(crops), size=size, **clip.truth)
 
 
 def _bytes(views: list[ClipFeatures]) -> bytes:
@@ -130,8 +114,3 @@ def _read(path: Path) -> Iterator[ClipFeatures]:
         raise CheckpointError(f"features '{path}' are damaged ({error}); delete that file") from error
     for index in range(len({name.split(".")[0] for name in arrays})):
         yield ClipFeatures(**{f.name: arrays[f"{index}.{f.name}"] for f in fields(ClipFeatures)})
-
-
-def _seed(seed: int, number: int) -> int:
-    """One 62-bit seed from two numbers, as the training of the image model makes them."""
-    return (seed * 0x9E3779B97F4A7C15 + number * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % (1 << 62)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
@@ -36,8 +35,8 @@ def train_temporal(
 ) -> Path:
     """Train and write a temporal transformer for some image weights.
 
-    Features are kept in the run's folder under the weights' hash, so that a second run (another mode, other losses)
-    does not render again.
+    Clips and their tokens stay in the run's folder: another mode or other losses look at nothing again, other image
+    weights only look again at the same clips.
 
     Returns:
         The file that was written.
@@ -57,8 +56,7 @@ def train_temporal(
     folder = make_folder(config.folder)
     write_atomically(folder / "config.yaml", to_yaml(config).encode())
     started = time.process_time()
-    known = hashlib.sha256(f"{model.origin.weights_hash} {sorted(asdict(config.data).items())}".encode())
-    training, held_out = prepare(model, config.data, folder / f"features_{known.hexdigest()[:12]}", report)
+    training, held_out = prepare(model, config.data, folder, report)
     report(
         f"{len(training)} clips to train on, {len(held_out)} held out; {time.process_time() - started:.0f} CPU seconds"
     )
