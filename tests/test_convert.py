@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -215,11 +214,14 @@ def test_meshes_and_other_tools_numbers_are_converted(openhead, other, performan
     )
     with pytest.raises(DataError, match="--from"):
         convert_file(tmp_path / "deca.npz", "openhead", tmp_path / "deca")
-    convert_file(tmp_path / "deca.npz", "openhead", tmp_path / "deca", ConvertOptions("stranger"))
+    back = convert_file(tmp_path / "deca.npz", "openhead", tmp_path / "deca", ConvertOptions("stranger")).converted[0]
     with np.load(tmp_path / "deca/parameters.npz", allow_pickle=False) as file:
-        weights = file["arkit"][0]
-    wanted = np.array(list(face.arkit.values()))
-    assert np.abs(weights - wanted).mean() < 0.03
+        assert file["arkit"].shape == (1, 52)
+    # mesh, strange head, numbers, own head: what one mesh cannot tell (identity or expression) does not move it
+    place = result.converted[0].place
+    returned = place.apply(back.place.apply(posed(openhead, back.performance)[0]))
+    error = 1000 * np.linalg.norm(returned - face.vertices, axis=1)
+    assert error[openhead.data.regions["face"]].mean() < 1.0
 
 
 def test_what_cannot_be_converted_says_why(openhead, other, tmp_path):

@@ -10,7 +10,10 @@ from scipy.spatial.transform import Rotation
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """x ↦ scale · R x + t from the converted head's space to the original's. rotation: [3, 3].  translation: [3], metres."""
+    """x ↦ scale · R x + t from the converted head's space to the original's.
+
+    rotation: [3, 3].  translation: [3], metres.
+    """
 
     scale: float
     rotation: np.ndarray
