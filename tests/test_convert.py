@@ -193,6 +193,14 @@ def test_a_converted_photo_shows_the_same_face_in_the_same_place(openhead, other
     found = Face.from_dict(document["faces"][0], document, other)
     apart = np.linalg.norm(found.landmarks - face.landmarks, axis=1) / face.camera.pixels_per_metre * 1000
     assert apart.mean() < 1.5  # millimetres on the face
+    lens = face.camera.pinhole(900.0, face.landmarks3d.mean(0))
+    seen = replace(face, camera=replace(face.camera, lens=lens))
+    seen.save(tmp_path / "lens.json")
+    convert_file(tmp_path / "lens.json", "stranger", tmp_path / "lens", ConvertOptions(formats=("json",)))
+    document = read_parameters(tmp_path / "lens/parameters.json")
+    found = Face.from_dict(document["faces"][0], document, other)
+    apart = np.linalg.norm(found.landmarks - seen.landmarks, axis=1) / face.camera.pixels_per_metre * 1000
+    assert apart.mean() < 1.5
     report = json.loads((tmp_path / "out/conversion.json").read_text())
     assert report["expression_by"] == "shape"
     assert report["faces"][0]["residual_mm"]["posed"]["face"] < 0.6

@@ -83,7 +83,7 @@ class BulkRun:
         make = partial(ShardWorker, self.source, self.output, self.options, file_hash(self.weights))
         pool: OrderedPool[Shard, ShardReport] | RayPool[Shard, ShardReport]
         if self.ray is not None:
-            pool = RayPool(make, self.workers, _crashed, self.ray)
+            pool = RayPool(make, self.workers, _crashed, self.ray, largest_block=1)
         else:
             pool = OrderedPool(make, self.workers or 1, _crashed)
         try:

@@ -14,6 +14,7 @@ from tokenface.bulk.places import Picture, Place
 from tokenface.bulk.table import METADATA, columns, encode, metadata
 from tokenface.images.loading import MAX_PIXELS
 from tokenface.inference.reconstruct import BATCH_SIZE, Reconstructor
+from tokenface.refinement.record import RefineOptions
 
 FAILURES_SHOWN = 20
 """Failures that travel back from one shard; its table has them all."""
@@ -31,7 +32,8 @@ class BulkOptions:
     runtime: str = "torch"
     precision: str = "fp32"
     max_faces: int | None = None
-    refine: bool = True
+    second_crop: bool = True
+    refine: RefineOptions | None = None
     max_pixels: int = MAX_PIXELS
     overwrite: bool = False
 
@@ -40,7 +42,8 @@ class BulkOptions:
         device = "" if self.device in ("auto", "cpu") else f" {self.device}"
         return (
             f"{__version__} {weights_hash} {self.form} {self.per_shard} {self.batch_size} {self.runtime} "
-            f"{self.precision} {self.max_faces} {self.refine} {self.max_pixels}{device}"
+            f"{self.precision} {self.max_faces} {self.second_crop} {self.max_pixels}{device}"
+            f"{'' if self.refine is None else f' {self.refine}'}"
         )
 
 
@@ -102,7 +105,8 @@ class ShardWorker:
             [self.source.item(picture) for picture in shard.pictures],
             batch_size=self.options.batch_size,
             max_faces=self.options.max_faces,
-            refine=self.options.refine,
+            second_crop=self.options.second_crop,
+            refine=False if self.options.refine is None else self.options.refine,
             max_pixels=self.options.max_pixels,
         ):
             results.append(result)

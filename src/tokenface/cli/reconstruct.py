@@ -59,7 +59,21 @@ def reconstruct(
     delight: Annotated[
         bool, typer.Option("--delight", help="With --texture photo: take the predicted light out of it.")
     ] = False,
-    refine: Annotated[bool, typer.Option(help="Crop a second time from the network's own landmarks.")] = True,
+    second_crop: Annotated[bool, typer.Option(help="Crop a second time from the network's own landmarks.")] = True,
+    refine: Annotated[
+        bool, typer.Option("--refine", help="Fit every face to its photo; the options below say how.")
+    ] = False,
+    focal: Annotated[
+        str, typer.Option(help="Focal length: exif, none, 26mm (35-mm equivalent), 3000px. Known: perspective.")
+    ] = "exif",
+    ipd: Annotated[
+        float | None, typer.Option(help="Millimetres between the pupils: the head's true size.", show_default=False)
+    ] = None,
+    size: Annotated[str, typer.Option(help="model (average adult) or iris (measured on the photo).")] = "model",
+    components: Annotated[
+        str, typer.Option(help="What may move: some of shape, expression, jaw, camera, texture, light, or all.")
+    ] = "all",
+    steps: Annotated[int, typer.Option(min=0, help="Comparisons with the photo's pixels; 0: points alone.")] = 40,
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Refuse larger photos: width × height.", show_default="120 million")
     ] = 120_000_000,
@@ -72,6 +86,7 @@ def reconstruct(
     """
     from tokenface.inference.run import Options, Run
 
+    fit = _options(refine, focal, ipd, size, components, steps)
     if ray is not None or formats.strip().lower() in TABLES:
         from tokenface.bulk.shard import BulkOptions
 
@@ -87,7 +102,8 @@ def reconstruct(
                 runtime=runtime,
                 precision=precision,
                 max_faces=max_faces,
-                refine=refine,
+                second_crop=second_crop,
+                refine=fit,
                 max_pixels=max_pixels,
                 overwrite=overwrite,
             ),
@@ -113,7 +129,8 @@ def reconstruct(
             overlay=overlay,
             neutral=neutral,
             texture=_texture(texture, delight),
-            refine=refine,
+            second_crop=second_crop,
+            refine=fit,
             max_pixels=max_pixels,
         ),
     )
@@ -131,6 +148,29 @@ def _texture(texture: str, delight: bool) -> Texture:
         got = f"'{texture}'" + (" with --delight" if delight else "")
         raise ConfigError(f"--texture is albedo or photo, and --delight goes with photo; got {got}")
     return "delit" if delight else "photo" if texture == "photo" else "albedo"
+
+
+def _options(refine: bool, focal: str, ipd: float | None, size: str, components: str, steps: int):
+    from tokenface.errors import ConfigError
+    from tokenface.images.focal import parse_focal
+    from tokenface.network.components import COMPONENTS
+    from tokenface.refinement.record import RefineOptions
+
+    chosen = tuple(part.strip().lower() for part in components.split(",") if part.strip())
+    options = RefineOptions(
+        components=COMPONENTS if "all" in chosen else chosen,
+        steps=steps,
+        focal=focal.strip().lower(),
+        ipd=ipd,
+        size=size,
+    )
+    if options.focal not in ("exif", "none"):
+        parse_focal(focal, 1, 1)  # a wrong word is an error before the first photo
+    if not refine:
+        if options != RefineOptions():
+            raise ConfigError("--focal, --ipd, --size, --components and --steps belong to --refine; add it")
+        return None
+    return options
 
 
 def _tables(sources, output, options, workers, ray, recursive, boxes) -> int:

@@ -99,8 +99,8 @@ def _convert_photo(
 
 def _face(face: Face, target: HeadModel, converted: Converted) -> Face:
     """The face with the target's parameters; its camera takes in where the head stands."""
-    vector = moved_camera(face.parameters.camera.double().numpy(), converted.place)
-    person, p = converted.performance, face.parameters
+    person, p, place = converted.performance, face.parameters, converted.place
+    vector = moved_camera(p.camera.double().numpy(), place)
     parameters = p.replace(
         shape=torch.from_numpy(person.shape).float(),
         expression=torch.from_numpy(person.expression[0]).float(),
@@ -111,10 +111,18 @@ def _face(face: Face, target: HeadModel, converted: Converted) -> Face:
     return replace(
         face,
         parameters=parameters,
-        camera=FaceCamera(vector, face.camera.crop, face.camera.photo_size),
+        camera=_face_camera(face.camera, replace(place, translation=face.size * place.translation)),
         head=target,
         origin=Origin(face.origin.weights, face.origin.weights_hash, target.data.geometry_hash()),
     )
+
+
+def _face_camera(camera: FaceCamera, place: Placement) -> FaceCamera:
+    """The same for the camera in the photo; a solved lens sees K (R (k Q x + d) + t) ~ K (R Q x + (R d + t) / k)."""
+    lens = camera.lens
+    if lens is not None:
+        lens = replace(lens, R=lens.R @ place.rotation, t=(lens.R @ place.translation + lens.t) / place.scale)
+    return replace(camera, vector=moved_camera(camera.vector, place), lens=lens)
 
 
 def moved_camera(vector: np.ndarray, place: Placement) -> np.ndarray:

@@ -16,6 +16,7 @@ from tokenface.inference.face import FORMATS
 from tokenface.inference.outputs import OutputTree, Settings, Texture
 from tokenface.inference.photos import per_photo
 from tokenface.inference.reconstruct import BATCH_SIZE, PhotoResult, Reconstructor
+from tokenface.refinement.record import RefineOptions
 from tokenface.weights import file_hash, find_weights
 
 GIVE_UP_AFTER = 3
@@ -39,7 +40,8 @@ class Options:
     overlay: bool = True
     neutral: bool = False
     texture: Texture = "albedo"
-    refine: bool = True
+    second_crop: bool = True
+    refine: RefineOptions | None = None
     max_pixels: int = MAX_PIXELS
 
 
@@ -92,7 +94,8 @@ class Run:
             self._boxes_of(self.todo),
             batch_size=options.batch_size,
             max_faces=options.max_faces,
-            refine=options.refine,
+            second_crop=options.second_crop,
+            refine=False if options.refine is None else options.refine,
             max_pixels=options.max_pixels,
         )
         in_vain = 0
@@ -139,7 +142,8 @@ class Run:
         boxes = json.dumps(self._boxes, sort_keys=True)
         weights = file_hash(find_weights(options.weights))
         runtime = "" if options.runtime == "torch" else f" {options.runtime} {options.precision}"
-        return f"{__version__} {weights} {options.max_faces} {options.refine} {boxes}{runtime}"
+        refined = "" if options.refine is None else f" {options.refine}"
+        return f"{__version__} {weights} {options.max_faces} {options.second_crop} {boxes}{runtime}{refined}"
 
     def _boxes_of(self, items: Sequence[ImageItem]) -> Any:
         if self._boxes is None:
