@@ -1,14 +1,14 @@
 """Weights on the Hugging Face Hub: `from_pretrained`, `save_pretrained`, `push_to_hub`, and `hf://owner/name`.
 
-A repository (or a folder) holds the checkpoint as `model.safetensors`, its facts as `config.json`, and a model card
-written from them.
+A repository (or a folder) holds the checkpoint as `model.safetensors`, the calibration of its confidence beside it, its
+facts as `config.json`, and a model card written from them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -27,6 +27,7 @@ from huggingface_hub.errors import (
 
 from tokenface.errors import CheckpointError
 from tokenface.formats.files import make_folder, write_atomically
+from tokenface.inference.calibration import calibration_path
 from tokenface.network.checkpoint import read_metadata
 
 WEIGHTS_FILE = "model.safetensors"
@@ -89,6 +90,9 @@ class HubModel(ModelHubMixin, library_name="tokenface", pipeline_tag="image-to-3
         source = self._checkpoint()
         if source.resolve() != (save_directory / WEIGHTS_FILE).resolve():
             write_atomically(save_directory / WEIGHTS_FILE, source.read_bytes())
+        calibration, place = calibration_path(source), calibration_path(save_directory / WEIGHTS_FILE)
+        if calibration.is_file() and calibration.resolve() != place.resolve():
+            write_atomically(place, calibration.read_bytes())
         # below one key: the mixin hands keys that are named like arguments of the constructor to it
         text = json.dumps({"tokenface": public_facts(read_metadata(source))}, indent=1, sort_keys=True)
         write_atomically(save_directory / "config.json", text.encode())
@@ -122,7 +126,10 @@ def _file(model_id: str, **options: Any) -> Path:
         if not path.is_file():
             raise CheckpointError(f"'{folder}' has no {WEIGHTS_FILE}; expected a folder that save_pretrained wrote")
         return path
-    return Path(hf_hub_download(model_id, WEIGHTS_FILE, **options))
+    path = Path(hf_hub_download(model_id, WEIGHTS_FILE, **options))
+    with suppress(EntryNotFoundError):  # not every model has a calibrated confidence
+        hf_hub_download(model_id, calibration_path(WEIGHTS_FILE).name, **options)
+    return path
 
 
 @contextmanager
