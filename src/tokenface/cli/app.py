@@ -15,6 +15,7 @@ from tokenface.cli import (
     prepare,
     reconstruct,
     report,
+    serve,
     track,
     train,
     train_temporal,
@@ -33,6 +34,7 @@ app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.command("track")(track.track)
 app.command("transfer")(transfer.transfer)
+app.command("serve")(serve.serve)
 app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
 app.command("ablate")(train.ablate)

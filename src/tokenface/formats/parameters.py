@@ -64,8 +64,13 @@ def write_parameters(path: str | Path, document: Mapping[str, Any]) -> Path:
     Raises:
         OutputError: the file cannot be written.
     """
+    return write_atomically(path, parameters_bytes(document))
+
+
+def parameters_bytes(document: Mapping[str, Any]) -> bytes:
+    """The file of `write_parameters` as bytes."""
     text = json.dumps(plain(document), indent=1, allow_nan=False, ensure_ascii=False)
-    return write_atomically(path, (_join_numbers(text) + "\n").encode())
+    return (_join_numbers(text) + "\n").encode()
 
 
 def read_parameters(path: str | Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,6 +167,12 @@ class Face:
             vertices, data.faces, data.uv, data.uv_faces, normals, self.albedo, facts=self._facts()
         )  # fmt: skip
 
+    def riggable_mesh(self, neutral: bool = False, texture: np.ndarray | None = None) -> TexturedMesh:
+        """`textured_mesh` that also says what turns its joints. texture: [R, R, 3] uint8; None: the albedo."""
+        mesh = self.textured_mesh(neutral)
+        facts = {**mesh.facts, "joint_drive": joint_drive(self.head)}
+        return replace(mesh, facts=facts, texture=mesh.texture if texture is None else texture)
+
     def rig(self, neutral: bool = False) -> Rig:
         """Rest mesh, joints and morph targets, with this face's weights and rotations (zero when neutral)."""
         return face_rig(self.head, self.parameters, neutral)
@@ -180,9 +186,7 @@ class Face:
         path = Path(path).expanduser()
         match path.suffix.lower():
             case ".glb":
-                mesh = self.textured_mesh(neutral)
-                facts = {**mesh.facts, "joint_drive": joint_drive(self.head)}
-                write_glb(path, TexturedMesh(**{**vars(mesh), "facts": facts}), self.rig(neutral))
+                write_glb(path, self.riggable_mesh(neutral), self.rig(neutral))
             case ".obj":
                 write_obj(path, self.textured_mesh(neutral))
             case ".ply":
