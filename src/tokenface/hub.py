@@ -27,7 +27,11 @@ from huggingface_hub.errors import (
 
 from tokenface.errors import CheckpointError
 from tokenface.formats.files import make_folder, write_atomically
+<<<<<<< HEAD
 from tokenface.inference.calibration import calibration_path
+=======
+from tokenface.inference.calibration import Calibration, calibration_path
+>>>>>>> main
 from tokenface.network.checkpoint import read_metadata
 
 WEIGHTS_FILE = "model.safetensors"
@@ -42,9 +46,10 @@ METRICS = {
 
 
 class HubModel(ModelHubMixin, library_name="tokenface", pipeline_tag="image-to-3d"):
-    """What a reconstructor gains: the Hub's three methods. `path` is its checkpoint."""
+    """What a reconstructor gains: the Hub's three methods. `path` is its checkpoint; a calibration lies beside it."""
 
     path: Path | None
+    calibration: Calibration | None
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
@@ -90,9 +95,15 @@ class HubModel(ModelHubMixin, library_name="tokenface", pipeline_tag="image-to-3
         source = self._checkpoint()
         if source.resolve() != (save_directory / WEIGHTS_FILE).resolve():
             write_atomically(save_directory / WEIGHTS_FILE, source.read_bytes())
+<<<<<<< HEAD
         calibration, place = calibration_path(source), calibration_path(save_directory / WEIGHTS_FILE)
         if calibration.is_file() and calibration.resolve() != place.resolve():
             write_atomically(place, calibration.read_bytes())
+=======
+        if self.calibration is not None:
+            beside = calibration_path(source).read_bytes()
+            write_atomically(calibration_path(save_directory / WEIGHTS_FILE), beside)
+>>>>>>> main
         # below one key: the mixin hands keys that are named like arguments of the constructor to it
         text = json.dumps({"tokenface": public_facts(read_metadata(source))}, indent=1, sort_keys=True)
         write_atomically(save_directory / "config.json", text.encode())
@@ -127,8 +138,13 @@ def _file(model_id: str, **options: Any) -> Path:
             raise CheckpointError(f"'{folder}' has no {WEIGHTS_FILE}; expected a folder that save_pretrained wrote")
         return path
     path = Path(hf_hub_download(model_id, WEIGHTS_FILE, **options))
+<<<<<<< HEAD
     with suppress(EntryNotFoundError):  # not every model has a calibrated confidence
         hf_hub_download(model_id, calibration_path(WEIGHTS_FILE).name, **options)
+=======
+    with suppress(EntryNotFoundError):  # weights may come without a calibration of their confidence
+        hf_hub_download(model_id, calibration_path(path).name, **options)
+>>>>>>> main
     return path
 
 
