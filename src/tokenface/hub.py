@@ -1,7 +1,7 @@
 """Weights on the Hugging Face Hub: `from_pretrained`, `save_pretrained`, `push_to_hub`, and `hf://owner/name`.
 
-A repository (or a folder) holds the checkpoint as `model.safetensors`, the calibration of its confidence beside it, its
-facts as `config.json`, and a model card written from them.
+A repository (or a folder) holds the checkpoint as `model.safetensors`, its facts as `config.json`, and a model card
+written from them.
 """
 
 from __future__ import annotations
@@ -27,11 +27,7 @@ from huggingface_hub.errors import (
 
 from tokenface.errors import CheckpointError
 from tokenface.formats.files import make_folder, write_atomically
-<<<<<<< HEAD
-from tokenface.inference.calibration import calibration_path
-=======
 from tokenface.inference.calibration import Calibration, calibration_path
->>>>>>> main
 from tokenface.network.checkpoint import read_metadata
 
 WEIGHTS_FILE = "model.safetensors"
@@ -95,15 +91,9 @@ class HubModel(ModelHubMixin, library_name="tokenface", pipeline_tag="image-to-3
         source = self._checkpoint()
         if source.resolve() != (save_directory / WEIGHTS_FILE).resolve():
             write_atomically(save_directory / WEIGHTS_FILE, source.read_bytes())
-<<<<<<< HEAD
-        calibration, place = calibration_path(source), calibration_path(save_directory / WEIGHTS_FILE)
-        if calibration.is_file() and calibration.resolve() != place.resolve():
-            write_atomically(place, calibration.read_bytes())
-=======
         if self.calibration is not None:
             beside = calibration_path(source).read_bytes()
             write_atomically(calibration_path(save_directory / WEIGHTS_FILE), beside)
->>>>>>> main
         # below one key: the mixin hands keys that are named like arguments of the constructor to it
         text = json.dumps({"tokenface": public_facts(read_metadata(source))}, indent=1, sort_keys=True)
         write_atomically(save_directory / "config.json", text.encode())
@@ -138,13 +128,8 @@ def _file(model_id: str, **options: Any) -> Path:
             raise CheckpointError(f"'{folder}' has no {WEIGHTS_FILE}; expected a folder that save_pretrained wrote")
         return path
     path = Path(hf_hub_download(model_id, WEIGHTS_FILE, **options))
-<<<<<<< HEAD
-    with suppress(EntryNotFoundError):  # not every model has a calibrated confidence
-        hf_hub_download(model_id, calibration_path(WEIGHTS_FILE).name, **options)
-=======
     with suppress(EntryNotFoundError):  # weights may come without a calibration of their confidence
         hf_hub_download(model_id, calibration_path(path).name, **options)
->>>>>>> main
     return path
 
 
