@@ -415,7 +415,7 @@ def test_an_encoder_is_made_and_made_again_from_what_is_kept(tmp_path, monkeypat
     encoder = load_identity_encoder(path, dimensions=4)
     with pytest.raises(CheckpointError, match="4 numbers"):
         load_identity_encoder(path, dimensions=512)
-    pictures = rendered_pictures(tmp_path / "people", load_head("openhead"), Cast(6, 2, 1, 64), seed=1)
+    pictures = rendered_pictures(tmp_path / "pictures", load_head("openhead"), Cast(6, 2, 1, 64), seed=1)
     features = encoded(encoder, pictures)
     spread = features - features.view(6, 2, 4).mean(1).repeat_interleave(2, 0)
     assert float(spread.square().sum(0).mean()) * 2 / 12 < 1.05  # unit variance within people, less by the shrinkage
@@ -427,6 +427,8 @@ def test_an_encoder_is_made_and_made_again_from_what_is_kept(tmp_path, monkeypat
     monkeypatch.setattr("tokenface.identity.train.token_features", never)
     again = train_identity(None, (*small, f"folder={tmp_path}", "shrinkage=0.5"), lines.append)
     assert again == path
+    with pytest.raises(AssertionError, match="must not be made again"):  # other pictures are none of these
+        train_identity(None, (*small, f"folder={tmp_path}", "cast.size=32"), lines.append)
     with pytest.raises(ConfigError, match="at least 2 people"):
         train_identity(None, ("cast.people=1", f"folder={tmp_path / 'one'}"))
     with pytest.raises(ConfigError, match="no 5000 independent"):

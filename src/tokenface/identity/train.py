@@ -12,6 +12,7 @@ import io
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,8 @@ def train_identity(
     sources, tests = gather(config, report)
     features, known = {}, file_hash(weights)
     for name, pictures in sources.items():
-        features[name] = _kept(folder / f"tokens-{name}-{len(pictures)}-{known}.npy", encoder, pictures)
+        which = sha256(pictures.points.tobytes()).hexdigest()[:16]  # no two sets have their points at the same places
+        features[name] = _kept(folder / f"tokens-{name}-{which}-{known}.npy", encoder, pictures)
         report(f"looked at {len(pictures)} pictures of {pictures.people} {name} people")
     people = [torch.from_numpy(pictures.identity) for pictures in sources.values()]
     try:
@@ -117,9 +119,9 @@ def gather(
 ) -> tuple[dict[str, PeoplePictures], dict[str, PeoplePictures]]:
     """Whom to learn from and whom to test with, by name: rendered people, and photographed ones if there are any."""
     head, folder = load_head("openhead"), Path(config.folder)
-    sources = {"rendered": rendered_pictures(folder / "people", head, config.cast, config.seed, report)}
+    sources = {"rendered": rendered_pictures(folder / "pictures", head, config.cast, config.seed, report)}
     strangers = replace(config.cast, people=config.held_out_people)
-    tests = {"rendered": rendered_pictures(folder / "held_out", head, strangers, HELD_OUT_SEED)}
+    tests = {"rendered": rendered_pictures(folder / "pictures", head, strangers, HELD_OUT_SEED)}
     known, unknown = photo_records(config.photos)
     if known and config.photos.share:
         sources["photographed"] = photo_pictures(known, config.cast.size)
