@@ -64,8 +64,8 @@ class Server:
         return times.user + times.system
 
     def left_files(self) -> list[str]:
-        """Files in the server's folder, apart from the example photos."""
-        return [str(path) for path in self.temporary.rglob("*") if path.is_file() and path.parent.name == "uploads"]
+        """Files in the server's folder, apart from the example photos at its top."""
+        return [str(path) for path in self.temporary.glob("tokenface-serve-*/*/**/*") if path.is_file()]
 
 
 @contextlib.contextmanager

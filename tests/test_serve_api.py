@@ -224,6 +224,21 @@ def test_hostile_uploads_are_refused_in_one_line_and_leave_nothing(client: TestC
     assert post(client).status_code == 200
 
 
+def test_the_page_serves_and_takes_no_file_outside_its_folder(model: Reconstructor, folder: WorkFolder) -> None:
+    app = create_app(lambda: model, lambda: model, folder, LIMITS)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        assert "tokenface" in client.get("/").text.lower()
+        for path in ("/etc/passwd", Path(__file__), folder.root.parent / "x", f"{folder.uploads}/../../etc/passwd"):
+            assert client.get(f"/gradio_api/file={path}").status_code in (403, 404), path
+        sent = client.post("/gradio_api/upload", files={"files": ("../../../../tmp/tokenface-was-here.png", TWO)})
+        assert sent.status_code == 200
+        assert Path(sent.json()[0]).resolve().is_relative_to(folder.uploads.resolve())
+        assert client.get("/viewer/viewer.js").headers["content-type"].startswith("text/javascript")
+        for path in ("/viewer/page.css", "/viewer/..%2Fpage.py", "/made/x/0/face.glb", "/made/x/transfer.glb"):
+            answer = client.get(path)
+            assert (answer.status_code, "Traceback" in answer.text) == (404, False), path
+
+
 def test_the_server_costs_nothing_until_it_is_started() -> None:
     script = "import sys, tokenface, tokenface.cli.app; print({'gradio', 'fastapi', 'torch'} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -35,6 +36,18 @@ class Busy(TokenFaceError):
 
 class TooLate(TokenFaceError):
     """The answer did not come within the seconds that a request may take."""
+
+
+async def answer(future: Future[T], seconds: float) -> T:
+    """A worker's answer, for coroutines. Who stops waiting takes the job out of the queue, if it has not begun.
+
+    Raises:
+        TooLate: it did not come in time.
+    """
+    try:
+        return await asyncio.wait_for(asyncio.wrap_future(future), max(seconds, 0.01))
+    except TimeoutError:
+        raise TooLate("no answer in time; try again, or send a smaller photo") from None
 
 
 @dataclass
