@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -11,6 +12,7 @@ import sys
 import threading
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pygltflib
@@ -140,6 +142,32 @@ def test_more_bytes_than_allowed_are_refused_declared_or_not(client: TestClient)
     assert "content-length" not in streamed.request.headers
     for answer in (declared, streamed):
         assert (answer.status_code, "larger than" in answer.json()["error"]) == (413, True)
+
+
+@pytest.mark.parametrize(("rest", "status"), [({"type": "http.disconnect"}, 400), (None, 408)])
+def test_an_upload_that_breaks_off_or_stalls_ends_in_peace(
+    model: Reconstructor, folder: WorkFolder, rest: dict[str, str] | None, status: int
+) -> None:
+    app = create_app(lambda: model, lambda: model, folder, replace(LIMITS, seconds=0.5), page=False)
+    upload = form("", TWO)
+    headers = [(name.lower().encode(), value.encode()) for name, value in upload.headers.items()]
+    scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": PATH, "raw_path": PATH.encode()}
+    scope |= {"query_string": b"", "root_path": "", "scheme": "http", "client": ("test", 1), "server": ("test", 80)}
+    pieces = [{"type": "http.request", "body": upload.body[:1000], "more_body": True}]
+    sent: list[dict[str, object]] = []
+
+    async def receive() -> dict[str, object]:
+        if pieces:
+            return pieces.pop()
+        if rest is None:
+            await asyncio.sleep(60)
+        return rest  # type: ignore[return-value]
+
+    async def send(message: dict[str, object]) -> None:
+        sent.append(message)
+
+    asyncio.run(app({**scope, "headers": headers}, receive, send))  # type: ignore[arg-type]
+    assert sent[0]["status"] == status
 
 
 def test_a_full_queue_answers_429_and_says_when_to_come_back(client: TestClient, model: Reconstructor) -> None:

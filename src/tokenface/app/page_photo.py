@@ -236,6 +236,7 @@ def _viewer(token: str, visit: Visit, index: int, skin: Skin) -> str:
         "lightHeight": edit.light_height,
         "lightStrength": edit.light_strength,
         "share": edit.share,
+        "told": time.monotonic_ns(),  # the browser's sliders may have moved it since: say it again
     }
     attributes: dict[str, str] = {
         "src": f"made/{token}/{index}/found.glb?skin={skin}",
