@@ -14,13 +14,15 @@ from tokenface.bulk.table import FORMATS
 from tokenface.errors import ConfigError
 from tokenface.formats.files import make_folder
 from tokenface.images.models import fetch_models
+from tokenface.prepare.cluster import RayPool
 from tokenface.prepare.pool import OrderedPool
 from tokenface.weights import file_hash, find_weights
 
 
 @dataclass
 class BulkReport:
-    """What became of the photos. failures: the first (photo, reason) of each shard."""
+    """What became of the photos. found_photos: in tables that were there before.  failures: the first (photo, reason)
+    of each shard."""
 
     photos: int = 0
     done: int = 0
@@ -28,8 +30,7 @@ class BulkReport:
     without_face: int = 0
     failed: int = 0
     shards: int = 0
-    skipped_shards: int = 0
-    skipped_photos: int = 0
+    found_photos: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, shard: ShardReport) -> None:
@@ -39,8 +40,7 @@ class BulkReport:
         self.without_face += shard.without_face
         self.failed += shard.failed
         self.shards += 1
-        self.skipped_shards += shard.skipped
-        self.skipped_photos += shard.photos if shard.skipped else 0
+        self.found_photos += shard.photos if shard.skipped else 0
         self.failures += shard.failures
 
 
@@ -80,10 +80,9 @@ class BulkRun:
     def __iter__(self) -> Iterator[ShardReport]:
         fetch_models(quiet=True)  # once, before several processes want them
         make = partial(ShardWorker, self.source, self.output, self.options, file_hash(self.weights))
+        pool: OrderedPool[Shard, ShardReport] | RayPool[Shard, ShardReport]
         if self.ray is not None:
-            from tokenface.prepare.cluster import RayPool
-
-            pool = RayPool(make, self.workers, _crashed, self.ray)
+            pool = RayPool(make, self.workers, _crashed, self.ray, largest_block=1)
         else:
             pool = OrderedPool(make, self.workers or 1, _crashed)
         try:
