@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tokenface.cli.console import err, one_line, out, print_error
+
+if TYPE_CHECKING:
+    from tokenface.inference.outputs import Texture
 
 TABLES = ("parquet", "npz")
 
@@ -50,6 +53,12 @@ def reconstruct(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do finished photos again.")] = False,
     overlay: Annotated[bool, typer.Option(help="Write overlay.png for people to look at.")] = True,
     neutral: Annotated[bool, typer.Option("--neutral", help="Also write every head with a relaxed face.")] = False,
+    texture: Annotated[
+        str, typer.Option(help="Skin of meshes: albedo (predicted), or photo (projected, hidden parts filled in).")
+    ] = "albedo",
+    delight: Annotated[
+        bool, typer.Option("--delight", help="With --texture photo: take the predicted light out of it.")
+    ] = False,
     second_crop: Annotated[bool, typer.Option(help="Crop a second time from the network's own landmarks.")] = True,
     refine: Annotated[
         bool, typer.Option("--refine", help="Fit every face to its photo; the options below say how.")
@@ -119,6 +128,7 @@ def reconstruct(
             overwrite=overwrite,
             overlay=overlay,
             neutral=neutral,
+            texture=_texture(texture, delight),
             second_crop=second_crop,
             refine=fit,
             max_pixels=max_pixels,
@@ -129,6 +139,15 @@ def reconstruct(
         for _ in run:
             progress.advance(task)
     return report(run)
+
+
+def _texture(texture: str, delight: bool) -> Texture:
+    from tokenface.errors import ConfigError
+
+    if texture not in ("albedo", "photo") or (delight and texture != "photo"):
+        got = f"'{texture}'" + (" with --delight" if delight else "")
+        raise ConfigError(f"--texture is albedo or photo, and --delight goes with photo; got {got}")
+    return "delit" if delight else "photo" if texture == "photo" else "albedo"
 
 
 def _options(refine: bool, focal: str, ipd: float | None, size: str, components: str, steps: int):
@@ -178,7 +197,7 @@ def _tables(sources, output, options, workers, ray, recursive, boxes) -> int:
     table.add_column("", justify="right")
     for label, count in (
         ("photos", what.photos),
-        ("done before, skipped", what.skipped_photos),
+        ("  in tables that were there", what.found_photos),
         ("reconstructed", what.done),
         ("  faces", what.faces),
         ("no face found", what.without_face),

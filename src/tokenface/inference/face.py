@@ -168,41 +168,66 @@ class Face:
             process=False,
         )
 
-    def textured_mesh(self, neutral: bool = False) -> TexturedMesh:
-        """The mesh as the file writers take it: vertices in the head model's order, seams in the coordinates."""
+    def photo_texture(self, photo: np.ndarray | None = None, *, delight: bool = False) -> np.ndarray:
+        """[512, 512, 3] uint8 sRGB for `save`: the skin as the photo shows it, the predicted albedo where it does not.
+
+        Args:
+            photo: [H, W, 3] uint8; None loads it again from where it came.
+            delight: without the predicted light.
+        Raises:
+            ImageError: the photo is gone.
+        """
+        from tokenface.inference.photo_texture import photo_texture
+
+        return photo_texture(self, self.item.load() if photo is None else photo, delight=delight)
+
+    def textured_mesh(self, neutral: bool = False, texture: np.ndarray | None = None) -> TexturedMesh:
+        """The mesh as the file writers take it: vertices in the head model's order, seams in the coordinates.
+
+        Args:
+            texture: [R, R, 3] uint8 sRGB instead of the predicted albedo.
+        """
         data = self.head.data
         vertices = self.neutral_vertices if neutral else self.vertices
         normals = vertex_normals(vertices, data.faces)
         return TexturedMesh(
-            vertices, data.faces, data.uv, data.uv_faces, normals, self.albedo, facts=self._facts()
-        )  # fmt: skip
+            vertices,
+            data.faces,
+            data.uv,
+            data.uv_faces,
+            normals,
+            self.albedo if texture is None else texture,
+            facts=self._facts(),
+        )
 
     def riggable_mesh(self, neutral: bool = False, texture: np.ndarray | None = None) -> TexturedMesh:
         """`textured_mesh` that also says what turns its joints. texture: [R, R, 3] uint8; None: the albedo."""
-        mesh = self.textured_mesh(neutral)
+        mesh = self.textured_mesh(neutral, texture)
         facts = {**mesh.facts, "joint_drive": joint_drive(self.head), "units": "metres"}
         if self.refined is not None:
             facts["camera"] = plain(self._camera_dict()["opencv"])
-        return replace(mesh, facts=facts, texture=mesh.texture if texture is None else texture)
+        return replace(mesh, facts=facts)
 
     def rig(self, neutral: bool = False) -> Rig:
         """Rest mesh, joints and morph targets, with this face's weights and rotations (zero when neutral)."""
         return face_rig(self.head, self.parameters, neutral).resized(self.size)
 
-    def save(self, path: str | Path, neutral: bool = False) -> Path:
+    def save(self, path: str | Path, neutral: bool = False, texture: np.ndarray | None = None) -> Path:
         """Write the face; the suffix chooses the format: .glb (rigged, textured), .obj, .ply or .json.
 
+        Args:
+            neutral: relaxed.  texture: see `textured_mesh` and `photo_texture`.
         Raises:
             OutputError: an unknown suffix, or a file that cannot be written.
         """
         path = Path(path).expanduser()
         match path.suffix.lower():
             case ".glb":
-                write_glb(path, self.riggable_mesh(neutral), self.rig(neutral))
+                write_glb(path, self.riggable_mesh(neutral, texture), self.rig(neutral))
             case ".obj":
-                write_obj(path, self.textured_mesh(neutral))
+                write_obj(path, self.textured_mesh(neutral, texture))
             case ".ply":
-                write_ply(path, self.textured_mesh(neutral))
+                write_ply(path, self.textured_mesh(neutral, texture))
             case ".json":
                 write_parameters(path, photo_document([self], self.item.name))
             case suffix:

@@ -13,7 +13,7 @@ from tokenface import __version__
 from tokenface.errors import ConfigError, ImageError, OutputError
 from tokenface.images.loading import MAX_PIXELS, ImageItem, collect_images
 from tokenface.inference.face import FORMATS
-from tokenface.inference.outputs import OutputTree, Settings
+from tokenface.inference.outputs import OutputTree, Settings, Texture
 from tokenface.inference.photos import per_photo
 from tokenface.inference.reconstruct import BATCH_SIZE, PhotoResult, Reconstructor
 from tokenface.refinement.record import RefineOptions
@@ -39,6 +39,7 @@ class Options:
     overwrite: bool = False
     overlay: bool = True
     neutral: bool = False
+    texture: Texture = "albedo"
     second_crop: bool = True
     refine: RefineOptions | None = None
     max_pixels: int = MAX_PIXELS
@@ -66,7 +67,7 @@ class Run:
         self.root = Path(output)
         if not self.items:
             return
-        settings = Settings(formats, options.overlay, options.neutral, self._signature())
+        settings = Settings(formats, options.overlay, options.neutral, options.texture, self._signature())
         self.tree = OutputTree(output, settings, options.overwrite)
         self.root = self.tree.root
         for item in self.items:
