@@ -64,8 +64,8 @@ class Server:
         return times.user + times.system
 
     def left_files(self) -> list[str]:
-        """Files in the server's folder, apart from the example photos."""
-        return [str(path) for path in self.temporary.rglob("*") if path.is_file() and path.parent.name == "uploads"]
+        """Files in the server's folder, apart from the example photos at its top."""
+        return [str(path) for path in self.temporary.glob("tokenface-serve-*/*/**/*") if path.is_file()]
 
 
 @contextlib.contextmanager
@@ -94,7 +94,8 @@ def server(photo: bytes, *options: str) -> Iterator[Server]:
             process.wait(timeout=30)
             left = [path.name for path in Path(folder).iterdir() if path != log]
             print(f"after SIGTERM: exit code {process.returncode}, left in its temporary folder: {left or 'nothing'}")
-            print(f"server's log: {log.stat().st_size} bytes, {log.read_text().count('Traceback')} tracebacks")
+            errors_told = re.findall(r"^\w[\w.]*(?:Error|Exception|Disconnect|Interrupt)\b.*", log.read_text(), re.M)
+            print(f"server's log: {log.read_text().count('Traceback')} tracebacks {sorted(set(errors_told))[:5]}")
         finally:
             process.kill()
             process.wait()

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from tokenface import __version__
 from tokenface.bulk.places import Picture, Place
@@ -16,6 +17,8 @@ from tokenface.images.loading import MAX_PIXELS
 from tokenface.inference.reconstruct import BATCH_SIZE, Reconstructor
 from tokenface.refinement.record import RefineOptions
 
+COUNTS = ("done", "faces", "without_face", "failed")
+"""Of `ShardReport`; a table remembers them, so that a run that finds it there can report them."""
 FAILURES_SHOWN = 20
 """Failures that travel back from one shard; its table has them all."""
 
@@ -67,7 +70,8 @@ class Shard:
 
 @dataclass
 class ShardReport:
-    """What became of a shard's photos. failures: the first (photo, reason)."""
+    """What became of a shard's photos. skipped: the table was there, and says so itself.  failures: the first
+    (photo, reason)."""
 
     number: int
     photos: int = 0
@@ -97,8 +101,10 @@ class ShardWorker:
     def __call__(self, shard: Shard) -> ShardReport:
         name, signature = shard.name(self.options.form), shard.signature(self.settings)
         report = ShardReport(shard.number, len(shard.pictures))
-        if self._finished(name, signature):
+        if (counts := self._finished(name, signature)) is not None:
             report.skipped = True
+            for count in COUNTS:
+                setattr(report, count, counts[count])
             return report
         results = []
         for result in self.model.iterate(
@@ -120,15 +126,18 @@ class ShardWorker:
         table = columns(results, model.head)
         arkit = next((face.arkit for result in results for face in result.faces), None)
         facts = metadata(model.head, model.origin, list(arkit or ()), signature)
+        facts["counts"] = {name: getattr(report, name) for name in COUNTS}
         self.output.write(name, encode(table, facts, self.options.form))
         return report
 
-    def _finished(self, name: str, signature: str) -> bool:
-        return not self.options.overwrite and stored_signature(self.output, name) == signature
+    def _finished(self, name: str, signature: str) -> dict[str, int] | None:
+        """The counts of the table, where there is one of this signature."""
+        facts = {} if self.options.overwrite else stored_facts(self.output, name)
+        return facts["counts"] if facts.get("signature") == signature else None
 
 
-def stored_signature(place: Place, name: str) -> str | None:
-    """Signature of a table that is there and readable; None otherwise."""
+def stored_facts(place: Place, name: str) -> dict[str, Any]:
+    """Metadata of a table that is there and readable; empty otherwise."""
     try:
         data = place.read(name)
         if name.endswith(".npz"):
@@ -141,8 +150,8 @@ def stored_signature(place: Place, name: str) -> str | None:
 
             facts = json.loads((parquet.read_metadata(io.BytesIO(data)).metadata or {})[METADATA.encode()])
     except (OSError, KeyError, ValueError, TypeError):
-        return None
-    return facts.get("signature") if isinstance(facts, dict) else None
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def divide(pictures: Sequence[Picture], per_shard: int) -> list[Shard]:

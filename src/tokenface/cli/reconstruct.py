@@ -197,7 +197,7 @@ def _tables(sources, output, options, workers, ray, recursive, boxes) -> int:
     table.add_column("", justify="right")
     for label, count in (
         ("photos", what.photos),
-        ("done before, skipped", what.skipped_photos),
+        ("  in tables that were there", what.found_photos),
         ("reconstructed", what.done),
         ("  faces", what.faces),
         ("no face found", what.without_face),
