@@ -206,7 +206,7 @@ def steadiness(model: Reconstructor, path: Path, frames: int, mode: str) -> None
         first = seen if first is None else first
         print(
             f"{name:10} {len(faces)} frames  head space {jitter(head):.3f} mm/frame²  on the frame {jitter(seen):.3f} "
-            f"mm/frame²  lag to per-frame {lag(seen, first):+d}"
+            f"mm/frame²  lag to per-frame {lag(seen, first):+.2f}"
         )
 
 

@@ -18,6 +18,8 @@ SLACK = 0.004
 """Metres that a texel may lie behind the nearest surface and still count as seen."""
 FACING = (0.15, 0.55)
 """Cosine of the angle to the viewer below which a texel takes nothing from the photo, and from which all."""
+MOUTH_SHADE = 0.8
+"""Of the light on the skin, that reaches what is behind the lips."""
 FEATHER = 6.0
 """Texels over which photo and model colours blend."""
 
@@ -50,15 +52,16 @@ def photo_texture(face: Face, photo: np.ndarray, size: int = SIZE) -> np.ndarray
     grid[covered] = places - 0.5  # OpenCV counts from pixel centres
     sampled = cv2.remap(photo, grid[..., 0], grid[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     colours = sampled[covered].astype(np.float64) / 255
-    model = _lit_albedo(face, normals, covered, size)
+    albedo = _albedo(face, covered, size)
+    model = _lit(face, albedo, normals)
     certain = seen > 0.9
     if certain.sum() > 100:
         gain = np.median(colours[certain], axis=0) / np.median(model[certain], axis=0).clip(0.02)
-        # teeth and tongue are not skin: they take its brightness, not its colour
+        # teeth and tongue are not skin: they take its brightness, not its colour, nor that of the predicted light
         inside = np.isin(corners, data.regions.get("mouth_interior", ())).all(axis=1)
-        model[~inside] *= gain.clip(0.3, 3)
-        model[inside] *= float(gain.mean().clip(0.3, 1.0))
-        model = model.clip(0, 1)
+        brightness = np.median(colours[certain]) / np.median(albedo[certain])
+        model = (model * gain.clip(0.3, 3)).clip(0, 1)
+        model[inside] = albedo[inside] * MOUTH_SHADE * brightness.clip(0.3, 1.0)
 
     share = np.zeros((size, size), np.float32)
     share[covered] = seen
@@ -87,9 +90,13 @@ def _visible(face: Face, points: np.ndarray) -> np.ndarray:
     return (camera.depth(points) <= farthest[pixel[:, 1], pixel[:, 0]] + SLACK).astype(np.float64)
 
 
-def _lit_albedo(face: Face, normals: np.ndarray, covered: np.ndarray, size: int) -> np.ndarray:
-    """[N, 3] the predicted albedo of the covered texels under the predicted light, sRGB in [0, 1]."""
-    albedo = cv2.resize(face.albedo, (size, size), interpolation=cv2.INTER_LINEAR)[covered] / 255
+def _albedo(face: Face, covered: np.ndarray, size: int) -> np.ndarray:
+    """[N, 3] the predicted albedo of the covered texels, sRGB in [0, 1]."""
+    return cv2.resize(face.albedo, (size, size), interpolation=cv2.INTER_LINEAR)[covered] / 255
+
+
+def _lit(face: Face, albedo: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """[N, 3] albedo under the predicted light, sRGB in [0, 1]."""
     pixels = torch.from_numpy(albedo.T[None, :, None].astype(np.float32))
     shaded = shade(pixels, torch.from_numpy(normals[None, None].astype(np.float32)), face.parameters.light[None])
     return shaded[0, :, 0].T.clamp(0, 1).double().numpy()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tokenface.evaluation.steadiness import jitter, motion_correlation
+from tokenface.evaluation.steadiness import jitter, lag_of_clips
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.training.temporal.features import ClipFeatures
 from tokenface.training.temporal.objective import TemporalObjective
@@ -21,15 +21,15 @@ REACH = 4
 
 @dataclass(frozen=True)
 class Steadiness:
-    """Mean over clips. error: mm, weighted mean vertex distance in head space.  jitter: mm per frame², second
+    """Mean over clips. error: mm, mean vertex distance in head space.  jitter: mm per frame², second
     differences there.  picture_error, picture_jitter: the same on the picture, in mm at the face.  lag: frames,
-    where the correlation of velocities on the picture, averaged over the clips, peaks."""
+    where the correlation of velocities on the picture peaks (`lag_of_clips`)."""
 
     error: float
     jitter: float
     picture_error: float
     picture_jitter: float
-    lag: int
+    lag: float
 
 
 @torch.no_grad()
@@ -40,8 +40,7 @@ def measure(
     one_euro: OneEuroSettings | None = None,
 ) -> Steadiness:
     """Figures of the module (None: each frame by itself), with One-Euro over its vertices if asked."""
-    weights = objective.vertex_weights.numpy()
-    rows, correlations = [], []
+    rows, motions = [], []
     for index in range(len(clips)):
         clip = clips[index : index + 1]
         tokens = clip.tokens if module is None else steadied(module, clip.tokens, clip.crops)
@@ -53,29 +52,27 @@ def measure(
         if one_euro is not None:
             tracks = [(_filtered(found, one_euro), truth) for found, truth in tracks]
         (found, truth), (seen, true_seen) = tracks
-        correlations.append(motion_correlation(seen, true_seen, REACH))
+        motions.append((seen, true_seen))
         rows.append(
             (
-                float((np.linalg.norm(found - truth, axis=-1) * weights).sum(-1).mean()),
-                jitter(found, weights),
-                float((np.linalg.norm(seen - true_seen, axis=-1) * weights).sum(-1).mean()),
-                jitter(seen, weights),
+                float(np.linalg.norm(found - truth, axis=-1).mean()),
+                jitter(found),
+                float(np.linalg.norm(seen - true_seen, axis=-1).mean()),
+                jitter(seen),
             )
         )
-    late = int(np.argmax(np.mean(correlations, axis=0))) - REACH
     error, shake, seen_error, seen_shake = (float(value) for value in np.mean(rows, axis=0))
-    return Steadiness(error, shake, seen_error, seen_shake, lag=late)
+    return Steadiness(error, shake, seen_error, seen_shake, lag=lag_of_clips(motions, REACH))
 
 
 def truth_jitter(objective: TemporalObjective, clips: ClipFeatures) -> tuple[float, float]:
     """Second differences of the truth itself, in head space and on the picture: what no method should go below."""
-    weights = objective.vertex_weights.numpy()
     values = []
     for index in range(len(clips)):
         clip = clips[index : index + 1]
         vertices, places = objective.truth(clip)
         metre = float((clip.scale * clip.size[:, None] / 2).mean())
-        values.append((jitter(vertices[0].numpy() * 1000, weights), jitter(places[0].numpy() / metre * 1000, weights)))
+        values.append((jitter(vertices[0].numpy() * 1000), jitter(places[0].numpy() / metre * 1000)))
     head_space, picture = np.mean(values, axis=0)
     return float(head_space), float(picture)
 
