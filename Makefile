@@ -13,7 +13,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "tokenface needs Python 3.11, 3.12 or 3.13; none found (set PYTHON=/path/to/python)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[train,evaluate,video,usd,deploy,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[train,cluster,tables,dlib,evaluate,video,usd,deploy,web,dev]"
 	@touch $@
 
 demo: setup

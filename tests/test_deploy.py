@@ -13,16 +13,18 @@ import torch
 from toy_head import toy_head_data
 
 from tokenface.deploy.export import export
-from tokenface.deploy.graphs import HeadGraph, example_coefficients
+from tokenface.deploy.graphs import HeadGraph, ParameterGraph, example_coefficients
 from tokenface.errors import CheckpointError, ConfigError
 from tokenface.head.model import HeadModel
 from tokenface.network import COMPONENTS, NetworkConfig, TokenFace
+from tokenface.network.checkpoint import load_checkpoint
+from tokenface.weights import find_weights
 
 pytest.importorskip("onnxruntime", reason="needs the extra 'deploy'")
 pytest.importorskip("onnxscript", reason="needs the extra 'deploy'")
 
 from tokenface.deploy.onnx_files import eight_bits, export_head, export_network, half_precision
-from tokenface.deploy.runtime import open_head, open_network
+from tokenface.deploy.runtime import BFloat16Network, open_head, open_network
 
 SIZE = 64
 
@@ -116,24 +118,30 @@ def test_unknown_choices_are_named(tmp_path):
 
 def test_exported_folder_serves_onnxruntime_and_numpy_alone(tmp_path):
     lines: list[str] = []
-    drifts = export(None, tmp_path / "exported", ["onnx"], ["fp32"], report=lines.append)
+    drifts = export(None, tmp_path / "exported", ["onnx"], ["fp32"], report=lines.append, photos=False)
     assert {drift.file for drift in drifts} == {"parameters.fp32.onnx", "head.fp32.onnx"}
     assert all(drift.parameters < 1e-4 and drift.vertices_mm < 0.02 for drift in drifts)
     assert len(lines) == 2
     facts = json.loads((tmp_path / "exported" / "model.json").read_text(encoding="utf-8"))
     size = facts["image_size"]
     np.save(tmp_path / "crop.npy", np.random.default_rng(0).integers(0, 255, (size, size, 3), dtype=np.uint8))
-    example = Path(__file__).resolve().parents[1] / "examples" / "onnx_only.py"
-    arguments = ["x", *(str(tmp_path / name) for name in ("exported", "crop.npy", "h.obj"))]
+    run_example("onnx_only.py", tmp_path / "exported", tmp_path / "crop.npy", tmp_path / "h.obj")
+
+
+def run_example(name: str, folder: Path, picture: Path, obj: Path) -> str:
+    """An example with everything but onnxruntime and numpy out of reach; what it printed."""
+    example = Path(__file__).resolve().parents[1] / "examples" / name
     blocked = (
         "import sys; sys.modules.update(dict.fromkeys(('torch', 'tokenface', 'scipy', 'PIL', 'cv2')));"
-        f"sys.argv = {arguments!r}; exec(open({str(example)!r}, encoding='utf-8').read())"
+        f"sys.argv = {['x', str(folder), str(picture), str(obj)]!r};"
+        f"exec(open({str(example)!r}, encoding='utf-8').read())"
     )
     done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    text = (tmp_path / "h.obj").read_text(encoding="utf-8")
+    text = obj.read_text(encoding="utf-8")
     assert text.count("v ") == int(done.stdout.split(": ")[1].split()[0])
-    assert text.count("\nf ") == len(np.load(tmp_path / "exported" / "faces.npy"))
+    assert text.count("\nf ") == len(np.load(folder / "faces.npy"))
+    return done.stdout
 
 
 def test_runtime_option_gives_the_same_faces_and_keeps_its_file(tmp_path, monkeypatch):
@@ -150,3 +158,32 @@ def test_runtime_option_gives_the_same_faces_and_keeps_its_file(tmp_path, monkey
     assert kept == ["parameters.fp32.onnx"]
     with pytest.raises(ConfigError, match="choose torch"):
         tokenface.load(runtime="tensorrt")
+    with pytest.raises(ConfigError, match="'torch' has no precision 'int8'"):
+        tokenface.load(precision="int8")
+
+
+def test_bfloat16_is_another_arithmetic_and_near(network):
+    assert 0 < largest_difference(network, BFloat16Network(network), crops(2)) < 0.2
+
+
+def test_openvino_computes_in_bfloat16_when_told(network, file, tmp_path):
+    pytest.importorskip("openvino", reason="needs the extra 'deploy'")
+    from tokenface.deploy.openvino_files import convert
+
+    path = convert(file, tmp_path / "parameters.fp32.xml")
+    assert largest_difference(network, open_network(path, SIZE, bf16=True), crops(2)) < 0.2
+
+
+def test_programs_for_cpp_give_what_torch_gives(tmp_path):
+    lines: list[str] = []
+    assert export(None, tmp_path, ["torch"], report=lines.append) == []
+    assert lines == ["parameters.pt2", "head.pt2"]
+    model, head, _ = load_checkpoint(find_weights())
+    size = model.config.image_size
+    pictures = torch.rand(3, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        answer = torch.export.load(tmp_path / "parameters.pt2").module()(pictures)
+        for name, value, expected in zip(COMPONENTS, answer, ParameterGraph(model)(pictures), strict=False):
+            assert float((value - expected).abs().max()) < 1e-5, name
+        vertices = torch.export.load(tmp_path / "head.pt2").module()(*answer[:3])
+        assert float((vertices - HeadGraph(head)(*answer[:3])).abs().max()) < 1e-6

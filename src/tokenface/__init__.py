@@ -64,7 +64,7 @@ def load(
         name: weights by name, or the path of a checkpoint. None: `$TOKENFACE_WEIGHTS`, else the shipped default.
         device: "auto" (CUDA, Apple's MPS, CPU, whichever is there), or a device by name.
         runtime: "torch"; "onnx" or "openvino" run an exported file on the CPU (extra `deploy`), made on first use.
-        precision: of the exported file: "fp32", "fp16" or "int8".
+        precision: "fp32", or "bf16" (torch, openvino), "fp16" or "int8" (onnx, openvino).
     Raises:
         CheckpointError: no such weights, unreadable, or made for another head model.
         TokenFaceError: the device is not available.

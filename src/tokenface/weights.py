@@ -39,7 +39,8 @@ WEIGHTS: dict[str, WeightsEntry] = {
 
 
 def find_weights(name_or_path: str | os.PathLike | None = None) -> Path:
-    """The file of some weights: a name of `WEIGHTS`, a path, or None for `$TOKENFACE_WEIGHTS`, else the default.
+    """The file of some weights: a name of `WEIGHTS`, a path, a folder that `save_pretrained` wrote, `hf://owner/name`
+    on the Hugging Face Hub, or None for `$TOKENFACE_WEIGHTS`, else the default.
 
     Raises:
         CheckpointError: no such name or file.
@@ -55,7 +56,13 @@ def find_weights(name_or_path: str | os.PathLike | None = None) -> Path:
                 f"configs/default.yaml', or give a checkpoint's path (or set {WEIGHTS_VARIABLE})"
             )
         return entry.path
+    if text.startswith("hf://"):
+        from tokenface.hub import fetch
+
+        return fetch(text)
     path = Path(text).expanduser()
+    if (path / "model.safetensors").is_file():
+        path = path / "model.safetensors"
     if path.is_file():
         return path
     if os.sep in text or path.suffix:

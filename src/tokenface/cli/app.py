@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from tokenface.cli import (
+    calibrate,
     demo,
     doctor,
     evaluate,
@@ -14,6 +15,7 @@ from tokenface.cli import (
     prepare,
     reconstruct,
     report,
+    serve,
     track,
     train,
     train_temporal,
@@ -32,12 +34,15 @@ app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.command("track")(track.track)
 app.command("transfer")(transfer.transfer)
+app.command("serve")(serve.serve)
 app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
 app.command("ablate")(train.ablate)
 app.command("export")(export.export)
 app.command("train-temporal")(train_temporal.train_temporal)
+app.command("calibrate")(calibrate.calibrate)
 app.command("report")(report.report)
+evaluate.app.command("confidence")(calibrate.confidence)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(models.app, name="models")
 app.add_typer(head.app, name="head")

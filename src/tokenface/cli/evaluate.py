@@ -306,20 +306,24 @@ def open_benchmark(
         ),
     ] = None,
     output: Output = Path("runs/open"),
-    quick: Annotated[bool, typer.Option("--quick", help="Six people in place of sixty.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Six people in place of 54.")] = False,
     people: Annotated[int | None, typer.Option(min=2, help="So many people.", show_default=False)] = None,
     seed: Annotated[int | None, typer.Option(help="Another set of people.", show_default=False)] = None,
     ict: Annotated[Path | None, typer.Option(help="ICT-FaceKit's file: its people too.", show_default=False)] = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="A tar of photos with 68 landmarks: held-out people of it.", show_default=False)
+    ] = None,
     device: Device = "auto",
 ) -> int:
     """The open benchmark: rendered people with known heads; nothing to download. Mean head and landmark fit beside."""
     import time
 
     from tokenface.cli.console import err, out
+    from tokenface.cli.open_tables import print_open, print_photos
     from tokenface.evaluation.open_run import OpenOptions, run_open, write_open
     from tokenface.evaluation.openbench import SEED
 
-    begun, console = time.perf_counter(), err()
+    begun, worked, console = time.perf_counter(), time.process_time(), err()
     options = OpenOptions(
         weights=tuple(model) if model else (None,),
         people=people,
@@ -327,33 +331,20 @@ def open_benchmark(
         seed=SEED if seed is None else seed,
         device=device,
         ict=ict,
+        photos=photos,
     )
     report = run_open(options, lambda text: console.print(text) if console.is_terminal else None)
     path = write_open(report, output)
     for name in ("OpenHead people", "ICT-FaceKit people"):
         if name in report.document:
-            _print_open(name, report.document[name])
+            print_open(name, report.document[name])
     for note in report.document["notes"]:
         out().print(f"note: {note}")
-    out().print(f"all figures: {path} ({time.perf_counter() - begun:.0f} s)")
+    if "photos" in report.document:
+        print_photos(report.document["photos"])
+    seconds = f"{time.perf_counter() - begun:.0f} s, {time.process_time() - worked:.0f} s of processors"
+    out().print(f"all figures: {path} ({seconds})")
     return 0
-
-
-def _print_open(title: str, section: dict) -> None:
-    from rich.table import Table
-
-    from tokenface.cli.console import out
-
-    table = Table(title=f"{title}: neutral mm (ratio to the mean head)", box=None, title_justify="left")
-    ranks = section["ranks"]
-    for column in ("", *(row["method"] for row in ranks)):
-        table.add_column(column, justify="left" if not column else "right")
-    for condition in next(iter(section["conditions"].values())):
-        cells = [section["conditions"][row["method"]][condition] for row in ranks]
-        table.add_row(condition, *(f"{cell['neutral mm']:.2f} ({cell['neutral ratio']:.2f})" for cell in cells))
-    table.add_row("all", *(f"{row['mean mm']:.3f}" for row in ranks))
-    table.add_row("rank", *(str(row["rank"]) for row in ranks))
-    out().print(table)
 
 
 @app.command()

@@ -17,13 +17,14 @@ def export(
     precisions: Annotated[
         str, typer.Option("--precision", help="Comma-separated: fp32, fp16, int8 (calibrated on rendered faces).")
     ] = "fp32",
+    photos: Annotated[bool, typer.Option(help="Also the graph that takes whole photos, detector and all.")] = True,
 ) -> None:
-    """Export crops → parameters and parameters → vertices; says how far every file is from torch."""
+    """Export photos → faces, crops → parameters and parameters → vertices; says how far every file is from torch."""
     from tokenface.cli.console import out
     from tokenface.deploy.export import export as run
 
     console = out()
-    run(weights, output, _names(runtimes), _names(precisions), report=lambda line: console.print(line, markup=False))
+    run(weights, output, _names(runtimes), _names(precisions), lambda line: console.print(line, markup=False), photos)
     console.print(f"files: {output}", markup=False)
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from tokenface.prepare.run import Preparation
 
 
 def prepare(
@@ -16,7 +19,13 @@ def prepare(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder of the shards.", show_default=False)
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; none: 1, or all of Ray's CPUs.", show_default=False)
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster that does the work: host:port, auto, or local.", show_default=False),
+    ] = None,
     head: Annotated[str, typer.Option(help="Head model of geometry, pose and visibility.")] = "openhead",
     flame: Annotated[
         str | None, typer.Option(help="FLAME that parameters belong to; none: the installed one.", show_default=False)
@@ -46,6 +55,7 @@ def prepare(
     from tokenface.cli import USAGE
     from tokenface.cli.console import print_error
     from tokenface.prepare.options import PrepareOptions, QualityFilter
+    from tokenface.prepare.run import Preparation
 
     if dataset == "list":
         return _list()
@@ -66,30 +76,28 @@ def prepare(
         per_shard=per_shard,
         quality=QualityFilter(smallest_face=smallest_face, sharpness=sharpness),
     )
-    return _prepare(dataset, path, output, options, workers, limit)
+    return _prepare(Preparation(dataset, path, output, options, workers, limit, ray))
 
 
-def _prepare(dataset: str, path: Path, output: Path, options, workers: int, limit: int | None) -> int:
+def _prepare(run: Preparation) -> int:
     from tokenface.cli import SOME_FAILED, SUCCESS
     from tokenface.cli.console import err, one_line, out, print_error
-    from tokenface.prepare.run import Preparation
 
-    run = Preparation(dataset, path, output, options, workers, limit)
     with _bar(err()) as progress:
-        task = progress.add_task(f"preparing {dataset}", total=run.total)
+        task = progress.add_task(f"preparing {run.reader.name}", total=run.total)
         for count in run:
             progress.advance(task, count)
     report = run.report
     for source, reason in report.failures[:50]:
         print_error(reason if source in reason else f"{source}: {reason}")
     if len(report.failures) > 50:
-        print_error(f"… and {len(report.failures) - 50} more; 'tokenface prepare check {output}' lists them all")
+        print_error(f"… and {len(report.failures) - 50} more; 'tokenface prepare check {run.output}' lists them all")
     rows = [("records", report.done), ("people", len(report.people)), ("shards", report.shards)]
     rows += [("  finished before", report.skipped_shards)] if report.skipped_shards else []
     rows += [(f"left out: {reason}", count) for reason, count in report.rejections.most_common()]
     rows += [("could not be read", len(report.failures))] if report.failures else []
     _table(rows)
-    out().print(f"shards: {one_line(output)}")
+    out().print(f"shards: {one_line(run.output)}")
     return SOME_FAILED if report.failures else SUCCESS
 
 

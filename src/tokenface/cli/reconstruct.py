@@ -9,12 +9,20 @@ import typer
 
 from tokenface.cli.console import err, one_line, out, print_error
 
+TABLES = ("parquet", "npz")
+
 
 def reconstruct(
-    sources: Annotated[list[Path], typer.Argument(help="Photos and folders of photos.", show_default=False)],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("out"),
+    sources: Annotated[
+        list[str],
+        typer.Argument(help="Photos and folders of photos; for tables also a URL (s3://…).", show_default=False),
+    ],
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="Folder for the results; for tables also a URL.")
+    ] = "out",
     formats: Annotated[
-        str, typer.Option("--format", "-f", help="Comma-separated: glb, obj, ply, json, or all.")
+        str,
+        typer.Option("--format", "-f", help="Comma-separated: glb, obj, ply, json, or all; or parquet, npz: tables."),
     ] = "all",
     weights: Annotated[
         str | None, typer.Option("--weights", "-w", help="Weights by name or path.", show_default=False)
@@ -22,7 +30,15 @@ def reconstruct(
     batch: Annotated[int, typer.Option(min=1, help="Faces per network batch.")] = 16,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     runtime: Annotated[str, typer.Option(help="torch, onnx or openvino (extra: deploy).")] = "torch",
-    precision: Annotated[str, typer.Option(help="Of onnx and openvino: fp32, fp16, int8.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, bf16 (torch, openvino), fp16, int8 (onnx, openvino).")] = "fp32",
+    ray: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster that makes tables: host:port, auto, or local.", show_default=False),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Tables: processes; none: 1, or all of Ray's CPUs.", show_default=False)
+    ] = None,
+    per_shard: Annotated[int, typer.Option(min=1, help="Tables: photos in each.")] = 256,
     max_faces: Annotated[
         int | None, typer.Option(min=1, help="Only the largest faces of each photo.", show_default=False)
     ] = None,
@@ -42,12 +58,35 @@ def reconstruct(
     """Reconstruct every face of photos and folders.
 
     Writes OUTPUT/<photo>/face_00.glb, .obj, .ply, parameters.json and overlay.png. Finished photos are skipped when
-    the command is run again. Exit code: 0 all done, 1 some photos failed or show no face, 2 nothing to do.
+    the command is run again. With --format parquet or npz, and with --ray, writes tables of faces instead, one for
+    every few hundred photos. Exit code: 0 all done, 1 some photos failed or show no face, 2 nothing to do.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from tokenface.inference.run import Options, Run
 
+    if ray is not None or formats.strip().lower() in TABLES:
+        from tokenface.bulk.shard import BulkOptions
+
+        return _tables(
+            sources,
+            output,
+            BulkOptions(
+                form="parquet" if formats == "all" else formats.strip().lower(),
+                per_shard=per_shard,
+                weights=weights,
+                batch_size=batch,
+                device=device,
+                runtime=runtime,
+                precision=precision,
+                max_faces=max_faces,
+                refine=refine,
+                max_pixels=max_pixels,
+                overwrite=overwrite,
+            ),
+            workers,
+            ray,
+            recursive,
+            boxes,
+        )
     run = Run(
         sources,
         output,
@@ -68,13 +107,57 @@ def reconstruct(
             max_pixels=max_pixels,
         ),
     )
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = err()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with _bar() as progress:
         task = progress.add_task("reconstructing", total=len(run.todo))
         for _ in run:
             progress.advance(task)
     return report(run)
+
+
+def _tables(sources, output, options, workers, ray, recursive, boxes) -> int:
+    """Photos by the thousand into tables."""
+    from rich.table import Table
+
+    from tokenface.bulk.run import BulkRun
+    from tokenface.cli import SOME_FAILED, SUCCESS, USAGE
+
+    if len(sources) != 1 or boxes is not None:
+        wrong = "--boxes" if boxes is not None else f"{len(sources)} sources"
+        print_error(f"tables are made of one folder or URL without boxes, got {wrong}; see 'tokenface reconstruct -h'")
+        return USAGE
+    run = BulkRun(sources[0], output, options, workers, ray, recursive)
+    with _bar() as progress:
+        task = progress.add_task("reconstructing", total=run.total)
+        for shard in run:
+            progress.advance(task, shard.photos)
+    what = run.report
+    for photo, reason in what.failures:
+        print_error(reason if photo in reason else f"{photo}: {reason}")
+    table = Table(title=None, box=None, pad_edge=False, show_header=False)
+    table.add_column("")
+    table.add_column("", justify="right")
+    for label, count in (
+        ("photos", what.photos),
+        ("done before, skipped", what.skipped_photos),
+        ("reconstructed", what.done),
+        ("  faces", what.faces),
+        ("no face found", what.without_face),
+        ("failed", what.failed),
+        ("tables", what.shards),
+    ):
+        if count or label in ("photos", "tables"):
+            table.add_row(label, str(count))
+    out().print(table)
+    out().print(f"tables: {one_line(output)}")
+    return SOME_FAILED if what.failed or what.without_face else SUCCESS
+
+
+def _bar():
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = err()
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def report(run) -> int:

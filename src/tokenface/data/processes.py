@@ -16,3 +16,12 @@ def process_context() -> BaseContext:
         context.set_forkserver_preload(list(PRELOADED))
         return context
     return multiprocessing.get_context("spawn")
+
+
+def single_threaded() -> None:
+    """Called in a worker process: the processes share the cores, so each computes in one thread."""
+    import cv2
+    import torch
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)

@@ -7,7 +7,7 @@ the true one), the light component the harmonics that explain the shading best.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import roma
 import torch
@@ -89,6 +89,7 @@ class SyntheticFaces:
         texture: Tensor | None = None,
         rotation: Tensor | None = None,
         distance: Tensor | None = None,
+        beards: Tensor | None = None,
         plain: bool = False,
     ) -> FaceBatch:
         """Draw pictures; the same seed gives the same batch on the same machine.
@@ -98,12 +99,13 @@ class SyntheticFaces:
             images_per_identity: so many consecutive pictures show one person (shape, skin, hair); the rest changes.
             shape, expression, jaw, texture: [batch, ·] to use instead of drawn ones; rotation: [batch, 3, 3].
             distance: [batch] metres from the lens to the face.
+            beards: [batch] factor on drawn beards and moustaches; 0: clean-shaven.
             plain: no hats, glasses, hands or degradation (pictures for people, and for geometry tests).
         Raises:
             ValueError: a given tensor has another number of rows.
         """
         given = {"shape": shape, "expression": expression, "jaw": jaw, "texture": texture, "rotation": rotation}
-        given["distance"] = distance
+        given |= {"distance": distance, "beards": beards}
         for name, value in given.items():
             if value is not None and value.shape[0] != batch:
                 raise ValueError(f"{name} has {value.shape[0]} rows, the batch has {batch}")
@@ -118,6 +120,10 @@ class SyntheticFaces:
         skins = None if self.albedo is None else self.albedo(texture[first])
         person = sample_people(draw, len(first), None if skins is None else self.painter.cheek_colour(skins))
         person = repeat_rows(person, person_of)
+        if beards is not None:
+            drawn = person.complexion
+            shaved = replace(drawn, stubble=drawn.stubble * beards, moustache=drawn.moustache * beards)
+            person = replace(person, complexion=shaved)
 
         expressions = self.expressions.sample(draw, batch)
         expression = expressions.weights if expression is None else expression

@@ -8,34 +8,46 @@ from pathlib import Path
 from tokenface.deploy.export import PRECISIONS, SUFFIX, lowered
 from tokenface.deploy.onnx_files import export_network
 from tokenface.deploy.openvino_files import convert
-from tokenface.deploy.runtime import ExportedNetwork, open_network
+from tokenface.deploy.runtime import AnotherNetwork, BFloat16Network, open_network
 from tokenface.errors import ConfigError
 from tokenface.formats.files import make_folder
 from tokenface.head.model import HeadModel
 from tokenface.images.models import cache_folder
 from tokenface.network.tokenface import TokenFace
 
+RUNTIME_PRECISIONS = {"torch": ("fp32", "bf16"), "onnx": PRECISIONS, "openvino": (*PRECISIONS, "bf16")}
 
-def exported_network(
+
+def other_network(
     network: TokenFace, head: HeadModel, weights_hash: str, runtime: str, precision: str
-) -> ExportedNetwork:
-    """The network on another runtime.
+) -> AnotherNetwork:
+    """The network on another runtime, or in another precision.
 
     Args:
         weights_hash: of the checkpoint: other weights have another file.
+        precision: of `RUNTIME_PRECISIONS[runtime]`; bf16 is arithmetic on the fp32 file.
     Raises:
         ConfigError: unknown runtime or precision.  TokenFaceError: a package is missing.
     """
-    if runtime not in SUFFIX or precision not in PRECISIONS:
-        raise ConfigError(
-            f"runtime '{runtime}' with precision '{precision}' is unknown; choose torch, "
-            f"{' or '.join(SUFFIX)} and {', '.join(PRECISIONS)}"
-        )
+    check_precision(runtime, precision)
+    if runtime == "torch":
+        return BFloat16Network(network)
+    stored = "fp32" if precision == "bf16" else precision
     folder = make_folder(cache_folder() / "exported" / weights_hash)
-    path = folder / f"parameters.{precision}.{SUFFIX[runtime]}"
+    path = folder / f"parameters.{stored}.{SUFFIX[runtime]}"
     if not path.is_file():
-        _make(network.eval(), head, path, precision)
-    return open_network(path, network.config.image_size)
+        _make(network.eval(), head, path, stored)
+    return open_network(path, network.config.image_size, bf16=precision == "bf16")
+
+
+def check_precision(runtime: str, precision: str) -> None:
+    """Raises ConfigError unless the runtime computes so."""
+    if runtime not in RUNTIME_PRECISIONS:
+        raise ConfigError(f"runtime '{runtime}' is unknown; choose {', '.join(RUNTIME_PRECISIONS)}")
+    if precision not in RUNTIME_PRECISIONS[runtime]:
+        raise ConfigError(
+            f"runtime '{runtime}' has no precision '{precision}'; choose {', '.join(RUNTIME_PRECISIONS[runtime])}"
+        )
 
 
 def _make(network: TokenFace, head: HeadModel, path: Path, precision: str) -> None:

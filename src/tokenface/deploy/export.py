@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from tokenface.data.synthetic import SyntheticFaces
+from tokenface.deploy.drift import Drift, DriftMeter
 from tokenface.deploy.graphs import LARGEST_BATCH, HeadGraph, ParameterGraph, example_coefficients, example_crops
-from tokenface.deploy.onnx_files import eight_bits, export_head, export_network, half_precision
+from tokenface.deploy.onnx_files import eight_bits, export_head, export_network, export_photos, half_precision
 from tokenface.deploy.openvino_files import convert
-from tokenface.deploy.runtime import open_head, open_network
-from tokenface.errors import ConfigError
+from tokenface.deploy.photo_graph import PhotoGraph
+from tokenface.errors import ConfigError, ModelFileError
 from tokenface.formats.files import make_folder, write_atomically
 from tokenface.head.model import HeadModel
 from tokenface.images.crop import TEST_SCALE
@@ -28,22 +28,7 @@ RUNTIMES = ("onnx", "openvino", "torch")
 PRECISIONS = ("fp32", "fp16", "int8")
 CALIBRATION_FACES = 128
 CALIBRATION_SEED = 20_260_101
-TEST_FACES = 16
-TEST_SEED = 20_260_102
 SUFFIX = {"onnx": "onnx", "openvino": "xml"}
-
-
-@dataclass(frozen=True)
-class Drift:
-    """How far an exported file is from torch on rendered faces it was not calibrated on.
-
-    parameters: largest absolute difference of any parameter.  vertices_mm: mean distance of the posed vertices.
-    """
-
-    file: str
-    megabytes: float
-    parameters: float
-    vertices_mm: float
 
 
 def export(
@@ -52,11 +37,14 @@ def export(
     runtimes: Iterable[str] = ("onnx",),
     precisions: Iterable[str] = ("fp32",),
     report: Callable[[str], None] = print,
+    photos: bool = True,
 ) -> list[Drift]:
-    """Write `parameters.<precision>.onnx|xml`, `head.fp32.onnx|xml`, `parameters.pt2`, `faces.npy` and `model.json`.
+    """Write `parameters.<precision>.onnx|xml`, `head.fp32.onnx|xml`, `photo.fp32.onnx|xml`, `parameters.pt2`,
+    `head.pt2`, `faces.npy` and `model.json`.
 
     Args:
-        weights: name or path.  runtimes: of RUNTIMES.  precisions: of PRECISIONS, of the network; the head is fp32.
+        weights: name or path.  runtimes: of RUNTIMES.  precisions: of PRECISIONS, of the network; the rest is fp32.
+        photos: also the graph that takes whole photos; without the detector's files it is left out, with a word.
     Raises:
         ConfigError: unknown runtime or precision.  TokenFaceError: a package is missing.  OutputError: no such folder.
     """
@@ -68,25 +56,34 @@ def export(
     write_atomically(folder / "model.json", json.dumps(_facts(path, network, head, facts), indent=1).encode())
     np.save(folder / "faces.npy", np.asarray(head.data.faces, np.int32))
     if "torch" in runtimes:
-        report(f"{_program(network, folder / 'parameters.pt2').name}")
-    written = _files(network, head, folder, runtimes, precisions)
-    crops = SyntheticFaces(head, network.config.image_size).sample(TEST_FACES, seed=TEST_SEED).image
-    drifts = [_drift(network, head, file, crops) for file in written]
-    for drift in drifts:
-        report(
-            f"{drift.file}: {drift.megabytes:.1f} MB, parameters within {drift.parameters:.2g}, "
-            f"vertices {drift.vertices_mm:.2g} mm from torch"
-        )
+        for program in _programs(network, head, folder):
+            report(program.name)
+    graph = _photo_graph(network, head, facts, report) if photos and set(runtimes) & set(SUFFIX) else None
+    measure, drifts = DriftMeter(network, head, graph), []
+    for file in _files(network, head, graph, folder, runtimes, precisions):
+        drifts.append(measure(file))
+        report(str(drifts[-1]))
     return drifts
 
 
-def _files(network: TokenFace, head: HeadModel, folder: Path, runtimes: list[str], precisions: list[str]) -> list[Path]:
+def _files(
+    network: TokenFace,
+    head: HeadModel,
+    photos: PhotoGraph | None,
+    folder: Path,
+    runtimes: list[str],
+    precisions: list[str],
+) -> list[Path]:
     """Everything that is not torch's; OpenVINO's files are made from ONNX's, which are removed if nobody asked."""
     wanted = [runtime for runtime in runtimes if runtime in SUFFIX]
     if not wanted:
         return []
     full = export_network(network, folder / "parameters.fp32.onnx")
     onnx = {"fp32": full, "head": export_head(head, folder / "head.fp32.onnx")}
+    whole = ["head"]  # graphs that are fp32 whatever the network is
+    if photos is not None:
+        onnx["photo"] = export_photos(photos, folder / "photo.fp32.onnx")
+        whole.append("photo")
     for precision in precisions:
         if precision == "int8" or (precision == "fp16" and "onnx" in wanted):
             size = network.config.image_size
@@ -96,9 +93,9 @@ def _files(network: TokenFace, head: HeadModel, folder: Path, runtimes: list[str
         for precision in precisions:
             source = onnx["int8" if precision == "int8" else "fp32"]
             written.append(convert(source, folder / f"parameters.{precision}.xml", half=precision == "fp16"))
-        written.append(convert(onnx["head"], folder / "head.fp32.xml"))
+        written += [convert(onnx[name], folder / f"{name}.fp32.xml") for name in whole]
     if "onnx" in wanted:
-        written += [onnx[precision] for precision in precisions] + [onnx["head"]]
+        written += [onnx[name] for name in (*precisions, *whole)]
     for file in onnx.values():
         if file not in written:
             file.unlink()
@@ -113,28 +110,25 @@ def lowered(full: Path, path: Path, precision: str, head: HeadModel, image_size:
     return eight_bits(full, path, faces.image)
 
 
-def _drift(network: TokenFace, head: HeadModel, file: Path, crops: torch.Tensor) -> Drift:
-    parts = (file, file.with_suffix(".bin")) if file.suffix == ".xml" else (file,)
-    size = sum(part.stat().st_size for part in parts) / 1e6
-    with torch.inference_mode():
-        if file.name.startswith("head"):
-            inputs = example_coefficients(head, TEST_FACES, TEST_SEED)
-            distance = (open_head(file)(*inputs) - HeadGraph(head)(*inputs)).norm(dim=-1)
-            return Drift(file.name, size, 0.0, 1000 * float(distance.mean()))
-        ours = network(crops).to(torch.float32)
-        theirs = open_network(file, network.config.image_size)(crops)
-        largest = max(float((getattr(ours, n) - getattr(theirs, n)).abs().max()) for n in COMPONENTS)
-        vertices = [head(p.shape, p.expression, p.jaw).vertices for p in (ours, theirs)]
-        distance = (vertices[0] - vertices[1]).norm(dim=-1)
-        return Drift(file.name, size, largest, 1000 * float(distance.mean()))
-
-
-def _program(network: TokenFace, path: Path) -> Path:
+def _programs(network: TokenFace, head: HeadModel, folder: Path) -> list[Path]:
     """torch.export's own format: for AOTInductor and ExecuTorch, and so for C++."""
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
-    program = torch.export.export(ParameterGraph(network), (example_crops(network),), dynamic_shapes=({0: batch},))
-    torch.export.save(program, path)
-    return path
+    parts = {
+        "parameters.pt2": (ParameterGraph(network), (example_crops(network),)),
+        "head.pt2": (HeadGraph(head), example_coefficients(head)),
+    }
+    for name, (graph, example) in parts.items():
+        program = torch.export.export(graph, example, dynamic_shapes=tuple({0: batch} for _ in example))
+        torch.export.save(program, folder / name)
+    return [folder / name for name in parts]
+
+
+def _photo_graph(network: TokenFace, head: HeadModel, facts: dict, report: Callable[[str], None]) -> PhotoGraph | None:
+    try:
+        return PhotoGraph(network, head, facts.get("crop", TEST_SCALE)).eval()
+    except ModelFileError as error:
+        report(f"photo.fp32 is left out: {error}")
+        return None
 
 
 def _facts(path: Path, network: TokenFace, head: HeadModel, facts: dict) -> dict:

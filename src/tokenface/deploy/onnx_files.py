@@ -8,6 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ from tokenface.deploy.graphs import (
     example_coefficients,
     example_crops,
 )
+from tokenface.deploy.mip_crops import LARGEST_PHOTO, SMALLEST_PHOTO
+from tokenface.deploy.photo_graph import PHOTO_OUTPUTS, PHOTOS, PhotoGraph, example_photos
 from tokenface.errors import TokenFaceError
 from tokenface.head.model import HeadModel
 from tokenface.network.tokenface import TokenFace
@@ -34,6 +37,12 @@ OPSET = 18
 def export_network(network: TokenFace, path: Path) -> Path:
     """Crops to parameters in fp32, any batch size."""
     return _export(ParameterGraph(network), (example_crops(network),), (CROPS,), OUTPUTS, path)
+
+
+def export_photos(graph: PhotoGraph, path: Path) -> Path:
+    """Photos to parameters and heads in fp32, any batch and photo size."""
+    sides = [torch.export.Dim(side, min=SMALLEST_PHOTO, max=LARGEST_PHOTO) for side in ("height", "width")]
+    return _export(graph, (example_photos(),), (PHOTOS,), PHOTO_OUTPUTS, path, dict(zip((2, 3), sides, strict=True)))
 
 
 def export_head(head: HeadModel, path: Path) -> Path:
@@ -120,8 +129,14 @@ def _head_nodes(path: Path) -> list[str]:
 
 
 def _export(
-    module: nn.Module, example: tuple[Tensor, ...], inputs: tuple[str, ...], outputs: tuple[str, ...], path: Path
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    path: Path,
+    sides: dict[int, Any] | None = None,
 ) -> Path:
+    """`sides`: other dimensions than the batch that are free, of every input."""
     for package in ("onnx", "onnxscript"):
         needed(package)
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
@@ -131,7 +146,7 @@ def _export(
             example,
             input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_shapes=tuple({0: batch} for _ in inputs),
+            dynamic_shapes=tuple({0: batch, **(sides or {})} for _ in inputs),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,

@@ -13,23 +13,44 @@ from tokenface.deploy.graphs import CROPS, HEAD_INPUTS, OUTPUTS, VERTICES
 from tokenface.deploy.onnx_files import needed
 from tokenface.errors import CheckpointError
 from tokenface.network.components import COMPONENTS, FaceParameters
-from tokenface.network.tokenface import NetworkOutput
+from tokenface.network.tokenface import NetworkOutput, TokenFace
 
 Call = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 
 
-class ExportedNetwork(nn.Module):
-    """Crops [B, 3, S, S] → FaceParameters, computed by onnxruntime or OpenVINO on the CPU."""
-
-    def __init__(self, call: Call, image_size: int):
-        super().__init__()
-        self._call, self.image_size = call, image_size
+class AnotherNetwork(nn.Module):
+    """Crops [B, 3, S, S] → FaceParameters, as `TokenFace`, computed otherwise."""
 
     def forward(self, images: Tensor) -> FaceParameters:
         return self.forward_with_extras(images).parameters
 
     def forward_with_extras(self, images: Tensor) -> NetworkOutput:
         """As `TokenFace.forward_with_extras`."""
+        raise NotImplementedError
+
+
+class BFloat16Network(AnotherNetwork):
+    """Torch with products in bfloat16; float32 outside."""
+
+    def __init__(self, network: TokenFace):
+        super().__init__()
+        self.network = network
+
+    def forward_with_extras(self, images: Tensor) -> NetworkOutput:
+        with torch.autocast(images.device.type, torch.bfloat16):
+            output = self.network.forward_with_extras(images)
+        sigma = None if output.log_sigma is None else output.log_sigma.float()
+        return NetworkOutput(output.parameters.to(torch.float32), sigma, output.tokens.float())
+
+
+class ExportedNetwork(AnotherNetwork):
+    """Computed by onnxruntime or OpenVINO on the CPU."""
+
+    def __init__(self, call: Call, image_size: int):
+        super().__init__()
+        self._call, self.image_size = call, image_size
+
+    def forward_with_extras(self, images: Tensor) -> NetworkOutput:
         size = self.image_size
         if images.shape[1:] != (3, size, size):
             raise ValueError(f"expected crops [B, 3, {size}, {size}], got {tuple(images.shape)}")
@@ -39,13 +60,13 @@ class ExportedNetwork(nn.Module):
         return NetworkOutput(parameters, values["log_sigma"], values["tokens"])
 
 
-def open_network(path: str | Path, image_size: int, threads: int = 0) -> ExportedNetwork:
-    """An exported network, `.onnx` or `.xml`.
+def open_network(path: str | Path, image_size: int, threads: int = 0, bf16: bool = False) -> ExportedNetwork:
+    """An exported network, `.onnx` or `.xml`; `bf16` lets OpenVINO compute so where the processor can.
 
     Raises:
         CheckpointError: no such file, or not one of ours.  TokenFaceError: the runtime is not installed.
     """
-    return ExportedNetwork(open_graph(path, (CROPS,), OUTPUTS, threads), image_size)
+    return ExportedNetwork(open_graph(path, (CROPS,), OUTPUTS, threads, bf16), image_size)
 
 
 def open_head(path: str | Path, threads: int = 0) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
@@ -59,13 +80,18 @@ def open_head(path: str | Path, threads: int = 0) -> Callable[[Tensor, Tensor, T
     return vertices
 
 
-def open_graph(path: str | Path, inputs: tuple[str, ...], outputs: tuple[str, ...], threads: int = 0) -> Call:
+def open_graph(
+    path: str | Path, inputs: tuple[str, ...], outputs: tuple[str, ...], threads: int = 0, bf16: bool = False
+) -> Call:
     """A graph as a function of named arrays; threads 0: all cores."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"'{path}' does not exist; make it with 'tokenface export'")
     try:
-        call, names = (_openvino if path.suffix == ".xml" else _onnx)(path, outputs, threads)
+        if path.suffix == ".xml":
+            call, names = _openvino(path, outputs, threads, bf16)
+        else:
+            call, names = _onnx(path, outputs, threads)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"'{path}' cannot be read ({reason}); make it again with 'tokenface export'") from error
@@ -91,10 +117,10 @@ def _onnx(path: Path, outputs: tuple[str, ...], threads: int) -> tuple[Call, set
     return call, {x.name for x in (*session.get_inputs(), *session.get_outputs())}
 
 
-def _openvino(path: Path, outputs: tuple[str, ...], threads: int) -> tuple[Call, set[str]]:
+def _openvino(path: Path, outputs: tuple[str, ...], threads: int, bf16: bool) -> tuple[Call, set[str]]:
     openvino = needed("openvino")
     # fp32 files are meant to be fp32 where a processor would rather compute in bf16
-    settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32"}
+    settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32"}
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)

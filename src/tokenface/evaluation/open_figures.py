@@ -11,7 +11,9 @@ import torch
 from tokenface.evaluation.geometry import PeopleScans, face_error
 from tokenface.evaluation.landmarks import normalised_mean_error
 from tokenface.evaluation.open_methods import Answers
-from tokenface.evaluation.openbench import OpenSet, People
+from tokenface.evaluation.openbench import OpenSet
+from tokenface.evaluation.people import SKIN_GROUPS, People
+from tokenface.evaluation.reliability import RIGHT, expected_calibration_error
 from tokenface.evaluation.summary import people_interval
 from tokenface.head.model import HeadModel
 from tokenface.render.renderer import Renderer
@@ -101,23 +103,39 @@ def face_vertices(head: HeadModel) -> np.ndarray:
     return np.arange(head.vertex_count) if region is None else np.asarray(region, dtype=np.int64)
 
 
-def calibration(confidence: np.ndarray, error: np.ndarray, bins: int = 4) -> dict[str, float]:
-    """Does confidence rank answers? Spearman's rank correlation with the error (−1 is perfect), and the mean error of
-    each quarter of the answers, least confident first."""
+def calibration(
+    confidence: np.ndarray, expected: np.ndarray, error: np.ndarray, nme: np.ndarray, bins: int = 4
+) -> dict[str, float]:
+    """Does a method know how good its answers are?
+
+    Args:
+        confidence: [N] stated probability that an answer is right.  expected: [N] stated error of the neutral face, NaN
+            where none is.  error: [N] mm of the neutral face.  nme: [N] per cent, which makes an answer right or not.
+    Returns:
+        the confidence's calibration error; Spearman's rank correlation of confidence (−1 is perfect) and of the
+        expected error (1 is) with the error; the mean error of each quarter, the least confident first.
+    """
     from scipy.stats import spearmanr
 
     if len(confidence) < bins or np.ptp(confidence) == 0:
         return {}
-    rho = float(spearmanr(confidence, error).statistic)
-    order = np.argsort(confidence, kind="stable")
-    parts = np.array_split(error[order], bins)
-    return {"spearman": rho, **{f"quarter {k + 1}": float(part.mean()) for k, part in enumerate(parts)}}
+    figures = {
+        "right": float((nme < 100 * RIGHT).mean()),
+        "expected calibration error": expected_calibration_error(confidence, nme < 100 * RIGHT),
+        "spearman": float(spearmanr(confidence, error).statistic),
+    }
+    stated = np.isfinite(expected)
+    if stated.sum() >= bins:
+        figures["spearman of the expected error"] = float(spearmanr(expected[stated], error[stated]).statistic)
+    parts = np.array_split(error[np.argsort(confidence, kind="stable")], bins)
+    return {**figures, **{f"quarter {k + 1}": float(part.mean()) for k, part in enumerate(parts)}}
 
 
 def groups(
     sets: Sequence[OpenSet], errors: Sequence[PictureErrors], people: People
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Mean neutral error by skin tone, pose and light, and the largest ratio between groups of each kind."""
+    """Mean neutral error by pose, light, skin tone, and by the people's groups (ancestry, gender, age) where they are
+    known; and the largest ratio between groups of each kind."""
     neutral = np.concatenate([error.neutral for error in errors])
     yaw = np.abs(np.concatenate([s.yaw.numpy() for s in sets]))
     light = np.concatenate([s.light.numpy() for s in sets])
@@ -127,18 +145,20 @@ def groups(
     }
     skin = people.skin.numpy()
     if np.isfinite(skin).all():
-        low, high = np.percentile(skin, [33.3, 66.7])
-        ranges = (("darker skin", -1e9, low), ("medium skin", low, high), ("lighter skin", high, 1e9))
-        table["skin tone"] = _by_range(neutral, np.tile(skin, len(sets)), ranges)
+        table["skin tone"] = _by_range(neutral, np.tile(skin, len(sets)), SKIN_GROUPS)
+    for kind, names in people.groups.items():
+        own = np.tile(np.array(names), len(sets))
+        table[kind] = _with_ratio({name: neutral[own == name] for name in dict.fromkeys(names)})
     return table
 
 
 def _by_range(values: np.ndarray, keys: np.ndarray, ranges: Sequence[tuple[str, float, float]]) -> dict:
-    rows = {}
-    for name, low, high in ranges:
-        part = values[(keys >= low) & (keys < high)]
-        if len(part):
-            rows[name] = {"mean": float(part.mean()), "pictures": len(part)}
+    return _with_ratio({name: values[(keys >= low) & (keys < high)] for name, low, high in ranges})
+
+
+def _with_ratio(parts: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Mean and count of each group that has pictures, and the largest ratio of two means."""
+    rows = {name: {"mean": float(part.mean()), "pictures": len(part)} for name, part in parts.items() if len(part)}
     means = [row["mean"] for row in rows.values()]
     if len(means) > 1:
         rows["largest ratio"] = {"mean": max(means) / min(means)}

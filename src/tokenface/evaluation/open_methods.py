@@ -32,6 +32,7 @@ class Answers:
 
     neutral, posed: [N, V, 3], metres; [1, V, 3] for a method that says the same of all.  points: [N, 68, 2] crop NDC.
     found: [N] bool, False where the method fell back to something simpler.  confidence: [N] or None.
+    expected: [N] the error of the neutral face that the method expects, mm, NaN where it says nothing; or None.
     parameters: rows of all components, camera in the picture's NDC, or None.
     """
 
@@ -40,6 +41,7 @@ class Answers:
     points: np.ndarray
     found: np.ndarray
     confidence: np.ndarray | None = None
+    expected: np.ndarray | None = None
     parameters: FaceParameters | None = None
 
 
@@ -103,7 +105,7 @@ class Network:
     @torch.no_grad()
     def __call__(self, pictures: OpenSet) -> Answers:
         size = pictures.image.shape[-1]
-        rows, points, found, confidence = [], [], [], []
+        rows, points, found, confidence, expected = [], [], [], [], []
         for index, result in enumerate(self.model.iterate(as_photos(pictures.image))):
             face = min(result.faces, key=lambda f: _off_centre(f.box, size), default=None)
             found.append(face is not None)
@@ -115,10 +117,12 @@ class Network:
                 camera = own.camera
                 rows.append(own)
                 confidence.append(0.0)
+                expected.append(np.nan)
             else:
                 camera = torch.from_numpy(camera_on_picture(face.camera, size)).float()[None]
                 rows.append(FaceParameters(**{n: v[None] for n, v in face.parameters.items()}).replace(camera=camera))
                 confidence.append(face.confidence)
+                expected.append(face.evidence.expected_shape)
             posed = self.head(rows[-1].shape, rows[-1].expression, rows[-1].jaw).vertices
             points.append(projected(self.head, posed, camera))
         p = FaceParameters.cat(rows)
@@ -128,6 +132,7 @@ class Network:
             torch.cat(points).numpy(),
             np.array(found),
             np.array(confidence),
+            np.array(expected),
             p,
         )
 

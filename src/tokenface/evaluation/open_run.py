@@ -22,16 +22,18 @@ from tokenface.evaluation.open_figures import (
     picture_errors,
 )
 from tokenface.evaluation.open_methods import Answers, FittedLandmarks, MeanHead, Method, Network
-from tokenface.evaluation.openbench import CONDITIONS, SEED, VERSION, OpenSet, draw_people, photograph
+from tokenface.evaluation.openbench import CONDITIONS, SEED, VERSION, OpenSet, photograph
+from tokenface.evaluation.people import draw_people
 from tokenface.formats.files import write_atomically
 from tokenface.head.model import HeadModel
 
-PEOPLE, QUICK_PEOPLE = 60, 6
+PEOPLE, QUICK_PEOPLE = 54, 6
 
 
 @dataclass(frozen=True)
 class OpenOptions:
-    """people: how many; None: 60, or 6 if quick.  ict: file of ICT-FaceKit, whose people are then measured too."""
+    """people: how many; None: 54 (three of every group), or 6 if quick.  ict: file of ICT-FaceKit, whose people are
+    then measured too.  photos: tar of annotated photos (`photo_set`), measured too; a tenth of them if quick."""
 
     weights: tuple[str | None, ...] = (None,)
     people: int | None = None
@@ -40,6 +42,7 @@ class OpenOptions:
     size: int = 224
     device: str = "auto"
     ict: Path | None = None
+    photos: Path | None = None
 
     @property
     def count(self) -> int:
@@ -48,11 +51,12 @@ class OpenOptions:
 
 @dataclass
 class OpenReport:
-    """document: everything as JSON.  pictures: method → condition → answers, for figures."""
+    """document: everything as JSON.  sets, answers, errors, heads: of the OpenHead people, for pictures."""
 
     document: dict[str, Any]
     sets: list[OpenSet] = field(default_factory=list)
     answers: dict[str, list[Answers]] = field(default_factory=dict)
+    errors: dict[str, list[PictureErrors]] = field(default_factory=dict)
     heads: dict[str, HeadModel] = field(default_factory=dict)
 
 
@@ -85,6 +89,13 @@ def run_open(options: OpenOptions, say: Callable[[str], None] = lambda text: Non
 
         ict = HeadModel(dress(load_ict([options.ict]), head.data))
         document["ICT-FaceKit people"] = _measure_people(ict, methods, options, say, None)
+    if options.photos is not None:
+        from tokenface.evaluation.photo_set import MAX_PHOTOS, photo_rows
+
+        say(f"photos of '{options.photos}'")
+        networks = {model.origin.weights: (model.predict, model.head, model.crop_size) for model in models}
+        limit = MAX_PHOTOS // 10 if options.quick else MAX_PHOTOS
+        document["photos"] = photo_rows(networks, options.photos, limit)
     return report
 
 
@@ -105,12 +116,13 @@ def _measure_people(
             answers[method.name].append(answer)
             errors[method.name].append(picture_errors(pictures, people_head, answer, method.head))
     if report is not None:
-        report.sets, report.answers = sets, answers
+        report.sets, report.answers, report.errors = sets, answers, errors
         report.heads = {method.name: method.head for method in methods}
     names = [str(person) for _ in CONDITIONS for person in range(options.count)]
     together = {name: np.concatenate([e.neutral for e in rows]) for name, rows in errors.items()}
     mean_head = errors[MeanHead.name]
     return {
+        "people": people.counts(),
         "conditions": {
             method.name: {
                 pictures.condition.name: _row(error, base)
@@ -125,7 +137,9 @@ def _measure_people(
         "calibration": {
             method.name: calibration(
                 np.concatenate([a.confidence for a in answers[method.name] if a.confidence is not None]),
+                np.concatenate([a.expected for a in answers[method.name] if a.expected is not None]),
                 together[method.name],
+                np.concatenate([e.nme for e in errors[method.name]]),
             )
             for method in methods
             if all(a.confidence is not None for a in answers[method.name])
@@ -148,7 +162,12 @@ def _row(error: PictureErrors, base: PictureErrors) -> dict[str, float]:
 
 
 def write_open(report: OpenReport, folder: Path) -> Path:
-    """`open.json`, numbers rounded to five digits, null for what there is not."""
+    """`open.json`, numbers rounded to five digits, null for what there is not; and the pictures of `open_pictures`."""
+    from tokenface.evaluation.open_pictures import open_pictures  # needs matplotlib, and this module's report
+
+    if report.sets:
+        for name, picture in open_pictures(report).items():
+            write_atomically(folder / f"{name}.png", picture)
     text = json.dumps(rounded(report.document), indent=2, ensure_ascii=False)
     return write_atomically(folder / "open.json", (text + "\n").encode())
 

@@ -15,10 +15,11 @@ from tokenface.data.expressions import ExpressionSampler
 from tokenface.data.sampling import rotation_from_angles
 from tokenface.data.scene.outfit import Chances
 from tokenface.data.synthetic import SyntheticConfig, SyntheticFaces
+from tokenface.evaluation.people import People
 from tokenface.head.model import HeadModel
 from tokenface.network.components import FaceParameters
 
-VERSION = "1"
+VERSION = "2"
 SEED = 20_260_704
 """Of the people; training seeds are mixed from small numbers, and validation has another one."""
 EXPRESSIONS = 6
@@ -75,23 +76,6 @@ class OpenSet:
     parameters: FaceParameters
 
 
-@dataclass(frozen=True)
-class People:
-    """shape: [N, S], texture: [N, T] of the benchmark's people.  skin: [N] mean lightness (CIE L*) of the albedo."""
-
-    shape: Tensor
-    texture: Tensor
-    skin: Tensor
-
-
-def draw_people(head: HeadModel, count: int, seed: int = SEED) -> People:
-    """People that no training has seen; the first of a larger count are the people of a smaller one."""
-    rows = [Draw.seeded(seed * 1000 + index, "cpu") for index in range(count)]
-    shape = torch.cat([row.normal(1, head.sizes.shape) for row in rows])
-    texture = torch.cat([row.normal(1, head.sizes.texture) for row in rows])
-    return People(shape, texture, _skin_lightness(head, texture))
-
-
 @torch.no_grad()
 def photograph(head: HeadModel, people: People, condition: Condition, size: int = 224, seed: int = SEED) -> OpenSet:
     """Everybody once, under one condition."""
@@ -123,6 +107,7 @@ def photograph(head: HeadModel, people: People, condition: Condition, size: int 
                 jaw=jaw[rows],
                 rotation=rotation[rows],
                 distance=distance[rows],
+                beards=None if people.beards is None else people.beards[rows],
             )
         )
     image = torch.cat([part.image for part in parts])
@@ -163,16 +148,3 @@ def _expressions(head: HeadModel, count: int, condition: Condition, seed: int) -
     shared = sampler.sample(Draw.seeded(seed, "cpu"), EXPRESSIONS)
     which = torch.arange(count) % EXPRESSIONS
     return shared.weights[which], shared.jaw[which], which
-
-
-def _skin_lightness(head: HeadModel, texture: Tensor) -> Tensor:
-    """[N] CIE L* of the mean albedo; NaN for head models without one."""
-    if head.data.albedo_basis is None:
-        return torch.full((len(texture),), float("nan"))
-    from tokenface.render.texture import HeadAlbedo
-
-    albedo = HeadAlbedo(head)
-    means = torch.cat([albedo(row[None]).mean((2, 3)) for row in texture])
-    linear = torch.where(means <= 0.04045, means / 12.92, ((means + 0.055) / 1.055) ** 2.4)
-    luminance = linear @ torch.tensor([0.2126, 0.7152, 0.0722])
-    return 116 * luminance.clamp(min=0.008856) ** (1 / 3) - 16

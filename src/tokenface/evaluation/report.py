@@ -66,6 +66,8 @@ def _section(path: Path, document: dict[str, Any]) -> str:
             parts = _open(document)
         elif kind == "AFLW2000-3D":
             parts = _aflw(document)
+        elif kind == "confidence":
+            parts = _confidence(document)
         elif kind == "video":
             parts = _video(document)
         else:
@@ -125,14 +127,40 @@ def _open(document: dict[str, Any]) -> list[str]:
         header = ("method", "rank", "mean mm", "behind best mm", "low", "high")
         ranks = [[row[key] for key in header] for row in section["ranks"]]
         parts.append(table(f"{title}: ranks, 95 % over people", header, ranks))
-        for method, kinds in section["groups"].items():
-            rows = [(f"{kind}: {g}", v["mean"]) for kind, groups in kinds.items() for g, v in groups.items()]
-            parts.append(table(f"{title}: {method} by group, mm", ("", "mean"), rows))
+        methods = list(section["groups"])
+        rows = [
+            (f"{kind}: {g}", row.get("pictures"), *(section["groups"][m][kind][g]["mean"] for m in methods))
+            for kind, groups in section["groups"][methods[0]].items()
+            for g, row in groups.items()
+        ]
+        parts.append(table(f"{title}: neutral face by group, mm", ("", "pictures", *methods), rows))
         for key in ("disentanglement", "calibration"):
             for method, values in section[key].items():
                 if values:
                     parts.append(table(f"{title}: {method}, {key}", ("", ""), values.items()))
+    if "photos" in document:
+        header = list(dict.fromkeys(name for row in document["photos"].values() for name in row))
+        rows = [(method, *(row[name] for name in header)) for method, row in document["photos"].items()]
+        parts.append(table("photos: 68 points, % of √box", ("", *header), rows))
+    ratio = TEMPLATE_RATIO["NoW, non-metrical"]
+    parts.append(f"<p class=note>The paper's median on NoW is {ratio} of the FLAME template's; NoW's people and photos "
+                 "are others, so the ratio is a yardstick, not a row of this table.</p>")  # fmt: skip
     return parts
+
+
+def _confidence(document: dict[str, Any]) -> list[str]:
+    summary = [(key, document[key]) for key in ("answers", "right", "expected calibration error", "Brier score")]
+    against = document["AUROC against good crops"]
+    parts = [
+        f"<h2>Confidence of {html.escape(', '.join(document['weights']))}</h2>",
+        table("held-out rendered faces", ("", ""), summary),
+        table("good crops rank above (AUROC)", ("", ""), against.items()),
+    ]
+    if "real pictures" in document:
+        parts.append(table("real pictures: faces above crops of nobody", ("", ""), document["real pictures"].items()))
+    header = list(next(iter(document["components"].values())))
+    rows = [(name, *row.values()) for name, row in document["components"].items()]
+    return [*parts, table("expected errors", ("", *header), rows)]
 
 
 def _aflw(document: dict[str, Any]) -> list[str]:

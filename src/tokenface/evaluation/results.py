@@ -103,7 +103,12 @@ def draw_curves(path: Path, curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
 
 
 def draw_figure(path: Path, draw: Callable[..., None], width: float = 6.4, height: float = 4.2) -> Path:
-    """A matplotlib figure of one plot, written as PNG without touching the caller's settings of matplotlib."""
+    """A figure of one plot, written as PNG."""
+    return write_atomically(path, figure_png(draw, width, height))
+
+
+def figure_png(draw: Callable[..., None], width: float, height: float, columns: int = 1) -> bytes:
+    """A matplotlib figure as PNG, without touching the caller's settings of matplotlib; `draw` gets its axes."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -112,10 +117,10 @@ def draw_figure(path: Path, draw: Callable[..., None], width: float = 6.4, heigh
 
     figure = Figure(figsize=(width, height), dpi=140, layout="constrained")
     FigureCanvasAgg(figure)
-    draw(figure.add_subplot())
+    draw(*np.atleast_1d(figure.subplots(1, columns)))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
-    return write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def write_error_mesh(folder: Path, rank: int, outcome: Outcome) -> Path:

@@ -18,21 +18,31 @@ def write_obj(path: str | Path, mesh: TexturedMesh) -> list[Path]:
         OutputError: a file cannot be written.
     """
     path = Path(path)
+    data, material, texture = obj_files(path.stem, mesh).items()
+    # The OBJ comes last: whoever sees it finds the files that it names.
+    write_atomically(path.with_name(texture[0]), texture[1])
+    write_atomically(path.with_name(material[0]), material[1])
+    write_atomically(path, data[1])
+    return [path, path.with_name(material[0]), path.with_name(texture[0])]
+
+
+def obj_files(stem: str, mesh: TexturedMesh) -> dict[str, bytes]:
+    """The three files by name: OBJ, MTL, PNG."""
     # Readers split the file names in 'mtllib' and 'map_Kd' at blanks, so the companions get a name without any.
-    stem = re.sub(r"[^\w.-]+", "_", path.stem) or "face"
-    material, texture = path.with_name(stem + ".mtl"), path.with_name(stem + ".png")
+    plain = re.sub(r"[^\w.-]+", "_", stem) or "face"
+    material, texture = f"{plain}.mtl", f"{plain}.png"
     lines = [f"# {fact}" for fact in fact_lines(mesh.facts)]
-    lines += ["# metres; +x subject's left, +y up, +z out of the face", f"mtllib {material.name}", f"o {mesh.name}"]
+    lines += ["# metres; +x subject's left, +y up, +z out of the face", f"mtllib {material}", f"o {mesh.name}"]
     lines += _rows("v", mesh.vertices, "%.7f") + _rows("vt", mesh.uv, "%.6f") + _rows("vn", mesh.normals, "%.5f")
     lines += ["usemtl skin", "s 1"]
     corners = np.stack([mesh.faces, mesh.uv_faces, mesh.faces], axis=-1) + 1
     lines += ["f {}/{}/{} {}/{}/{} {}/{}/{}".format(*row) for row in corners.reshape(-1, 9).tolist()]
-    mtl = ["newmtl skin", "Ka 0 0 0", "Kd 1 1 1", "Ks 0.04 0.04 0.04", "Ns 20", "illum 2", f"map_Kd {texture.name}"]
-    # The OBJ comes last: whoever sees it finds the files that it names.
-    write_atomically(texture, png_bytes(mesh.texture))
-    write_atomically(material, ("\n".join(mtl) + "\n").encode())
-    write_atomically(path, ("\n".join(lines) + "\n").encode())
-    return [path, material, texture]
+    mtl = ["newmtl skin", "Ka 0 0 0", "Kd 1 1 1", "Ks 0.04 0.04 0.04", "Ns 20", "illum 2", f"map_Kd {texture}"]
+    return {
+        f"{stem}.obj": ("\n".join(lines) + "\n").encode(),
+        material: ("\n".join(mtl) + "\n").encode(),
+        texture: png_bytes(mesh.texture),
+    }
 
 
 def _rows(keyword: str, values: np.ndarray, number: str) -> list[str]:

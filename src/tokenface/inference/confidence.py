@@ -1,14 +1,18 @@
-"""How far an answer can be trusted: independent signs, each in [0, 1], multiplied."""
+"""How far an answer can be trusted: a calibrated probability where the weights come with one, else a product of signs.
+
+What the probability means, and how it is made, is `tokenface.calibration`'s.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass, fields
 
 import numpy as np
 
 from tokenface.camera_opencv import FaceCamera
 from tokenface.images.detection import Detection
+from tokenface.network.components import COMPONENTS
 
 AGREEMENT_SCALE = 0.12
 """Mean distance to the detector's points, over the size of its box, at which agreement falls to 1/e."""
@@ -22,14 +26,21 @@ TYPICAL_SHAPE = 2.0
 """Root mean square of the shape coefficients (standard deviations) up to which a head is ordinary."""
 
 
+SIGNS = ("detection", "agreement", "stability", "resolution", "plausibility")
+
+
 @dataclass(frozen=True)
 class Evidence:
-    """The signs behind a confidence, each in [0, 1].
+    """The signs behind a confidence, each in [0, 1], and what is concluded from them.
 
     detection: score of the detector (1 for boxes and landmarks given by the caller).
     agreement: the network's landmarks against the detector's own points.
     stability: the answer stayed when the crop was taken again from its own landmarks.
     resolution: enough pixels.  plausibility: head shape within what people look like, face turned to the viewer.
+    presence: the face mesh's score that a face is there; 0 where it saw none or had no look.
+    probability: that the 68 points are right, calibrated; NaN for weights without a calibration.
+    expected_*: mean error that faces with such signs have; NaN likewise. Shape and expression in mm, jaw and camera
+        (the head's rotation) in degrees, texture and light in grey levels of 255 (`tokenface.calibration.truth`).
     """
 
     detection: float
@@ -37,12 +48,36 @@ class Evidence:
     stability: float
     resolution: float
     plausibility: float
+    presence: float = 0.0
+    probability: float = math.nan
+    expected_shape: float = math.nan
+    expected_expression: float = math.nan
+    expected_jaw: float = math.nan
+    expected_camera: float = math.nan
+    expected_texture: float = math.nan
+    expected_light: float = math.nan
 
     @property
     def confidence(self) -> float:
-        """Product of all signs, in [0, 1]."""
-        product = math.prod(asdict(self).values())
-        return float(min(max(product, 0.0), 1.0)) if math.isfinite(product) else 0.0
+        """In [0, 1]: the calibrated probability, else the product of the five signs, which only ranks."""
+        return float(confidences(np.array([astuple(self)]))[0])
+
+    @property
+    def expected_errors(self) -> dict[str, float]:
+        """Component → expected error; empty for weights without a calibration."""
+        found = {name: getattr(self, f"expected_{name}") for name in COMPONENTS}
+        return found if all(map(math.isfinite, found.values())) else {}
+
+
+EVIDENCE = tuple(field.name for field in fields(Evidence))
+
+
+def confidences(rows: np.ndarray) -> np.ndarray:
+    """[N, len(EVIDENCE)] fields of N `Evidence` → [N] their confidence."""
+    product = rows[:, [EVIDENCE.index(name) for name in SIGNS]].prod(axis=1)
+    product = np.where(np.isfinite(product), product.clip(0, 1), 0.0)
+    probability = rows[:, EVIDENCE.index("probability")]
+    return np.where(np.isfinite(probability), probability, product)
 
 
 def weigh(
@@ -67,6 +102,7 @@ def weigh(
         stability=_fall(_distance(landmarks68, first_landmarks68) / size, STABILITY_SCALE),
         resolution=float(min(1.0, size / SHARP_FACE)),
         plausibility=_plausibility(shape, camera),
+        presence=float(np.clip(detection.presence, 0, 1)),
     )
 
 

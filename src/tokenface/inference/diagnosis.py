@@ -35,6 +35,7 @@ OPTIONAL = {
     "anny": ("rebuilding OpenHead", "pip install 'tokenface[head]'"),
     "av": ("video", "pip install 'tokenface[video]'"),
     "tensorboard": ("training curves", "pip install 'tokenface[train]'"),
+    "ray": ("preparation on a cluster", "pip install 'tokenface[cluster]'"),
     "pillow_heif": ("HEIC photos", "pip install pillow-heif"),
 }
 

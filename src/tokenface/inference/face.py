@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,7 @@ class Face:
 
     parameters: the six components; every tensor [size], float32 on the CPU.
     camera: projects head space to the photo.  box: [4] x0, y0, x1, y1, photo pixels.
-    confidence: in [0, 1], the product of the signs in `evidence`.
+    confidence: in [0, 1]: probability that the 68 points are right, calibrated with the weights (`Evidence`).
     head: the head model.  item: the photo that the face was found in.
     """
 
@@ -68,6 +69,11 @@ class Face:
     @property
     def confidence(self) -> float:
         return self.evidence.confidence
+
+    @property
+    def expected_errors(self) -> dict[str, float]:
+        """Component → mean error of faces with such signs (`Evidence` has units); empty for uncalibrated weights."""
+        return self.evidence.expected_errors
 
     @property
     def crop(self) -> Crop:
@@ -161,6 +167,12 @@ class Face:
             vertices, data.faces, data.uv, data.uv_faces, normals, self.albedo, facts=self._facts()
         )  # fmt: skip
 
+    def riggable_mesh(self, neutral: bool = False, texture: np.ndarray | None = None) -> TexturedMesh:
+        """`textured_mesh` that also says what turns its joints. texture: [R, R, 3] uint8; None: the albedo."""
+        mesh = self.textured_mesh(neutral)
+        facts = {**mesh.facts, "joint_drive": joint_drive(self.head)}
+        return replace(mesh, facts=facts, texture=mesh.texture if texture is None else texture)
+
     def rig(self, neutral: bool = False) -> Rig:
         """Rest mesh, joints and morph targets, with this face's weights and rotations (zero when neutral)."""
         return face_rig(self.head, self.parameters, neutral)
@@ -174,9 +186,7 @@ class Face:
         path = Path(path).expanduser()
         match path.suffix.lower():
             case ".glb":
-                mesh = self.textured_mesh(neutral)
-                facts = {**mesh.facts, "joint_drive": joint_drive(self.head)}
-                write_glb(path, TexturedMesh(**{**vars(mesh), "facts": facts}), self.rig(neutral))
+                write_glb(path, self.riggable_mesh(neutral), self.rig(neutral))
             case ".obj":
                 write_obj(path, self.textured_mesh(neutral))
             case ".ply":
@@ -244,7 +254,7 @@ class Face:
                 parameters=FaceParameters(**tensors),
                 camera=FaceCamera(tensors["camera"].double().numpy(), crop, (photo["height"], photo["width"])),
                 box=np.array(entry["box"], np.float64),
-                evidence=Evidence(**entry["evidence"]),
+                evidence=Evidence(**{k: math.nan if v is None else v for k, v in entry["evidence"].items()}),
                 head=head,
                 item=ImageItem(photo["name"], photo["name"]),
                 origin=Origin(origin["name"], origin["hash"], made_with["geometry_hash"]),

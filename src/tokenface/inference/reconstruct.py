@@ -16,14 +16,17 @@ from torch import Tensor, nn
 from tokenface.camera_opencv import FaceCamera
 from tokenface.errors import CheckpointError, ImageError, ModelFileError, TokenFaceError
 from tokenface.head.model import HeadModel
+from tokenface.hub import HubModel
 from tokenface.images.crop import TEST_SCALE, Crop, crop_from_landmarks, extract
 from tokenface.images.detection import Detection
 from tokenface.images.detector import FaceDetector
 from tokenface.images.loading import MAX_PIXELS, ImageItem, collect_images
-from tokenface.inference.confidence import box_size, landmark_distance, weigh
+from tokenface.inference.calibration import Calibration, find_calibration
+from tokenface.inference.confidence import Evidence, box_size, landmark_distance, weigh
 from tokenface.inference.face import Face, Origin
 from tokenface.inference.photos import Photo, per_photo, prepared, unexpected
 from tokenface.inference.pooling import same_person as one_identity
+from tokenface.inference.signs import signs_of
 from tokenface.network.components import FaceParameters
 from tokenface.weights import file_hash, find_weights
 
@@ -63,7 +66,7 @@ class NoFaceError(ImageError):
     """A picture in which no face was found."""
 
 
-class Reconstructor:
+class Reconstructor(HubModel):
     """A network with its head model, ready for photos. Made by `tokenface.load()`.
 
     Args:
@@ -93,6 +96,7 @@ class Reconstructor:
         self.origin = origin
         self.crop_scale = crop_scale
         self.path: Path | None = None  # of the weights' file, where there is one
+        self.calibration: Calibration | None = None  # of the confidence
         self._detector = detector
 
     @classmethod
@@ -113,12 +117,14 @@ class Reconstructor:
         if not isinstance(scale, int | float) or not 0.5 < scale < 4:
             raise CheckpointError(f"'{path}' has an impossible crop scale {scale!r}; expected about {TEST_SCALE}")
         runner: nn.Module = network
-        if runtime != "torch":
-            from tokenface.deploy.cached import exported_network
+        if (runtime, precision) != ("torch", "fp32"):
+            from tokenface.deploy.cached import other_network
 
-            runner, device = exported_network(network, head, origin.weights_hash, runtime, precision), "cpu"
+            runner = other_network(network, head, origin.weights_hash, runtime, precision)
+            device = device if runtime == "torch" else "cpu"
         model = cls(runner, head, network.config.image_size, origin, device, crop_scale=float(scale))
         model.path = path
+        model.calibration = find_calibration(path, origin.weights_hash)
         return model
 
     @property
@@ -230,14 +236,49 @@ class Reconstructor:
         Raises:
             CheckpointError: the network gives numbers that are not finite.
         """
-        parts = []
+        return self._outputs(crops, batch_size).parameters
+
+    def judged(
+        self,
+        evidence: Evidence,
+        parameters: FaceParameters,
+        camera: FaceCamera,
+        sigma: float | None,
+        tokens: Tensor | None,
+    ) -> Evidence:
+        """The evidence with a calibrated probability, if these weights have a calibration.
+
+        Args:
+            parameters: every tensor [size].  sigma: mean expected error of the landmarks in crop half-widths.
+            tokens: [T, D]; None for both where the network does not say.
+        """
+        if self.calibration is None or sigma is None or tokens is None:
+            return evidence
+        return self.calibration.judge(evidence, signs_of(evidence, parameters, camera, sigma, tokens))
+
+    def _outputs(self, crops: Tensor, batch_size: int) -> _Outputs:
+        parts, sigmas, tokens = [], [], []
+        full = getattr(self.network, "forward_with_extras", None)
         with torch.inference_mode():
             for chunk in crops.split(batch_size):
-                parts.append(self.network(chunk.to(self.device)).to("cpu", torch.float32))
+                chunk = chunk.to(self.device)
+                if full is None:
+                    parts.append(self.network(chunk).to("cpu", torch.float32))
+                    continue
+                output = full(chunk)
+                parts.append(output.parameters.to("cpu", torch.float32))
+                tokens += output.tokens.float().cpu().unbind()
+                if output.log_sigma is not None:
+                    sigmas += output.log_sigma.float().exp().mean(-1).tolist()
         parameters = FaceParameters.cat(parts)
         if not all(torch.isfinite(value).all() for _, value in parameters.items()):
             raise CheckpointError(f"the weights '{self.origin.weights}' give numbers that are not finite; train again")
-        return parameters.replace(expression=self.head.clamp_expression(parameters.expression))
+        unknown = [None] * len(crops)
+        return _Outputs(
+            parameters.replace(expression=self.head.clamp_expression(parameters.expression)),
+            sigmas or unknown,
+            tokens or unknown,
+        )
 
     def _find(self, image: np.ndarray, boxes: Any, landmarks: Any) -> list[Detection]:
         if landmarks is not None:
@@ -303,14 +344,7 @@ class Reconstructor:
                 parameters=answer.parameters,
                 camera=answer.camera,
                 box=np.asarray(detection.box, np.float64),
-                evidence=weigh(
-                    detection,
-                    answer.landmarks68,
-                    answer.landmarks468,
-                    before.landmarks68,
-                    answer.parameters.shape.numpy(),
-                    answer.camera,
-                ),
+                evidence=self._evidence(detection, before, answer),
                 head=self.head,
                 item=photo.item,
                 origin=self.origin,
@@ -319,6 +353,17 @@ class Reconstructor:
             for before, answer, (photo, index, detection) in zip(first, final, seen, strict=True)
         ]
 
+    def _evidence(self, detection: Detection, before: _Answer, answer: _Answer) -> Evidence:
+        evidence = weigh(
+            detection,
+            answer.landmarks68,
+            answer.landmarks468,
+            before.landmarks68,
+            answer.parameters.shape.numpy(),
+            answer.camera,
+        )
+        return self.judged(evidence, answer.parameters, answer.camera, answer.sigma, answer.tokens)
+
     def _answers(
         self, seen: Sequence[tuple[Photo, int, Detection]], crops: list[Crop], batch_size: int
     ) -> list[_Answer]:
@@ -326,7 +371,8 @@ class Reconstructor:
         for (photo, _, _), crop in zip(seen, crops, strict=True):
             assert photo.image is not None  # a photo with detections has been read
             pixels.append(extract(photo.image, [crop], self.crop_size))
-        parameters = self.predict(torch.cat(pixels), batch_size)
+        outputs = self._outputs(torch.cat(pixels), batch_size)
+        parameters = outputs.parameters
         with torch.inference_mode():
             mesh = self.head(parameters.shape, parameters.expression, parameters.jaw)
         answers = []
@@ -335,7 +381,8 @@ class Reconstructor:
             # Own memory for every face: a view would keep the whole batch alive.
             own = FaceParameters(**{name: value[index].clone() for name, value in parameters.items()})
             camera = FaceCamera(own.camera.double().numpy(), crop, photo.image.shape[:2])
-            answers.append(_Answer(own, camera, *self._landmarks(mesh.vertices[index : index + 1], camera)))
+            points = self._landmarks(mesh.vertices[index : index + 1], camera)
+            answers.append(_Answer(own, camera, *points, outputs.sigmas[index], outputs.tokens[index]))
         return answers
 
     def _landmarks(self, vertices: Tensor, camera: FaceCamera) -> tuple[np.ndarray, np.ndarray | None]:
@@ -349,12 +396,29 @@ class Reconstructor:
 
 @dataclass(frozen=True)
 class _Answer:
-    """One pass for one face. landmarks68: [68, 2], landmarks468: [468, 2] or None, photo pixels."""
+    """One pass for one face. landmarks68: [68, 2], landmarks468: [468, 2] or None, photo pixels.
+
+    sigma, tokens [T, D]: as `_Outputs`.
+    """
 
     parameters: FaceParameters
     camera: FaceCamera
     landmarks68: np.ndarray
     landmarks468: np.ndarray | None
+    sigma: float | None
+    tokens: Tensor | None
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """The network's answers for B crops. sigmas: mean expected error of each crop's landmarks, crop half-widths.
+
+    tokens: of each crop, [T, D]; both None where the network does not say.
+    """
+
+    parameters: FaceParameters
+    sigmas: Sequence[float | None]
+    tokens: Sequence[Tensor | None]
 
 
 def choose_device(device: str | torch.device = "auto") -> torch.device:

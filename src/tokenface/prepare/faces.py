@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from tokenface.errors import ModelFileError
 from tokenface.images.blazeface import box_iou
-from tokenface.images.crop import crop_from_landmarks
+from tokenface.images.crop import Crop, crop_from_landmarks, extract
 from tokenface.images.detection import Detection
 from tokenface.images.detector import FaceDetector
 from tokenface.images.facemesh import FaceMesh
@@ -16,6 +17,8 @@ from tokenface.images.facemesh import FaceMesh
 SEARCH_SCALE = 1.6
 """Crop around annotated landmarks in which the mesh looks for the same face."""
 SAME_FACE = 0.3
+UPRIGHT_SIDE, BOX_SHARE = 512, 0.5
+"""Pixels of the upright crop for dlib's predictor, and the share of its side that is the face's box."""
 
 
 class FaceFinder:
@@ -48,7 +51,7 @@ class FaceFinder:
             return None
         face = found[0]
         if self.predictor is not None:
-            return _with_points(face, self.predictor(image, face.box))
+            return _with_points(face, self.predictor(image, face))
         return face if face.landmarks68 is not None else None
 
     def _annotated(self, image: np.ndarray, points: np.ndarray) -> Detection:
@@ -67,8 +70,6 @@ class FaceFinder:
 
 
 def _with_points(face: Detection, points: np.ndarray) -> Detection:
-    from dataclasses import replace
-
     return replace(face, landmarks68=np.asarray(points, np.float64))
 
 
@@ -91,10 +92,19 @@ class DlibPredictor:
         except RuntimeError as error:
             raise ModelFileError(f"'{path}' is no landmark predictor of dlib ({str(error)[:80]})") from error
 
-    def __call__(self, image: np.ndarray, box: np.ndarray) -> np.ndarray:
-        """[H, W, 3] uint8 and a box brows to chin → [68, 2] photo pixels."""
-        x0, y0, x1, y1 = (round(float(v)) for v in box)
-        shape = self._predict(np.ascontiguousarray(image), self._dlib.rectangle(x0, y0, x1 - 1, y1 - 1))
+    def __call__(self, image: np.ndarray, face: Detection) -> np.ndarray:
+        """[H, W, 3] uint8 and where the face is → [68, 2] photo pixels.
+
+        The trees know upright faces in the boxes of dlib's own detector, which ours match (brows to chin), so they
+        are shown the face turned upright by its roll.
+        """
+        x0, y0, x1, y1 = (float(v) for v in face.box)
+        crop = Crop(((x0 + x1) / 2, (y0 + y1) / 2), face.size / BOX_SHARE, face.roll)
+        upright = extract(image, [crop], UPRIGHT_SIDE)[0].permute(1, 2, 0)
+        first, last = round(UPRIGHT_SIDE * (1 - BOX_SHARE) / 2), round(UPRIGHT_SIDE * (1 + BOX_SHARE) / 2) - 1
+        pixels = (upright * 255).round().byte().numpy()
+        shape = self._predict(np.ascontiguousarray(pixels), self._dlib.rectangle(first, first, last, last))
         if shape.num_parts != 68:
             raise ModelFileError(f"the landmark predictor gives {shape.num_parts} points, expected 68")
-        return np.array([[p.x + 0.5, p.y + 0.5] for p in shape.parts()])
+        points = np.array([[p.x + 0.5, p.y + 0.5, 1.0] for p in shape.parts()])
+        return points @ crop.pixel_matrix(UPRIGHT_SIDE).T

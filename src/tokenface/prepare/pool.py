@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import parent_process
+from threading import Thread
 from typing import Any, Generic, TypeVar
 
-from tokenface.data.processes import process_context
+from tokenface.data.processes import process_context, single_threaded
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 AHEAD = 3
 """Items in flight for each worker."""
 
+_make: Callable[[], Callable[[Any], Any]] | None = None
 _function: Callable[[Any], Any] | None = None
 
 
@@ -25,17 +29,22 @@ class OrderedPool(Generic[Item, Result]):
         make: called once per process, gives the function; must be picklable.
         workers: processes; 1 or less works in this process.
         crashed: the result for an item that kills its process.
+        apart: a single worker gets a process too, so that its crash is survived.
     """
 
     def __init__(
-        self, make: Callable[[], Callable[[Item], Result]], workers: int, crashed: Callable[[Item], Result]
+        self,
+        make: Callable[[], Callable[[Item], Result]],
+        workers: int,
+        crashed: Callable[[Item], Result],
+        apart: bool = False,
     ) -> None:
-        self._make, self._workers, self._crashed = make, workers, crashed
+        self._make, self._workers, self._crashed, self._apart = make, max(1, workers), crashed, apart
         self._pool: ProcessPoolExecutor | None = None
         self._own: Callable[[Item], Result] | None = None
 
     def map(self, items: Iterable[Item]) -> Iterator[Result]:
-        if self._workers <= 1:
+        if self._workers == 1 and not self._apart:
             self._own = self._own or self._make()
             yield from map(self._own, items)
             return
@@ -82,15 +91,24 @@ class OrderedPool(Generic[Item, Result]):
 
 
 def _begin(make: Callable[[], Callable[[Any], Any]]) -> None:
-    global _function
-    import cv2
-    import torch
+    """In a new process, which ends with the one that started it, however that one ends."""
+    global _make
+    _make = make
+    single_threaded()
+    Thread(target=_end_with_parent, name="tokenface-orphan", daemon=True).start()
 
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
-    _function = make()
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _work(item: Any) -> Any:
-    assert _function is not None
+    """The function is made for the first item, not in `_begin`, so that an error of making it reaches the caller."""
+    global _function
+    if _function is None:
+        assert _make is not None
+        _function = _make()
     return _function(item)

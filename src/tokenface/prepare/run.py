@@ -17,6 +17,7 @@ from tokenface.data.shards.writer import write_shard
 from tokenface.errors import DataError
 from tokenface.formats.files import discard
 from tokenface.images.models import fetch_models
+from tokenface.prepare.cluster import RayPool
 from tokenface.prepare.item import ItemPreparer, Outcome
 from tokenface.prepare.options import PrepareOptions
 from tokenface.prepare.pool import OrderedPool
@@ -55,8 +56,9 @@ class Preparation:
 
     Args:
         dataset: name of `DATASETS`.  source: folder (or tar) of the data set.  output: folder of the shards.
-        workers: processes.
+        workers: processes; None: 1, or with `ray` as many as its CPUs.
         limit: so many items at most, spread evenly over the data set (a sample to look at).
+        ray: address of a Ray cluster whose processes do the work; None: this machine's own.
     Raises:
         DataError: unknown data set, or nothing of it in the folder.
     """
@@ -67,10 +69,12 @@ class Preparation:
         source: str | Path,
         output: str | Path,
         options: PrepareOptions | None = None,
-        workers: int = 1,
+        workers: int | None = None,
         limit: int | None = None,
+        ray: str | None = None,
     ):
-        self.options, self.workers, self.output = options or PrepareOptions(), workers, Path(output)
+        self.options, self.output = options or PrepareOptions(), Path(output)
+        self.workers, self.ray = workers, ray
         self.reader: DatasetReader = find_dataset(dataset)
         items = self.reader.items(source)
         if limit is not None and limit < len(items):
@@ -99,13 +103,19 @@ class Preparation:
 
     def _prepare(self, todo: Sequence[int], signatures: Sequence[str]) -> Iterator[int]:
         fetch_models(quiet=True)  # once, before several processes want them
-        pool = OrderedPool(partial(ItemPreparer, self.reader, self.options), self.workers, _crashed)
+        pool = self._pool()
         outcomes = pool.map(chain.from_iterable(self.parts[number] for number in todo))
         try:
             for number in todo:
                 yield from self._write(number, outcomes, signatures[number])
         finally:
             pool.close()
+
+    def _pool(self) -> OrderedPool[Item, Outcome] | RayPool[Item, Outcome]:
+        make = partial(ItemPreparer, self.reader, self.options)
+        if self.ray is not None:
+            return RayPool(make, self.workers, _crashed, self.ray)
+        return OrderedPool(make, self.workers or 1, _crashed)
 
     def _write(self, number: int, outcomes: Iterator[Outcome], wanted: str) -> Iterator[int]:
         """One shard. The outcomes are gathered first: progress is reported between them."""

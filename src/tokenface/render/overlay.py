@@ -97,7 +97,7 @@ def overlay_strip(
     """
     _check_photo(photo)
     if crop == "auto":
-        crop = _automatic_crop(photo, faces)
+        crop = automatic_crop(photo, faces)
     if crop is not None:
         x0, y0 = max(int(crop[0]), 0), max(int(crop[1]), 0)
         x1, y1 = min(round(crop[2]), photo.shape[1]), min(round(crop[3]), photo.shape[0])
@@ -133,7 +133,8 @@ def crop_around(faces: Sequence[PhotoFace], margin: float = 0.25) -> tuple[float
     return float(low[0] - pad), float(low[1] - pad), float(high[0] + pad), float(high[1] + pad)
 
 
-def _automatic_crop(photo: np.ndarray, faces: Sequence[PhotoFace]) -> tuple[float, float, float, float] | None:
+def automatic_crop(photo: np.ndarray, faces: Sequence[PhotoFace]) -> tuple[float, float, float, float] | None:
+    """The part of the photo around its heads where they fill less than a third of it; None: all of it."""
     faces = [face for face in faces if np.isfinite(face.vertices).all()]
     if not faces:
         return None

@@ -66,3 +66,19 @@ def sample_texture(texture: Tensor, uv: Tensor) -> Tensor:
         texture = texture.expand(uv.shape[0], -1, -1, -1)
     grid = torch.stack([uv[..., 0] * 2 - 1, 1 - uv[..., 1] * 2], dim=-1)
     return F.grid_sample(texture, grid.to(texture.dtype), mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def albedo_at(data: HeadData, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The basis at the texels in the middle of K triangles: mean [K, 3] and modes [A, K, 3], float64, sRGB.
+
+    Raises:
+        HeadModelError: the head model has no albedo basis.
+    """
+    if data.albedo_mean is None or data.albedo_basis is None:
+        raise HeadModelError(f"head model '{data.name}' has no albedo basis")
+    u, v = data.uv[data.uv_faces[triangles]].mean(1).T
+    side = data.albedo_mean.shape[0]
+    column, row = (u * side).astype(int).clip(0, side - 1), ((1 - v) * side).astype(int).clip(0, side - 1)
+    scale = np.ones(len(data.albedo_basis)) if data.albedo_scale is None else data.albedo_scale.astype(np.float64)
+    modes = data.albedo_basis[:, row, column].astype(np.float64) * scale[:, None, None]
+    return data.albedo_mean[row, column].astype(np.float64), modes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -18,10 +18,8 @@ from tokenface.errors import ImageError
 from tokenface.formats.files import discard, make_folder, write_atomically
 from tokenface.formats.glb import write_glb
 from tokenface.formats.glb_animation import Animation, write_animated_glb
-from tokenface.formats.mesh import TexturedMesh
 from tokenface.formats.mp4 import encode_piece, join_pieces
 from tokenface.formats.parameters import write_parameters
-from tokenface.inference.expressions import joint_drive
 from tokenface.inference.face import Face, photo_document
 from tokenface.inference.gaze import eye_rotations
 from tokenface.inference.reconstruct import Reconstructor
@@ -100,7 +98,7 @@ def _photo_files(
 ) -> list[Path]:
     posed = posed_by(puppet, moment, rest)
     files = [
-        write_glb(folder / "transfer.glb", _mesh(puppet, posed), posed.rig()),
+        write_glb(folder / "transfer.glb", posed.riggable_mesh(texture=puppet.texture), posed.rig()),
         write_parameters(folder / "parameters.json", photo_document([posed], posed.item.name)),
     ]
     if picture:
@@ -178,12 +176,7 @@ def _animation(puppet: Puppet, done: _Performance, path: Path) -> Path:
             **{joint: Rotation.from_rotvec(turn).as_matrix() for joint, turn in turns.items()},
         },
     )
-    return write_animated_glb(path, _mesh(puppet, face, neutral=True), rig, animation)
-
-
-def _mesh(puppet: Puppet, face: Face, neutral: bool = False) -> TexturedMesh:
-    mesh = face.textured_mesh(neutral)
-    return replace(mesh, texture=puppet.texture, facts={**mesh.facts, "joint_drive": joint_drive(face.head)})
+    return write_animated_glb(path, face.riggable_mesh(neutral=True, texture=puppet.texture), rig, animation)
 
 
 def _side_by_side(panels: list[np.ndarray]) -> np.ndarray:

@@ -22,6 +22,7 @@ from tokenface.head.arkit import ARKIT_NAMES
 from tokenface.head.data import JOINT_NAMES
 from tokenface.head.model import JAW, LEFT_EYE, RIGHT_EYE, HeadModel
 from tokenface.inference.albedo import albedo_image
+from tokenface.inference.confidence import EVIDENCE, confidences
 from tokenface.inference.expressions import joint_drive
 from tokenface.inference.face import Origin
 from tokenface.inference.pooling import LEAST, pool
@@ -29,7 +30,7 @@ from tokenface.inference.rigging import face_rig
 from tokenface.network.components import FaceParameters
 from tokenface.video.face import FaceMaker
 from tokenface.video.sequence import SequenceMaker, live_link_angles
-from tokenface.video.store import EVIDENCE, Store
+from tokenface.video.store import Store
 
 FORMATS = ("npz", "csv", "glb", "obj", "usd")
 USUAL_FORMATS = ("npz", "csv", "glb")
@@ -49,7 +50,7 @@ def identities(store: Store) -> dict[int, Identity]:
     """Every person's identity: confidence-weighted mean over all frames, a chunk at a time."""
     sums: dict[int, list[Any]] = {}
     for chunk in store.chunks():
-        confidence = torch.from_numpy(np.prod(chunk["evidence"], axis=1).clip(0, 1)).clamp(min=LEAST)
+        confidence = torch.from_numpy(confidences(chunk["evidence"])).clamp(min=LEAST)
         for person in np.unique(chunk["person"]):
             own = np.flatnonzero(chunk["person"] == person)
             weights = confidence[own]

@@ -22,7 +22,7 @@ class Person:
     """landmarks68: [68, 2] frame pixels, when last seen.  crop: that the next frame is looked at in.  roll: radians.
     colours: [N] running mean of the crop's colours.  last_frame, last_time: when last seen.  scene: number of the shot.
     checked: time of the last look of the face mesh.  doubts: looks in a row that saw no face.
-    detection, agreement: of the last look."""
+    detection, agreement, presence: of the last look."""
 
     number: int
     landmarks68: np.ndarray
@@ -35,6 +35,7 @@ class Person:
     doubts: int = 0
     detection: float = 1.0
     agreement: float = 1.0
+    presence: float = 0.0
 
     @property
     def box(self) -> np.ndarray:
@@ -46,7 +47,7 @@ class Person:
         self.last_frame, self.last_time = frame, time
 
     def judge(self, evidence: Evidence) -> None:
-        self.detection, self.agreement = evidence.detection, evidence.agreement
+        self.detection, self.agreement, self.presence = evidence.detection, evidence.agreement, evidence.presence
 
     def state(self) -> dict[str, Any]:
         crop = [*self.crop.centre, self.crop.size, self.crop.angle]

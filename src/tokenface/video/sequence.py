@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 from tokenface.head.arkit import to_arkit
 from tokenface.head.model import JAW, LEFT_EYE, RIGHT_EYE, HeadModel
 from tokenface.head.subset import VertexSubset
+from tokenface.inference.confidence import confidences
 from tokenface.inference.expressions import speaks_arkit
 from tokenface.inference.gaze import eye_rotations
 from tokenface.network.components import COMPONENTS, FaceParameters
@@ -55,7 +56,7 @@ class SequenceMaker:
             **{name: value.numpy() for name, value in p.items()},
             "crop": chunk["crop"][own],
             "evidence": chunk["evidence"][own],
-            "confidence": np.prod(chunk["evidence"][own], axis=1).clip(0, 1).astype(np.float32),
+            "confidence": confidences(chunk["evidence"][own]).astype(np.float32),
             "rotation": rotation.astype(np.float32),
             "head_pose_degrees": np.degrees(angles).astype(np.float32),
             "pose": pose,

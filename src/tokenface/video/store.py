@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,12 @@ import torch
 
 from tokenface.errors import OutputError
 from tokenface.formats.files import write_atomically
-from tokenface.inference.confidence import Evidence
+from tokenface.inference.confidence import EVIDENCE, Evidence
 from tokenface.network.components import COMPONENTS, FaceParameters
 from tokenface.video.answer import Answer, FrameAnswers, crop_of, crop_vector
 
 CHUNK_FRAMES = 64
 """A multiple of `pipeline.TOGETHER`: the state is kept between two groups of answers."""
-EVIDENCE = ("detection", "agreement", "stability", "resolution", "plausibility")
 
 
 class Store:
@@ -100,9 +99,7 @@ def chunk_arrays(frames: Sequence[FrameAnswers]) -> dict[str, np.ndarray]:
         "scene": np.array([answer.scene for _, answer in faces], np.int64),
         "crop": np.array([crop_vector(answer.crop) for _, answer in faces], np.float64).reshape(-1, 4),
         "size": np.array([answer.size for _, answer in faces], np.int64).reshape(-1, 2),
-        "evidence": np.array(
-            [[asdict(answer.evidence)[name] for name in EVIDENCE] for _, answer in faces], np.float64
-        ).reshape(-1, len(EVIDENCE)),
+        "evidence": np.array([astuple(answer.evidence) for _, answer in faces], np.float64).reshape(-1, len(EVIDENCE)),
     }
     for name in COMPONENTS:
         values = [getattr(answer.parameters, name).numpy() for _, answer in faces]

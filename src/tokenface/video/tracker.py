@@ -161,7 +161,10 @@ class Tracker:
             person.checked = frame.time
             person.doubts = person.doubts + 1 if unsure and checked.landmarks68 is None else 0
             person.judge(evidence)
-        return look, replace(evidence, agreement=person.agreement)
+        return look, self._judged(look, replace(evidence, agreement=person.agreement, presence=person.presence))
+
+    def _judged(self, look: Look, evidence: Evidence) -> Evidence:
+        return self.network.model.judged(evidence, look.parameters, look.camera, look.sigma, look.tokens)
 
     def _search_due(self, time: float, lost: bool) -> bool:
         if lost or self.searched == -math.inf:
@@ -195,7 +198,7 @@ class Tracker:
             person.judge(evidence)
             person.checked, person.doubts, person.scene = frame.time, 0, self.scene
             self._remember(frame, person, look)
-            joined.append(Seen(person.number, self.scene, look, evidence))
+            joined.append(Seen(person.number, self.scene, look, self._judged(look, evidence)))
         return joined
 
     def _first_looks(self, image: np.ndarray, detections: Sequence[Detection]) -> list[tuple[Detection, Look]]:

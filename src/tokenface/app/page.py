@@ -1,0 +1,78 @@
+"""The page for people: tabs, look, and how it is put on the server."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import gradio as gr
+from fastapi import FastAPI
+
+from tokenface.app.folder import WorkFolder
+from tokenface.app.limits import Limits
+from tokenface.app.page_photo import photo_tab
+from tokenface.app.page_transfer import transfer_tab
+from tokenface.app.page_video import video_tab
+from tokenface.app.visits import Visits
+from tokenface.app.worker import Worker
+from tokenface.inference.examples import example_photos
+
+HANDLERS = 16
+"""Visitors whose requests are looked after at a time; the workers do one thing after another anyway."""
+WAITING = 64
+VISITORS = 500
+"""Visitors whose place on the page gradio remembers."""
+
+HEAD = '<script type="module" src="viewer/viewer.js"></script>'
+
+
+def add_page(app: FastAPI, worker: Worker, clips: Worker, visits: Visits, folder: WorkFolder, limits: Limits) -> None:
+    """Mount the page at the server's root, behind every route that is there already."""
+    examples = {}
+    for name, data in example_photos(worker.model.head).items():
+        examples[name] = folder.root / name
+        examples[name].write_bytes(data)
+    blocks = gr.Blocks(title="TokenFace", analytics_enabled=False, fill_width=True)
+    with blocks:
+        gr.HTML("<h1>TokenFace</h1><p>A photo in, a 3-D head out: posed, textured, rigged.</p>", elem_id="title")
+        with gr.Tab("Photo"):
+            photo_tab(worker, visits, examples, limits)
+        with gr.Tab("Video"):
+            video_tab(clips, folder, limits)
+        with gr.Tab("Transfer"):
+            transfer_tab(clips, visits, folder, examples, limits)
+        gr.HTML('<a href="docs">HTTP API</a>', elem_id="foot")
+    blocks.queue(max_size=WAITING, default_concurrency_limit=HANDLERS, api_open=False)
+    blocks.state_session_capacity = VISITORS
+    gr.mount_gradio_app(
+        app,
+        blocks,
+        path="/",
+        footer_links=[],
+        run_history=False,
+        show_error=True,
+        max_file_size=limits.video_bytes,
+        ssr_mode=False,
+        enable_monitoring=False,
+        theme=_theme(),
+        css=(resources.files("tokenface.app") / "static" / "page.css").read_text(encoding="utf-8"),
+        head=HEAD,
+    )
+
+
+def _theme() -> gr.themes.Base:
+    fonts = ["system-ui", "sans-serif"]  # nothing from elsewhere
+    return gr.themes.Soft(
+        primary_hue="teal", neutral_hue="slate", font=fonts, font_mono=["ui-monospace", "monospace"]
+    ).set(
+        body_background_fill="*neutral_50",
+        block_title_background_fill="none",
+        block_title_background_fill_dark="none",
+        block_title_text_color="*neutral_700",
+        block_title_text_color_dark="*neutral_200",
+        block_title_text_weight="500",
+        block_title_padding="0",
+        block_label_background_fill="*neutral_100",
+        block_label_background_fill_dark="*neutral_700",
+        block_label_text_color="*neutral_700",
+        block_label_text_color_dark="*neutral_200",
+    )

@@ -1,0 +1,280 @@
+"""The page's first tab: a photo, its heads to turn, move and take away."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from tokenface.app.limits import MEGABYTE, Limits
+from tokenface.app.visits import Skin, Visit, Visits
+from tokenface.app.worker import Worker
+from tokenface.errors import ImageError, TokenFaceError
+from tokenface.head.arkit import ARKIT_NAMES
+from tokenface.inference.editing import Edit
+from tokenface.inference.expressions import speaks_arkit
+from tokenface.inference.face import Face
+from tokenface.inference.reconstruct import PhotoResult
+from tokenface.render.shading import SH_CONSTANTS
+
+GROUPS = (
+    ("Jaw", ("jaw",)),
+    ("Mouth", ("mouth",)),
+    ("Eyes", ("eye",)),
+    ("Brows, cheeks, nose", ("brow", "cheek", "nose")),
+)
+"""Sliders by the beginning of ARKit's names; the tongue is not modelled."""
+SKINS: dict[str, Skin] = {"Photo": "photo", "Model": "model"}
+HINT = "<div class='empty'>Choose a photo, or one of the examples.</div>"
+VIEWER = "head-viewer"
+
+
+@dataclass(frozen=True)
+class Sliders:
+    """actions: by ARKit name.  others: yaw, pitch, roll, light turn, light height, light strength, share."""
+
+    actions: dict[str, gr.Slider]
+    others: list[gr.Slider]
+
+    @property
+    def all(self) -> list[gr.Slider]:
+        return [*self.actions.values(), *self.others]
+
+    @property
+    def script(self) -> str:
+        """What the browser does while a slider moves."""
+        return f"(...values) => window.tokenface.slide('{VIEWER}', {json.dumps(list(self.actions))}, values)"
+
+
+def photo_tab(worker: Worker, visits: Visits, examples: dict[str, Path], limits: Limits) -> None:
+    """Build the tab."""
+    token = gr.State("")
+    with gr.Row():
+        with gr.Column(scale=2, min_width=260):
+            photo = gr.Image(label="Photo", type="filepath", sources=["upload", "webcam", "clipboard"], height=300)
+            with gr.Row(elem_classes="examples"):
+                buttons = [gr.Button(_title(name), size="sm", min_width=90) for name in examples]
+            who = gr.Radio([], label="Face", visible=False, elem_id="faces")
+            skin = gr.Radio(list(SKINS), value="Photo", label="Skin", elem_id="skin")
+            overlay = gr.HTML(elem_id="overlay")
+        with gr.Column(scale=3, min_width=320):
+            viewer = gr.HTML(HINT, elem_id=VIEWER)
+            links = gr.HTML(elem_id="downloads")
+        with gr.Column(scale=2, min_width=260, elem_id="sliders"):
+            sliders, partner, reset = _sliders(speaks_arkit(worker.model.head))
+
+    bench = _Bench(worker, visits, limits, sliders)
+    shown = [viewer, overlay, links, *sliders.all]
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+
+    photo.input(bench.reconstruct, [photo, skin, token], [token, who, partner, *shown], api_visibility="private",
+                show_progress_on=[viewer])  # fmt: skip
+    for button, path in zip(buttons, examples.values(), strict=True):
+        button.click(lambda path=path: str(path), None, photo, **quiet).then(
+            bench.reconstruct, [photo, skin, token], [token, who, partner, *shown], api_visibility="private",
+            show_progress_on=[viewer])  # fmt: skip
+    who.input(bench.show, [token, who, skin], shown, **quiet)
+    skin.input(bench.show, [token, who, skin], shown, **quiet)
+    partner.change(bench.meet, [token, who, skin, partner], shown, **quiet)
+    gr.on([slider.input for slider in sliders.all], None, sliders.all, None, js=sliders.script, **quiet)
+    gr.on([slider.release for slider in sliders.all], bench.keep, [token, who, *sliders.all], overlay,
+          trigger_mode="always_last", **quiet)  # fmt: skip
+    reset.click(bench.undo, [token, who, skin], shown, **quiet)
+
+
+def _sliders(arkit: bool) -> tuple[Sliders, gr.Image, gr.Button]:
+    actions: dict[str, gr.Slider] = {}
+    for title, beginnings in GROUPS if arkit else ():
+        with gr.Accordion(title, open=title == "Jaw"):
+            for name in (name for name in ARKIT_NAMES if name.startswith(beginnings)):
+                actions[name] = gr.Slider(0, 1, 0, step=0.01, label=_words(name), elem_id=name, buttons=[])
+    with gr.Accordion("Head", open=True):
+        others = [
+            gr.Slider(-90, 90, 0, step=0.5, label=f"{name} (degrees)", elem_id=name.lower(), buttons=[])
+            for name in ("Yaw", "Pitch", "Roll")
+        ]
+    with gr.Accordion("Light", open=False):
+        others += [
+            gr.Slider(-180, 180, 0, step=5, label="To the side (degrees)", elem_id="light-turn", buttons=[]),
+            gr.Slider(-90, 90, 0, step=5, label="Up (degrees)", elem_id="light-height", buttons=[]),
+            gr.Slider(0, 2, 1, step=0.05, label="Strength", elem_id="light-strength", buttons=[]),
+        ]
+    with gr.Accordion("Blend with another person", open=False):
+        partner = gr.Image(label="Photo of another person", type="filepath", sources=["upload"], height=180)
+        others.append(gr.Slider(0, 1, 0, step=0.01, label="Share of the other", elem_id="share", buttons=[]))
+    reset = gr.Button("As found in the photo", size="sm", elem_id="reset")
+    return Sliders(actions, others), partner, reset
+
+
+class _Bench:
+    """What happens when something on the tab is used."""
+
+    def __init__(self, worker: Worker, visits: Visits, limits: Limits, sliders: Sliders) -> None:
+        self.worker, self.visits, self.limits, self.sliders = worker, visits, limits, sliders
+
+    def reconstruct(self, path: str | None, skin: str, token: str) -> list[Any]:
+        """A new photo: token, faces to choose from, nobody to blend with, and what `show` returns."""
+        self.visits.forget(token)
+        if path is None:
+            return ["", gr.Radio([], visible=False), None, *self._nothing()]
+        with friendly():
+            visit = self._visit(path)
+        token = self.visits.add(visit)
+        names = [(f"{index + 1}", index) for index in range(len(visit.faces))]
+        who = gr.Radio(names, value=0, visible=len(names) > 1)
+        return [token, who, None, *self.show(token, 0, skin)]
+
+    def show(self, token: str, index: int | None, skin: str) -> list[Any]:
+        """Viewer, overlay, downloads and the sliders' values."""
+        visit = self.visits.get(token)
+        if not isinstance(visit, Visit):
+            return self._nothing()
+        index = index or 0
+        kind = SKINS[skin]
+        return [
+            _viewer(token, visit, index, kind),
+            _overlay(token),
+            _links(token, index, kind),
+            *self._values(visit, index),
+        ]
+
+    def meet(self, token: str, index: int | None, skin: str, path: str | None) -> list[Any]:
+        """Somebody to blend with, or nobody."""
+        visit = self.visits.get(token)
+        if isinstance(visit, Visit):
+            with friendly():
+                visit.partner = None if path is None else self._visit(path)
+                for face, edit in list(visit.edits.items()):
+                    visit.edit(face, edit)
+        return self.show(token, index, skin)
+
+    def keep(self, token: str, index: int | None, *values: float) -> str:
+        """Remember where the sliders stand: downloads and overlay show it."""
+        visit = self.visits.get(token)
+        if not isinstance(visit, Visit):
+            return HINT
+        count, face = len(self.sliders.actions), visit.faces[index or 0]
+        *angles, turn, height, strength, share = values[count:]
+        found = self._found(face)
+        moved = angles != found[count:]  # what was not touched keeps its digits
+        edit = Edit(
+            arkit={n: w for n, w, was in zip(self.sliders.actions, values, found, strict=False) if w != was},
+            angles=tuple(math.radians(angle) for angle in angles) if moved else None,  # type: ignore[arg-type]
+            light_turn=math.radians(turn),
+            light_height=math.radians(height),
+            light_strength=strength,
+            share=share,
+        )
+        visit.edit(index or 0, edit)
+        return _overlay(token)
+
+    def undo(self, token: str, index: int | None, skin: str) -> list[Any]:
+        """The face as it was found."""
+        visit = self.visits.get(token)
+        if isinstance(visit, Visit):
+            visit.edits.pop(index or 0, None)
+        return self.show(token, index, skin)
+
+    def _visit(self, path: str) -> Visit:
+        file = Path(path)
+        if file.stat().st_size > self.limits.upload_bytes:
+            raise ImageError(f"the photo is larger than {self.limits.upload_bytes / MEGABYTE:g} MB; make it smaller")
+        data = file.read_bytes()
+
+        def visit(result: PhotoResult) -> Visit:
+            if result.error is not None:
+                raise result.error
+            assert result.image is not None  # a photo with faces has been read
+            return Visit.of(file.name, data, result.faces, result.image)
+
+        return self.worker.photo(data, visit).result(self.limits.seconds)
+
+    def _nothing(self) -> list[Any]:
+        return [HINT, "", "", *(gr.skip() for _ in self.sliders.all)]
+
+    def _values(self, visit: Visit, index: int) -> list[float]:
+        """Where the sliders stand for a face."""
+        edit = visit.edits.get(index, Edit())
+        light = [math.degrees(edit.light_turn), math.degrees(edit.light_height), edit.light_strength]
+        return [*self._found(visit.shown(index)), *light, edit.share]
+
+    def _found(self, face: Face) -> list[float]:
+        """A face's actions and angles as the sliders show them."""
+        arkit = face.arkit or {}
+        angles = [round(math.degrees(angle), 1) for angle in face.camera.angles]
+        return [*(round(arkit[name], 3) for name in self.sliders.actions), *angles]
+
+
+@contextmanager
+def friendly() -> Iterator[None]:
+    """Turns our errors, and waiting in vain, into the page's own notes."""
+    try:
+        yield
+    except TokenFaceError as error:
+        raise gr.Error(str(error), print_exception=False) from None
+    except TimeoutError:
+        raise gr.Error("no answer in time; try again", print_exception=False) from None
+
+
+def _viewer(token: str, visit: Visit, index: int, skin: Skin) -> str:
+    face, shown, edit = visit.faces[index], visit.shown(index), visit.edits.get(index, Edit())
+    state = {
+        "arkit": shown.arkit or {},
+        "angles": shown.camera.angles,
+        "lightTurn": edit.light_turn,
+        "lightHeight": edit.light_height,
+        "lightStrength": edit.light_strength,
+        "share": edit.share,
+    }
+    attributes: dict[str, str] = {
+        "src": f"made/{token}/{index}/found.glb?skin={skin}",
+        "skin": skin,
+        "light": json.dumps(_shader_light(face)),
+        "arkit": json.dumps(face.arkit or {}),
+        "state": json.dumps(state),
+    }
+    if visit.partner is not None:
+        attributes["partner"] = f"made/{token}/{index}/partner.glb?skin={skin}"
+    return tag("tokenface-viewer", attributes)
+
+
+def _shader_light(face: Face) -> list[list[float]]:
+    light = face.parameters.light.reshape(9, 3).numpy() * np.array(SH_CONSTANTS)[:, None]
+    return np.round(light, 5).tolist()
+
+
+def _overlay(token: str) -> str:
+    """The number makes browsers fetch the new one."""
+    address = f"made/{token}/0/overlay.jpg?{time.monotonic_ns()}"
+    return tag("img", {"src": address, "alt": "the head over the photo"})
+
+
+def _links(token: str, index: int, skin: Skin) -> str:
+    wanted = (("GLB", "face.glb"), ("OBJ", "face-obj.zip"), ("JSON", "parameters.json"), ("Everything", "all.zip"))
+    addresses = ((label, name, f"made/{token}/{index}/{name}?skin={skin}") for label, name in wanted)
+    return "".join(tag("a", {"href": address, "download": name}, label) for label, name, address in addresses)
+
+
+def tag(name: str, attributes: dict[str, str], text: str = "") -> str:
+    """An HTML element with everything escaped."""
+    inside = " ".join(f'{key}="{escape(value)}"' for key, value in attributes.items())
+    return f"<{name} {inside}>{escape(text)}</{name}>" if name != "img" else f"<img {inside}>"
+
+
+def _title(name: str) -> str:
+    return Path(name).stem.replace("_", " ").title()
+
+
+def _words(name: str) -> str:
+    """mouthSmileLeft → Smile Left."""
+    words = "".join(f" {letter}" if letter.isupper() else letter for letter in name).split()
+    return " ".join(words[1:]) if len(words) > 1 else name

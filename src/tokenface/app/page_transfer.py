@@ -1,0 +1,89 @@
+"""The page's third tab: one person's expression on another's head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from tokenface.app.folder import WorkFolder
+from tokenface.app.limits import Limits
+from tokenface.app.page_photo import friendly, tag
+from tokenface.app.page_video import followed
+from tokenface.app.visits import Files, Visits
+from tokenface.app.worker import Worker
+from tokenface.images.loading import IMAGE_SUFFIXES
+from tokenface.transfer.run import TransferOptions, TransferResult, transfer
+
+CLIP_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".npz")
+
+
+def transfer_tab(clips: Worker, visits: Visits, folder: WorkFolder, examples: dict[str, Path], limits: Limits) -> None:
+    """Build the tab."""
+    token = gr.State("")
+    with gr.Row():
+        with gr.Column(scale=2, min_width=260):
+            source = gr.File(
+                label="Source: a photo, a clip or parameters.npz; its expression is taken",
+                file_types=[*sorted(IMAGE_SUFFIXES), *CLIP_SUFFIXES],
+                elem_id="transfer-source",
+            )
+            target = gr.Image(
+                label="Target: a photo; its person stays", type="filepath", sources=["upload"], height=240,
+                elem_id="transfer-target",
+            )  # fmt: skip
+            pose = gr.Radio(["auto", "source", "target"], value="auto", label="Head pose of the pictures")
+            with gr.Row():
+                start = gr.Button("Transfer", variant="primary", elem_id="transfer")
+                example = gr.Button("Example", visible=len(examples) > 1, elem_id="transfer-example")
+        with gr.Column(scale=3, min_width=320):
+            picture = gr.Image(
+                label="Source, target, result",
+                interactive=False,
+                buttons=["download", "fullscreen"],
+                visible=False,
+                elem_id="transferred",
+            )
+            video = gr.Video(label="Result", interactive=False, height=360, buttons=["download"], visible=False)
+            viewer = gr.HTML(elem_id="transfer-viewer")
+            files = gr.File(label="Downloads", file_count="multiple", interactive=False, elem_id="transfer-files")
+
+    def run(
+        source: str | None, target: str | None, pose: Any, before: str, progress: gr.Progress = gr.Progress()  # noqa: B008
+    ) -> Iterator[list[Any]]:  # fmt: skip
+        if source is None or target is None:
+            raise gr.Error("choose a source and a target first", print_exception=False)
+        visits.forget(before)
+        output = folder.new()
+
+        def work(report: Callable[[int], None]) -> TransferResult:
+            options = TransferOptions(pose=pose, end=limits.video_seconds)
+            return transfer(clips.model, Path(source), Path(target), output, options, report)
+
+        with friendly():
+            for step in followed(clips, work):
+                if isinstance(step, int):
+                    progress((step, None), desc="transferring", unit="frames")
+                else:
+                    yield _shown(step, visits)
+
+    outputs = [picture, video, viewer, files, token]
+    start.click(run, [source, target, pose, token], outputs, api_visibility="private", concurrency_id="clips")
+    paths = [str(path) for path in examples.values()][:2]
+    example.click(lambda: paths, None, [source, target], api_visibility="private", show_progress="hidden")
+
+
+def _shown(result: TransferResult, visits: Visits) -> list[Any]:
+    files = {path.name: path for path in result.files}
+    token = visits.add(Files({"transfer.glb": files["transfer.glb"].read_bytes()}))
+    viewer = tag("tokenface-viewer", {"src": f"made/{token}/transfer.glb", "skin": "photo"})
+    image, clip = files.get("transfer.png"), files.get("transfer.mp4")
+    return [
+        gr.Image(value=None if image is None else str(image), visible=image is not None),
+        gr.Video(value=None if clip is None else str(clip), visible=clip is not None),
+        viewer,
+        [str(path) for path in result.files],
+        token,
+    ]

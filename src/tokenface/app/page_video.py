@@ -1,0 +1,115 @@
+"""The page's second tab: a clip into an overlay video, animated heads and tables."""
+
+from __future__ import annotations
+
+import queue
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gradio as gr
+
+from tokenface.app.folder import WorkFolder
+from tokenface.app.limits import Limits
+from tokenface.app.page_photo import friendly
+from tokenface.app.worker import Worker
+from tokenface.errors import VideoError
+from tokenface.inference.examples import write_example_clip
+from tokenface.video.run import Step, TrackOptions, TrackRun
+
+T = TypeVar("T")
+STAGES = {"track": "following the faces", "files": "writing files", "overlay": "drawing the overlay"}
+PEOPLE = 4
+
+
+def video_tab(clips: Worker, folder: WorkFolder, limits: Limits) -> None:
+    """Build the tab."""
+    with gr.Row():
+        with gr.Column(min_width=300):
+            clip = gr.Video(
+                label=f"Clip (the first {limits.video_seconds:g} s)", sources=["upload", "webcam"], height=360
+            )
+            people = gr.Slider(1, PEOPLE, 1, step=1, label="People, at most", buttons=[])
+            with gr.Row():
+                start = gr.Button("Track", variant="primary", elem_id="track")
+                example = gr.Button("Example", elem_id="track-example")
+        with gr.Column(min_width=300):
+            overlay = gr.Video(label="Overlay", interactive=False, height=360, buttons=["download"])
+            files = gr.File(label="Downloads", file_count="multiple", interactive=False, elem_id="track-files")
+            note = gr.Markdown(elem_id="track-note")
+
+    def track(path: str | None, count: float, progress: gr.Progress = gr.Progress()) -> Iterator[list[Any]]:  # noqa: B008
+        if path is None:
+            raise gr.Error("choose a clip first", print_exception=False)
+        output = folder.new()
+
+        def work(report: Callable[[Step], None]) -> TrackRun:
+            options = TrackOptions(people=int(count), end=limits.video_seconds)
+            run = TrackRun(Path(path), output, options, clips.model)
+            for step in run:
+                report(step)
+            return run
+
+        with friendly():
+            for step in followed(clips, work):
+                if isinstance(step, Step):
+                    progress((step.done, step.total), desc=STAGES[step.stage], unit="frames")
+                else:
+                    yield [_overlay(output), _downloads(output), _summary(step)]
+
+    def rendered() -> str:
+        path = folder.root / "rendered_person.mp4"
+        with friendly():
+            if not path.is_file():
+                clips.call(lambda: write_example_clip(path, clips.model.head)).result()
+        return str(path)
+
+    outputs = [overlay, files, note]
+    start.click(track, [clip, people], outputs, api_visibility="private", concurrency_id="clips",
+                show_progress_on=[overlay])  # fmt: skip
+    example.click(rendered, None, clip, api_visibility="private").then(
+        track, [clip, people], outputs, api_visibility="private", concurrency_id="clips", show_progress_on=[overlay]
+    )
+
+
+def followed(clips: Worker, work: Callable[[Callable[[Any], None]], T]) -> Iterator[Any]:
+    """Run a long job in the clips' worker: what it reports, then what it returns. Whoever stops listening stops it."""
+    reports: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    gone = False
+
+    def report(step: object) -> None:
+        if gone:
+            raise VideoError("nobody waits for this clip any more")
+        reports.put(step)
+
+    future: Future[T] = clips.call(lambda: work(report))
+    future.add_done_callback(lambda _: reports.put(None))
+    try:
+        while (step := reports.get()) is not None:
+            yield step
+        yield future.result()
+    finally:
+        gone = True
+        future.cancel()
+
+
+def _overlay(output: Path) -> str | None:
+    path = output / "overlay.mp4"
+    return str(path) if path.is_file() else None
+
+
+def _downloads(output: Path) -> list[str]:
+    """Everything in one archive, and the animated heads by themselves."""
+    archive = shutil.make_archive(str(output / "track"), "zip", output, logger=None)
+    heads = []
+    for person in sorted(output.glob("person_*")):
+        for path in person.glob("*.glb"):
+            heads.append(str(path.rename(output / f"{person.name}.glb")))
+    return [archive, *heads]
+
+
+def _summary(run: TrackRun) -> str:
+    people = f"{len(run.people)} {'person' if len(run.people) == 1 else 'people'}"
+    return "\n\n".join([f"{run.frames} frames, {run.frames_with_face} with a face, {people}", *run.warnings])

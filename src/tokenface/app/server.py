@@ -1,0 +1,180 @@
+"""The server: API and page in one process, their shared workers, and their end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tokenface import __version__
+from tokenface.app.folder import WorkFolder, work_folder
+from tokenface.app.limits import Limits
+from tokenface.errors import ConfigError, TokenFaceError
+from tokenface.inference.examples import example_photos
+from tokenface.inference.reconstruct import Reconstructor
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+TIDY_EVERY = 60.0
+"""Seconds."""
+VIDEO_PATIENCE = 900.0
+"""Seconds that a clip may wait for the clips before it."""
+OPEN_CONNECTIONS = 256
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """weights, device, runtime, precision: as `tokenface.load`.  page: the page for people beside the API."""
+
+    host: str = "127.0.0.1"
+    port: int = 7860
+    weights: str | None = None
+    device: str = "auto"
+    runtime: str = "torch"
+    precision: str = "fp32"
+    page: bool = True
+    limits: Limits = field(default_factory=Limits)
+
+
+def serve(options: ServerOptions, ready: Callable[[str], object] = lambda address: None) -> None:
+    """Run until interrupted. ready: told the address once connections are taken.
+
+    Raises:
+        ConfigError: a package of the extra `web` is missing, or the address is not free.
+        CheckpointError, ModelFileError: as `tokenface.load`.
+    """
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise _missing(error) from error
+    # The order matters: the folder is gone before the signal is forgotten.
+    with _stoppable(), _listening(options.host, options.port) as listener, work_folder() as folder:
+
+        def load() -> Reconstructor:
+            return Reconstructor.load(options.weights, options.device, options.runtime, options.precision)
+
+        model = load()
+        _ = model.detector  # what cannot be had should be said now, not to the first visitor
+        app = create_app(lambda: model, load, folder, options.limits, options.page)
+        host, port = listener.getsockname()[:2]
+        ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        config = uvicorn.Config(
+            app,
+            http="h11",  # refuses headers beyond 64 kB
+            ws="none",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            limit_concurrency=OPEN_CONNECTIONS,
+            timeout_keep_alive=5,
+            timeout_graceful_shutdown=5,
+        )
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def create_app(
+    model: Callable[[], Reconstructor],
+    clip_model: Callable[[], Reconstructor],
+    folder: WorkFolder,
+    limits: Limits,
+    page: bool = True,
+) -> FastAPI:
+    """The application.
+
+    Args:
+        model, clip_model: make the models of the two workers, photos and clips, when they are first needed.
+
+    Raises:
+        ConfigError: a package of the extra `web` is missing.
+    """
+    # Read when gradio is imported: its uploads belong into our folder, and nothing is told to anybody.
+    os.environ |= {"GRADIO_TEMP_DIR": str(folder.uploads), "GRADIO_ANALYTICS_ENABLED": "False"}
+    try:
+        from fastapi import FastAPI
+
+        from tokenface.app.api import add_api
+        from tokenface.app.body_limit import BodyLimit
+        from tokenface.app.made import made_router
+        from tokenface.app.metrics import Metrics
+    except ImportError as error:
+        raise _missing(error) from error
+    from tokenface.app.visits import Visits
+    from tokenface.app.worker import Worker
+
+    visits = Visits(limits.memory_bytes, limits.keep_seconds)
+    worker = Worker(model, limits.queue, limits.seconds, limits.pixels, limits.faces)
+    clips = Worker(clip_model, limits.video_queue, VIDEO_PATIENCE, limits.pixels, limits.faces, name="tokenface-clips")
+    metrics = Metrics(lambda: worker.length, lambda: len(visits))
+    worker.watch = metrics.batch.observe
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        for photo in list(example_photos(worker.model.head).values())[:1]:
+            worker.photo(photo, lambda result: None)  # compiles what is compiled on first use
+        tidying = asyncio.create_task(_tidy(folder, visits, limits))
+        yield
+        tidying.cancel()
+        for one in (worker, clips):
+            await asyncio.to_thread(one.close)
+
+    app = FastAPI(
+        title="TokenFace",
+        description="Photos of people into 3-D heads.",
+        version=__version__,
+        docs_url=None,  # FastAPI's own pages load their scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    add_api(app, worker, limits, metrics)
+    sizes = {"/": limits.upload_bytes, "/gradio_api/upload": limits.video_bytes}
+    app.add_middleware(BodyLimit, sizes=sizes, seconds=limits.seconds)
+    if page:
+        app.include_router(made_router(worker, visits, limits))
+        try:
+            from tokenface.app.page import add_page
+        except ImportError as error:
+            raise _missing(error) from error
+        add_page(app, worker, clips, visits, folder, limits)
+    return app
+
+
+async def _tidy(folder: WorkFolder, visits: object, limits: Limits) -> None:
+    while True:
+        await asyncio.sleep(TIDY_EVERY)
+        visits.tidy()  # type: ignore[attr-defined]
+        await asyncio.to_thread(folder.tidy, limits.keep_seconds, limits.disk_bytes)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the block in peace, so that what it holds is cleaned up."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        return
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=OPEN_CONNECTIONS)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot listen on {host}:{port} ({reason}); choose another --port or --host") from error
+
+
+def _missing(error: ImportError) -> TokenFaceError:
+    return ConfigError(f"'{error.name}' is not installed; the server needs pip install 'tokenface[web]'")

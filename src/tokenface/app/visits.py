@@ -1,0 +1,171 @@
+"""Results that visitors of the page look at: kept in memory, a while, under names that nobody can guess."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from tokenface.images.loading import load_image
+from tokenface.inference.bundle import everything, face_glb, face_obj, faces_json, zipped
+from tokenface.inference.editing import Edit, edited
+from tokenface.inference.face import Face
+from tokenface.inference.picture import photo_face
+from tokenface.render.overlay import automatic_crop, fit, mesh_over_photo
+from tokenface.transfer.photo_texture import photo_texture
+
+Skin = Literal["photo", "model"]
+TOKEN_BYTES = 16
+FACE_BYTES = 2_000_000
+"""Memory of a face with its texture, about."""
+
+
+@dataclass(eq=False)
+class Visit:
+    """One visitor's photo and its faces.
+
+    data: the encoded photo as it was sent.  small: [h, w, 3] uint8 of at most `overlay.MAX_SIDE` pixels, for pictures.
+    pixels: of the photo.  edits: by face.  partner: the photo of somebody to blend with.
+    """
+
+    name: str
+    data: bytes
+    faces: list[Face]
+    small: np.ndarray
+    pixels: int
+    edits: dict[int, Edit] = field(default_factory=dict)
+    partner: Visit | None = None
+    _textures: dict[int, np.ndarray] = field(default_factory=dict)
+
+    @staticmethod
+    def of(name: str, data: bytes, faces: list[Face], image: np.ndarray) -> Visit:
+        """image: [H, W, 3], the decoded photo; it is not kept, since it may be large."""
+        small, _ = fit(image, [])
+        return Visit(name, data, faces, small.copy(), image.shape[0] * image.shape[1])
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory, about."""
+        own = len(self.data) + self.small.nbytes + FACE_BYTES * len(self.faces)
+        return own + (0 if self.partner is None else self.partner.cost)
+
+    def edit(self, index: int, edit: Edit) -> None:
+        """Remember the changes to a face; the partner's largest face is who it is blended with."""
+        other = None if self.partner is None else self.partner.faces[0]
+        self.edits[index] = replace(edit, other=other)
+
+    def shown(self, index: int) -> Face:
+        """The face with its changes."""
+        face = self.faces[index]
+        return edited(face, self.edits[index]) if index in self.edits else face
+
+    def glb(self, index: int, skin: Skin, as_found: bool = False) -> bytes:
+        """as_found: without the changes."""
+        if as_found:
+            return face_glb(self.faces[index], self._own_texture(index, skin))
+        return face_glb(self.shown(index), self._texture(index, skin))
+
+    def obj(self, index: int, skin: Skin) -> bytes:
+        """A ZIP: an OBJ is three files."""
+        return zipped(face_obj(self.shown(index), self._texture(index, skin)))
+
+    def json(self) -> bytes:
+        """All faces, as `parameters.json`."""
+        return faces_json(self._all(), self.name)
+
+    def everything(self, skin: Skin) -> bytes:
+        """A ZIP of all files of all faces."""
+        textures = {face.index: self._texture(face.index, skin) for face in self.faces}
+        known = {index: texture for index, texture in textures.items() if texture is not None}
+        return everything(self._all(), self._photo(), self.name, known)
+
+    def overlay(self) -> np.ndarray:
+        """[h, w, 3] uint8: all faces over the photo, or over the part of it where they are."""
+        factor = self.small.shape[1] / self.faces[0].camera.photo_size[1]
+        heads = [photo_face(face).scaled(factor) for face in self._all()]
+        x0, y0, x1, y1 = automatic_crop(self.small, heads) or (0, 0, self.small.shape[1], self.small.shape[0])
+        photo = self.small[int(y0) : round(y1), int(x0) : round(x1)]
+        return mesh_over_photo(photo, [head.scaled(1.0, (int(x0), int(y0))) for head in heads])
+
+    def _all(self) -> list[Face]:
+        return [self.shown(index) for index in range(len(self.faces))]
+
+    def _photo(self) -> np.ndarray:
+        return load_image(self.data, self.pixels)
+
+    def _own_texture(self, index: int, skin: Skin) -> np.ndarray | None:
+        """[R, R, 3] uint8: the photo on the head's layout; None for the model's albedo."""
+        if skin != "photo":
+            return None
+        if index not in self._textures:
+            self._textures[index] = photo_texture(self.faces[index], self._photo())
+        return self._textures[index]
+
+    def _texture(self, index: int, skin: Skin) -> np.ndarray | None:
+        """The same for the face with its changes: blended people have blended photos."""
+        texture = self._own_texture(index, skin)
+        share = self.edits[index].share if index in self.edits else 0.0
+        if texture is None or self.partner is None or share == 0:
+            return texture
+        other = self.partner._own_texture(0, skin)
+        assert other is not None
+        return np.rint(texture + share * (other.astype(np.float32) - texture)).astype(np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Files:
+    """Files that are ready, by name."""
+
+    content: dict[str, bytes]
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory."""
+        return sum(len(data) for data in self.content.values())
+
+
+class Visits:
+    """Visits and files by token. What was not used for `seconds` goes, and the oldest beyond `limit` bytes."""
+
+    def __init__(self, limit: int, seconds: float) -> None:
+        self.limit, self.seconds = limit, seconds
+        self._kept: OrderedDict[str, tuple[Visit | Files, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def add(self, visit: Visit | Files) -> str:
+        """Keep a visit; returns its token."""
+        token = secrets.token_urlsafe(TOKEN_BYTES)
+        with self._lock:
+            self._kept[token] = visit, time.monotonic()
+        self.tidy()
+        return token
+
+    def get(self, token: str) -> Visit | Files | None:
+        """The visit, or None when it is gone."""
+        with self._lock:
+            if token not in self._kept:
+                return None
+            visit, _ = self._kept.pop(token)
+            self._kept[token] = visit, time.monotonic()
+            return visit
+
+    def forget(self, token: str) -> None:
+        with self._lock:
+            self._kept.pop(token, None)
+
+    def tidy(self) -> None:
+        """Let go of what is too old or too much; the newest one always stays."""
+        with self._lock:
+            total = sum(visit.cost for visit, _ in self._kept.values())
+            for token, (visit, used) in list(self._kept.items())[:-1]:
+                if total > self.limit or time.monotonic() - used > self.seconds:
+                    total -= visit.cost
+                    del self._kept[token]

@@ -1,0 +1,108 @@
+"""A bulk run: photos of a folder or bucket in shards, by this machine's processes or a Ray cluster's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from tokenface.bulk.places import place_of
+from tokenface.bulk.shard import BulkOptions, Shard, ShardReport, ShardWorker, divide
+from tokenface.bulk.table import FORMATS
+from tokenface.errors import ConfigError
+from tokenface.formats.files import make_folder
+from tokenface.images.models import fetch_models
+from tokenface.prepare.pool import OrderedPool
+from tokenface.weights import file_hash, find_weights
+
+
+@dataclass
+class BulkReport:
+    """What became of the photos. failures: the first (photo, reason) of each shard."""
+
+    photos: int = 0
+    done: int = 0
+    faces: int = 0
+    without_face: int = 0
+    failed: int = 0
+    shards: int = 0
+    skipped_shards: int = 0
+    skipped_photos: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, shard: ShardReport) -> None:
+        self.photos += shard.photos
+        self.done += shard.done
+        self.faces += shard.faces
+        self.without_face += shard.without_face
+        self.failed += shard.failed
+        self.shards += 1
+        self.skipped_shards += shard.skipped
+        self.skipped_photos += shard.photos if shard.skipped else 0
+        self.failures += shard.failures
+
+
+class BulkRun:
+    """Iterate to do the work: yields a report per shard, in order.
+
+    Args:
+        source: folder or URL of photos.  output: folder or URL of the tables.
+        workers: processes; None: 1, or with `ray` all CPUs of the cluster.
+        ray: address of a Ray cluster, "auto", or "local" for one on this machine; None: no Ray.
+        recursive: photos in folders below the source too.
+    Raises:
+        ConfigError: unknown format, a URL that cannot be opened.  ImageError: no photos.  CheckpointError: no such
+            weights.  OutputError: no such folder.
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        output: str | Path,
+        options: BulkOptions | None = None,
+        workers: int | None = None,
+        ray: str | None = None,
+        recursive: bool = False,
+    ):
+        self.options, self.workers, self.ray = options or BulkOptions(), workers, ray
+        if self.options.form not in FORMATS:
+            raise ConfigError(f"unknown table format '{self.options.form}'; expected {' or '.join(FORMATS)}")
+        self.source, self.output = place_of(source), place_of(output)
+        if self.output.local:
+            make_folder(self.output.address)
+        self.weights = find_weights(self.options.weights)
+        self.shards = divide(self.source.pictures(recursive), self.options.per_shard)
+        self.total = sum(len(shard.pictures) for shard in self.shards)
+        self.report = BulkReport()
+
+    def __iter__(self) -> Iterator[ShardReport]:
+        fetch_models(quiet=True)  # once, before several processes want them
+        make = partial(ShardWorker, self.source, self.output, self.options, file_hash(self.weights))
+        if self.ray is not None:
+            from tokenface.prepare.cluster import RayPool
+
+            pool = RayPool(make, self.workers, _crashed, self.ray)
+        else:
+            pool = OrderedPool(make, self.workers or 1, _crashed)
+        try:
+            for report in pool.map(self.shards):
+                self.report.add(report)
+                yield report
+        finally:
+            pool.close()
+        self._remove_stale()
+
+    def _remove_stale(self) -> None:
+        """Tables of an earlier, larger run: whoever reads the folder would read them too."""
+        for name in self.output.names():
+            number = re.fullmatch(rf"faces-(\d{{6,}})\.{self.options.form}", name)
+            if number is not None and int(number[1]) >= len(self.shards):
+                self.output.remove(name)
+
+
+def _crashed(shard: Shard) -> ShardReport:
+    first, last = shard.pictures[0].name, shard.pictures[-1].name
+    reason = f"a photo from '{first}' to '{last}' made the worker process crash; use smaller shards to find it"
+    return ShardReport(shard.number, len(shard.pictures), failed=len(shard.pictures), failures=[(first, reason)])

@@ -1,0 +1,147 @@
+"""One shard: a few hundred photos of a place into one table, whoever does it and however often."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from tokenface import __version__
+from tokenface.bulk.places import Picture, Place
+from tokenface.bulk.table import METADATA, columns, encode, metadata
+from tokenface.images.loading import MAX_PIXELS
+from tokenface.inference.reconstruct import BATCH_SIZE, Reconstructor
+
+FAILURES_SHOWN = 20
+"""Failures that travel back from one shard; its table has them all."""
+
+
+@dataclass(frozen=True)
+class BulkOptions:
+    """Settings of a bulk run. form: "parquet" or "npz".  per_shard: photos in one table."""
+
+    form: str = "parquet"
+    per_shard: int = 256
+    weights: str | None = None
+    batch_size: int = BATCH_SIZE
+    device: str = "auto"
+    runtime: str = "torch"
+    precision: str = "fp32"
+    max_faces: int | None = None
+    refine: bool = True
+    max_pixels: int = MAX_PIXELS
+    overwrite: bool = False
+
+    def signature(self, weights_hash: str) -> str:
+        """What the tables depend on besides the photos."""
+        device = "" if self.device in ("auto", "cpu") else f" {self.device}"
+        return (
+            f"{__version__} {weights_hash} {self.form} {self.per_shard} {self.batch_size} {self.runtime} "
+            f"{self.precision} {self.max_faces} {self.refine} {self.max_pixels}{device}"
+        )
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Photos that become one table."""
+
+    number: int
+    pictures: tuple[Picture, ...]
+
+    def name(self, form: str) -> str:
+        return f"faces-{self.number:06d}.{form}"
+
+    def signature(self, settings: str) -> str:
+        """Changes when the table would come out differently: settings, and names, sizes and times of the photos."""
+        digest = hashlib.sha256(settings.encode())
+        for picture in self.pictures:
+            digest.update(f"\n{picture.name}\t{picture.size}\t{picture.modified}".encode(errors="surrogateescape"))
+        return digest.hexdigest()[:32]
+
+
+@dataclass
+class ShardReport:
+    """What became of a shard's photos. failures: the first (photo, reason)."""
+
+    number: int
+    photos: int = 0
+    done: int = 0
+    faces: int = 0
+    without_face: int = 0
+    failed: int = 0
+    skipped: bool = False
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+
+class ShardWorker:
+    """Makes shards; one per process, the network is loaded for the first shard that is not there yet.
+
+    A shard that is finished is left alone: a worker that died, or a cluster that asks twice, costs no photo.
+    """
+
+    def __init__(self, source: Place, output: Place, options: BulkOptions, weights_hash: str):
+        self.source, self.output, self.options = source, output, options
+        self.settings = options.signature(weights_hash)
+
+    @cached_property
+    def model(self) -> Reconstructor:
+        options = self.options
+        return Reconstructor.load(options.weights, options.device, options.runtime, options.precision)
+
+    def __call__(self, shard: Shard) -> ShardReport:
+        name, signature = shard.name(self.options.form), shard.signature(self.settings)
+        report = ShardReport(shard.number, len(shard.pictures))
+        if self._finished(name, signature):
+            report.skipped = True
+            return report
+        results = []
+        for result in self.model.iterate(
+            [self.source.item(picture) for picture in shard.pictures],
+            batch_size=self.options.batch_size,
+            max_faces=self.options.max_faces,
+            refine=self.options.refine,
+            max_pixels=self.options.max_pixels,
+        ):
+            results.append(result)
+            report.done += result.status == "done"
+            report.faces += len(result.faces)
+            report.without_face += result.status == "no_face"
+            report.failed += result.status == "failed"
+            if result.status == "failed" and len(report.failures) < FAILURES_SHOWN:
+                report.failures.append((result.item.name, str(result.error)))
+        model = self.model
+        table = columns(results, model.head)
+        arkit = next((face.arkit for result in results for face in result.faces), None)
+        facts = metadata(model.head, model.origin, list(arkit or ()), signature)
+        self.output.write(name, encode(table, facts, self.options.form))
+        return report
+
+    def _finished(self, name: str, signature: str) -> bool:
+        return not self.options.overwrite and stored_signature(self.output, name) == signature
+
+
+def stored_signature(place: Place, name: str) -> str | None:
+    """Signature of a table that is there and readable; None otherwise."""
+    try:
+        data = place.read(name)
+        if name.endswith(".npz"):
+            import numpy as np
+
+            with np.load(io.BytesIO(data), allow_pickle=False) as file:
+                facts = json.loads(str(file[METADATA]))
+        else:
+            from pyarrow import parquet
+
+            facts = json.loads((parquet.read_metadata(io.BytesIO(data)).metadata or {})[METADATA.encode()])
+    except (OSError, KeyError, ValueError, TypeError):
+        return None
+    return facts.get("signature") if isinstance(facts, dict) else None
+
+
+def divide(pictures: Sequence[Picture], per_shard: int) -> list[Shard]:
+    """Photos in their order, so many to a shard."""
+    starts = range(0, len(pictures), per_shard)
+    return [Shard(number, tuple(pictures[i : i + per_shard])) for number, i in enumerate(starts)]

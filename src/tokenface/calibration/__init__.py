@@ -1,0 +1,1 @@
+"""Fitting and measuring a confidence on rendered faces whose truth is known: `docs/confidence.md`."""

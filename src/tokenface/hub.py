@@ -1,0 +1,204 @@
+"""Weights on the Hugging Face Hub: `from_pretrained`, `save_pretrained`, `push_to_hub`, and `hf://owner/name`.
+
+A repository (or a folder) holds the checkpoint as `model.safetensors`, its facts as `config.json`, and a model card
+written from them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self, cast
+
+from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from tokenface.errors import CheckpointError
+from tokenface.formats.files import make_folder, write_atomically
+from tokenface.network.checkpoint import read_metadata
+
+WEIGHTS_FILE = "model.safetensors"
+PREFIX = "hf://"
+METRICS = {
+    "photo_nme": ("landmarks on photos of people kept out of training", "% of the box's size"),
+    "synthetic_nme": ("landmarks on rendered people kept out of training", "% of the box's size"),
+    "neutral_mm": ("neutral head of rendered people", "mm"),
+    "neutral_ratio": ("the same over the mean head's error", "ratio"),
+}
+"""Metrics of a checkpoint that a reader of the card understands: what they measure, unit."""
+
+
+class HubModel(ModelHubMixin, library_name="tokenface", pipeline_tag="image-to-3d"):
+    """What a reconstructor gains: the Hub's three methods. `path` is its checkpoint."""
+
+    path: Path | None
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
+        """A model from the Hub ("owner/name") or from a folder that `save_pretrained` wrote.
+
+        Args:
+            options: `revision`, `token`, `cache_dir`, `force_download`, `local_files_only` of huggingface_hub;
+                `device`, `runtime`, `precision` as `tokenface.load`.
+        Raises:
+            CheckpointError: no such repository or folder, no network, not a checkpoint.
+        """
+        with one_line(str(pretrained_model_name_or_path)):
+            return cast(Self, super().from_pretrained(pretrained_model_name_or_path, **options))
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, **options: Any) -> Self:
+        where = {name: options.pop(name, None) for name in ("revision", "cache_dir", "token")}
+        flags = {name: bool(options.pop(name, False)) for name in ("force_download", "local_files_only")}
+        known = {name: options[name] for name in ("device", "runtime", "precision") if name in options}
+        load: Any = cls.load  # type: ignore[attr-defined]
+        return load(_file(model_id, **where, **flags), **known)
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:  # type: ignore[override]
+        """Write `model.safetensors`, `config.json` and a model card; `push_to_hub=True` also uploads them.
+
+        Raises:
+            CheckpointError: the model was not loaded from a checkpoint.  OutputError: not writable.
+        """
+        make_folder(save_directory)
+        with one_line(str(options.get("repo_id", save_directory))):
+            return super().save_pretrained(save_directory, **options)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:  # type: ignore[override]
+        """Upload into the repository "owner/name" of the Hub, which is made if there is none; returns the commit's URL.
+
+        Raises:
+            CheckpointError: not logged in, no permission, no network.
+        """
+        with one_line(repo_id):
+            return super().push_to_hub(repo_id, model_card_kwargs={"repo_id": repo_id}, **options)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        source = self._checkpoint()
+        if source.resolve() != (save_directory / WEIGHTS_FILE).resolve():
+            write_atomically(save_directory / WEIGHTS_FILE, source.read_bytes())
+        # below one key: the mixin hands keys that are named like arguments of the constructor to it
+        text = json.dumps({"tokenface": public_facts(read_metadata(source))}, indent=1, sort_keys=True)
+        write_atomically(save_directory / "config.json", text.encode())
+
+    def generate_model_card(self, *_: Any, **options: Any) -> ModelCard:
+        """The card of this checkpoint, from what it says of itself."""
+        source = self._checkpoint()
+        return model_card(source.stem, read_metadata(source), options.get("repo_id"))
+
+    def _checkpoint(self) -> Path:
+        if self.path is None:
+            raise CheckpointError("this model was not loaded from a checkpoint; save one with save_checkpoint first")
+        return self.path
+
+
+def fetch(address: str) -> Path:
+    """The checkpoint of `hf://owner/name`, or of one revision: `hf://owner/name@revision`; kept in the Hub's cache.
+
+    Raises:
+        CheckpointError: as `HubModel.from_pretrained`.
+    """
+    name, _, revision = address.removeprefix(PREFIX).partition("@")
+    with one_line(name):
+        return _file(name, revision=revision or None)
+
+
+def _file(model_id: str, **options: Any) -> Path:
+    folder = Path(model_id).expanduser()
+    if folder.is_dir():
+        path = folder / WEIGHTS_FILE
+        if not path.is_file():
+            raise CheckpointError(f"'{folder}' has no {WEIGHTS_FILE}; expected a folder that save_pretrained wrote")
+        return path
+    return Path(hf_hub_download(model_id, WEIGHTS_FILE, **options))
+
+
+@contextmanager
+def one_line(name: str) -> Iterator[None]:
+    """The Hub's errors as ours."""
+    try:
+        yield
+    except GatedRepoError as error:
+        raise CheckpointError(
+            f"'{name}' needs its owner's consent; ask for it on its page, then 'hf auth login'"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise CheckpointError(f"the Hub has no repository '{name}', or it is private; 'hf auth login' first") from error
+    except RevisionNotFoundError as error:
+        raise CheckpointError(f"'{name}' has no such revision; give a branch, tag or commit of it") from error
+    except HFValidationError as error:
+        raise CheckpointError(f"'{name}' is no folder and no name on the Hub (owner/name)") from error
+    except LocalTokenNotFoundError as error:
+        raise CheckpointError(f"'{name}' needs you to be known to the Hub; run 'hf auth login'") from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        raise CheckpointError(
+            f"'{name}' is not in the Hub's cache and the Hub cannot be reached; connect to a network (and unset "
+            "HF_HUB_OFFLINE), or give a folder that save_pretrained wrote"
+        ) from error
+    except EntryNotFoundError as error:
+        raise CheckpointError(f"'{name}' on the Hub has no {WEIGHTS_FILE}; it is no TokenFace model") from error
+    except (HfHubHTTPError, ConnectionError, TimeoutError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise CheckpointError(
+            f"the Hub refused '{name}' ({reason}); check the name, your login and the network"
+        ) from error
+
+
+def public_facts(facts: dict[str, Any]) -> dict[str, Any]:
+    """What a repository says in `config.json`: all but the training configuration, which names its owner's paths."""
+    training = {key: value for key, value in facts.get("training", {}).items() if key != "config"}
+    return {**facts, "training": training} if training else {k: v for k, v in facts.items() if k != "training"}
+
+
+def model_card(name: str, facts: dict[str, Any], repo_id: str | None = None) -> ModelCard:
+    """Model card of a checkpoint, from its metadata."""
+    network, head, training = facts["network"], facts["head"], facts.get("training", {})
+    licence = str(facts.get("licence", "")).split(";")[0].strip().lower()
+    data = ModelCardData(
+        library_name="tokenface",
+        pipeline_tag="image-to-3d",
+        license=licence or None,
+        tags=["3d-face-reconstruction", "face-alignment", "arkit", head["name"], "model_hub_mixin"],
+    )
+    rows = [
+        ("network", f"TokenFace, {network['tokens']} component tokens, backbone `{network['backbone']}`"),
+        ("input", f"face crop, {network['image_size']} × {network['image_size']} RGB in [0, 1]"),
+        ("head model", f"{head['name']}, {head['vertices']} vertices ({head['licence']})"),
+        ("crop", f"box of the 68 landmarks × {facts['crop']}" if "crop" in facts else ""),
+        ("licence", str(facts.get("licence", ""))),
+        ("trained on", _trained_on(training)),
+    ]
+    lines = ["---", data.to_yaml(), "---", "", f"# {name}", "", "One photo of a face into a 3-D head (TokenFace)."]
+    lines += ["", "```python", "import tokenface", ""]
+    lines += [f'model = tokenface.Reconstructor.from_pretrained("{repo_id or "owner/name"}")']
+    lines += ['model.reconstruct("photo.jpg")[0].save("head.glb")', "```", "", "| | |", "| --- | --- |"]
+    lines += [f"| {label} | {value} |" for label, value in rows if value]
+    known = [(METRICS[key], value) for key, value in facts.get("metrics", {}).items() if key in METRICS]
+    if known:
+        lines += ["", "## Validation at the end of training", "", "| | | |", "| --- | --- | --- |"]
+        lines += [f"| {what} | {value:.3g} | {unit} |" for (what, unit), value in known]
+    lines += ["", "Not for identifying people, or for judging who somebody is or how they feel.", ""]
+    return ModelCard("\n".join(lines))
+
+
+def _trained_on(training: dict[str, Any]) -> str:
+    parts = []
+    if training.get("images"):
+        parts.append(f"{training['images']:,} images in {training.get('steps', 0):,} steps")
+    if training.get("photos"):
+        parts.append(f"{training['photos']:,} annotated photos among rendered faces")
+    if training.get("started_from"):
+        parts.append(f"from the weights {training['started_from']}")
+    return ", ".join(parts)

@@ -1,0 +1,216 @@
+"""The page in a real browser: a photo goes in, a head appears, sliders move it, files come out."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pygltflib
+import pytest
+import skimage.data
+import uvicorn
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+from test_reconstruct_photo import needs_detector, needs_weights
+
+from tokenface.app.folder import WorkFolder, work_folder
+from tokenface.app.limits import Limits
+from tokenface.app.server import create_app
+from tokenface.inference.editing import Edit, edited
+from tokenface.inference.reconstruct import Reconstructor
+
+BROWSER = next((path for name in ("chromium", "google-chrome", "chrome") if (path := shutil.which(name))), None)
+FLAGS = (
+    *("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-first-run", "--disable-quic"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+PATIENCE = 120_000
+"""Milliseconds, for machines that are busy."""
+READY = "tokenface-viewer[ready]"
+
+pytestmark = [
+    needs_detector,
+    needs_weights,
+    pytest.mark.skipif(BROWSER is None, reason="no Chromium; install Debian's package chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def model() -> Reconstructor:
+    return Reconstructor.load(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[WorkFolder]:
+    with work_folder() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def address(model: Reconstructor, folder: WorkFolder) -> Iterator[str]:
+    app = create_app(lambda: model, lambda: model, folder, Limits(seconds=100))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", ws="none"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        thread.join(0.1)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+    server.should_exit = True
+    thread.join(20)
+
+
+@pytest.fixture(scope="module")
+def page(address: str) -> Iterator[Page]:
+    """The page, whose requests and errors are watched: see `elsewhere` and `errors` in its `seen`."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=list(FLAGS))
+        made = browser.new_page(viewport={"width": 1400, "height": 1000})
+        made.set_default_timeout(PATIENCE)
+        seen.clear()
+        made.on("request", lambda request: seen.append(request.url) if outside(request.url, address) else None)
+        made.on("pageerror", lambda error: seen.append(str(error)))
+        made.goto(address)
+        yield made
+        browser.close()
+
+
+seen: list[str] = []
+"""Requests to other places, and errors of scripts."""
+
+
+def outside(url: str, address: str) -> bool:
+    return not url.startswith((address, "data:", "blob:"))
+
+
+def astronaut(path: Path) -> Path:
+    Image.fromarray(skimage.data.astronaut()).save(path)
+    return path
+
+
+def slide(page: Page, name: str, value: float) -> None:
+    """Move a slider as a hand does: while it moves, and when it is let go."""
+    slider = page.locator(f"#{name} input[type=range]")
+    move = "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input', {bubbles: true})); }"
+    slider.evaluate(move, value)
+    slider.dispatch_event("pointerup")
+
+
+def picture(page: Page) -> np.ndarray:
+    """[H, W, 3] float: what the viewer shows, without its button and note."""
+    page.wait_for_function("document.querySelector('tokenface-viewer').note.textContent === ''")
+    shot = page.locator("tokenface-viewer").screenshot()
+    with Image.open(io.BytesIO(shot)) as image:
+        pixels = np.asarray(image.convert("RGB"), np.float64)
+    return pixels[60:]
+
+
+def download(page: Page, label: str, path: Path) -> bytes:
+    with page.expect_download() as waiting:
+        page.get_by_role("link", name=label, exact=True).click()
+    waiting.value.save_as(path)
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def with_photo(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    photo = astronaut(tmp_path_factory.mktemp("photo") / "astronaut.png")
+    page.locator("input[type=file]").first.set_input_files(photo)
+    page.wait_for_selector(READY)
+    return page
+
+
+def test_a_head_appears_beside_its_overlay(with_photo: Page) -> None:
+    shown = picture(with_photo)
+    height, width, _ = shown.shape
+    middle, corner = shown[height // 3 : height // 2, width // 2 - 60 : width // 2 + 60], shown[-80:-40, 20:60]
+    assert corner.std() < 15  # the backdrop
+    assert middle.std() > 20  # a face
+    assert middle[..., 0].mean() > middle[..., 2].mean() + 10  # of a person's colour
+    overlay = with_photo.locator("#overlay img")
+    assert overlay.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
+
+
+def test_sliders_move_the_head_and_the_downloads(with_photo: Page, model: Reconstructor, tmp_path: Path) -> None:
+    before, overlay = picture(with_photo), with_photo.locator("#overlay img").get_attribute("src")
+    slide(with_photo, "jawOpen", 1.0)
+    with_photo.wait_for_function(
+        "old => document.querySelector('#overlay img').getAttribute('src') !== old", arg=overlay
+    )
+    after = picture(with_photo)
+    assert np.abs(after - before).max(axis=2).mean() > 1
+    document = json.loads(download(with_photo, "JSON", tmp_path / "a.json"))
+    assert document["faces"][0]["arkit"]["jawOpen"] == pytest.approx(1.0, abs=1e-3)
+    head = pygltflib.GLTF2.load_from_bytes(download(with_photo, "GLB", tmp_path / "a.glb"))
+    jaw = next(node for node in head.nodes if node.name == "jaw")
+    assert jaw.rotation[0] == pytest.approx(np.sin(0.43 / 2), abs=2e-3)
+    with_photo.locator("#reset").click()
+    with_photo.wait_for_function("document.querySelector('#jawOpen input[type=number]').value < 0.9")
+    assert any(np.abs(picture(with_photo) - before).mean() < 0.5 for _ in range(20))
+
+
+def test_the_browser_moves_the_head_as_the_head_model_does(
+    with_photo: Page, address: str, model: Reconstructor
+) -> None:
+    """Expression, jaw, eyes and blending are computed twice: in the viewer, live, and in what is downloaded."""
+    face = model.reconstruct(skimage.data.astronaut())[0]
+    weights = {"jawOpen": 0.7, "jawLeft": 0.4, "mouthSmileLeft": 0.9, "eyeBlinkRight": 1.0, "eyeLookUpLeft": 0.8}
+    source = with_photo.locator("tokenface-viewer").get_attribute("src")
+    script = """async ([source, weights, found]) => {
+        const { readGlb } = await import("/viewer/glb.js"), { Head } = await import("/viewer/head.js");
+        const head = new Head(readGlb(await (await fetch(source)).arrayBuffer()));
+        head.pose(Object.fromEntries(Object.entries(weights).map(([name, weight]) => [name, weight - found[name]])));
+        return [[...head.positions], [...head.normals]];
+    }"""
+    positions, normals = with_photo.evaluate(script, [source, weights, face.arkit])
+    mesh = edited(face, Edit(arkit=weights)).trimesh()
+    assert np.abs(np.reshape(positions, (-1, 3)) - mesh.vertices).max() < 2e-6
+    cosines = (np.reshape(normals, (-1, 3)) * mesh.vertex_normals).sum(axis=1)
+    assert np.quantile(cosines, 0.01) > 0.999
+
+
+def test_another_person_can_be_blended_in(with_photo: Page, tmp_path: Path) -> None:
+    other = Image.fromarray(skimage.data.astronaut()[:, ::-1])
+    other.save(tmp_path / "other.png")
+    with_photo.get_by_role("button", name="Blend with another person").click()
+    before = picture(with_photo)
+    with_photo.locator("input[type=file]").nth(1).set_input_files(tmp_path / "other.png")
+    with_photo.wait_for_selector(READY + "[partner]")
+    slide(with_photo, "share", 1.0)
+    assert np.abs(picture(with_photo) - before).mean() > 0.3
+
+
+def test_a_photo_without_a_face_is_said_so(with_photo: Page, tmp_path: Path) -> None:
+    Image.new("RGB", (200, 200), (90, 120, 90)).save(tmp_path / "grass.png")
+    with_photo.get_by_label("Remove Image").first.click()
+    with_photo.wait_for_selector("#head-viewer .empty")
+    with_photo.locator("input[type=file]").first.set_input_files(tmp_path / "grass.png")
+    with_photo.get_by_text("no face found").first.wait_for()
+
+
+def test_a_clip_becomes_an_overlay_and_files(page: Page) -> None:
+    page.get_by_role("tab", name="Video").click()
+    page.locator("#track-example").click()
+    page.locator("#track-note").get_by_text("with a face").wait_for()
+    assert "36 frames, 36 with a face, 1 person" in page.locator("#track-note").inner_text()
+    names = page.locator("#track-files").inner_text()
+    assert "track" in names
+    assert "person_00" in names
+
+
+def test_an_expression_goes_to_another_head(page: Page) -> None:
+    page.get_by_role("tab", name="Transfer").click()
+    page.locator("#transfer-example").click()
+    page.locator("#transfer-source").get_by_text("eileen").wait_for()
+    page.locator("#transfer").click()
+    page.wait_for_selector("#transfer-viewer " + READY)
+    assert page.locator("#transferred img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 1000
+
+
+def test_the_page_asks_nobody_else_and_keeps_uploads_in_its_folder(with_photo: Page, folder: WorkFolder) -> None:
+    assert seen == []
+    assert any(folder.uploads.rglob("*.png"))

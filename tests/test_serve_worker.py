@@ -1,0 +1,192 @@
+"""The server's worker, what it keeps for visitors, and its folder."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import threading
+import time
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from stand_ins import photo_with_marks, stand_in_model
+from toy_head import toy_head_data
+
+from tokenface.app.folder import work_folder
+from tokenface.app.visits import Files, Visit, Visits
+from tokenface.app.worker import Busy, TooLate, Worker
+from tokenface.errors import ImageError
+from tokenface.head.model import HeadModel
+from tokenface.inference.editing import Edit
+from tokenface.inference.reconstruct import PhotoResult, Reconstructor
+
+
+def png(*marks: tuple[int, int, int]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(photo_with_marks(*marks)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def model() -> Reconstructor:
+    return stand_in_model(HeadModel(toy_head_data()))
+
+
+class Held:
+    """A worker whose hands are full until `release` is called."""
+
+    def __init__(self, model: Reconstructor, **options: Any) -> None:
+        self.batches: list[int] = []
+        settings = {"queue": 4, "seconds": 20.0, "pixels": 10**6, "faces": 4, **options}
+        self.worker = Worker(lambda: model, watch=self.batches.append, **settings)  # type: ignore[arg-type]
+        self._go, started = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            started.set()
+            self._go.wait(20)
+
+        self.worker.call(hold)
+        started.wait(20)
+
+    def release(self) -> None:
+        self._go.set()
+
+
+def faces(result: PhotoResult) -> int:
+    if result.error is not None:
+        raise result.error
+    return len(result.faces)
+
+
+def test_photos_that_wait_are_done_together_and_each_gets_its_own_answer(model: Reconstructor) -> None:
+    held = Held(model)
+    photos = [png((60, 40, 40)), png((10, 10, 30), (90, 60, 40)), b"no picture", png()]
+    waiting = [held.worker.photo(photo, faces) for photo in photos]
+    held.release()
+    assert [waiting[0].result(20), waiting[1].result(20)] == [1, 2]
+    for future, message in zip(waiting[2:], ["not a picture", "no face found"], strict=True):
+        with pytest.raises(ImageError, match=message):
+            future.result(20)
+    assert held.batches == [4]
+    held.worker.close()
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_back(model: Reconstructor) -> None:
+    held = Held(model, queue=2)
+    kept = [held.worker.call(lambda: "done") for _ in range(2)]
+    with pytest.raises(Busy, match="try again in") as refusal:
+        held.worker.call(lambda: None)
+    assert refusal.value.retry_after >= 1
+    held.release()
+    assert [future.result(20) for future in kept] == ["done", "done"]
+    held.worker.close()
+
+
+def test_who_waited_too_long_is_told_and_the_work_is_left_undone(model: Reconstructor) -> None:
+    held = Held(model, seconds=0.6)
+    done: list[int] = []
+    future = held.worker.call(lambda: done.append(1))
+    time.sleep(0.7)
+    held.release()
+    with pytest.raises(TooLate):
+        future.result(20)
+    assert not done
+    held.worker.close()
+
+
+def test_a_failure_stays_with_its_request(model: Reconstructor) -> None:
+    worker = Held(model)
+    worker.release()
+    broken: Future[float] = worker.worker.call(lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        broken.result(20)
+    assert worker.worker.photo(png((60, 40, 40)), faces).result(20) == 1
+    worker.worker.close()
+
+
+def test_a_closed_worker_refuses(model: Reconstructor) -> None:
+    held = Held(model)
+    held.release()
+    held.worker.close()
+    with pytest.raises(Busy):
+        held.worker.call(lambda: None)
+
+
+@pytest.fixture
+def visit(model: Reconstructor) -> Visit:
+    data = png((10, 10, 30), (90, 60, 40))
+    result = next(iter(model.iterate(data)))
+    assert result.image is not None
+    return Visit.of("two.png", data, result.faces, result.image)
+
+
+def test_an_edit_shows_in_every_file_and_can_be_taken_back(visit: Visit) -> None:
+    found = {name: make() for name, make in makers(visit).items()}
+    visit.edit(0, Edit(arkit={"jawOpen": 1.0}))
+    changed = {name: make() for name, make in makers(visit).items()}
+    assert all(found[name] != changed[name] for name in found)
+    assert visit.glb(0, "model", as_found=True) == found["glb"]
+    visit.edits.clear()
+    assert {name: make() for name, make in makers(visit).items()} == found
+
+
+def makers(visit: Visit) -> dict[str, Any]:
+    return {
+        "glb": lambda: visit.glb(0, "model"),
+        "obj": lambda: visit.obj(0, "photo"),
+        "json": visit.json,
+        "overlay": lambda: visit.overlay().tobytes(),
+    }
+
+
+def test_blended_people_have_blended_photos_as_skin(visit: Visit, model: Reconstructor) -> None:
+    data = png((60, 40, 40))
+    result = next(iter(model.iterate(data)))
+    assert result.image is not None
+    visit.partner = Visit.of("other.png", data, result.faces, result.image)
+    own, other = visit._own_texture(0, "photo"), visit.partner._own_texture(0, "photo")
+    assert own is not None
+    assert other is not None
+    visit.edit(0, Edit(share=0.5))
+    half = visit._texture(0, "photo")
+    assert half is not None
+    assert np.abs(half.astype(float) - (own.astype(float) + other) / 2).max() <= 0.5
+    assert visit.edits[0].other is visit.partner.faces[0]
+
+
+def test_visits_go_when_there_are_too_many_or_they_are_too_old() -> None:
+    visits = Visits(limit=250, seconds=60)
+    tokens = [visits.add(Files({"a.glb": bytes(100)})) for _ in range(3)]
+    assert [visits.get(token) is None for token in tokens] == [True, False, False]
+    assert len(set(tokens)) == 3
+    assert all(len(token) > 20 for token in tokens)
+    visits.seconds = 0
+    visits.tidy()
+    assert len(visits) == 1  # the newest one is being looked at
+
+
+def test_the_folder_takes_all_temporary_files_and_goes_with_them() -> None:
+    before = tempfile.gettempdir()
+    with work_folder() as folder:
+        with tempfile.NamedTemporaryFile(delete=False) as file:
+            assert Path(file.name).parent == folder.root
+        (folder.new() / "clip.mp4").write_bytes(b"x")
+    assert not folder.root.exists()
+    assert tempfile.gettempdir() == before
+
+
+def test_old_uploads_go_and_the_oldest_beyond_the_limit() -> None:
+    with work_folder() as folder:
+        paths = [folder.new() / "upload.bin" for _ in range(4)]
+        for age, path in enumerate(paths):
+            path.write_bytes(bytes(100))
+            os.utime(path, (time.time() - 100 * age, time.time() - 100 * age))
+        folder.tidy(seconds=250, limit=10_000)
+        assert [path.exists() for path in paths] == [True, True, True, False]
+        folder.tidy(seconds=250, limit=150)
+        assert [path.exists() for path in paths] == [True, False, False, False]
