@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	if $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then echo $$p; break; fi; done)
 
-.PHONY: setup demo test test-slow lint format bench pictures clean
+.PHONY: setup demo test test-slow lint format bench docs pictures clean
 
 setup: $(READY)
 
@@ -13,7 +13,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "tokenface needs Python 3.11, 3.12 or 3.13; none found (set PYTHON=/path/to/python)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[train,cluster,tables,dlib,evaluate,video,usd,deploy,web,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[train,cluster,tables,dlib,evaluate,video,usd,deploy,web,hub,docs,dev]"
 	@touch $@
 
 demo: setup
@@ -37,7 +37,12 @@ format: setup
 bench: setup
 	$(BIN)/python -m benchmarks
 
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "open out/site/index.html"
+
 pictures: setup
+	$(BIN)/python scripts/gallery.py
 	$(BIN)/python scripts/demo_picture.py
 	$(BIN)/python scripts/openhead_pictures.py
 	$(BIN)/python scripts/contact_sheet.py

@@ -17,6 +17,7 @@ import torch
 
 from benchmarks.bench_detector import portrait
 from benchmarks.bench_generator import measure as generator_rate
+from benchmarks.bench_runtimes import rows as runtimes
 from tokenface.camera import Camera
 from tokenface.configuration import read_config
 from tokenface.head.registry import load_head
@@ -108,6 +109,7 @@ def rows(photo_path: Path | None, weights: str | None):
     for pixels in (128, size):
         yield f"generator {pixels}²", f"{generator_rate(head, pixels, 16, 6.0)[0]:8.1f} images/s"
     yield f"training {size}², whole steps of the default run", f"{training_rate():8.1f} images/s"
+    yield from runtimes(weights, repeats=5, quick=True)
 
 
 def training_rate(steps: int = 12, warm_up: int = 4) -> float:

@@ -7,11 +7,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tokenface.errors import CheckpointError
+from tokenface.data.record import PhotoRecord
+from tokenface.data.synthetic import SyntheticFaces
+from tokenface.errors import CheckpointError, ConfigError
+from tokenface.head.registry import load_head
 from tokenface.identity.alignment import TEMPLATE112, aligned_faces, best_similarity, template_ndc
-from tokenface.identity.encoder import IdentityEncoder, load_identity_encoder
+from tokenface.identity.discriminant import fisher_discriminant
+from tokenface.identity.encoder import IdentityEncoder, faces_for, load_identity_encoder
 from tokenface.identity.iresnet import IResNet
-from tokenface.identity.small import SmallEncoder, SmallEncoderConfig, contrastive_loss, save_small_encoder
+from tokenface.identity.people import Cast, PeoplePictures, photo_pictures, render_block, rendered_pictures
+from tokenface.identity.token_encoder import read_token_encoder
+from tokenface.identity.train import train_identity
+from tokenface.identity.verification import baselines, encoded, verification
 
 DEPTHS, WIDTHS = (2, 1, 2, 1), (4, 4, 6, 8, 10)
 
@@ -263,55 +270,188 @@ def test_aligned_faces_bring_the_five_points_to_arcfaces_template(size):
         assert float(found_y) == pytest.approx(py, abs=0.15)
 
 
-def test_contrastive_loss_by_hand():
-    features = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
-    identity = torch.tensor([0, 0, 1])
-    unit_loss = []
-    for anchor, positive, negative in ((0, 1, 2), (1, 0, 2)):
-        p = (F.cosine_similarity(features[anchor], features[positive], dim=0) - 0.2) / 0.5
-        n = F.cosine_similarity(features[anchor], features[negative], dim=0) / 0.5
-        unit_loss.append(-torch.log(p.exp() / (p.exp() + n.exp())))
-    torch.testing.assert_close(contrastive_loss(features, identity, 0.2, 0.5), torch.stack(unit_loss).mean())
+def test_an_encoder_says_which_faces_it_wants(arcface, tmp_path):
+    torch.save(arcface.state_dict(), tmp_path / "arcface.pth")
+    wants_aligned, wants_crops = load_identity_encoder(tmp_path / "arcface.pth"), load_identity_encoder()
+    image = torch.rand(2, 3, 384, 384, generator=torch.Generator().manual_seed(0))
+    points = torch.rand(2, 68, 2, generator=torch.Generator().manual_seed(1)) - 0.5
+    torch.testing.assert_close(faces_for(wants_aligned, image, points), aligned_faces(image, points, 32))
+    assert wants_crops.size == 192
+    # antialiased: every result is a mean over its neighbourhood, so a checkerboard becomes grey
+    board = ((torch.arange(384)[:, None] + torch.arange(384)) % 2).float().expand(1, 3, 384, 384)
+    grey = faces_for(wants_crops, board, points)[:, :, 1:-1, 1:-1]
+    torch.testing.assert_close(grey, torch.full_like(grey, 0.5))
 
 
-def test_the_small_encoder_fits_ten_megabytes_and_comes_back_from_its_file(tmp_path):
-    config = SmallEncoderConfig()
-    encoder = SmallEncoder(config).eval()
-    path = tmp_path / "own.safetensors"
-    save_small_encoder(path, encoder, {"licence": "test"})
-    assert path.stat().st_size < 10e6
-    loaded = load_identity_encoder(path, dimensions=256)
-    faces = torch.rand(1, 3, 112, 112, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        torch.testing.assert_close(loaded(faces), encoder(faces * 2 - 1), rtol=0.05, atol=0.02)
-    with pytest.raises(CheckpointError, match="256 numbers"):
-        load_identity_encoder(path, dimensions=512)
+def test_fisher_directions_maximise_the_ratio_and_leave_pictures_unit_variance():
+    """Against the definition, written out picture by picture, and scipy's generalised eigenvectors."""
+    from scipy.linalg import eigh
 
-
-@pytest.mark.slow
-def test_a_resumed_trainer_ends_with_the_weights_of_one_that_was_never_stopped(tmp_path):
-    from tokenface.identity.train import train_identity
-
-    tiny = (
-        "encoder.size=32",
-        "encoder.widths=[8, 8, 16, 16]",
-        "encoder.depths=[0, 0, 0]",
-        "encoder.dimensions=16",
-        "people=4",
-        "pictures=2",
-        "render_size=64",
-        "held_out_people=6",
-        "warmup_steps=1",
-        "checkpoint_every=2",
-        "log_every=1",
-        "learning_rate=0.003",
+    rng = np.random.default_rng(0)
+    sources, labels = [], []
+    for people, pictures in ((30, 4), (12, 6)):
+        centres = rng.normal(size=(people, 5)) * [3, 1, 2, 0.2, 0.1] + rng.normal(size=5)
+        sources.append(np.repeat(centres, pictures, 0) + rng.normal(size=(people * pictures, 5)) * [2, 0.3, 2, 1, 1])
+        labels.append(np.repeat(np.arange(people), pictures))
+    within, between = np.zeros((5, 5)), np.zeros((5, 5))
+    centre = np.mean([x.mean(0) for x in sources], axis=0)
+    for x, y in zip(sources, labels, strict=True):
+        off = x.mean(0) - centre
+        within += np.outer(off, off) / 2
+        for person in np.unique(y):
+            own = x[y == person]
+            mean = own.mean(0)
+            within += np.cov(own.T, ddof=1) / len(np.unique(y)) / 2
+            between += np.outer(mean - x.mean(0), mean - x.mean(0)) / len(np.unique(y)) / 2
+    values, vectors = eigh(between, within)
+    weight, bias = fisher_discriminant(
+        [torch.from_numpy(x).float() for x in sources], [torch.from_numpy(y) for y in labels], 3, shrinkage=0.0
     )
+    w = weight.double().numpy()
+    np.testing.assert_allclose(w @ within @ w.T, np.eye(3), atol=1e-4)
+    np.testing.assert_allclose(w @ between @ w.T, np.diag(values[::-1][:3]), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(np.abs(w @ within @ vectors[:, ::-1][:, :3]), np.eye(3), atol=1e-3)
+    np.testing.assert_allclose(w @ centre + bias.numpy(), 0, atol=1e-4)
+
+
+def test_impossible_discriminants_are_refused():
+    with pytest.raises(ValueError, match="two pictures"):
+        fisher_discriminant([torch.randn(4, 3)], [torch.arange(4)], 2)
+    with pytest.raises(ValueError, match="no 9 independent"):
+        fisher_discriminant([torch.randn(4, 3)], [torch.arange(4) // 2], 9)
+
+
+def test_verification_counts_pairs_as_the_definition_does():
+    generator = torch.Generator().manual_seed(3)
+    identity = np.repeat(np.arange(6), 4)
+    session = np.repeat(np.arange(12), 2)
+    empty = np.zeros((24, 3, 8, 8), np.uint8)
+    pictures = PeoplePictures(empty, np.zeros((24, 5, 2), np.float32), identity, session)
+    features = torch.randn(24, 5, generator=generator) + torch.from_numpy(identity)[:, None] % 3
+    positive, negative, first, tested = [], [], 0, 0
+    for i in range(24):
+        best, who = -2.0, -1
+        for j in range(24):
+            cosine = float(F.cosine_similarity(features[i], features[j], dim=0))
+            if session[i] != session[j] and cosine > best:
+                best, who = cosine, identity[j]
+            if j > i and identity[i] != identity[j]:
+                negative.append(cosine)
+            if j > i and identity[i] == identity[j] and session[i] != session[j]:
+                positive.append(cosine)
+        first, tested = first + int(who == identity[i]), tested + 1
+    auc = np.mean([p > n for p in positive for n in negative])
+    tar = np.mean([p > np.quantile(negative, 0.99) for p in positive])
+    found = verification(features, pictures)
+    assert found == pytest.approx({"auc": auc, "tar": tar, "rank1": first / tested}, abs=1e-6)
+
+
+def test_people_keep_shape_and_albedo_and_change_their_looks(monkeypatch):
+    faces, seen = SyntheticFaces(load_head("openhead"), 32), {}
+    sample = faces.sample
+
+    def spy(batch, seed, images_per_identity, **given):
+        seen.update(given, per_look=images_per_identity, batch=sample(batch, seed, images_per_identity, **given))
+        return seen["batch"]
+
+    monkeypatch.setattr(faces, "sample", spy)
+    image, points = render_block(faces, 3, Cast(people=3, looks=2, pictures=2, size=32), seed=5)
+    assert image.shape == (12, 3, 32, 32)
+    assert points.shape == (12, 5, 2)
+    for name in ("shape", "texture"):
+        drawn = getattr(seen["batch"].parameters, name)
+        assert all(torch.equal(drawn[i], drawn[i // 4 * 4]) for i in range(12))
+        assert not torch.equal(drawn[0], drawn[4])
+    assert seen["per_look"] == 2
+    assert not torch.equal(seen["batch"].parameters.camera[0], seen["batch"].parameters.camera[1])
+
+
+def test_the_shipped_encoder_tells_rendered_people_apart_better_than_pixels_and_colours(tmp_path):
+    """People of a seed that nothing was trained on; only pictures in different looks count."""
+    encoder = load_identity_encoder(dimensions=64)
+    cast = Cast(people=16, looks=3, pictures=1)
+    people = rendered_pictures(tmp_path, load_head("openhead"), cast, seed=77_777)
+    ours = verification(encoded(encoder, people), people)
+    others = baselines(people)
+    assert set(others) == {"grey pixels", "colour histogram"}
+    for row in others.values():
+        assert ours["auc"] > row["auc"] + 0.1
+    assert ours["auc"] > 0.65
+
+
+def test_the_shipped_encoder_is_small_differentiable_and_says_where_it_comes_from():
+    from tokenface.identity.encoder import _path
+
+    path = _path("tokenface-identity")
+    assert path.stat().st_size < 10e6
+    facts = read_token_encoder(path)
+    assert facts["training"]["people"] == {"rendered": 880, "photographed": 227}
+    assert facts["metrics"]["photographed"]["encoder"]["auc"] > 0.8
+    assert "LICENSES.md" in facts["licence"]
+    encoder = load_identity_encoder().double()  # type: ignore[attr-defined]
+    generator = torch.Generator().manual_seed(2)
+    faces = torch.rand(1, 3, 192, 192, generator=generator, dtype=torch.float64).requires_grad_(True)
+    direction = torch.randn(faces.shape, generator=generator, dtype=torch.float64)
+    backbone = encoder.backbone
+    backbone.norm.register_forward_pre_hook(lambda module, args: (args[0].double(),))  # it computes in float32
+    encoder(faces).sum().backward()
+    step = 3e-5
+    with torch.no_grad():
+        numeric = (encoder(faces + step * direction).sum() - encoder(faces - step * direction).sum()) / (2 * step)
+    torch.testing.assert_close((faces.grad * direction).sum(), numeric, rtol=0.05, atol=1e-3)
+    assert not any(p.requires_grad for p in encoder.parameters())
+
+
+def test_an_encoder_is_made_and_made_again_from_what_is_kept(tmp_path, monkeypatch):
+    small = ("cast.people=6", "cast.looks=2", "cast.pictures=1", "cast.size=64", "held_out_people=4", "dimensions=4")
     lines: list[str] = []
-    stopped, whole = f"folder={tmp_path / 'stopped'}", f"folder={tmp_path / 'whole'}"
-    train_identity(None, (*tiny, stopped, "steps=2", "schedule_steps=4"), lines.append)
-    path = train_identity(None, (*tiny, stopped, "steps=4"), lines.append)
-    steps = [line.split()[1] for line in lines if line.startswith("step")]
-    assert steps == ["1/2", "2/2", "3/4", "4/4"]  # the second run went on at 3
-    unbroken = train_identity(None, (*tiny, whole, "steps=4"), lambda line: None)
-    faces = torch.rand(2, 3, 32, 32)
-    torch.testing.assert_close(load_identity_encoder(path)(faces), load_identity_encoder(unbroken)(faces))
+    path = train_identity(None, (*small, f"folder={tmp_path}"), lines.append)
+    facts = read_token_encoder(path)
+    assert facts["training"]["people"] == {"rendered": 6}
+    assert facts["training"]["pictures"] == {"rendered": 12}
+    assert facts["training"]["network"]["training"]["images"] > 0  # what the network had seen travels along
+    assert set(facts["metrics"]["rendered"]) == {"encoder", "grey pixels", "colour histogram"}
+    encoder = load_identity_encoder(path, dimensions=4)
+    with pytest.raises(CheckpointError, match="4 numbers"):
+        load_identity_encoder(path, dimensions=512)
+    pictures = rendered_pictures(tmp_path / "people", load_head("openhead"), Cast(6, 2, 1, 64), seed=1)
+    features = encoded(encoder, pictures)
+    spread = features - features.view(6, 2, 4).mean(1).repeat_interleave(2, 0)
+    assert float(spread.square().sum(0).mean()) * 2 / 12 < 1.05  # unit variance within people, less by the shrinkage
+
+    def never(*arguments, **named):
+        raise AssertionError("what is kept must not be made again")
+
+    monkeypatch.setattr("tokenface.identity.people.render_block", never)
+    monkeypatch.setattr("tokenface.identity.train.token_features", never)
+    again = train_identity(None, (*small, f"folder={tmp_path}", "shrinkage=0.5"), lines.append)
+    assert again == path
+    with pytest.raises(ConfigError, match="at least 2 people"):
+        train_identity(None, ("cast.people=1", f"folder={tmp_path / 'one'}"))
+    with pytest.raises(ConfigError, match="no 5000 independent"):
+        train_identity(None, (*small[:-1], f"folder={tmp_path}", "dimensions=5000"), lines.append)
+
+
+def test_photos_are_grouped_by_person_and_video():
+    def record(name, source):
+        points = np.stack([np.linspace(20, 60, 68), np.linspace(25, 65, 68)], 1).astype(np.float32)
+        return PhotoRecord(np.zeros((90, 90, 3), np.uint8), points, name, f"faces.tar:{source}")
+
+    records = [record("b", "b_00"), record("b", "b_01"), record("b", "b_10"), record("a", "a_00")]
+    pictures = photo_pictures(records, 64)
+    assert pictures.identity.tolist() == [1, 1, 1, 0]
+    assert pictures.session.tolist() == [0, 0, 1, 2]
+
+
+def test_a_damaged_encoder_is_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(CheckpointError, match="no identity encoder"):
+        load_identity_encoder(tmp_path / "other.safetensors")
+    save_file({"x": torch.zeros(1)}, tmp_path / "cut.safetensors", {"tokenface-identity-2": '{"config": {}}'})
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_identity_encoder(tmp_path / "cut.safetensors")
+    (tmp_path / "noise.safetensors").write_bytes(b"\xff" * 64)
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_identity_encoder(tmp_path / "noise.safetensors")

@@ -182,7 +182,7 @@ def test_identity_loss_is_one_minus_the_cosine():
 class MeanColour(torch.nn.Module):
     """An encoder that is easy to predict: the mean colour of the aligned crop."""
 
-    size, dimensions = 112, 3
+    size, dimensions, aligned = 112, 3, True
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
         return faces.mean((2, 3))

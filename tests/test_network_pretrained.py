@@ -203,3 +203,25 @@ def test_weights_of_another_kind_or_size_are_refused(clip, tmp_path):
     torch.save(partial, path)
     with pytest.raises(CheckpointError, match=r"lacks 12 of"):
         load_pretrained(clip_backbone(), path)
+
+
+def test_another_tokenface_lends_its_backbone(tmp_path):
+    """Whatever tokens and size it has: both networks' backbones then say the same of a picture."""
+    from tokenface.head.registry import load_head
+    from tokenface.network.checkpoint import save_checkpoint
+    from tokenface.network.config import NetworkConfig
+    from tokenface.network.tokenface import TokenFace
+
+    head = load_head("openhead")
+    lender = TokenFace(NetworkConfig(backbone="vit_tiny_stem_s3", image_size=72, tokens=6), head.sizes, seed=3)
+    save_checkpoint(tmp_path / "lender.safetensors", lender, head, half=False)
+    one_token = NetworkConfig(backbone="vit_tiny_stem_s3", image_size=48, tokens=1)
+    borrower = TokenFace(one_token, head.sizes, seed=4)
+    left = load_pretrained(borrower.backbone, tmp_path / "lender.safetensors")
+    assert "component_tokens" in left
+    assert "heads.fc.shape.weight" in left
+    at_its_size = TokenFace(one_token.replace(tokens=6), head.sizes, seed=3)
+    at_its_size.load_state_dict(lender.state_dict())
+    picture = torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(borrower.backbone(picture).pooled, at_its_size.backbone(picture).pooled)

@@ -145,14 +145,8 @@ def test_photos_teach_every_component(head):
         assert float(leaf.grad.abs().max()) > 0, name
 
 
-def test_identity_pulls_the_rendering_towards_the_photo(head, tmp_path):
-    from tokenface.identity.small import SmallEncoder, SmallEncoderConfig, save_small_encoder
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        encoder = SmallEncoder(SmallEncoderConfig(size=32, dimensions=8, widths=(4, 8), depths=(1,)))
-    save_small_encoder(tmp_path / "id.safetensors", encoder.eval(), {})
-    objective = HybridObjective(head, PaperConfig(identity_encoder=str(tmp_path / "id.safetensors")), SIZE)
+def test_the_shipped_encoder_pulls_the_rendering_towards_the_photo(head):
+    objective = HybridObjective(head, PaperConfig(), SIZE)  # the default needs nothing downloaded
     truth, guess = shared_shapes(faces(head, 2)), faces(head, 2, seed=1)
     batch = records(objective, head, truth)
     same = objective.two_d(truth, batch)["identity"]

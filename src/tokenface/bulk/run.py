@@ -14,6 +14,7 @@ from tokenface.bulk.table import FORMATS
 from tokenface.errors import ConfigError
 from tokenface.formats.files import make_folder
 from tokenface.images.models import fetch_models
+from tokenface.prepare.cluster import RayPool
 from tokenface.prepare.pool import OrderedPool
 from tokenface.weights import file_hash, find_weights
 
@@ -80,9 +81,8 @@ class BulkRun:
     def __iter__(self) -> Iterator[ShardReport]:
         fetch_models(quiet=True)  # once, before several processes want them
         make = partial(ShardWorker, self.source, self.output, self.options, file_hash(self.weights))
+        pool: OrderedPool[Shard, ShardReport] | RayPool[Shard, ShardReport]
         if self.ray is not None:
-            from tokenface.prepare.cluster import RayPool
-
             pool = RayPool(make, self.workers, _crashed, self.ray)
         else:
             pool = OrderedPool(make, self.workers or 1, _crashed)

@@ -35,9 +35,9 @@ class ReplayRing:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.capacity, self.guard, self.sizes = folder, capacity, guard, sizes
         width = sum(sizes[name] for name in COMPONENTS)
-        self._image = _mapped(folder / "image.npy", (capacity, 3, size, size), np.uint8)
-        self._landmarks = _mapped(folder / "landmarks.npy", (capacity, 68, 2), np.float32)
-        self._parameters = _mapped(folder / "parameters.npy", (capacity, width), np.float32)
+        self._image = mapped_array(folder / "image.npy", (capacity, 3, size, size), np.uint8)
+        self._landmarks = mapped_array(folder / "landmarks.npy", (capacity, 68, 2), np.float32)
+        self._parameters = mapped_array(folder / "parameters.npy", (capacity, width), np.float32)
         self._arrays = {"image": self._image, "landmarks": self._landmarks, "parameters": self._parameters}
 
     def bytes_to_come(self) -> int:
@@ -69,7 +69,8 @@ class ReplayRing:
         )
 
 
-def _mapped(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+def mapped_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """The array that the file holds, writable; a new one of zeros where the file is missing or holds another shape."""
     if path.is_file():
         array = np.load(path, mmap_mode="r+", allow_pickle=False)
         if array.shape == shape and array.dtype == dtype:

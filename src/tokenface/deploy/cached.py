@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import torch
+
 from tokenface.deploy.export import PRECISIONS, SUFFIX, lowered
 from tokenface.deploy.onnx_files import export_network
 from tokenface.deploy.openvino_files import convert
@@ -37,7 +39,7 @@ def other_network(
     path = folder / f"parameters.{stored}.{SUFFIX[runtime]}"
     if not path.is_file():
         _make(network.eval(), head, path, stored)
-    return open_network(path, network.config.image_size, bf16=precision == "bf16")
+    return open_network(path, network.config.image_size, torch.get_num_threads(), bf16=precision == "bf16")
 
 
 def check_precision(runtime: str, precision: str) -> None:

@@ -63,7 +63,12 @@ def aligned_faces(image: Tensor, landmarks68: Tensor, size: int = 112) -> Tensor
     Returns:
         [B, 3, size, size]; black beyond the image, as the networks' own alignment leaves it.
     """
-    points = five_points(landmarks68.detach().to(image.dtype))
+    return faces_at(image, five_points(landmarks68.detach()), size)
+
+
+def faces_at(image: Tensor, points: Tensor, size: int = 112) -> Tensor:
+    """`aligned_faces` by the five points themselves: [B, 5, 2], NDC of the image."""
+    points = points.to(image.dtype)
     template = template_ndc(device=image.device).to(image.dtype).expand_as(points)
     to_image = best_similarity(template, points)
     grid = F.affine_grid(to_image, [len(image), 3, size, size], align_corners=False)

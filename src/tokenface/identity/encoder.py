@@ -1,32 +1,58 @@
-"""One interface over recognition networks: aligned faces in, feature vectors out, differentiable in the pictures."""
+"""One interface over recognition networks: faces in, feature vectors out, differentiable in the pictures."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokenface.errors import CheckpointError
+from tokenface.identity.alignment import aligned_faces
 
 SHIPPED = "tokenface-identity"
-"""The encoder that comes with the package, trained on synthetic people."""
+"""The encoder that comes with the package (docs/training.md)."""
 
 
 @runtime_checkable
 class IdentityEncoder(Protocol):
-    """size: side of the aligned crops it wants, pixels.  dimensions: length of its vectors."""
+    """size: side of the crops it wants, pixels.  dimensions: length of its vectors.  aligned: it wants faces brought
+    to ArcFace's places (`alignment.py`); else the network's own crops, as they are."""
 
     size: int
     dimensions: int
+    aligned: bool
 
     def __call__(self, faces: Tensor) -> Tensor:
-        """Aligned faces [B, 3, size, size], RGB in [0, 1] → [B, dimensions], not normalised."""
+        """[B, 3, size, size], RGB in [0, 1] → [B, dimensions], not normalised."""
         ...
 
 
+def faces_for(encoder: IdentityEncoder, image: Tensor, landmarks68: Tensor) -> Tensor:
+    """What the encoder wants to see of the network's crops.
+
+    Args:
+        image: [B, 3, S, S] in [0, 1].  landmarks68: [B, 68, 2], NDC of the image; no gradient flows through them.
+    Returns:
+        [B, 3, size, size].
+    """
+    if encoder.aligned:
+        return aligned_faces(image, landmarks68, encoder.size)
+    return resized(image, encoder.size)
+
+
+def resized(image: Tensor, size: int) -> Tensor:
+    """[B, 3, S, S] → [B, 3, size, size], averaged where it shrinks."""
+    if image.shape[-1] == size:
+        return image
+    return F.interpolate(image, (size, size), mode="bilinear", antialias=image.shape[-1] > size, align_corners=False)
+
+
 class ScaledInput(nn.Module):
-    """A network that wants RGB in [−1, 1] (ArcFace's `(x − 127.5) / 127.5`) behind the interface's [0, 1]."""
+    """A network that wants aligned RGB in [−1, 1] (ArcFace's `(x − 127.5) / 127.5`) behind the interface's [0, 1]."""
+
+    aligned = True
 
     def __init__(self, network: nn.Module, size: int, dimensions: int):
         super().__init__()
@@ -53,9 +79,9 @@ def load_identity_encoder(name_or_path: str | Path = SHIPPED, dimensions: int | 
 
         encoder = load_onnx_encoder(path)
     elif path.suffix == ".safetensors":
-        from tokenface.identity.small import load_small_encoder
+        from tokenface.identity.token_encoder import load_token_encoder
 
-        encoder = load_small_encoder(path)
+        encoder = load_token_encoder(path)
     else:
         from tokenface.identity.iresnet import load_iresnet
 

@@ -1,166 +1,146 @@
-"""Trains the small identity encoder on synthetic people: `python -m tokenface.identity.train section.key=value …`.
+"""Makes the identity encoder: `python -m tokenface.identity.train [FILE.yaml] section.key=value …`.
 
-Every batch is new people, several pictures of each, so nobody is ever seen twice and there is no class layer to grow.
-Light, pose, expression, occlusion and colours differ between the pictures of a person; shape and skin stay.
+A trained network has looked at hundreds of thousands of faces to say what makes them up. Its tokens know more of a
+person than a small network learns from nothing in the same minutes; what is missing is which of their directions are
+the person. That is Fisher's discriminant, in closed form, from rendered people in several looks each, and from photos
+of people if there are any.
 """
 
 from __future__ import annotations
 
-import math
+import io
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tokenface.configuration import read_config, to_yaml
-from tokenface.data.augment import colour_jitter
-from tokenface.data.synthetic import SyntheticFaces
 from tokenface.errors import ConfigError
 from tokenface.formats.files import write_atomically
 from tokenface.head.registry import load_head
-from tokenface.identity.alignment import aligned_faces
-from tokenface.identity.small import SmallEncoder, SmallEncoderConfig, contrastive_loss, save_small_encoder
-from tokenface.training.state import Progress, load_state, save_state
+from tokenface.identity.discriminant import fisher_discriminant
+from tokenface.identity.encoder import SHIPPED, resized
+from tokenface.identity.people import Cast, PeoplePictures, photo_pictures, rendered_pictures
+from tokenface.identity.token_encoder import TokenEncoder, save_token_encoder
+from tokenface.identity.verification import baselines, encoded, verification
+from tokenface.network.checkpoint import load_checkpoint
+from tokenface.training.batches import photo_records
+from tokenface.training.config import PhotoConfig
+from tokenface.training.provenance import code_version
+from tokenface.weights import file_hash, find_weights
 
 HELD_OUT_SEED = 424_242_424
-"""People of this seed are never trained on."""
+"""People of this seed are never learned from."""
 
 
 @dataclass(frozen=True)
 class IdentityTrainConfig:
-    """One run."""
+    """One encoder."""
 
-    head: str = "openhead"
-    encoder: SmallEncoderConfig = field(default_factory=SmallEncoderConfig)
-    folder: str = "runs/identity"
-    steps: int = 20000
-    schedule_steps: int = 0  # over which the learning rate falls; 0: steps
-    people: int = 24
-    pictures: int = 4  # of each person in a batch
-    render_size: int = 160
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    warmup_steps: int = 200
-    margin: float = 0.2
-    temperature: float = 0.07
-    colour: float = 0.8  # strength of the colour changes
-    seed: int = 0
+    weights: str | None = None  # the network whose tokens are read: a name or path; null: the default weights
+    dimensions: int = 64
+    shrinkage: float = 0.03  # of the variance within people
+    cast: Cast = field(default_factory=Cast)
+    held_out_people: int = 64  # rendered ones
+    photos: PhotoConfig = field(default_factory=PhotoConfig)  # learned from unless its share is 0; tested on its others
+    folder: str = "runs/identity"  # rendered pictures are kept there
+    seed: int = 1
     threads: int = 0
-    log_every: int = 50
-    checkpoint_every: int = 200
-    held_out_people: int = 64
 
 
 def train_identity(
     config_path: str | Path | None = None, overrides: Iterable[str] = (), report: Callable[[str], None] = print
 ) -> Path:
-    """Train, or go on where the folder's state stands.
+    """Render, look, project, measure.
 
     Returns:
         `<folder>/tokenface-identity.safetensors`.
     Raises:
-        ConfigError, OutputError, CheckpointError: each says what to do.
+        ConfigError, OutputError, CheckpointError, ImageError: each says what to do.
     """
     config = read_config(IdentityTrainConfig, config_path, overrides)
-    if config.people < 2 or config.pictures < 2:
-        raise ConfigError("the identity encoder learns from at least 2 people with 2 pictures each")
+    if config.cast.people < 2 or config.cast.looks < 1 or config.cast.pictures < 1 or config.cast.each < 2:
+        raise ConfigError("an identity encoder learns from at least 2 people with 2 pictures each; raise cast.…")
     if config.threads:
         torch.set_num_threads(config.threads)
-    folder = Path(config.folder)
+    folder, started = Path(config.folder), time.process_time()
     write_atomically(folder / "config.yaml", to_yaml(config).encode())
-    faces = AlignedPeople(config)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        encoder = SmallEncoder(config.encoder)
-    optimiser = torch.optim.AdamW(
-        encoder.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
-    )
-    progress = Progress()
-    state = folder / "state.safetensors"
-    if state.is_file():
-        progress = load_state(state, encoder, {}, optimiser)
-    started, sums, counted = time.monotonic(), 0.0, 0
-    while progress.step < config.steps:
-        sums += _step(config, faces, encoder, optimiser, progress)
-        counted += 1
-        last = progress.step == config.steps
-        if progress.step % config.log_every == 0 or last:
-            rate = counted * config.people * config.pictures / (time.monotonic() - started)
-            report(f"step {progress.step}/{config.steps}  loss {sums / counted:.4f}  {rate:.0f} images/s")
-            started, sums, counted = time.monotonic(), 0.0, 0
-        if progress.step % config.checkpoint_every == 0 or last:
-            save_state(state, encoder, {}, optimiser, progress)
-    metrics = verification(encoder, config, faces)
-    report("  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
-    path = folder / "tokenface-identity.safetensors"
-    facts = {"steps": progress.step, "pictures": progress.images, "seed": config.seed, "metrics": metrics}
-    save_small_encoder(path, encoder, {"licence": "Apache-2.0", "training": facts})
+    weights = find_weights(config.weights)
+    network, _, network_facts = load_checkpoint(weights)
+    encoder = TokenEncoder.of(network, config.dimensions)
+    sources, tests = gather(config, report)
+    features, known = {}, file_hash(weights)
+    for name, pictures in sources.items():
+        features[name] = _kept(folder / f"tokens-{name}-{len(pictures)}-{known}.npy", encoder, pictures)
+        report(f"looked at {len(pictures)} pictures of {pictures.people} {name} people")
+    people = [torch.from_numpy(pictures.identity) for pictures in sources.values()]
+    try:
+        weight, bias = fisher_discriminant([*features.values()], people, config.dimensions, config.shrinkage)
+    except ValueError as error:
+        raise ConfigError(f"no encoder can be made: {error}") from error
+    with torch.no_grad():
+        encoder.head.weight.copy_(weight)
+        encoder.head.bias.copy_(bias)
+    metrics = {name: measured(encoder, pictures) for name, pictures in tests.items()}
+    for name, rows in metrics.items():
+        for method, row in rows.items():
+            report(f"{name}, {method}: " + "  ".join(f"{key} {value:.3f}" for key, value in row.items()))
+    path = folder / f"{SHIPPED}.safetensors"
+    training = {
+        "people": {name: pictures.people for name, pictures in sources.items()},
+        "pictures": {name: len(pictures) for name, pictures in sources.items()},
+        "cpu_minutes": round((time.process_time() - started) / 60, 1),
+        "network": {"hash": known, **{k: v for k, v in network_facts.items() if k in ("training", "head")}},
+        "code": code_version(),
+        "config": to_yaml(replace(config, folder="", weights=None)),
+    }
+    licence = "Apache-2.0; see LICENSES.md for the training data"
+    save_token_encoder(path, encoder, {"licence": licence, "metrics": metrics, "training": training})
     return path
 
 
-class AlignedPeople:
-    """Aligned pictures of synthetic people; the same seed gives the same people."""
-
-    def __init__(self, config: IdentityTrainConfig):
-        self.config = config
-        self.generator = SyntheticFaces(load_head(config.head), config.render_size)
-
-    def sample(self, people: int, pictures: int, seed: int) -> tuple[Tensor, Tensor]:
-        """[people · pictures, 3, S, S] in [0, 1] and [people · pictures] labels."""
-        batch = self.generator.sample(people * pictures, seed, images_per_identity=pictures)
-        image = colour_jitter(batch.image, torch.Generator().manual_seed(seed), strength=self.config.colour)
-        return aligned_faces(image, batch.landmarks68, self.config.encoder.size), batch.identity
-
-
-def _step(
-    config: IdentityTrainConfig,
-    faces: AlignedPeople,
-    encoder: SmallEncoder,
-    optimiser: torch.optim.Optimizer,
-    progress: Progress,
-) -> float:
-    encoder.train()
-    image, identity = faces.sample(config.people, config.pictures, config.seed * 1_000_003 + progress.step)
-    loss = contrastive_loss(encoder(image * 2 - 1), identity, config.margin, config.temperature)
-    for group in optimiser.param_groups:
-        group["lr"] = _learning_rate(config, progress.step)
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
-    optimiser.step()
-    progress.step += 1
-    progress.images += len(image)
-    return float(loss.detach())
+def gather(
+    config: IdentityTrainConfig, report: Callable[[str], None] = lambda line: None
+) -> tuple[dict[str, PeoplePictures], dict[str, PeoplePictures]]:
+    """Whom to learn from and whom to test with, by name: rendered people, and photographed ones if there are any."""
+    head, folder = load_head("openhead"), Path(config.folder)
+    sources = {"rendered": rendered_pictures(folder / "people", head, config.cast, config.seed, report)}
+    strangers = replace(config.cast, people=config.held_out_people)
+    tests = {"rendered": rendered_pictures(folder / "held_out", head, strangers, HELD_OUT_SEED)}
+    known, unknown = photo_records(config.photos)
+    if known and config.photos.share:
+        sources["photographed"] = photo_pictures(known, config.cast.size)
+    if unknown:
+        tests["photographed"] = photo_pictures(unknown, config.cast.size)
+    return sources, tests
 
 
-def _learning_rate(config: IdentityTrainConfig, step: int) -> float:
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    whole = config.schedule_steps or config.steps
-    done = (step - config.warmup_steps) / max(1, whole - config.warmup_steps)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+def _kept(path: Path, encoder: TokenEncoder, pictures: PeoplePictures) -> Tensor:
+    """`token_features`, from the file if they were computed before: another projection then costs seconds."""
+    if path.is_file():
+        return torch.from_numpy(np.load(path, allow_pickle=False)).float()
+    features = token_features(encoder, pictures)
+    buffer = io.BytesIO()
+    np.save(buffer, features.half().numpy())
+    write_atomically(path, buffer.getvalue())
+    return features.half().float()
 
 
 @torch.no_grad()
-def verification(encoder: SmallEncoder, config: IdentityTrainConfig, faces: AlignedPeople) -> dict[str, float]:
-    """On held-out people, two pictures each: rate of nearest neighbours that are the same person, and the area under
-    the curve of same against different pairs."""
-    encoder.eval()
-    image, identity = faces.sample(config.held_out_people, 2, HELD_OUT_SEED)
-    features = torch.nn.functional.normalize(torch.cat([encoder(part * 2 - 1) for part in image.split(32)]), dim=-1)
-    cosine = features @ features.T
-    same = identity[:, None] == identity[None, :]
-    own = torch.eye(len(identity), dtype=torch.bool)
-    nearest = cosine.masked_fill(own, -2).argmax(1)
-    positive, negative = cosine[same & ~own], cosine[~same]
-    return {
-        "rank1": float((identity[nearest] == identity).float().mean()),
-        "auc": float((positive[:, None] > negative[None, :]).float().mean()),
-    }
+def token_features(encoder: TokenEncoder, pictures: PeoplePictures) -> Tensor:
+    """[N, tokens · width], before the projection."""
+    return torch.cat([encoder.token_features(resized(part.crops(), encoder.size)) for part in pictures.chunks()])
+
+
+def measured(encoder: TokenEncoder, pictures: PeoplePictures) -> dict[str, dict[str, float]]:
+    """`verification` of the encoder and of the baselines."""
+    rows = {"encoder": verification(encoded(encoder, pictures), pictures), **baselines(pictures)}
+    return {method: {key: round(value, 4) for key, value in row.items()} for method, row in rows.items()}
 
 
 if __name__ == "__main__":

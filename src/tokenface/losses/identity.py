@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokenface.identity.alignment import aligned_faces
-from tokenface.identity.encoder import IdentityEncoder
+from tokenface.identity.encoder import IdentityEncoder, faces_for
 
 
 def cosine_identity_loss(photo_features: Tensor, rendered_features: Tensor) -> Tensor:
@@ -18,7 +17,8 @@ def cosine_identity_loss(photo_features: Tensor, rendered_features: Tensor) -> T
 def identity_loss(
     encoder: IdentityEncoder, image: Tensor, rendered: Tensor, mask: Tensor, landmarks68: Tensor
 ) -> Tensor:
-    """Eq. 10 on aligned faces; both pictures are aligned by the photo's landmarks and share the photo's surroundings.
+    """Eq. 10 on faces as the encoder wants them; where it wants them aligned, both pictures are by the photo's
+    landmarks. Both share the photo's surroundings.
 
     Args:
         encoder: frozen by the caller or not, its features of the photo are taken without gradient.
@@ -31,5 +31,5 @@ def identity_loss(
     """
     composed = image + (rendered.clamp(0, 1) - image) * mask
     with torch.no_grad():
-        wanted = encoder(aligned_faces(image, landmarks68, encoder.size))
-    return cosine_identity_loss(wanted, encoder(aligned_faces(composed, landmarks68, encoder.size)))
+        wanted = encoder(faces_for(encoder, image, landmarks68))
+    return cosine_identity_loss(wanted, encoder(faces_for(encoder, composed, landmarks68)))

@@ -1,4 +1,4 @@
-"""Weights of others for the plain ViT backbones: CLIP, FaRL, open_clip, Hugging Face CLIP and timm, told by name.
+"""Weights for a fresh backbone: of CLIP, FaRL, open_clip, Hugging Face CLIP, timm, or another TokenFace, told by name.
 
 FaRL (Zheng et al., 2022), with which the paper starts, is CLIP's ViT-B/16 under CLIP's names. Nothing is unpickled
 beyond tensors, and text towers and projections are left behind.
@@ -47,13 +47,13 @@ HUGGING_FACE_NAMES = (
 
 
 def load_pretrained(backbone: VisionTransformer, path: str | Path) -> list[str]:
-    """Fill a plain ViT backbone with weights from a file, positions resampled to its grid.
+    """Fill a ViT backbone with weights from a file, learned positions resampled to its grid.
 
     Args:
         backbone: of a TokenFace (`model.backbone`); its width and depth must be the file's.
         path: `.safetensors`, or a `torch.save` file of a state dict (or of a dict that holds one).
     Returns:
-        The tensors of the file that have no place in the backbone (a text tower, a classifier).
+        The tensors of the file that have no place in the backbone (a text tower, a classifier, a TokenFace's heads).
     Raises:
         CheckpointError: unreadable, of no known kind, or of another size.
     """
@@ -65,9 +65,11 @@ def load_pretrained(backbone: VisionTransformer, path: str | Path) -> list[str]:
             f"'{path}' lacks {len(missing)} of the backbone's {len(expected)} tensors (first: {missing[0]}); "
             "expected the weights of a vision transformer of the same kind"
         )
-    positions = source["pos_embed"].reshape(1, -1, source["pos_embed"].shape[-1])
-    source["pos_embed"] = resample_positions(positions, backbone.grid, prefix=int(backbone.spec.class_token))
-    source["cls_token"] = source["cls_token"].reshape(1, 1, -1)
+    if "pos_embed" in expected:
+        positions = source["pos_embed"].reshape(1, -1, source["pos_embed"].shape[-1])
+        source["pos_embed"] = resample_positions(positions, backbone.grid, prefix=int(backbone.spec.class_token))
+    if "cls_token" in expected:
+        source["cls_token"] = source["cls_token"].reshape(1, 1, -1)
     for key, value in expected.items():
         if source[key].shape != value.shape:
             raise CheckpointError(
@@ -113,7 +115,9 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 
 def to_vit_names(state: dict[str, Tensor], path: str | Path = "weights") -> dict[str, Tensor]:
-    """Names of CLIP, FaRL, open_clip, Hugging Face or timm to this project's (which are timm's)."""
+    """Names of CLIP, FaRL, open_clip, Hugging Face, timm or a TokenFace to a backbone's (which are timm's)."""
+    if "heads.fc.shape.weight" in state:
+        return {k.removeprefix("backbone."): v for k, v in state.items()}
     state = {re.sub(r"^(module\.)+", "", k): v for k, v in state.items()}
     if any(k.startswith("visual.trunk.") for k in state):  # open_clip around a timm tower
         return {k.removeprefix("visual.trunk."): v for k, v in state.items()}
@@ -129,7 +133,7 @@ def to_vit_names(state: dict[str, Tensor], path: str | Path = "weights") -> dict
         return dict(state)
     raise CheckpointError(
         f"'{path}' holds no vision transformer that is known here; expected the names of CLIP or FaRL ('visual.…'), "
-        "Hugging Face CLIP ('vision_model.…') or timm ('blocks.…')"
+        "Hugging Face CLIP ('vision_model.…'), timm ('blocks.…') or TokenFace ('backbone.…')"
     )
 
 

@@ -36,6 +36,8 @@ CONFIDENCE = 0.95
 
 Figures = tuple[float, float, float]
 """Median, mean and standard deviation of the distances, millimetres."""
+Results = dict[str, dict[int, dict[str, float]]]
+"""Row → seed → what was measured."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """source: where the paper has it.  large_pose: measured on faces turned far away."""
+    """source: where the paper has it.  reference: the row of the paper's choice, with which the others are compared.
+    large_pose: measured on faces turned far away."""
 
     source: str
+    reference: str
     rows: tuple[Row, ...]
     large_pose: bool = False
 
@@ -74,6 +78,7 @@ def _balance(two_d: float, three_d: float, paper: Figures) -> Row:
 TABLES = {
     "tokens": Table(
         "Table 4",
+        "6 tokens",
         (
             Row("1 token", ("network.tokens=1",), (1.08, 1.41, 1.19)),
             Row("3 tokens", ("network.tokens=3",), (1.05, 1.31, 1.10)),
@@ -83,6 +88,7 @@ TABLES = {
     ),
     "backbone": Table(
         "Table 1",
+        "ViT",
         (
             Row(
                 "ResNet50",
@@ -94,6 +100,7 @@ TABLES = {
     ),
     "data": Table(
         "Table 5",
+        "2D and 3D",
         (
             Row("2D", ("paper.mode=2d",), (1.03, 1.31, 1.11)),
             Row("3D", ("paper.mode=3d",), (0.85, 1.08, 0.89)),
@@ -102,6 +109,7 @@ TABLES = {
     ),
     "weights": Table(
         "Table 6",
+        "2D 0.4 3D 0.6",
         (
             _balance(0.3, 0.7, (0.83, 1.04, 0.89)),
             _balance(0.4, 0.6, (0.79, 0.99, 0.85)),
@@ -111,6 +119,7 @@ TABLES = {
     ),
     "pose-aware": Table(
         "Fig. 7",
+        "pose-aware",
         (
             Row("without", ("paper.weights.pose_aware.enabled=false",)),
             Row("pose-aware", ("paper.weights.pose_aware.enabled=true",)),
@@ -165,7 +174,7 @@ def ablate(
         table: a key of TABLES.  output: folder of the runs and tables.  scale: a key of SCALES.
         config_path: YAML under the scale's settings.  overrides: on top of everything but a row's own changes.
     Returns:
-        `<output>/<table>-<scale>/table.md`, with `results.json` beside it.
+        `<output>/<table>-<scale>/table.md`, with `results.json` beside it; both are written anew after each run.
     Raises:
         ConfigError: no such table or scale, or an impossible setting.
     """
@@ -173,24 +182,31 @@ def ablate(
     folder = Path(output) / f"{table}-{scale}"
     changes = [*size.changes, *overrides]
     config = read_config(TrainConfig, config_path, changes)
+    if config.start_from and any(change.startswith("network.") for row in chosen.rows for change in row.changes):
+        raise ConfigError(
+            "start_from brings a whole network along, and the rows of this table differ in theirs; start their "
+            "backbones alike with backbone_weights=…"
+        )
     head = load_head(config.head)
     if config.data.root is None:
-        people = Path(output) / "people"
+        people = Path(output) / f"people-{size.people}x{size.pictures}-{config.network.image_size}"
         rendered_people(people, head, size.people, size.pictures, config.network.image_size)
         changes.append(f"data.root={people}")
+    _same_settings(folder, config_path, changes)
     test = HeldOut(head, config.network.image_size, size.held_out, chosen.large_pose)
-    results: dict[str, list[dict[str, float]]] = {}
-    for row in chosen.rows:
-        for seed in range(seeds):
+    mean_head = test.mean_head()
+    results: Results = {row.name: {} for row in chosen.rows}
+    for seed in range(seeds):  # seed by seed, so that a table that is cut short still compares its rows
+        for row in chosen.rows:
             run = folder / f"{row.name.replace(' ', '-')}-seed{seed}"
             own = [*changes, *row.changes, f"run.seed={seed}", f"data.seed={seed}", f"run.folder={folder}"]
             figures = _trained(run, config_path, [*own, f"run.name={run.name}"], test, report)
-            results.setdefault(row.name, []).append(figures)
+            results[row.name][seed] = figures
             report(f"{row.name}, seed {seed}: mean {figures['mean']:.3f} mm")
-    content = {"table": table, "scale": scale, "mean_head": test.mean_head(), "runs": results}
-    write_atomically(folder / "results.json", (json.dumps(content, indent=2) + "\n").encode())
-    text = markdown(chosen, scale, results, content["mean_head"])  # type: ignore[arg-type]
-    return write_atomically(folder / "table.md", text.encode())
+            content = {"table": table, "scale": scale, "changes": changes, "mean_head": mean_head, "runs": results}
+            write_atomically(folder / "results.json", (json.dumps(content, indent=2) + "\n").encode())
+            write_atomically(folder / "table.md", markdown(chosen, scale, results, mean_head).encode())
+    return folder / "table.md"
 
 
 class HeldOut:
@@ -228,25 +244,45 @@ def interval(values: list[float]) -> tuple[float, float | None]:
     return mean, float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1)) * spread
 
 
-def markdown(table: Table, scale: str, results: dict[str, list[dict[str, float]]], mean_head: dict[str, float]) -> str:
-    """The table: ours with intervals, the paper's beside it and labelled so."""
-    seeds = max(len(runs) for runs in results.values())
+def markdown(table: Table, scale: str, results: Results, mean_head: dict[str, float]) -> str:
+    """The table: ours with intervals, the paper's beside it and labelled so; rows without runs are left open.
+
+    The last column of ours is paired: runs of one seed see the same pictures in the same order, and all are measured
+    on the same people.
+    """
+    counts = sorted({len(runs) for runs in results.values()})
+    seeds = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     where = "turned 45° to 80° away" if table.large_pose else "in all poses"
     lines = [
         f"{table.source} at scale '{scale}', {seeds} seed(s), mean ± 95 % confidence interval over seeds. Ours: "
         f"scan-to-mesh distance in mm (NoW's protocol) on held-out rendered people {where}. The paper's: its own "
         "numbers, on NoW's validation photos with FLAME; compare orders and ratios, not millimetres.",
         "",
-        "| | median | mean | std | landmarks, % | the paper's median | mean | std |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        f"| | seeds | median | mean | std | landmarks, % | mean less that of '{table.reference}', same seeds "
+        "| the paper's median | mean | std |",
+        "| --- " * 10 + "|",
     ]
+    reference = results.get(table.reference, {})
     for row in table.rows:
-        ours = [_cell([run[name] for run in results[row.name]]) for name in ("median", "mean", "std", "nme")]
+        runs = results.get(row.name, {})
+        ours = [_cell([run[name] for run in runs.values()]) for name in ("median", "mean", "std", "nme")]
+        pairs = [runs[seed]["mean"] - reference[seed]["mean"] for seed in runs if seed in reference]
+        paired = "" if row.name == table.reference else _cell(pairs, signed=True)
         theirs = ["–"] * 3 if row.paper is None else [f"{value:.2f}" for value in row.paper]
-        lines.append(f"| {' | '.join([row.name, *ours, *theirs])} |")
+        lines.append(f"| {' | '.join([row.name, str(len(runs)), *ours, paired, *theirs])} |")
     flat = [f"{mean_head[name]:.3f}" for name in ("median", "mean", "std")]
-    lines.append(f"| {' | '.join(['mean head', *flat, '–', '–', '–', '–'])} |")
+    lines.append(f"| {' | '.join(['mean head', '', *flat, '–', '', '–', '–', '–'])} |")
     return "\n".join(lines) + "\n"
+
+
+def _same_settings(folder: Path, config_path: str | Path | None, changes: list[str]) -> None:
+    """Remembers what the runs of a folder have in common; refuses to mix two sets of it in one table."""
+    text = None if config_path is None else Path(config_path).read_text(encoding="utf-8")
+    settings, path = {"changes": changes, "config": text}, folder / "settings.json"
+    if not path.is_file():
+        write_atomically(path, (json.dumps(settings, indent=2) + "\n").encode())
+    elif json.loads(path.read_text(encoding="utf-8")) != settings:
+        raise ConfigError(f"'{folder}' holds runs with other settings (settings.json); give another --output")
 
 
 def _trained(run: Path, config_path, changes: list[str], test: HeldOut, report) -> dict[str, float]:
@@ -277,6 +313,9 @@ def _chosen(options: dict, name: str, what: str):
     return options[name]
 
 
-def _cell(values: list[float]) -> str:
+def _cell(values: list[float], signed: bool = False) -> str:
+    if not values:
+        return "–"
     mean, half = interval(values)
-    return f"{mean:.3f}" if half is None else f"{mean:.3f} ± {half:.3f}"
+    text = f"{mean:+.3f}" if signed else f"{mean:.3f}"
+    return text if half is None else f"{text} ± {half:.3f}"

@@ -151,7 +151,7 @@ class TrainConfig:
 
     head: str = "openhead"
     start_from: str | None = None  # weights to continue from (name or path); the step count starts anew
-    backbone_weights: str | None = None  # FaRL, CLIP or timm file for a fresh backbone
+    backbone_weights: str | None = None  # FaRL, CLIP, timm or TokenFace weights for a fresh backbone
     freeze: tuple[str, ...] = ()  # beginnings of parameter names that stay as they are: backbone, heads.fc.texture, …
     network: NetworkConfig = field(default_factory=NetworkConfig)
     losses: LossWeights = field(default_factory=LossWeights)

@@ -34,6 +34,7 @@ from tokenface.training.preflight import check_disk, check_first_batch
 from tokenface.training.provenance import code_version, environment, note_start
 from tokenface.training.stages import WEIGHTS, Leg, plan
 from tokenface.training.validation import Validation
+from tokenface.weights import WEIGHTS as NAMED_WEIGHTS
 from tokenface.weights import find_weights
 
 TRAINING_CROP_SCALE = 1.5
@@ -153,7 +154,11 @@ def _network(config: TrainConfig, head: HeadModel) -> TokenFace:
 
         if not isinstance(model.backbone, VisionTransformer):
             raise ConfigError(f"backbone_weights are for vision transformers, not '{config.network.backbone}'")
-        load_pretrained(model.backbone, Path(config.backbone_weights).expanduser())
+        named = config.backbone_weights in NAMED_WEIGHTS
+        load_pretrained(
+            model.backbone,
+            find_weights(config.backbone_weights) if named else Path(config.backbone_weights).expanduser(),
+        )
     return model
 
 
