@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +16,10 @@ from tokenface.training.temporal.objective import TemporalObjective
 from tokenface.training.temporal.windows import steadied
 from tokenface.video.one_euro import OneEuro, OneEuroSettings
 
+T = TypeVar("T")
 RATE = 30.0
+MOST_ERROR = 1.02
+"""Error over per-frame's up to which steadiness is worth it."""
 REACH = 4
 """Largest lag that is looked for, frames."""
 
@@ -77,19 +82,23 @@ def truth_jitter(objective: TemporalObjective, clips: ClipFeatures) -> tuple[flo
     return float(head_space), float(picture)
 
 
+def best_of(tried: Sequence[tuple[T, Steadiness]], plain: Steadiness, limit: float) -> tuple[T, Steadiness]:
+    """The one with least jitter on the picture whose errors stay within `limit` × per-frame's; where none does, the
+    one with least error on the picture."""
+    fair = [t for t in tried if max(t[1].error / plain.error, t[1].picture_error / plain.picture_error) <= limit]
+    if fair:
+        return min(fair, key=lambda t: t[1].picture_jitter)
+    return min(tried, key=lambda t: t[1].picture_error)
+
+
 def best_one_euro(objective: TemporalObjective, clips: ClipFeatures) -> tuple[OneEuroSettings, Steadiness]:
-    """Of a grid of settings the one with least jitter on the picture whose errors stay within 2 % of per-frame's;
-    where none does, the one with least error."""
-    plain = measure(objective, clips, None)
+    """`best_of` a grid of settings."""
     tried = []
     for min_cutoff in (1.0, 2.0, 4.0, 8.0):
         for beta in (0.0, 0.02, 0.1):  # vertices are in mm, speeds in mm/s
             settings = OneEuroSettings(min_cutoff, beta)
             tried.append((settings, measure(objective, clips, None, settings)))
-    fair = [t for t in tried if t[1].error <= 1.02 * plain.error and t[1].picture_error <= 1.02 * plain.picture_error]
-    if fair:
-        return min(fair, key=lambda t: t[1].picture_jitter)
-    return min(tried, key=lambda t: t[1].picture_error)
+    return best_of(tried, measure(objective, clips, None), MOST_ERROR)
 
 
 def _filtered(track: np.ndarray, settings: OneEuroSettings) -> np.ndarray:
