@@ -111,6 +111,7 @@ def test_a_second_run_does_only_what_changed(photos, tmp_path, loads):
     before = tables(tmp_path / "out")
     again = BulkRun(photos, tmp_path / "out", options)
     assert [report.skipped for report in again] == [True, True, True]
+    assert (again.report.faces, again.report.without_face, again.report.failed) == (4, 1, 1)  # the tables remember
     assert len(loads) == 1  # nothing to do: the network is not even loaded
     assert tables(tmp_path / "out") == before
     (tmp_path / "out" / "faces-000001.parquet").write_bytes(before["faces-000001.parquet"][:100])  # cut by a crash

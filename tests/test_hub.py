@@ -41,14 +41,20 @@ def saved(model, tmp_path) -> Path:
     return tmp_path / "saved"
 
 
+def files_of(model) -> set[str]:
+    calibrated = set() if model.calibration is None else {"model.confidence.safetensors"}
+    return {"README.md", "config.json", "model.safetensors"} | calibrated
+
+
 def test_a_saved_folder_is_the_same_model(model, saved):
-    assert sorted(path.name for path in saved.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert {path.name for path in saved.iterdir()} == files_of(model)
     assert (saved / "model.safetensors").read_bytes() == find_weights().read_bytes()
     crops = torch.rand(1, 3, model.crop_size, model.crop_size, generator=torch.Generator().manual_seed(0))
     for again in (tokenface.Reconstructor.from_pretrained(saved), tokenface.load(saved)):
         assert isinstance(again, tokenface.Reconstructor)
         np.testing.assert_array_equal(again.predict(crops).shape, model.predict(crops).shape)
         assert again.origin.weights_hash == model.origin.weights_hash
+        assert (again.calibration is None) == (model.calibration is None)
 
 
 def test_saving_over_itself_keeps_the_weights(saved):
@@ -139,7 +145,7 @@ def test_a_push_uploads_weights_facts_and_card(model, monkeypatch):
     assert model.push_to_hub(REPOSITORY, private=True).endswith("/commit/1")
     pushed = StandInApi.pushed
     assert (pushed["repo_id"], pushed["private"]) == (REPOSITORY, True)
-    assert set(pushed["files"]) == {"README.md", "config.json", "model.safetensors"}
+    assert set(pushed["files"]) == files_of(model)
     assert pushed["files"]["model.safetensors"] == find_weights().stat().st_size
     assert f'from_pretrained("{REPOSITORY}")' in pushed["card"]
 

@@ -125,7 +125,7 @@ def test_wrong_boxes_and_landmarks_are_explained(model: Reconstructor) -> None:
 def test_refinement_crops_from_the_networks_own_landmarks(model: Reconstructor) -> None:
     image = photo_with_marks((60, 40, 40))
     loose = [[40, 30, 110, 100]]
-    plain, refined = (model.reconstruct(image, boxes=loose, refine=refine)[0] for refine in (False, True))
+    plain, refined = (model.reconstruct(image, boxes=loose, second_crop=second)[0] for second in (False, True))
     expected = plain.landmarks.min(axis=0) + np.ptp(plain.landmarks, axis=0) / 2
     np.testing.assert_allclose(refined.crop.centre, expected, atol=1e-6)
     assert refined.crop.size != pytest.approx(plain.crop.size, rel=1e-3)

@@ -18,8 +18,8 @@ from video_stand_ins import following_model, scene, write_clip
 from tokenface.errors import ImageError, VideoError
 from tokenface.head.model import HeadModel
 from tokenface.inference.face import Face
+from tokenface.inference.photo_texture import photo_texture
 from tokenface.inference.pooling import same_person
-from tokenface.transfer.photo_texture import photo_texture
 from tokenface.transfer.puppet import Puppet
 from tokenface.transfer.retarget import between_heads, by_landmarks, retarget
 from tokenface.transfer.run import TransferOptions, transfer

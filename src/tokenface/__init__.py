@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tokenface.inference.face import Face
     from tokenface.inference.reconstruct import PhotoResult, Reconstructor
     from tokenface.network.tokenface import TokenFace
+    from tokenface.refinement.record import RefineOptions
     from tokenface.video.face import TrackedFace, TrackedFrame
 
 __version__ = "0.1.0"
@@ -30,6 +31,7 @@ __all__ = [
     "HeadModel",
     "PhotoResult",
     "Reconstructor",
+    "RefineOptions",
     "TokenFace",
     "TokenFaceError",
     "TrackedFace",
@@ -44,6 +46,7 @@ _HOMES = {
     "HeadModel": "tokenface.head",
     "PhotoResult": "tokenface.inference.reconstruct",
     "Reconstructor": "tokenface.inference.reconstruct",
+    "RefineOptions": "tokenface.refinement.record",
     "TokenFace": "tokenface.network.tokenface",
     "TokenFaceError": "tokenface.errors",
     "TrackedFace": "tokenface.video.face",

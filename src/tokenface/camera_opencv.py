@@ -2,13 +2,14 @@
 
 The network's camera is scaled-orthographic (Sec. 3.1): it knows directions and the scale on the picture, not the
 distance. `FaceCamera.orthographic` is exact. `FaceCamera.pinhole` is the perspective camera of an assumed focal length
-that shows the face at the same place, size and angle.
+that shows the face at the same place, size and angle. A refinement that knows the focal length solves the distance:
+then the camera has a lens of its own, which is exact, and the orthographic one is its best approximation.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -47,11 +48,13 @@ class FaceCamera:
 
     vector: [7] float64, `[s, r_x, r_y, r_z, t_x, t_y, t_z]` of `tokenface.camera`, in NDC of the crop.
     crop: where the crop stands on the photo.  photo_size: (height, width), pixels.
+    lens: the perspective camera where a refinement has solved one (`docs/refinement.md`); it projects then.
     """
 
     vector: np.ndarray
     crop: Crop
     photo_size: tuple[int, int]
+    lens: PinholeCamera | None = None
 
     @property
     def rotation(self) -> np.ndarray:
@@ -71,7 +74,8 @@ class FaceCamera:
         return yaw, pitch, math.remainder(roll + self.crop.angle, math.tau)
 
     def orthographic(self) -> np.ndarray:
-        """[3, 4] float64 matrix P: `P @ (X, Y, Z, 1)` is (x, y, 1) in photo pixels, exactly as the network means it."""
+        """[3, 4] float64 matrix P: `P @ (X, Y, Z, 1)` is (x, y, 1) in photo pixels, exactly as the network means it;
+        with a lens, the nearest to it over the landmarks."""
         flip = np.array([[1.0, 0, 0], [0, -1, 0]])
         rows = self.crop.matrix()[:, :2] @ (self.vector[0] * flip @ self._in_crop)
         offset = self.crop.to_photo(np.array([[self.vector[4], -self.vector[5]]]))[0]
@@ -79,11 +83,15 @@ class FaceCamera:
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """Head space [N, 3], metres, to photo pixels [N, 2] (pixel centres at +0.5)."""
+        if self.lens is not None:
+            return self.lens.project(points)
         matrix = self.orthographic()[:2]
         return np.asarray(points, np.float64) @ matrix[:, :3].T + matrix[:, 3]
 
     def depth(self, points: np.ndarray) -> np.ndarray:
         """[N, 3] → [N], metres away from the viewer relative to the head's origin."""
+        if self.lens is not None:
+            return np.asarray(points, np.float64) @ self.lens.R[2]
         return -np.asarray(points, np.float64) @ self.rotation[2]
 
     def pinhole(self, focal: float | None = None, centre: np.ndarray | None = None) -> PinholeCamera:
@@ -93,9 +101,12 @@ class FaceCamera:
         size are exact at `centre`, other points move by perspective (a few percent at arm's length).
 
         Args:
-            focal: pixels. None: 1.2 × the longer side, more where the face would be nearer than a metre.
+            focal: pixels. None: the solved lens as it is; without one 1.2 × the longer side, more where the face would
+                be nearer than a metre.
             centre: [3] head-space point, metres; None: the origin. Take the middle of the face.
         """
+        if focal is None and self.lens is not None:
+            return self.lens
         height, width = self.photo_size
         if focal is None:
             focal = max(FOCAL_PER_LONGER_SIDE * max(height, width), NEAREST * self.pixels_per_metre)
@@ -107,8 +118,15 @@ class FaceCamera:
         # Off the axis a pinhole magnifies by 1/cos across and 1/cos² along the radius (at one depth): take the mean.
         distance = focal / (self.pixels_per_metre * cosine**1.5)
         to_opencv = np.diag([1.0, -1.0, -1.0])
-        rotation = _turn_axis_to(ray) @ to_opencv @ self.rotation
+        rotation = turn_axis_to(ray) @ to_opencv @ self.rotation
         return PinholeCamera(intrinsics, rotation, distance * ray - rotation @ point)
+
+    def resized(self, factor: float) -> FaceCamera:
+        """The camera that sees a head grown by `factor` (about head space's origin) as this one sees the head."""
+        vector = self.vector.copy()
+        vector[0] /= factor
+        lens = None if self.lens is None else replace(self.lens, t=self.lens.t * factor)
+        return replace(self, vector=vector, lens=lens)
 
     @cached_property
     def _in_crop(self) -> np.ndarray:
@@ -124,7 +142,7 @@ class FaceCamera:
         return Camera.from_vector(torch.as_tensor(self.vector, dtype=torch.float64)[None])
 
 
-def _turn_axis_to(direction: np.ndarray) -> np.ndarray:
+def turn_axis_to(direction: np.ndarray) -> np.ndarray:
     """[3, 3]: the smallest rotation that takes +z to the unit vector `direction` (z > 0)."""
     x, y, z = direction
     cross = np.array([[0, 0, x], [0, 0, y], [-x, -y, 0]])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -27,6 +27,7 @@ from huggingface_hub.errors import (
 
 from tokenface.errors import CheckpointError
 from tokenface.formats.files import make_folder, write_atomically
+from tokenface.inference.calibration import Calibration, calibration_path
 from tokenface.network.checkpoint import read_metadata
 
 WEIGHTS_FILE = "model.safetensors"
@@ -41,9 +42,10 @@ METRICS = {
 
 
 class HubModel(ModelHubMixin, library_name="tokenface", pipeline_tag="image-to-3d"):
-    """What a reconstructor gains: the Hub's three methods. `path` is its checkpoint."""
+    """What a reconstructor gains: the Hub's three methods. `path` is its checkpoint; a calibration lies beside it."""
 
     path: Path | None
+    calibration: Calibration | None
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
@@ -89,6 +91,9 @@ class HubModel(ModelHubMixin, library_name="tokenface", pipeline_tag="image-to-3
         source = self._checkpoint()
         if source.resolve() != (save_directory / WEIGHTS_FILE).resolve():
             write_atomically(save_directory / WEIGHTS_FILE, source.read_bytes())
+        if self.calibration is not None:
+            beside = calibration_path(source).read_bytes()
+            write_atomically(calibration_path(save_directory / WEIGHTS_FILE), beside)
         # below one key: the mixin hands keys that are named like arguments of the constructor to it
         text = json.dumps({"tokenface": public_facts(read_metadata(source))}, indent=1, sort_keys=True)
         write_atomically(save_directory / "config.json", text.encode())
@@ -122,7 +127,10 @@ def _file(model_id: str, **options: Any) -> Path:
         if not path.is_file():
             raise CheckpointError(f"'{folder}' has no {WEIGHTS_FILE}; expected a folder that save_pretrained wrote")
         return path
-    return Path(hf_hub_download(model_id, WEIGHTS_FILE, **options))
+    path = Path(hf_hub_download(model_id, WEIGHTS_FILE, **options))
+    with suppress(EntryNotFoundError):  # weights may come without a calibration of their confidence
+        hf_hub_download(model_id, calibration_path(path).name, **options)
+    return path
 
 
 @contextmanager

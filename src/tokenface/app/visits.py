@@ -15,9 +15,9 @@ from tokenface.images.loading import load_image
 from tokenface.inference.bundle import everything, face_glb, face_obj, faces_json, zipped
 from tokenface.inference.editing import Edit, edited
 from tokenface.inference.face import Face
+from tokenface.inference.photo_texture import photo_texture
 from tokenface.inference.picture import photo_face
 from tokenface.render.overlay import automatic_crop, fit, mesh_over_photo
-from tokenface.transfer.photo_texture import photo_texture
 
 Skin = Literal["photo", "model"]
 TOKEN_BYTES = 16

@@ -21,7 +21,8 @@ from tokenface.weights import file_hash, find_weights
 
 @dataclass
 class BulkReport:
-    """What became of the photos. failures: the first (photo, reason) of each shard."""
+    """What became of the photos. found_photos: in tables that were there before.  failures: the first (photo, reason)
+    of each shard."""
 
     photos: int = 0
     done: int = 0
@@ -29,8 +30,7 @@ class BulkReport:
     without_face: int = 0
     failed: int = 0
     shards: int = 0
-    skipped_shards: int = 0
-    skipped_photos: int = 0
+    found_photos: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, shard: ShardReport) -> None:
@@ -40,8 +40,7 @@ class BulkReport:
         self.without_face += shard.without_face
         self.failed += shard.failed
         self.shards += 1
-        self.skipped_shards += shard.skipped
-        self.skipped_photos += shard.photos if shard.skipped else 0
+        self.found_photos += shard.photos if shard.skipped else 0
         self.failures += shard.failures
 
 
@@ -83,7 +82,7 @@ class BulkRun:
         make = partial(ShardWorker, self.source, self.output, self.options, file_hash(self.weights))
         pool: OrderedPool[Shard, ShardReport] | RayPool[Shard, ShardReport]
         if self.ray is not None:
-            pool = RayPool(make, self.workers, _crashed, self.ray)
+            pool = RayPool(make, self.workers, _crashed, self.ray, largest_block=1)
         else:
             pool = OrderedPool(make, self.workers or 1, _crashed)
         try:

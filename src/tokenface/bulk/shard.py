@@ -6,15 +6,19 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from tokenface import __version__
 from tokenface.bulk.places import Picture, Place
 from tokenface.bulk.table import METADATA, columns, encode, metadata
 from tokenface.images.loading import MAX_PIXELS
 from tokenface.inference.reconstruct import BATCH_SIZE, Reconstructor
+from tokenface.refinement.record import RefineOptions
 
+COUNTS = ("done", "faces", "without_face", "failed")
+"""Of `ShardReport`; a table remembers them, so that a run that finds it there can report them."""
 FAILURES_SHOWN = 20
 """Failures that travel back from one shard; its table has them all."""
 
@@ -31,7 +35,8 @@ class BulkOptions:
     runtime: str = "torch"
     precision: str = "fp32"
     max_faces: int | None = None
-    refine: bool = True
+    second_crop: bool = True
+    refine: RefineOptions | None = None
     max_pixels: int = MAX_PIXELS
     overwrite: bool = False
 
@@ -40,7 +45,8 @@ class BulkOptions:
         device = "" if self.device in ("auto", "cpu") else f" {self.device}"
         return (
             f"{__version__} {weights_hash} {self.form} {self.per_shard} {self.batch_size} {self.runtime} "
-            f"{self.precision} {self.max_faces} {self.refine} {self.max_pixels}{device}"
+            f"{self.precision} {self.max_faces} {self.second_crop} {self.max_pixels}{device}"
+            f"{'' if self.refine is None else f' {self.refine}'}"
         )
 
 
@@ -64,7 +70,8 @@ class Shard:
 
 @dataclass
 class ShardReport:
-    """What became of a shard's photos. failures: the first (photo, reason)."""
+    """What became of a shard's photos. skipped: the table was there, and says so itself.  failures: the first
+    (photo, reason)."""
 
     number: int
     photos: int = 0
@@ -94,15 +101,15 @@ class ShardWorker:
     def __call__(self, shard: Shard) -> ShardReport:
         name, signature = shard.name(self.options.form), shard.signature(self.settings)
         report = ShardReport(shard.number, len(shard.pictures))
-        if self._finished(name, signature):
-            report.skipped = True
-            return report
+        if (counts := self._finished(name, signature)) is not None:
+            return replace(report, skipped=True, **counts)
         results = []
         for result in self.model.iterate(
             [self.source.item(picture) for picture in shard.pictures],
             batch_size=self.options.batch_size,
             max_faces=self.options.max_faces,
-            refine=self.options.refine,
+            second_crop=self.options.second_crop,
+            refine=False if self.options.refine is None else self.options.refine,
             max_pixels=self.options.max_pixels,
         ):
             results.append(result)
@@ -116,15 +123,18 @@ class ShardWorker:
         table = columns(results, model.head)
         arkit = next((face.arkit for result in results for face in result.faces), None)
         facts = metadata(model.head, model.origin, list(arkit or ()), signature)
+        facts["counts"] = {name: getattr(report, name) for name in COUNTS}
         self.output.write(name, encode(table, facts, self.options.form))
         return report
 
-    def _finished(self, name: str, signature: str) -> bool:
-        return not self.options.overwrite and stored_signature(self.output, name) == signature
+    def _finished(self, name: str, signature: str) -> dict[str, int] | None:
+        """The counts of the table, where there is one of this signature."""
+        facts = {} if self.options.overwrite else stored_facts(self.output, name)
+        return facts["counts"] if facts.get("signature") == signature else None
 
 
-def stored_signature(place: Place, name: str) -> str | None:
-    """Signature of a table that is there and readable; None otherwise."""
+def stored_facts(place: Place, name: str) -> dict[str, Any]:
+    """Metadata of a table that is there and readable; empty otherwise."""
     try:
         data = place.read(name)
         if name.endswith(".npz"):
@@ -137,8 +147,8 @@ def stored_signature(place: Place, name: str) -> str | None:
 
             facts = json.loads((parquet.read_metadata(io.BytesIO(data)).metadata or {})[METADATA.encode()])
     except (OSError, KeyError, ValueError, TypeError):
-        return None
-    return facts.get("signature") if isinstance(facts, dict) else None
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def divide(pictures: Sequence[Picture], per_shard: int) -> list[Shard]:

@@ -162,6 +162,7 @@ def faces(table: Columns, facts: dict[str, Any], head: HeadModel) -> Iterator[Fa
             "crop": {"centre": [x, y], "size": side, "angle": angle},
             "box": table["box"][row],
             "evidence": dict(zip(facts["evidence"], table["evidence"][row].tolist(), strict=True)),
+            "camera": {"opencv": {"focal_given": False}},  # a bulk run knows no lenses
         }
         photo = {
             "name": str(table["photo"][row]),

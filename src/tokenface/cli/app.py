@@ -6,6 +6,7 @@ import typer
 
 from tokenface.cli import (
     calibrate,
+    convert,
     demo,
     doctor,
     evaluate,
@@ -34,6 +35,7 @@ app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.command("track")(track.track)
 app.command("transfer")(transfer.transfer)
+app.command("convert")(convert.convert)
 app.command("serve")(serve.serve)
 app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)

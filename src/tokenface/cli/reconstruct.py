@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tokenface.cli.console import err, one_line, out, print_error
+
+if TYPE_CHECKING:
+    from tokenface.inference.outputs import Texture
 
 TABLES = ("parquet", "npz")
 
@@ -50,7 +53,27 @@ def reconstruct(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do finished photos again.")] = False,
     overlay: Annotated[bool, typer.Option(help="Write overlay.png for people to look at.")] = True,
     neutral: Annotated[bool, typer.Option("--neutral", help="Also write every head with a relaxed face.")] = False,
-    refine: Annotated[bool, typer.Option(help="Crop a second time from the network's own landmarks.")] = True,
+    texture: Annotated[
+        str, typer.Option(help="Skin of meshes: albedo (predicted), or photo (projected, hidden parts filled in).")
+    ] = "albedo",
+    delight: Annotated[
+        bool, typer.Option("--delight", help="With --texture photo: take the predicted light out of it.")
+    ] = False,
+    second_crop: Annotated[bool, typer.Option(help="Crop a second time from the network's own landmarks.")] = True,
+    refine: Annotated[
+        bool, typer.Option("--refine", help="Fit every face to its photo; the options below say how.")
+    ] = False,
+    focal: Annotated[
+        str, typer.Option(help="Focal length: exif, none, 26mm (35-mm equivalent), 3000px. Known: perspective.")
+    ] = "exif",
+    ipd: Annotated[
+        float | None, typer.Option(help="Millimetres between the pupils: the head's true size.", show_default=False)
+    ] = None,
+    size: Annotated[str, typer.Option(help="model (average adult) or iris (measured on the photo).")] = "model",
+    components: Annotated[
+        str, typer.Option(help="What may move: some of shape, expression, jaw, camera, texture, light, or all.")
+    ] = "all",
+    steps: Annotated[int, typer.Option(min=0, help="Comparisons with the photo's pixels; 0: points alone.")] = 40,
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Refuse larger photos: width × height.", show_default="120 million")
     ] = 120_000_000,
@@ -63,6 +86,7 @@ def reconstruct(
     """
     from tokenface.inference.run import Options, Run
 
+    fit = _options(refine, focal, ipd, size, components, steps)
     if ray is not None or formats.strip().lower() in TABLES:
         from tokenface.bulk.shard import BulkOptions
 
@@ -78,7 +102,8 @@ def reconstruct(
                 runtime=runtime,
                 precision=precision,
                 max_faces=max_faces,
-                refine=refine,
+                second_crop=second_crop,
+                refine=fit,
                 max_pixels=max_pixels,
                 overwrite=overwrite,
             ),
@@ -103,7 +128,9 @@ def reconstruct(
             overwrite=overwrite,
             overlay=overlay,
             neutral=neutral,
-            refine=refine,
+            texture=_texture(texture, delight),
+            second_crop=second_crop,
+            refine=fit,
             max_pixels=max_pixels,
         ),
     )
@@ -112,6 +139,38 @@ def reconstruct(
         for _ in run:
             progress.advance(task)
     return report(run)
+
+
+def _texture(texture: str, delight: bool) -> Texture:
+    from tokenface.errors import ConfigError
+
+    if texture not in ("albedo", "photo") or (delight and texture != "photo"):
+        got = f"'{texture}'" + (" with --delight" if delight else "")
+        raise ConfigError(f"--texture is albedo or photo, and --delight goes with photo; got {got}")
+    return "delit" if delight else "photo" if texture == "photo" else "albedo"
+
+
+def _options(refine: bool, focal: str, ipd: float | None, size: str, components: str, steps: int):
+    from tokenface.errors import ConfigError
+    from tokenface.images.focal import parse_focal
+    from tokenface.network.components import COMPONENTS
+    from tokenface.refinement.record import RefineOptions
+
+    chosen = tuple(part.strip().lower() for part in components.split(",") if part.strip())
+    options = RefineOptions(
+        components=COMPONENTS if "all" in chosen else chosen,
+        steps=steps,
+        focal=focal.strip().lower(),
+        ipd=ipd,
+        size=size,
+    )
+    if options.focal not in ("exif", "none"):
+        parse_focal(focal, 1, 1)  # a wrong word is an error before the first photo
+    if not refine:
+        if options != RefineOptions():
+            raise ConfigError("--focal, --ipd, --size, --components and --steps belong to --refine; add it")
+        return None
+    return options
 
 
 def _tables(sources, output, options, workers, ray, recursive, boxes) -> int:
@@ -138,7 +197,7 @@ def _tables(sources, output, options, workers, ray, recursive, boxes) -> int:
     table.add_column("", justify="right")
     for label, count in (
         ("photos", what.photos),
-        ("done before, skipped", what.skipped_photos),
+        ("  in tables that were there", what.found_photos),
         ("reconstructed", what.done),
         ("  faces", what.faces),
         ("no face found", what.without_face),

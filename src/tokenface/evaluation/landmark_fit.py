@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from tokenface.head.model import HeadModel
+from tokenface.refinement.damped import DenseSystem, minimise
 
 POINT_DEVIATION = 0.012
 """Crop half-widths that a detected point is away from where the model would put it."""
@@ -57,28 +58,9 @@ class LandmarkFitter:
         """Args: points: [468, 2], crop NDC (x right, y down)."""
         target = np.asarray(points, np.float64)[self.valid, :2] * [1.0, -1.0]
         scale, rotation, shift = _start(self.mean, target)
-        weights = np.zeros(len(self.basis))
-        damping, cost = 1e-3, np.inf
-        state = (scale, rotation, shift, weights)
-        residual, jacobian = self._linear(state, target)
-        cost = float(residual @ residual)
-        for _ in range(ROUNDS):
-            normal, gradient = jacobian.T @ jacobian, jacobian.T @ residual
-            step = np.linalg.solve(normal + damping * np.diag(np.diag(normal)), gradient)
-            trial = _moved(state, step)
-            trial_residual, trial_jacobian = self._linear(trial, target)
-            trial_cost = float(trial_residual @ trial_residual)
-            if trial_cost < cost:
-                done = cost - trial_cost < 1e-6 * cost
-                state, residual, jacobian, cost = trial, trial_residual, trial_jacobian, trial_cost
-                damping = max(damping / 5, 1e-9)
-                if done:
-                    break
-            else:
-                damping *= 10
-                if damping > 1e8:
-                    break
-        return self._answer(state, target)
+        start = (scale, rotation, shift, np.zeros(len(self.basis)))
+        found = minimise(start, lambda state: DenseSystem.of(*self._linear(state, target)), _moved, ROUNDS)
+        return self._answer(found.state, target)
 
     def _linear(self, state: tuple, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Residuals (points, then priors) and by how much each falls per unit of turn, log scale, shift, weights."""

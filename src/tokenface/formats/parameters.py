@@ -21,9 +21,14 @@ CONVENTIONS = {
     "rotations": "axis-angle, radians",
     "parameters.camera": "[s, r_x, r_y, r_z, t_x, t_y, t_z]: p = s R(r) v + t; crop NDC x = p_x, y = -p_y in [-1, 1]",
     "crop": "square of the photo: centre and side in photo pixels; angle in radians, anticlockwise positive",
-    "camera.orthographic": "3x4 matrix from (X, Y, Z, 1) in head space to (x, y, 1) in photo pixels; exact",
+    "camera.orthographic": "3x4 matrix from (X, Y, Z, 1) in head space to (x, y, 1) in photo pixels; exact "
+    "unless focal_given",
     "camera.opencv": "x ~ K (R X + t), x right, y down, z forward, no distortion; the focal length is assumed unless "
-    "focal_given; rms_px is the distance to the exact projection over the 68 landmarks",
+    "focal_given, and then this camera is the exact one; rms_px is the distance to the orthographic one over the 68 "
+    "landmarks",
+    "refined": "if the face was refined on its photo: mean distance to the face mesh's points (% of their box), "
+    "photometric difference (grey levels of 1), move of the shape, seconds; size: of the head over the model's; "
+    "lengths in the mesh files, camera.orthographic and camera.opencv have it, parameters do not",
     "camera.angles_degrees": "yaw > 0: face turned to the right side of the picture; pitch > 0: up; roll > 0: "
     "anticlockwise",
     "parameters.shape": "identity coefficients of the head model, standard deviations",

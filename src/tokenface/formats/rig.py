@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,6 +31,14 @@ class Rig:
     morph_weights: np.ndarray
     joint_names: tuple[str, ...] = JOINT_NAMES
     joint_parents: tuple[int, ...] = JOINT_PARENTS
+
+    def resized(self, factor: float) -> Rig:
+        """The same person `factor` times as large."""
+        if factor == 1:
+            return self
+        return replace(
+            self, rest=self.rest * factor, joints=self.joints * factor, morphs=self.morphs * np.float32(factor)
+        )
 
     def posed(self) -> np.ndarray:
         """[V, 3] float64: morph first, then linear blend skinning, as glTF orders them."""

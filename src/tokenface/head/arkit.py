@@ -1,7 +1,8 @@
 """ARKit's 52 facial actions to and from a head model's expression weights and jaw rotation.
 
 OpenHead's expression weights *are* ARKit actions, apart from what its joints do: jawOpen, jawLeft and jawRight come
-from the jaw's rotation. tongueOut is not modelled and stays 0.
+from the jaw's rotation. A head that has these three as shapes (ICT-FaceKit) opens the mouth by them: its joint adds to
+them, and is left at rest when weights are written to it. tongueOut is not modelled and stays 0.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ def to_arkit(head: ArkitHead, expression: Tensor, jaw: Tensor) -> Tensor:
     weights = expression.new_zeros(expression.shape[0], len(ARKIT_NAMES))
     weights[:, columns] = expression.clamp(0, 1)
     for name, value in jaw_to_arkit(jaw).items():
-        weights[:, ARKIT_NAMES.index(name)] = value
+        column = ARKIT_NAMES.index(name)
+        weights[:, column] = (weights[:, column] + value).clamp(0, 1)
     return weights
 
 
@@ -77,8 +79,11 @@ def from_arkit(head: ArkitHead, weights: Tensor) -> tuple[Tensor, Tensor]:
     """
     if weights.shape[-1] != len(ARKIT_NAMES):
         raise ValueError(f"expected {len(ARKIT_NAMES)} ARKit weights per face, got {tuple(weights.shape)}")
-    jaw = arkit_to_jaw(*(weights[:, ARKIT_NAMES.index(name)] for name in ("jawOpen", "jawLeft", "jawRight")))
-    return weights[:, _columns(head)], jaw
+    by_joint = [
+        weights[:, ARKIT_NAMES.index(name)] * (name not in head.expression_names)
+        for name in ("jawOpen", "jawLeft", "jawRight")
+    ]
+    return weights[:, _columns(head)], arkit_to_jaw(*by_joint)
 
 
 def _columns(head: ArkitHead) -> list[int]:

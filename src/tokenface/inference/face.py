@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from tokenface.camera_opencv import FaceCamera
+from tokenface.camera_opencv import FaceCamera, PinholeCamera
 from tokenface.errors import OutputError, TokenFaceError
 from tokenface.formats.glb import write_glb
 from tokenface.formats.mesh import TexturedMesh, split_seams, vertex_normals
@@ -28,6 +28,7 @@ from tokenface.inference.confidence import Evidence
 from tokenface.inference.expressions import arkit_weights, joint_drive
 from tokenface.inference.rigging import face_rig
 from tokenface.network.components import FaceParameters
+from tokenface.refinement.record import Refinement
 
 if TYPE_CHECKING:
     import trimesh
@@ -55,6 +56,8 @@ class Face:
     camera: projects head space to the photo.  box: [4] x0, y0, x1, y1, photo pixels.
     confidence: in [0, 1]: probability that the 68 points are right, calibrated with the weights (`Evidence`).
     head: the head model.  item: the photo that the face was found in.
+    observed468: [468, 3] the face mesh's own points on the photo, pixels, which a refinement follows; None without.
+    refined: what a refinement did to it; None: it is as the network gave it.
     """
 
     parameters: FaceParameters
@@ -65,6 +68,13 @@ class Face:
     item: ImageItem = field(repr=False)
     origin: Origin = field(repr=False)
     index: int = 0
+    observed468: np.ndarray | None = field(default=None, repr=False)
+    refined: Refinement | None = None
+
+    @property
+    def size(self) -> float:
+        """How large the head is over the head model's own; lengths here and in files have it, `parameters` do not."""
+        return 1.0 if self.refined is None else self.refined.size
 
     @property
     def confidence(self) -> float:
@@ -158,39 +168,66 @@ class Face:
             process=False,
         )
 
-    def textured_mesh(self, neutral: bool = False) -> TexturedMesh:
-        """The mesh as the file writers take it: vertices in the head model's order, seams in the coordinates."""
+    def photo_texture(self, photo: np.ndarray | None = None, *, delight: bool = False) -> np.ndarray:
+        """[512, 512, 3] uint8 sRGB for `save`: the skin as the photo shows it, the predicted albedo where it does not.
+
+        Args:
+            photo: [H, W, 3] uint8; None loads it again from where it came.
+            delight: without the predicted light.
+        Raises:
+            ImageError: the photo is gone.
+        """
+        from tokenface.inference.photo_texture import photo_texture
+
+        return photo_texture(self, self.item.load() if photo is None else photo, delight=delight)
+
+    def textured_mesh(self, neutral: bool = False, texture: np.ndarray | None = None) -> TexturedMesh:
+        """The mesh as the file writers take it: vertices in the head model's order, seams in the coordinates.
+
+        Args:
+            texture: [R, R, 3] uint8 sRGB instead of the predicted albedo.
+        """
         data = self.head.data
         vertices = self.neutral_vertices if neutral else self.vertices
         normals = vertex_normals(vertices, data.faces)
         return TexturedMesh(
-            vertices, data.faces, data.uv, data.uv_faces, normals, self.albedo, facts=self._facts()
-        )  # fmt: skip
+            vertices,
+            data.faces,
+            data.uv,
+            data.uv_faces,
+            normals,
+            self.albedo if texture is None else texture,
+            facts=self._facts(),
+        )
 
     def riggable_mesh(self, neutral: bool = False, texture: np.ndarray | None = None) -> TexturedMesh:
         """`textured_mesh` that also says what turns its joints. texture: [R, R, 3] uint8; None: the albedo."""
-        mesh = self.textured_mesh(neutral)
-        facts = {**mesh.facts, "joint_drive": joint_drive(self.head)}
-        return replace(mesh, facts=facts, texture=mesh.texture if texture is None else texture)
+        mesh = self.textured_mesh(neutral, texture)
+        facts = {**mesh.facts, "joint_drive": joint_drive(self.head), "units": "metres"}
+        if self.refined is not None:
+            facts["camera"] = plain(self._camera_dict()["opencv"])
+        return replace(mesh, facts=facts)
 
     def rig(self, neutral: bool = False) -> Rig:
         """Rest mesh, joints and morph targets, with this face's weights and rotations (zero when neutral)."""
-        return face_rig(self.head, self.parameters, neutral)
+        return face_rig(self.head, self.parameters, neutral).resized(self.size)
 
-    def save(self, path: str | Path, neutral: bool = False) -> Path:
+    def save(self, path: str | Path, neutral: bool = False, texture: np.ndarray | None = None) -> Path:
         """Write the face; the suffix chooses the format: .glb (rigged, textured), .obj, .ply or .json.
 
+        Args:
+            neutral: relaxed.  texture: see `textured_mesh` and `photo_texture`.
         Raises:
             OutputError: an unknown suffix, or a file that cannot be written.
         """
         path = Path(path).expanduser()
         match path.suffix.lower():
             case ".glb":
-                write_glb(path, self.riggable_mesh(neutral), self.rig(neutral))
+                write_glb(path, self.riggable_mesh(neutral, texture), self.rig(neutral))
             case ".obj":
-                write_obj(path, self.textured_mesh(neutral))
+                write_obj(path, self.textured_mesh(neutral, texture))
             case ".ply":
-                write_ply(path, self.textured_mesh(neutral))
+                write_ply(path, self.textured_mesh(neutral, texture))
             case ".json":
                 write_parameters(path, photo_document([self], self.item.name))
             case suffix:
@@ -224,6 +261,8 @@ class Face:
             "camera": self._camera_dict(),
             "landmarks68": np.round(self.landmarks, 3),
         }
+        if self.refined is not None:
+            entry["refined"] = asdict(self.refined)
         if self.arkit is not None:
             entry["arkit"] = self.arkit
         if self.landmarks468 is not None:
@@ -250,15 +289,23 @@ class Face:
             tensors = {name: torch.tensor(value, dtype=torch.float32).reshape(-1) for name, value in values.items()}
             crop = Crop(tuple(entry["crop"]["centre"]), entry["crop"]["size"], entry["crop"]["angle"])
             photo, origin = document["photo"], document["weights"]
+            refined = Refinement.from_dict(entry["refined"]) if "refined" in entry else None
+            size, opencv = (1.0 if refined is None else refined.size), entry["camera"]["opencv"]
+            vector = tensors["camera"].double().numpy()
+            vector[0] /= size
+            lens = None
+            if opencv["focal_given"]:
+                lens = PinholeCamera(*(np.array(opencv[name], np.float64) for name in ("K", "R", "t")))
             return Face(
                 parameters=FaceParameters(**tensors),
-                camera=FaceCamera(tensors["camera"].double().numpy(), crop, (photo["height"], photo["width"])),
+                camera=FaceCamera(vector, crop, (photo["height"], photo["width"]), lens),
                 box=np.array(entry["box"], np.float64),
                 evidence=Evidence(**{k: math.nan if v is None else v for k, v in entry["evidence"].items()}),
                 head=head,
                 item=ImageItem(photo["name"], photo["name"]),
                 origin=Origin(origin["name"], origin["hash"], made_with["geometry_hash"]),
                 index=entry["index"],
+                refined=refined,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise TokenFaceError(f"the parameters are incomplete ({error}); reconstruct the photo again") from error
@@ -267,11 +314,13 @@ class Face:
         batch = self.parameters[None]
         with torch.inference_mode():
             mesh = self.head(batch.shape) if neutral else self.head(batch.shape, batch.expression, batch.jaw)
-        return mesh.vertices[0].numpy().copy()
+        return mesh.vertices[0].numpy() * np.float32(self.size)
 
     def _camera_dict(self) -> dict[str, Any]:
+        lens = self.camera.lens
         pinhole = self.camera.pinhole(centre=self.landmarks3d.mean(axis=0))
-        offset = pinhole.project(self.landmarks3d) - self.landmarks
+        flat = replace(self.camera, lens=None).project(self.landmarks3d)
+        offset = pinhole.project(self.landmarks3d) - flat
         height, width = self.camera.photo_size
         yaw, pitch, roll = np.degrees(self.camera.angles)
         return {
@@ -285,7 +334,7 @@ class Face:
                 "distortion": [0.0] * 5,
                 "width": width,
                 "height": height,
-                "focal_given": False,
+                "focal_given": lens is not None,
                 "rms_px": float(np.sqrt(np.square(offset).sum(axis=1).mean())),
             },
         }
@@ -297,6 +346,7 @@ class Face:
             "head_licence": self.head.data.licence,
             "weights": self.origin.weights,
             "confidence": round(self.confidence, 4),
+            **({} if self.refined is None else {"refined": True, "size": round(self.size, 5)}),
         }
 
 

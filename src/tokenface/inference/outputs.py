@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from tokenface.errors import OutputError
 from tokenface.formats.files import discard, make_folder, output_error, read_marker, write_atomically
@@ -28,21 +29,26 @@ WINDOWS_NAMES = frozenset(
 )
 
 
+Texture = Literal["albedo", "photo", "delit"]
+
+
 @dataclass(frozen=True)
 class Settings:
     """What the files depend on besides the photo; when it changes, finished photos are done again.
 
     formats: of `FORMATS`.  overlay: whether the picture for people is written.  neutral: whether the relaxed heads are
-    written as well.  signature: everything else that matters (weights, options of the reconstruction).
+    written as well.  texture: "albedo" as predicted, "photo", or "delit": the photo without its light.
+    signature: everything else that matters (weights, options of the reconstruction).
     """
 
     formats: tuple[str, ...] = FORMATS
     overlay: bool = True
     neutral: bool = False
+    texture: Texture = "albedo"
     signature: str = ""
 
     def hash(self) -> str:
-        text = json.dumps([sorted(self.formats), self.overlay, self.neutral, self.signature])
+        text = json.dumps([sorted(self.formats), self.overlay, self.neutral, self.texture, self.signature])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -110,11 +116,16 @@ class OutputTree:
         self._clear(folder)
         self._mark(folder, result.item, "started", [])
         paths: list[Path] = []
+        meshes = sorted(set(self.settings.formats) - {"json"})
         for face in result.faces:
-            for suffix in sorted(set(self.settings.formats) - {"json"}):
-                paths.append(face.save(folder / f"face_{face.index:02d}.{suffix}"))
+            skin = None
+            if self.settings.texture != "albedo" and meshes and result.image is not None:
+                skin = face.photo_texture(result.image, delight=self.settings.texture == "delit")
+            for suffix in meshes:
+                paths.append(face.save(folder / f"face_{face.index:02d}.{suffix}", texture=skin))
                 if self.settings.neutral:
-                    paths.append(face.save(folder / f"face_{face.index:02d}_neutral.{suffix}", neutral=True))
+                    relaxed = folder / f"face_{face.index:02d}_neutral.{suffix}"
+                    paths.append(face.save(relaxed, neutral=True, texture=skin))
         if "json" in self.settings.formats:
             name = _file_name(result.item)
             paths.append(write_parameters(folder / "parameters.json", photo_document(result.faces, name)))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,9 +29,11 @@ from tokenface.inference.photos import Photo, per_photo, prepared, unexpected
 from tokenface.inference.pooling import same_person as one_identity
 from tokenface.inference.signs import signs_of
 from tokenface.network.components import FaceParameters
+from tokenface.refinement.record import RefineOptions
 from tokenface.weights import file_hash, find_weights
 
 if TYPE_CHECKING:
+    from tokenface.refinement.refine import Refiner
     from tokenface.video.face import TrackedFrame
 
 BATCH_SIZE = 16
@@ -147,7 +150,8 @@ class Reconstructor(HubModel):
         batch_size: int = BATCH_SIZE,
         max_faces: int | None = None,
         recursive: bool = False,
-        refine: bool = True,
+        second_crop: bool = True,
+        refine: bool | RefineOptions = False,
         on_error: Literal["raise", "skip"] = "raise",
         same_person: bool = False,
     ) -> list[Face]:
@@ -162,7 +166,8 @@ class Reconstructor(HubModel):
             batch_size: faces per network batch.
             max_faces: the largest ones of a photo; None: all.
             recursive: folders with everything below them.
-            refine: crop again from the network's own landmarks.
+            second_crop: crop again from the network's own landmarks.
+            refine: fit every face to its photo (`docs/refinement.md`); with `same_person` all photos together.
             on_error: "raise" stops at a photo that cannot be read; "skip" logs a warning and goes on.
             same_person: all photos show one person, the largest face of each: they get one identity, the mean of
                 their shapes and albedos weighted by confidence.
@@ -174,16 +179,67 @@ class Reconstructor(HubModel):
         """
         max_faces = 1 if same_person else max_faces
         results = self.iterate(
-            source, boxes, landmarks, batch_size=batch_size, max_faces=max_faces, recursive=recursive, refine=refine
+            source,
+            boxes,
+            landmarks,
+            batch_size=batch_size,
+            max_faces=max_faces,
+            recursive=recursive,
+            second_crop=second_crop,
+            refine=False if same_person else refine,
         )
         faces: list[Face] = []
+        photos: list[np.ndarray] = []
         for result in results:
             if result.status == "failed" and result.error is not None:
                 if on_error == "raise":
                     raise result.error
                 logger.warning("%s", result.error)
             faces.extend(result.faces)
-        return one_identity(faces) if same_person and faces else faces
+            if same_person and refine and result.image is not None:
+                photos.extend([result.image] * len(result.faces))
+        if not (same_person and faces):
+            return faces
+        return self.refiner(faces, photos, _refine_options(refine)) if refine else one_identity(faces)
+
+    def refine(
+        self,
+        faces: Face | Sequence[Face],
+        options: RefineOptions | None = None,
+        *,
+        photos: Sequence[np.ndarray] | None = None,
+        points: Sequence[np.ndarray | None] | None = None,
+        same_person: bool = False,
+    ) -> list[Face]:
+        """Faces fitted to their photos: `docs/refinement.md`.
+
+        Args:
+            faces: of this model, in any photos.
+            photos: [H, W, 3] uint8 for each face; None: loaded again from where they came.
+            points: [468, 2] face-mesh points in photo pixels for each face, NaN where unknown, for example placed by
+                hand; with `RefineOptions.point_deviation` the shape follows them too. None: as the face mesh saw them.
+            same_person: they all show one person, who gets one shape and one albedo.
+        Raises:
+            ImageError: a photo is gone.  HeadModelError: the head model lacks the face mesh's correspondence.
+        """
+        faces = [faces] if isinstance(faces, Face) else list(faces)
+        photos = [face.item.load() for face in faces] if photos is None else list(photos)
+        if points is None and options is not None and "mesh" in (options.points, options.size.replace("iris", "mesh")):
+            faces = [self._observed(face, photo) for face, photo in zip(faces, photos, strict=True)]
+        if same_person:
+            return self.refiner(faces, photos, options, points)
+        known = [None] * len(faces) if points is None else list(points)
+        return [
+            self.refiner([face], [photo], options, None if own is None else [own])[0]
+            for face, photo, own in zip(faces, photos, known, strict=True)
+        ]
+
+    @cached_property
+    def refiner(self) -> Refiner:
+        """Prepared when it is first needed."""
+        from tokenface.refinement.refine import Refiner
+
+        return Refiner(self)
 
     def track(
         self,
@@ -212,7 +268,8 @@ class Reconstructor(HubModel):
         batch_size: int = BATCH_SIZE,
         max_faces: int | None = None,
         recursive: bool = False,
-        refine: bool = True,
+        second_crop: bool = True,
+        refine: bool | RefineOptions = False,
         max_pixels: int = MAX_PIXELS,
     ) -> Iterator[PhotoResult]:
         """`reconstruct`, photo by photo, in order: faces or an error for each. Decoding and finding faces run in a
@@ -228,7 +285,10 @@ class Reconstructor(HubModel):
             found = self._find(image, known_boxes[number], known_landmarks[number])
             return found[:max_faces]
 
-        return self._run(prepared(items, find, max_pixels), batch_size, refine)
+        options = _refine_options(refine)
+        if options is not None:
+            _ = self.refiner  # a head model that cannot be refined is an error of the whole run
+        return self._run(prepared(items, find, max_pixels), batch_size, second_crop, options)
 
     def predict(self, crops: Tensor, batch_size: int = BATCH_SIZE) -> FaceParameters:
         """Crops [B, 3, S, S] to parameters on the CPU, float32; expression weights in the head model's range.
@@ -298,23 +358,45 @@ class Reconstructor(HubModel):
         except ModelFileError:  # the mesh would only improve the crops
             return [Detection(box=box, score=1.0) for box in corners]
 
-    def _run(self, photos: Iterator[Photo], batch_size: int, refine: bool) -> Iterator[PhotoResult]:
+    def _run(
+        self, photos: Iterator[Photo], batch_size: int, second_crop: bool, refine: RefineOptions | None
+    ) -> Iterator[PhotoResult]:
         try:
             for group in _groups(photos, batch_size):
-                yield from self._group(group, batch_size, refine)
+                for result in self._group(group, batch_size, second_crop):
+                    yield result if refine is None else self._fitted(result, refine)
         finally:
             if hasattr(photos, "close"):
                 photos.close()
 
-    def _group(self, photos: list[Photo], batch_size: int, refine: bool) -> Iterable[PhotoResult]:
+    def _fitted(self, result: PhotoResult, options: RefineOptions) -> PhotoResult:
+        """The photo's faces refined, each by itself."""
+        if result.image is None or result.error is not None:
+            return result
+        try:
+            faces = [self.refiner([face], [result.image], options)[0] for face in result.faces]
+        except TokenFaceError as error:
+            return PhotoResult(result.item, image=result.image, error=error)
+        except Exception as error:
+            return PhotoResult(result.item, image=result.image, error=unexpected(result.item, error))
+        return PhotoResult(result.item, faces, result.image)
+
+    def _observed(self, face: Face, photo: np.ndarray) -> Face:
+        """The face with the face mesh's points, looked for where it is when it came without."""
+        if face.observed468 is not None:
+            return face
+        found = self.detector.align(photo, face.box[None])[0]
+        return replace(face, observed468=found.landmarks468)
+
+    def _group(self, photos: list[Photo], batch_size: int, second_crop: bool) -> Iterable[PhotoResult]:
         """Both passes over the faces of a few photos."""
         try:
-            faces = iter(self._faces(photos, batch_size, refine))
+            faces = iter(self._faces(photos, batch_size, second_crop))
         except TokenFaceError:
             raise
         except Exception as error:
             if len(photos) > 1:  # find the one that is to blame, and save the others
-                return [result for photo in photos for result in self._group([photo], batch_size, refine)]
+                return [result for photo in photos for result in self._group([photo], batch_size, second_crop)]
             return [PhotoResult(photos[0].item, image=photos[0].image, error=unexpected(photos[0].item, error))]
         results = []
         for photo in photos:
@@ -326,16 +408,16 @@ class Reconstructor(HubModel):
             results.append(result)
         return results
 
-    def _faces(self, photos: list[Photo], batch_size: int, refine: bool) -> list[Face]:
+    def _faces(self, photos: list[Photo], batch_size: int, second_crop: bool) -> list[Face]:
         seen = [(photo, index, face) for photo in photos for index, face in enumerate(photo.detections)]
         if not seen:
             return []
         first_crops = [face.crop(self.crop_scale) for _, _, face in seen]
         first = self._answers(seen, first_crops, batch_size)
         final = first
-        if refine:
+        if second_crop:
             crops = [
-                _refined(crop, answer, face, self.crop_scale)
+                _recropped(crop, answer, face, self.crop_scale)
                 for crop, answer, (_, _, face) in zip(first_crops, first, seen, strict=True)
             ]
             final = self._answers(seen, crops, batch_size)
@@ -349,6 +431,7 @@ class Reconstructor(HubModel):
                 item=photo.item,
                 origin=self.origin,
                 index=index,
+                observed468=detection.landmarks468,
             )
             for before, answer, (photo, index, detection) in zip(first, final, seen, strict=True)
         ]
@@ -439,7 +522,7 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
     return chosen
 
 
-def _refined(crop: Crop, answer: _Answer, detection: Detection, scale: float) -> Crop:
+def _recropped(crop: Crop, answer: _Answer, detection: Detection, scale: float) -> Crop:
     """The crop of the second pass: around the network's own landmarks, upright; the first one if they went astray."""
     points = answer.landmarks68
     distance = landmark_distance(detection, points, answer.landmarks468)
@@ -450,6 +533,12 @@ def _refined(crop: Crop, answer: _Answer, detection: Detection, scale: float) ->
     middle = np.subtract(refined.centre, crop.centre)
     astray = float(np.hypot(*middle)) > crop.size / 2 or not 0.4 < refined.size / crop.size < 2.5
     return crop if astray else refined
+
+
+def _refine_options(refine: bool | RefineOptions) -> RefineOptions | None:
+    if isinstance(refine, bool):
+        return RefineOptions() if refine else None
+    return refine
 
 
 def _groups(photos: Iterator[Photo], batch_size: int) -> Iterator[list[Photo]]:

@@ -13,9 +13,10 @@ from tokenface import __version__
 from tokenface.errors import ConfigError, ImageError, OutputError
 from tokenface.images.loading import MAX_PIXELS, ImageItem, collect_images
 from tokenface.inference.face import FORMATS
-from tokenface.inference.outputs import OutputTree, Settings
+from tokenface.inference.outputs import OutputTree, Settings, Texture
 from tokenface.inference.photos import per_photo
 from tokenface.inference.reconstruct import BATCH_SIZE, PhotoResult, Reconstructor
+from tokenface.refinement.record import RefineOptions
 from tokenface.weights import file_hash, find_weights
 
 GIVE_UP_AFTER = 3
@@ -38,7 +39,9 @@ class Options:
     overwrite: bool = False
     overlay: bool = True
     neutral: bool = False
-    refine: bool = True
+    texture: Texture = "albedo"
+    second_crop: bool = True
+    refine: RefineOptions | None = None
     max_pixels: int = MAX_PIXELS
 
 
@@ -64,7 +67,7 @@ class Run:
         self.root = Path(output)
         if not self.items:
             return
-        settings = Settings(formats, options.overlay, options.neutral, self._signature())
+        settings = Settings(formats, options.overlay, options.neutral, options.texture, self._signature())
         self.tree = OutputTree(output, settings, options.overwrite)
         self.root = self.tree.root
         for item in self.items:
@@ -91,7 +94,8 @@ class Run:
             self._boxes_of(self.todo),
             batch_size=options.batch_size,
             max_faces=options.max_faces,
-            refine=options.refine,
+            second_crop=options.second_crop,
+            refine=False if options.refine is None else options.refine,
             max_pixels=options.max_pixels,
         )
         in_vain = 0
@@ -138,7 +142,8 @@ class Run:
         boxes = json.dumps(self._boxes, sort_keys=True)
         weights = file_hash(find_weights(options.weights))
         runtime = "" if options.runtime == "torch" else f" {options.runtime} {options.precision}"
-        return f"{__version__} {weights} {options.max_faces} {options.refine} {boxes}{runtime}"
+        refined = "" if options.refine is None else f" {options.refine}"
+        return f"{__version__} {weights} {options.max_faces} {options.second_crop} {boxes}{runtime}{refined}"
 
     def _boxes_of(self, items: Sequence[ImageItem]) -> Any:
         if self._boxes is None:

@@ -14,7 +14,6 @@ from tokenface.prepare.pool import OrderedPool
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 LARGEST_BLOCK = 32
-"""Items that travel together, and are done again when their actor or its machine is lost."""
 BLOCKS_PER_ACTOR = 4
 """At least so many, where there are enough items, so that no actor waits long for the last one."""
 LOCAL_STORE = 256 << 20
@@ -32,6 +31,8 @@ class RayPool(Generic[Item, Result]):
         workers: actors, one CPU each; None: as many as the cluster has CPUs.
         crashed: the result for an item that kills its process; must be picklable.
         address: of the cluster (`host:6379`, `ray://host:10001`, `auto`); "local" starts one on this machine.
+        largest_block: items that travel together, and are done again when their actor or its machine is lost; 1 where
+            an item is much work.
     Raises:
         ConfigError: Ray is not installed, or no cluster answers.
     """
@@ -42,8 +43,9 @@ class RayPool(Generic[Item, Result]):
         workers: int | None,
         crashed: Callable[[Item], Result],
         address: str,
+        largest_block: int = LARGEST_BLOCK,
     ) -> None:
-        self._make, self._crashed = make, crashed
+        self._make, self._crashed, self._largest_block = make, crashed, largest_block
         self._connected_here = _connect(address, workers)
         import ray
 
@@ -80,7 +82,7 @@ class RayPool(Generic[Item, Result]):
         context = DataContext.get_current().copy()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = context.print_on_execution_start = False
-        block = max(1, min(LARGEST_BLOCK, len(items) // (BLOCKS_PER_ACTOR * self.workers)))
+        block = max(1, min(self._largest_block, len(items) // (BLOCKS_PER_ACTOR * self.workers)))
         rows = [{"item": item} for item in items]
         with DataContext.current(context):
             return from_items(rows, override_num_blocks=-(-len(rows) // block)).map(

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from tokenface.camera import Camera
 from tokenface.inference.face import Face
+from tokenface.inference.photo_texture import photo_texture
 from tokenface.render.renderer import Renderer
 from tokenface.render.shading import ambient_light
-from tokenface.transfer.photo_texture import photo_texture
 
 FRAME = 1.6
 """Side of the picture over the crop's: the whole head is on it."""
@@ -35,7 +35,7 @@ class Puppet:
     @cached_property
     def texture(self) -> np.ndarray:
         """[R, R, 3] uint8: the photo on the head's texture layout."""
-        return photo_texture(self.face, self.photo)
+        return photo_texture(self.face, self.photo, whole_head=True)
 
     def pose(self, expression: Tensor, jaw: Tensor) -> Face:
         """The target with this expression [E] and jaw [3]; everything else of it is untouched."""

@@ -1,0 +1,1 @@
+"""Faces of one head model in the words of another: FLAME, OpenHead, ICT-FaceKit."""
