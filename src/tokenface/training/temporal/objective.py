@@ -56,11 +56,18 @@ class TemporalObjective:
         return vertices.unflatten(0, shape), places.unflatten(0, shape)
 
     def terms(self, steady: Tensor, clips: ClipFeatures) -> dict[str, Tensor]:
-        """Weighted terms of steadied tokens [N, T, K, D]; T ≥ 3."""
+        """Weighted terms of steadied tokens [N, T, K, D]; T ≥ 3.
+
+        Places are asked for up to the image model's own mean error over the run: what it gets wrong in every frame is
+        not for neighbours to mend, and would be learned by heart.
+        """
         w = self.weights
         vertices, places, p = self.geometry(steady, clips.crops)
         with torch.no_grad():
             true_vertices, true_places = self.truth(clips)
+            own_vertices, own_places, _ = self.geometry(clips.tokens, clips.crops)
+            true_vertices = true_vertices + (own_vertices - true_vertices).mean(dim=1, keepdim=True)
+            true_places = true_places + (own_places - true_places).mean(dim=1, keepdim=True)
         in_head = (vertices - true_vertices) / HEAD_WIDTH
         metre = (clips.scale * clips.size[:, None] / 2)[..., None, None]
         on_frame = (places - true_places) / (metre * HEAD_WIDTH)
