@@ -1,6 +1,7 @@
 """A real server on loopback under load, and under hostile uploads; bounded in time and count.
 
-python -m benchmarks.bench_server [--minutes 5] [--clients 16] [--hostile 200] [--max-queue 8] [--no-page]
+python -m benchmarks.bench_server [--minutes 5] [--clients 16] [--hostile 200] [--max-queue 8] [--max-seconds 30]
+    [--no-page]
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ class Server:
         return times.user + times.system
 
     def left_files(self) -> list[str]:
-        """Files in the server's folder, apart from the example photos."""
-        return [str(path) for path in self.temporary.rglob("*") if path.is_file() and path.parent.name == "uploads"]
+        """Files in the server's folder, apart from the example photos at its top."""
+        return [str(path) for path in self.temporary.glob("tokenface-serve-*/*/**/*") if path.is_file()]
 
 
 @contextlib.contextmanager
@@ -94,13 +95,14 @@ def server(photo: bytes, *options: str) -> Iterator[Server]:
             process.wait(timeout=30)
             left = [path.name for path in Path(folder).iterdir() if path != log]
             print(f"after SIGTERM: exit code {process.returncode}, left in its temporary folder: {left or 'nothing'}")
-            print(f"server's log: {log.stat().st_size} bytes, {log.read_text().count('Traceback')} tracebacks")
+            errors_told = re.findall(r"^\w[\w.]*(?:Error|Exception|Disconnect|Interrupt)\b.*", log.read_text(), re.M)
+            print(f"server's log: {log.read_text().count('Traceback')} tracebacks {sorted(set(errors_told))[:5]}")
         finally:
             process.kill()
             process.wait()
 
 
-def send(port: int, upload: Upload, path: str = "/v1/reconstruct", timeout: float = 60) -> tuple[int, bytes, str]:
+def send(port: int, upload: Upload, path: str = "/v1/reconstruct", timeout: float = 200) -> tuple[int, bytes, str]:
     """One request over a socket of its own, byte by byte as given: status, body, Retry-After. Status 0: no answer."""
     length = len(upload.body) if upload.declared is None else upload.declared
     lines = [f"{upload.method} {path} HTTP/1.1", f"Host: {HOST}", f"Content-Length: {length}", "Connection: close"]
@@ -164,7 +166,7 @@ def load(running: Server, photos: list[bytes], clients: int, seconds: float) -> 
         time.sleep(min(SAMPLE_EVERY, max(end - time.monotonic(), 0)))
         memory.append(running.memory)
     for thread in threads:
-        thread.join(timeout=90)
+        thread.join(timeout=300)
     spent = time.monotonic() - begin
     done = tally.statuses[200]
     print(f"{clients} clients, {spent:.0f} s: statuses {dict(tally.statuses)}, {done / spent:.2f} answers/s")
@@ -220,11 +222,13 @@ def main() -> None:
     parser.add_argument("--hostile", type=int, default=200)
     parser.add_argument("--no-page", action="store_true")
     parser.add_argument("--max-queue", type=int, default=8)
+    parser.add_argument("--max-seconds", type=float, default=30.0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         originals = [path.read_bytes() for path in sorted(write_example_photos(folder).iterdir())]
     photos = [*originals, *(enlarged(photo, 1600) for photo in originals)]
-    options = ["--max-queue", str(arguments.max_queue), *(["--no-page"] if arguments.no_page else [])]
+    options = ["--max-queue", str(arguments.max_queue), "--max-seconds", str(arguments.max_seconds)]
+    options += ["--no-page"] if arguments.no_page else []
     with server(originals[0], *options) as running:
         print(f"cold start to first answer: {running.cold:.1f} s, {running.cpu:.1f} s of processor time")
         print(f"memory after the first answer: {running.memory:.0f} MB, {running.own_memory:.0f} of it unshared")

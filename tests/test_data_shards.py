@@ -344,6 +344,9 @@ def test_selection_and_held_out_people(tmp_path):
     loader = ShardLoader(made, OrderConfig(batch=4), CropOptions(32), Selection(without_people=held))
     assert len(loader.records) == 12
     assert not held & set(loader.records.identities)
+    with pytest.raises(DataError, match="cannot hold 5 of 5 people"):
+        split_people(made, 5)
+    assert split_people([], 0) == frozenset()  # nobody is named, nobody is asked for
     with pytest.raises(DataError, match="do not fill one batch"):
         ShardLoader(made, OrderConfig(batch=4), CropOptions(32), Selection(kinds=("scan",)))
     with pytest.raises(DataError, match="no shards"):

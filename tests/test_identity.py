@@ -388,6 +388,7 @@ def test_the_shipped_encoder_is_small_differentiable_and_says_where_it_comes_fro
     assert facts["training"]["people"] == {"rendered": 880, "photographed": 227}
     assert facts["metrics"]["photographed"]["encoder"]["auc"] > 0.8
     assert "LICENSES.md" in facts["licence"]
+    assert "/" not in facts["training"]["config"]  # no paths of the machine that made it
     encoder = load_identity_encoder().double()  # type: ignore[attr-defined]
     generator = torch.Generator().manual_seed(2)
     faces = torch.rand(1, 3, 192, 192, generator=generator, dtype=torch.float64).requires_grad_(True)
@@ -409,12 +410,12 @@ def test_an_encoder_is_made_and_made_again_from_what_is_kept(tmp_path, monkeypat
     facts = read_token_encoder(path)
     assert facts["training"]["people"] == {"rendered": 6}
     assert facts["training"]["pictures"] == {"rendered": 12}
-    assert facts["training"]["network"]["training"]["images"] > 0  # what the network had seen travels along
+    assert facts["training"]["network"]["images"] > 0  # what the network had seen travels along
     assert set(facts["metrics"]["rendered"]) == {"encoder", "grey pixels", "colour histogram"}
     encoder = load_identity_encoder(path, dimensions=4)
     with pytest.raises(CheckpointError, match="4 numbers"):
         load_identity_encoder(path, dimensions=512)
-    pictures = rendered_pictures(tmp_path / "people", load_head("openhead"), Cast(6, 2, 1, 64), seed=1)
+    pictures = rendered_pictures(tmp_path / "pictures", load_head("openhead"), Cast(6, 2, 1, 64), seed=1)
     features = encoded(encoder, pictures)
     spread = features - features.view(6, 2, 4).mean(1).repeat_interleave(2, 0)
     assert float(spread.square().sum(0).mean()) * 2 / 12 < 1.05  # unit variance within people, less by the shrinkage
@@ -426,6 +427,8 @@ def test_an_encoder_is_made_and_made_again_from_what_is_kept(tmp_path, monkeypat
     monkeypatch.setattr("tokenface.identity.train.token_features", never)
     again = train_identity(None, (*small, f"folder={tmp_path}", "shrinkage=0.5"), lines.append)
     assert again == path
+    with pytest.raises(AssertionError, match="must not be made again"):  # other pictures are none of these
+        train_identity(None, (*small, f"folder={tmp_path}", "cast.size=32"), lines.append)
     with pytest.raises(ConfigError, match="at least 2 people"):
         train_identity(None, ("cast.people=1", f"folder={tmp_path / 'one'}"))
     with pytest.raises(ConfigError, match="no 5000 independent"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -11,6 +12,7 @@ import sys
 import threading
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pygltflib
@@ -142,6 +144,32 @@ def test_more_bytes_than_allowed_are_refused_declared_or_not(client: TestClient)
         assert (answer.status_code, "larger than" in answer.json()["error"]) == (413, True)
 
 
+@pytest.mark.parametrize(("rest", "status"), [({"type": "http.disconnect"}, 400), (None, 408)])
+def test_an_upload_that_breaks_off_or_stalls_ends_in_peace(
+    model: Reconstructor, folder: WorkFolder, rest: dict[str, str] | None, status: int
+) -> None:
+    app = create_app(lambda: model, lambda: model, folder, replace(LIMITS, seconds=0.5), page=False)
+    upload = form("", TWO)
+    headers = [(name.lower().encode(), value.encode()) for name, value in upload.headers.items()]
+    scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": PATH, "raw_path": PATH.encode()}
+    scope |= {"query_string": b"", "root_path": "", "scheme": "http", "client": ("test", 1), "server": ("test", 80)}
+    pieces = [{"type": "http.request", "body": upload.body[:1000], "more_body": True}]
+    sent: list[dict[str, object]] = []
+
+    async def receive() -> dict[str, object]:
+        if pieces:
+            return pieces.pop()
+        if rest is None:
+            await asyncio.sleep(60)
+        return rest  # type: ignore[return-value]
+
+    async def send(message: dict[str, object]) -> None:
+        sent.append(message)
+
+    asyncio.run(app({**scope, "headers": headers}, receive, send))  # type: ignore[arg-type]
+    assert sent[0]["status"] == status
+
+
 def test_a_full_queue_answers_429_and_says_when_to_come_back(client: TestClient, model: Reconstructor) -> None:
     assert post(client).status_code == 200  # the first photo, which the start itself sends, is done
     go, busy, find = threading.Event(), threading.Event(), model.detector.detect
@@ -222,6 +250,21 @@ def test_hostile_uploads_are_refused_in_one_line_and_leave_nothing(client: TestC
     assert [path for path in folder.root.rglob("*") if path.is_file()] == []
     assert not Path("/tmp/tokenface-was-here.jpg").exists()
     assert post(client).status_code == 200
+
+
+def test_the_page_serves_and_takes_no_file_outside_its_folder(model: Reconstructor, folder: WorkFolder) -> None:
+    app = create_app(lambda: model, lambda: model, folder, LIMITS)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        assert "tokenface" in client.get("/").text.lower()
+        for path in ("/etc/passwd", Path(__file__), folder.root.parent / "x", f"{folder.uploads}/../../etc/passwd"):
+            assert client.get(f"/gradio_api/file={path}").status_code in (403, 404), path
+        sent = client.post("/gradio_api/upload", files={"files": ("../../../../tmp/tokenface-was-here.png", TWO)})
+        assert sent.status_code == 200
+        assert Path(sent.json()[0]).resolve().is_relative_to(folder.uploads.resolve())
+        assert client.get("/viewer/viewer.js").headers["content-type"].startswith("text/javascript")
+        for path in ("/viewer/page.css", "/viewer/..%2Fpage.py", "/made/x/0/face.glb", "/made/x/transfer.glb"):
+            answer = client.get(path)
+            assert (answer.status_code, "Traceback" in answer.text) == (404, False), path
 
 
 def test_the_server_costs_nothing_until_it_is_started() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import tempfile
@@ -19,7 +20,7 @@ from toy_head import toy_head_data
 
 from tokenface.app.folder import work_folder
 from tokenface.app.visits import Files, Visit, Visits
-from tokenface.app.worker import Busy, TooLate, Worker
+from tokenface.app.worker import Busy, TooLate, Worker, answer
 from tokenface.errors import ImageError
 from tokenface.head.model import HeadModel
 from tokenface.inference.editing import Edit
@@ -89,13 +90,47 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(model: Reconstructor) -
 
 def test_who_waited_too_long_is_told_and_the_work_is_left_undone(model: Reconstructor) -> None:
     held = Held(model, seconds=0.6)
+    held.worker._job_seconds = 0.01
     done: list[int] = []
     future = held.worker.call(lambda: done.append(1))
     time.sleep(0.7)
     held.release()
-    with pytest.raises(TooLate):
+    with pytest.raises(Busy):
         future.result(20)
     assert not done
+    held.worker.close()
+
+
+def test_waiting_in_vain_is_told_from_work_that_takes_too_long(model: Reconstructor) -> None:
+    held = Held(model)
+
+    async def both() -> None:
+        with pytest.raises(Busy):
+            await answer(held.worker.call(lambda: None), 0.1)
+        held.release()
+        started, go = threading.Event(), threading.Event()
+
+        def slow() -> None:
+            started.set()
+            go.wait(20)
+
+        future = held.worker.call(slow)
+        await asyncio.to_thread(started.wait, 20)
+        with pytest.raises(TooLate):
+            await answer(future, 0.1)
+        go.set()
+
+    asyncio.run(both())
+    held.worker.close()
+
+
+def test_who_would_wait_too_long_is_refused_at_once(model: Reconstructor) -> None:
+    held = Held(model, queue=100, seconds=10.0)
+    held.worker._job_seconds = 3.5
+    held.worker.call(lambda: None)
+    with pytest.raises(Busy, match="try again in 7 s"):
+        held.worker.call(lambda: None)
+    held.release()
     held.worker.close()
 
 

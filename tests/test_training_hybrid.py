@@ -11,11 +11,12 @@ from toy_head import toy_head_data
 
 from tokenface.data.augment import Part, colour_jitter, turn_and_zoom
 from tokenface.data.shards.batch import GeometryBatch, RecordBatch
+from tokenface.data.shards.index import Entry, ShardIndex
 from tokenface.errors import ConfigError, DataError
 from tokenface.head.model import HeadModel
 from tokenface.losses.totals import PaperWeights
 from tokenface.network.components import FaceParameters
-from tokenface.training.batches import Counts, Shares
+from tokenface.training.batches import Batches, Counts, Shares
 from tokenface.training.config import DataConfig, PaperConfig, RunConfig, TrainConfig
 from tokenface.training.hybrid import HybridObjective
 
@@ -180,6 +181,15 @@ def test_modes_decide_what_a_batch_is_made_of():
     assert counts("hybrid", share=0.5, scan_share=0.5) == (4, 0, 2, 2)
     with pytest.raises(ConfigError, match="2 scans of each batch"):
         Counts(4, 0, 2, 2).check(Shares(processes=2), pictures_per_person=2)
+
+
+@pytest.mark.parametrize(("kind", "missing", "mode"), [("photo", "scans", "2d"), ("scan", "pictures", "3d")])
+def test_shards_that_lack_a_kind_say_what_to_do(head, tmp_path, kind, missing, mode):
+    entries = tuple(Entry(f"{n}", kind, "ann", "folder", 1, None, {}) for n in range(8))
+    made = TrainConfig(data=DataConfig(root="x", share=1.0), run=RunConfig(batch=8))
+    shards = [ShardIndex(tmp_path / "a.tar", entries)]
+    with pytest.raises(DataError, match=rf"no {missing} to train on.*paper\.mode={mode}"):
+        Batches(made, head, [], tmp_path, shards)
 
 
 def test_parts_of_a_batch_get_the_random_numbers_of_the_whole():

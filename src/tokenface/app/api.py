@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from importlib import resources
 from typing import Any, Literal
@@ -17,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from tokenface.app.limits import Limits
 from tokenface.app.metrics import CONTENT_TYPE, Counted, Metrics
-from tokenface.app.worker import Busy, TooLate, Worker
+from tokenface.app.worker import Busy, TooLate, Worker, answer
 from tokenface.errors import TokenFaceError
 from tokenface.inference.bundle import everything, face_glb, faces_json
 from tokenface.inference.reconstruct import PhotoResult
@@ -65,16 +64,12 @@ def _router(worker: Worker, limits: Limits, metrics: Metrics) -> APIRouter:
         chosen = format or _accepted(request.headers.get("accept", "*/*"))
         name, data = await _photo(request)
 
-        def answer(result: PhotoResult) -> bytes:
+        def encoded(result: PhotoResult) -> bytes:
             metrics.photos.labels(result.status).inc()
             metrics.faces.inc(len(result.faces))
             return _encoded(result, name, chosen, face, max_faces)
 
-        work = asyncio.wrap_future(worker.photo(data, answer))
-        try:
-            content = await asyncio.wait_for(work, max(begin + limits.seconds - time.monotonic(), 0.01))
-        except TimeoutError:
-            raise TooLate(f"no answer within {limits.seconds:.0f} s; try again, or send a smaller photo") from None
+        content = await answer(worker.photo(data, encoded), begin + limits.seconds - time.monotonic())
         return Response(content, media_type=MEDIA_TYPE[chosen], headers={"x-content-type-options": "nosniff"})
 
     @router.get("/healthz", tags=["server"], summary="Whether the server is up, and how busy it is")

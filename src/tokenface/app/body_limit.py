@@ -39,6 +39,8 @@ class BodyLimit:
                 message = await asyncio.wait_for(receive(), max(end - time.monotonic(), 0.01))
             except TimeoutError:
                 raise HTTPException(408, f"the upload took longer than {self.seconds:.0f} s") from None
+            if message["type"] == "http.disconnect":
+                raise HTTPException(400, "the upload ended before it was complete")
             if message["type"] == "http.request":
                 arrived += len(message.get("body", b""))
                 complete = not message.get("more_body", False)

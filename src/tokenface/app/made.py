@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 from importlib import resources
 from typing import Literal
@@ -14,7 +13,7 @@ from PIL import Image
 
 from tokenface.app.limits import Limits
 from tokenface.app.visits import Files, Skin, Visit, Visits
-from tokenface.app.worker import Worker
+from tokenface.app.worker import Worker, answer
 
 SCRIPTS = {"viewer.js": "text/javascript", "head.js": "text/javascript", "glb.js": "text/javascript"}
 NEVER_STORED = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
@@ -44,8 +43,7 @@ def made_router(worker: Worker, visits: Visits, limits: Limits) -> APIRouter:
             raise HTTPException(404, "there is no such face")
         if name == "partner.glb" and visit.partner is None:
             raise HTTPException(404, "there is nobody to blend with")
-        work = asyncio.wrap_future(worker.call(lambda: _make(visit, index, name, skin)))
-        content = await asyncio.wait_for(work, limits.seconds)
+        content = await answer(worker.call(lambda: _make(visit, index, name, skin)), limits.seconds)
         return Response(content, media_type=KINDS[name.rpartition(".")[2]], headers=NEVER_STORED)
 
     @router.get("/made/{token}/{name}")

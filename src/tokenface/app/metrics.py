@@ -42,7 +42,7 @@ class Metrics:
         )
         self.faces = Counter("tokenface_faces", "Faces that were reconstructed.", registry=self.registry)
         self.batch = Histogram(
-            "tokenface_batch_photos", "Photos done together.", buckets=(1, 2, 4, 8), registry=self.registry
+            "tokenface_batch_photos", "Photos done together.", buckets=(1, 2, 4), registry=self.registry
         )
         Gauge("tokenface_queue_length", "Jobs that wait.", registry=self.registry).set_function(queue)
         Gauge("tokenface_visits", "Results kept for the page.", registry=self.registry).set_function(visitors)

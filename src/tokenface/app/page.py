@@ -49,7 +49,7 @@ def add_page(app: FastAPI, worker: Worker, clips: Worker, visits: Visits, folder
         path="/",
         footer_links=[],
         run_history=False,
-        show_error=True,
+        show_error=False,  # our own notes are shown all the same; what nobody foresaw is the log's
         max_file_size=limits.video_bytes,
         ssr_mode=False,
         enable_monitoring=False,

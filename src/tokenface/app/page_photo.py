@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -220,7 +221,8 @@ def friendly() -> Iterator[None]:
     try:
         yield
     except TokenFaceError as error:
-        raise gr.Error(str(error), print_exception=False) from None
+        # visitors know their files by name, not by where the server keeps them
+        raise gr.Error(re.sub(r"'[^']*/([^'/]+)'", r"'\1'", str(error)), print_exception=False) from None
     except TimeoutError:
         raise gr.Error("no answer in time; try again", print_exception=False) from None
 
@@ -234,6 +236,7 @@ def _viewer(token: str, visit: Visit, index: int, skin: Skin) -> str:
         "lightHeight": edit.light_height,
         "lightStrength": edit.light_strength,
         "share": edit.share,
+        "told": time.monotonic_ns(),  # the browser's sliders may have moved it since: say it again
     }
     attributes: dict[str, str] = {
         "src": f"made/{token}/{index}/found.glb?skin={skin}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -17,10 +18,12 @@ from tokenface.inference.reconstruct import PhotoResult, Reconstructor
 
 T = TypeVar("T")
 
-BATCH_PHOTOS = 8
+BATCH_PHOTOS = 4
 """Photos that wait are done together, up to so many."""
-MEMORY = 0.1
+MEMORY = 0.3
 """Share of the newest job in the running mean of how long a job takes."""
+PROMISE = 0.6
+"""Whoever would wait longer than this share of the time that a request may take is refused at once."""
 
 logger = logging.getLogger("tokenface")
 
@@ -35,6 +38,20 @@ class Busy(TokenFaceError):
 
 class TooLate(TokenFaceError):
     """The answer did not come within the seconds that a request may take."""
+
+
+async def answer(future: Future[T], seconds: float) -> T:
+    """A worker's answer, for coroutines. Who stops waiting takes the job out of the queue, if it has not begun.
+
+    Raises:
+        Busy: its turn did not come in time.  TooLate: the work took too long.
+    """
+    try:
+        return await asyncio.wait_for(asyncio.wrap_future(future), max(seconds, 0.01))
+    except TimeoutError:
+        if future.cancelled():  # it never began: too many others
+            raise Busy(max(1, round(seconds))) from None
+        raise TooLate("no answer in time; try again, or send a smaller photo") from None
 
 
 @dataclass
@@ -65,7 +82,7 @@ class Worker:
     _waiting: deque[_Job] = field(default_factory=deque, init=False)
     _wake: threading.Condition = field(default_factory=threading.Condition, init=False)
     _closed: bool = field(default=False, init=False)
-    _busy: bool = field(default=False, init=False)
+    _in_hand: int = field(default=0, init=False)
     _job_seconds: float = field(default=0.5, init=False)
     _model: Reconstructor | None = field(default=None, init=False)
 
@@ -113,8 +130,8 @@ class Worker:
     def _put(self, job: _Job) -> Future[Any]:
         with self._wake:
             waiting = len(self._waiting)
-            expected = (waiting + self._busy) * self._job_seconds
-            if waiting >= self.queue or expected > self.seconds or self._closed:
+            expected = (waiting + self._in_hand) * self._job_seconds
+            if waiting >= self.queue or expected > PROMISE * self.seconds or self._closed:
                 raise Busy(max(1, round(min(expected, self.seconds))))
             self._waiting.append(job)
             self._wake.notify()
@@ -123,7 +140,7 @@ class Worker:
     def _next(self) -> list[_Job]:
         """Waits for work; nothing when the worker is closed."""
         with self._wake:
-            self._busy = False
+            self._in_hand = 0
             self._wake.wait_for(lambda: self._waiting or self._closed)
             if self._closed:
                 return []
@@ -131,7 +148,7 @@ class Worker:
             if jobs[0].photo is not None:
                 while self._waiting and self._waiting[0].photo is not None and len(jobs) < BATCH_PHOTOS:
                     jobs.append(self._waiting.popleft())
-            self._busy = True
+            self._in_hand = len(jobs)
             return jobs
 
     def _work(self) -> None:
@@ -140,7 +157,7 @@ class Worker:
             alive = [job for job in jobs if job.future.set_running_or_notify_cancel()]
             late = [job for job in alive if job.deadline < begin]
             for job in late:
-                _fail(job, TooLate("the request waited too long; try again later"))
+                _fail(job, Busy(max(1, round(self.seconds))))
             alive = [job for job in alive if job.deadline >= begin]
             if not alive:
                 continue

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -102,7 +102,10 @@ class ShardWorker:
         name, signature = shard.name(self.options.form), shard.signature(self.settings)
         report = ShardReport(shard.number, len(shard.pictures))
         if (counts := self._finished(name, signature)) is not None:
-            return replace(report, skipped=True, **counts)
+            report.skipped = True
+            for count in COUNTS:
+                setattr(report, count, counts[count])
+            return report
         results = []
         for result in self.model.iterate(
             [self.source.item(picture) for picture in shard.pictures],

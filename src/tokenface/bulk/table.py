@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from tokenface.errors import DataError
 from tokenface.head.model import HeadModel
-from tokenface.inference.confidence import Evidence
+from tokenface.inference.confidence import EVIDENCE
 from tokenface.inference.face import Face, Origin
 from tokenface.inference.reconstruct import PhotoResult
 from tokenface.network.components import COMPONENTS
@@ -21,7 +21,6 @@ SCHEMA = "tokenface-faces-1"
 FORMATS = ("parquet", "npz")
 METADATA = "tokenface"
 """Key of the JSON metadata of a shard: schema, head model, weights, names of the expressions, signature."""
-EVIDENCE = tuple(field.name for field in fields(Evidence))
 TEXTS = ("photo", "status", "error")
 WIDTHS = {"box": 4, "crop": 4, "evidence": len(EVIDENCE), "orthographic": 8, "landmarks68": 136}
 """Columns of fixed length besides the components: box x0 y0 x1 y1; crop centre x, centre y, side, angle; the first two

@@ -101,9 +101,12 @@ def draw_reliability(folder: Path, calibration: Calibration, samples: Samples) -
             parts = np.array_split(np.argsort(expected[:, k], kind="stable"), 8)
             x, y = ([values[part, k].mean() / true[:, k].mean() for part in parts] for values in (expected, true))
             axes.plot(x, y, marker="o", markersize=3, label=f"{name} (mean {true[:, k].mean():.2f} {UNITS[k]})")
-        limit = [0.2, 8]
-        axes.plot(limit, limit, color="grey", linewidth=0.8)
+        ticks = [0.25, 0.5, 1, 2, 4]
+        axes.plot(ticks, ticks, color="grey", linewidth=0.8)
         axes.set(xscale="log", yscale="log", xlabel="expected error / mean error", ylabel="true error / mean error")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+            axis.set_ticks([], minor=True)
         axes.legend(fontsize=7)
 
     draw_figure(folder / "reliability.png", reliability, width=5.2, height=4.6)

@@ -32,20 +32,9 @@ class Placement:
         return (points - self.translation) @ self.rotation / self.scale
 
     def moved(self, step: np.ndarray) -> Placement:
-        """After the points in the converted head's space moved by step [7]: rotation, translation, log scale."""
+        """After the points in the converted head's space moved by step [7]: rotation, translation, log scale
+        (`head.build.fitting.similarity_motion` is the derivative)."""
         turn, grow = Rotation.from_rotvec(step[:3]).as_matrix(), float(np.exp(step[6]))
         # new = grow · turn · old + step, old = (x − t) R / s: solved for x
         scale, rotation = self.scale / grow, self.rotation @ turn.T
         return Placement(scale, rotation, self.translation - scale * rotation @ step[3:6])
-
-    @staticmethod
-    def motion(points: np.ndarray) -> np.ndarray:
-        """[K, 3] → [K, 3, 7] derivative of points moved by `step` of `moved`."""
-        motion = np.zeros((len(points), 3, 7))
-        x, y, z = points.T
-        motion[:, 1, 0], motion[:, 2, 0] = -z, y
-        motion[:, 0, 1], motion[:, 2, 1] = z, -x
-        motion[:, 0, 2], motion[:, 1, 2] = -y, x
-        motion[:, [0, 1, 2], [3, 4, 5]] = 1
-        motion[:, :, 6] = points
-        return motion

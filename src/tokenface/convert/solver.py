@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from tokenface.convert.placement import Placement
 from tokenface.head.arkit import JAW_OPEN_ANGLE, JAW_SIDE_ANGLE
+from tokenface.head.build.fitting import similarity_motion
 from tokenface.head.data import HeadData
 from tokenface.head.model import JAW, LEFT_EYE, RIGHT_EYE, HeadModel
 from tokenface.head.registration import Layers, similarity, vertex_normals
@@ -92,7 +93,7 @@ class ParameterSolver:
             posed, turned, by_jaw = self._posed(shape, expression[None], jaw[None])
             back = np.linalg.inv(turned[0])
             rest_error = np.einsum("kij,kj->ki", back, target - posed[0])
-            motion = Placement.motion(target)
+            motion = similarity_motion(target)
             # errors count in the space of the given points: otherwise shrinking these would look like an improvement
             motion[:, :, 6] = posed[0]
             columns = [self._shape_basis, -motion.reshape(-1, 7)]

@@ -76,16 +76,21 @@ class Cast:
     def each(self) -> int:
         return self.looks * self.pictures
 
+    def key(self, seed: int) -> str:
+        """Names these very pictures."""
+        return f"{self.people}x{self.looks}x{self.pictures}-{self.size}px-seed{seed}"
+
 
 def rendered_pictures(
     folder: Path, head: HeadModel, cast: Cast, seed: int, report: Callable[[str], None] = lambda line: None
 ) -> PeoplePictures:
-    """The pictures in the folder's files, rendered where they are missing; the same seed gives the same people."""
+    """The pictures, from files below the folder, rendered where they are missing; a seed gives the same people."""
+    folder = folder / cast.key(seed)
     make_folder(folder)
     total = cast.people * cast.each
     image = mapped_array(folder / "image.npy", (total, 3, cast.size, cast.size), np.uint8)
     points = mapped_array(folder / "points.npy", (total, 5, 2), np.float32)
-    done = mapped_array(folder / f"done-{seed}.npy", (-(-cast.people // BLOCK),), np.uint8)
+    done = mapped_array(folder / "done.npy", (-(-cast.people // BLOCK),), np.uint8)
     faces = None
     for block in np.flatnonzero(done == 0):
         faces = faces or SyntheticFaces(head, cast.size, SyntheticConfig(framing=FRAMING))

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import io
 import sys
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +68,7 @@ def train_identity(
         raise ConfigError("an identity encoder learns from at least 2 people with 2 pictures each; raise cast.…")
     if config.threads:
         torch.set_num_threads(config.threads)
-    folder, started = Path(config.folder), time.process_time()
+    folder = Path(config.folder)
     write_atomically(folder / "config.yaml", to_yaml(config).encode())
     weights = find_weights(config.weights)
     network, _, network_facts = load_checkpoint(weights)
@@ -76,7 +76,8 @@ def train_identity(
     sources, tests = gather(config, report)
     features, known = {}, file_hash(weights)
     for name, pictures in sources.items():
-        features[name] = _kept(folder / f"tokens-{name}-{len(pictures)}-{known}.npy", encoder, pictures)
+        which = sha256(pictures.points.tobytes()).hexdigest()[:16]  # no two sets have their points at the same places
+        features[name] = _kept(folder / f"tokens-{name}-{which}-{known}.npy", encoder, pictures)
         report(f"looked at {len(pictures)} pictures of {pictures.people} {name} people")
     people = [torch.from_numpy(pictures.identity) for pictures in sources.values()]
     try:
@@ -91,17 +92,26 @@ def train_identity(
         for method, row in rows.items():
             report(f"{name}, {method}: " + "  ".join(f"{key} {value:.3f}" for key, value in row.items()))
     path = folder / f"{SHIPPED}.safetensors"
-    training = {
-        "people": {name: pictures.people for name, pictures in sources.items()},
-        "pictures": {name: len(pictures) for name, pictures in sources.items()},
-        "cpu_minutes": round((time.process_time() - started) / 60, 1),
-        "network": {"hash": known, **{k: v for k, v in network_facts.items() if k in ("training", "head")}},
-        "code": code_version(),
-        "config": to_yaml(replace(config, folder="", weights=None)),
-    }
     licence = "Apache-2.0; see LICENSES.md for the training data"
+    training = provenance(config, sources, {"hash": known, **network_facts.get("training", {})})
     save_token_encoder(path, encoder, {"licence": licence, "metrics": metrics, "training": training})
     return path
+
+
+def provenance(
+    config: IdentityTrainConfig, sources: dict[str, PeoplePictures], network: dict[str, object]
+) -> dict[str, object]:
+    """What the encoder is made of; names of files without the folders of the machine that made it."""
+    tar = config.photos.tar and Path(config.photos.tar).name
+    told = replace(config, folder="", weights=None, photos=replace(config.photos, tar=tar))
+    seen = ("hash", "steps", "images", "hours", "photos", "before")
+    return {
+        "people": {name: pictures.people for name, pictures in sources.items()},
+        "pictures": {name: len(pictures) for name, pictures in sources.items()},
+        "network": {key: network[key] for key in seen if key in network},
+        "code": code_version(),
+        "config": to_yaml(told),
+    }
 
 
 def gather(
@@ -109,9 +119,9 @@ def gather(
 ) -> tuple[dict[str, PeoplePictures], dict[str, PeoplePictures]]:
     """Whom to learn from and whom to test with, by name: rendered people, and photographed ones if there are any."""
     head, folder = load_head("openhead"), Path(config.folder)
-    sources = {"rendered": rendered_pictures(folder / "people", head, config.cast, config.seed, report)}
+    sources = {"rendered": rendered_pictures(folder / "pictures", head, config.cast, config.seed, report)}
     strangers = replace(config.cast, people=config.held_out_people)
-    tests = {"rendered": rendered_pictures(folder / "held_out", head, strangers, HELD_OUT_SEED)}
+    tests = {"rendered": rendered_pictures(folder / "pictures", head, strangers, HELD_OUT_SEED)}
     known, unknown = photo_records(config.photos)
     if known and config.photos.share:
         sources["photographed"] = photo_pictures(known, config.cast.size)

@@ -20,9 +20,9 @@ from tokenface.data.photos import PhotoBatch, PhotoSampler
 from tokenface.data.readers.landmark_tar import read_landmark_tar
 from tokenface.data.record import PhotoRecord, split_by_identity
 from tokenface.data.replay import LabelledFaces, ReplayRing
-from tokenface.data.shards.batch import CropOptions, RecordBatch, collate
+from tokenface.data.shards.batch import CropOptions, RecordBatch
 from tokenface.data.shards.index import ShardIndex
-from tokenface.data.shards.loader import Selection, ShardRecords
+from tokenface.data.shards.loader import Selection, ShardRecords, record_loader
 from tokenface.data.shards.order import BatchOrder, Draw, OrderConfig
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.errors import ConfigError, DataError
@@ -167,13 +167,7 @@ class RecordStream:
         return passes
 
     def _loader(self, step: int) -> DataLoader:
-        return DataLoader(
-            self.records,
-            batch_sampler=_Rows(self.order, step, self.shares.parts(self.batch)),  # type: ignore[arg-type]
-            collate_fn=collate,
-            num_workers=self.workers,
-            prefetch_factor=2 if self.workers else None,
-        )
+        return record_loader(self.records, _Rows(self.order, step, self.shares.parts(self.batch)), self.workers)
 
 
 class _Rows:
@@ -244,6 +238,11 @@ class Batches:
         for name, kinds in (("scans", ("scan", "synthetic")), ("pictures", ("photo", "clip"))):
             if count := getattr(self.counts, name):
                 selection = Selection(kinds, config.data.datasets, held_out)
+                if not any(selection.takes(entry) for shard in shards or [] for entry in shard.entries):
+                    raise DataError(
+                        f"the shards hold no {name} to train on; prepare a data set that has them, or train without: "
+                        f"paper.mode={'2d' if name == 'scans' else '3d'}"
+                    )
                 self.records[name] = RecordStream(shards or [], config.data, selection, options, count, self.shares)
 
     def draw(self, step: int, rendered: int) -> tuple[list[StepBatch], int]:

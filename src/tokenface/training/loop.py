@@ -67,6 +67,8 @@ class Trainer:
             if self.scaler is not None and (saved := load_scaler(self.state_path)):
                 self.scaler.load_state_dict(saved)
         self._upcoming: Iterator[tuple[list[StepBatch], int]] | None = None
+        self.waited = self.stepped = 0.0
+        """Seconds in which steps waited for their batches, and whole steps, since the last line of the curve."""
 
     def fit(self, metrics: Metrics, report=print) -> dict[str, float]:
         """Train to the last step; returns the last validation's figures."""
@@ -83,9 +85,10 @@ class Trainer:
             if progress.step % run.log_every == 0 or last:
                 means = self._means(sums, counted)
                 rate = progress.images / max(progress.seconds, 1e-9)
-                metrics.write("train", progress.step, {**means, "images_per_s": rate, "lr": self._learning_rate()})
+                timings = {"images_per_s": rate, "waiting": self.waited / self.stepped}
+                metrics.write("train", progress.step, {**means, **timings, "lr": self._learning_rate()})
                 report(f"step {progress.step}/{self.steps}  loss {means['total']:.4f}  {rate:.0f} images/s")
-                sums, counted = {}, 0
+                sums, counted, self.waited, self.stepped = {}, 0, 0.0, 0.0
             if progress.step % run.validate_every == 0 or last:
                 figures = self.validate(metrics)
                 report("  ".join([f"step {progress.step}", *(f"{k} {v:.4g}" for k, v in figures.items())]))
@@ -95,10 +98,11 @@ class Trainer:
 
     def step(self) -> dict[str, Tensor]:
         """Draw the next batch and learn from it; returns the losses by name, of this process."""
-        progress = self.progress
+        progress, begun = self.progress, time.monotonic()
         self.network.train()
         torch.manual_seed(mixed(self.config.run.seed + 3 + self.fabric.global_rank, progress.step))  # stochastic depth
         passes, rendered = self._next_batch()
+        self.waited += time.monotonic() - begun
         self.optimiser.zero_grad(set_to_none=True)
         figures: dict[str, Tensor] = {}
         for index, batch in enumerate(passes):
@@ -118,6 +122,7 @@ class Trainer:
         progress.rendered = rendered
         progress.images += self.config.run.batch
         self.average.update(self.model, progress.step)
+        self.stepped += time.monotonic() - begun
         return {"gradient_norm": norm, **figures}
 
     def validate(self, metrics: Metrics) -> dict[str, float]:

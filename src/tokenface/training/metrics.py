@@ -17,6 +17,10 @@ from tokenface.formats.files import write_atomically
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+TIMINGS = ("images_per_s", "waiting")
+"""Columns of the training curve that no two runs share: the speed, and the share of the steps' time in which they
+waited for their batches."""
+
 
 class Metrics:
     """One run's figures and pictures.

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from tokenface.data.processes import process_context
+from tokenface.data.processes import process_context, single_threaded
 from tokenface.data.record import FaceRecord
 from tokenface.data.shards.batch import CropOptions, Example, RecordBatch, collate, crop_record
 from tokenface.data.shards.index import Entry, ShardIndex, find_shards
@@ -149,15 +148,7 @@ class ShardLoader:
         A run that starts here gets exactly what an unbroken run would have got from this step on. Damaged records are
         replaced and collected in `troubles`.
         """
-        loader: DataLoader = DataLoader(
-            self.records,
-            batch_sampler=_From(self.order, first_step),  # type: ignore[arg-type]
-            collate_fn=collate,
-            num_workers=self.workers,
-            prefetch_factor=self.prefetch if self.workers else None,
-            worker_init_fn=_one_thread if self.workers else None,
-            multiprocessing_context=process_context() if self.workers else None,
-        )
+        loader = record_loader(self.records, _From(self.order, first_step), self.workers, self.prefetch)
         for batch in loader:
             self.troubles.update(batch.troubles)
             yield batch
@@ -178,13 +169,28 @@ class _From:
         return self.order.from_step(self.first_step)
 
 
+def record_loader(records: ShardRecords, batches: Iterable[list[Draw]], workers: int, prefetch: int = 2) -> DataLoader:
+    """Decodes the records of the batches, ahead of time with `workers` processes, in their order."""
+    if not workers:
+        return DataLoader(records, batch_sampler=batches, collate_fn=collate)  # type: ignore[arg-type]
+    return DataLoader(
+        records,
+        batch_sampler=batches,  # type: ignore[arg-type]
+        collate_fn=collate,
+        num_workers=workers,
+        prefetch_factor=prefetch,
+        worker_init_fn=_one_thread,
+        multiprocessing_context=process_context(),
+    )
+
+
 def _one_thread(worker: int) -> None:
-    cv2.setNumThreads(1)
+    single_threaded()
 
 
 def split_people(shards: Sequence[ShardIndex], held_out: int, seed: int = 0) -> frozenset[str]:
     """Names of people to keep out of training, drawn by seed from the sorted names."""
     people = sorted({entry.identity for shard in shards for entry in shard.entries if entry.identity})
-    if held_out >= len(people):
+    if held_out and held_out >= len(people):
         raise DataError(f"cannot hold {held_out} of {len(people)} people out of training")
     return frozenset(people[i] for i in np.random.default_rng(seed).permutation(len(people))[:held_out])

@@ -69,7 +69,7 @@ def fit_surface(
         rows.append(
             basis[:, surface.landmark_vertices].transpose(1, 2, 0).reshape(3 * count, unknowns) / landmark_sigma
         )
-        motion = _similarity_motion(moved[:count])
+        motion = similarity_motion(moved[:count])
         motions = [motion.reshape(-1, 7) / landmark_sigma]
         values.append(target.ravel() / landmark_sigma)
         if np.isfinite(sigma):
@@ -89,7 +89,7 @@ def fit_surface(
             rows.append(_along(corner, share, direction, flat) * weight[:, None])
             base = (mean[corner] * share[:, :, None]).sum(1)
             values.append(((points[good] - base) * direction).sum(1) * weight)
-            motions.append(np.einsum("ndj,nd->nj", _similarity_motion(points[good]), direction) * weight[:, None])
+            motions.append(np.einsum("ndj,nd->nj", similarity_motion(points[good]), direction) * weight[:, None])
         a = np.concatenate([np.concatenate(rows), -np.concatenate(motions)], axis=1)
         normal_matrix = a.T @ a
         normal_matrix[np.arange(unknowns), np.arange(unknowns)] += 1.0
@@ -110,7 +110,7 @@ def _along(corner: np.ndarray, share: np.ndarray, direction: np.ndarray, flat: n
     return csr_matrix((values.ravel(), (rows, columns.ravel())), (count, len(flat))) @ flat
 
 
-def _similarity_motion(points: np.ndarray) -> np.ndarray:
+def similarity_motion(points: np.ndarray) -> np.ndarray:
     """[N, 3] → [N, 3, 7] derivative of the moved points: rotation about the origin, translation, log scale."""
     motion = np.zeros((len(points), 3, 7))
     x, y, z = points.T
