@@ -31,9 +31,7 @@ def main() -> None:
         curves = {
             name: read_curve(Path(temporary) / name / "train.csv") for name in ("one-pass", "two-passes", "ddp", "fsdp")
         }
-    print(
-        f"{options.steps} steps, batch 16; largest relative difference of the total loss, and of any term (of 1 at least)"
-    )
+    print(f"{options.steps} steps, batch 16; largest relative difference of the total loss, and of the worst term")
     for mine, theirs in (
         ("ddp", "two-passes"),
         ("ddp", "one-pass"),

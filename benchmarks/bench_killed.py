@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from benchmarks.runs import SMALL, alone, finish
 from tokenface.training.metrics import TIMINGS, read_curve
 
-INTERVAL = 2
-"""Steps between checkpoints."""
+INTERVAL, BATCH = 2, 8
+"""Steps between checkpoints; pictures of a step."""
 
 
 def main() -> None:
@@ -31,16 +31,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     moments = random.Random(options.seed)
-    common = [*SMALL, f"run.steps={options.steps}", f"run.checkpoint_every={INTERVAL}", "run.batch=8", "data.workers=1"]
+    common = [
+        *SMALL,
+        f"run.steps={options.steps}",
+        f"run.checkpoint_every={INTERVAL}",
+        f"run.batch={BATCH}",
+        "data.workers=1",
+    ]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "killed"
         finish(alone([*common, f"run.folder={temporary}", "run.name=whole"]))
-        targets = sorted(moments.uniform(0, options.steps - 1) for _ in range(options.kills))
+        step_seconds = BATCH / float(read_curve(Path(temporary) / "whole" / "train.csv")[-1]["images_per_s"])
+        targets = sorted(moments.uniform(0, options.steps - 2) for _ in range(options.kills))
         damaged = too_much = 0
         for number, target in enumerate(targets, 1):
             begun = (folder / "config.yaml").is_file()
             run = alone(resume=folder) if begun else alone([*common, f"run.folder={temporary}", "run.name=killed"])
-            done = killed_at(run, folder, target)
+            done = killed_at(run, folder, target, step_seconds)
             kept = saved_step(folder)
             damaged += kept is None
             too_much += done - (kept or 0) > INTERVAL
@@ -52,14 +59,18 @@ def main() -> None:
         print(f"curves of all steps identical: {same_curve}; final weights identical to the bit: {same_weights}")
 
 
-def killed_at(run: BaseProcess, folder: Path, target: float) -> int:
-    """Kill when the curve has passed the whole part of `target`, the rest of it into the next step; the step done."""
-    seen, times = steps_done(folder), [time.monotonic()]
-    while run.is_alive() and seen <= int(target):
+def killed_at(run: BaseProcess, folder: Path, target: float, step_seconds: float) -> int:
+    """Kill once the curve has gone on and passed the whole part of `target`, the rest of it into the next step.
+
+    Returns:
+        the last step of the curve.
+    """
+    before = steps_done(folder)
+    while run.is_alive() and steps_done(folder) == before:  # it starts
         time.sleep(0.01)
-        if (now := steps_done(folder)) > seen:
-            seen, times = now, [*times[-1:], time.monotonic()]
-    time.sleep((target % 1) * (times[-1] - times[0]))
+    while run.is_alive() and steps_done(folder) < int(target):
+        time.sleep(0.01)
+    time.sleep(target % 1 * step_seconds)
     if not run.is_alive():
         raise SystemExit(f"the run ended before it was killed, with exit code {run.exitcode}")
     run.kill()

@@ -34,6 +34,7 @@ OPTIONAL = {
     "dlib": ("face detector without model files", "pip install 'tokenface[dlib]'"),
     "anny": ("rebuilding OpenHead", "pip install 'tokenface[head]'"),
     "av": ("video", "pip install 'tokenface[video]'"),
+    "gradio": ("web page and HTTP API", "pip install 'tokenface[web]'"),
     "tensorboard": ("training curves", "pip install 'tokenface[train]'"),
     "ray": ("preparation on a cluster", "pip install 'tokenface[cluster]'"),
     "pillow_heif": ("HEIC photos", "pip install pillow-heif"),

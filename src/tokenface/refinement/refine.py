@@ -86,7 +86,8 @@ class Refiner:
         """
         options = options or RefineOptions()
         began = time.process_time()
-        started = same_person(faces) if len(faces) > 1 else list(faces)
+        faces = [_at_model_size(face) for face in faces]
+        started = same_person(faces) if len(faces) > 1 else faces
         if not started:
             raise ImageError("nothing to refine: no face")
         images = torch.cat([extract(photo, [face.crop], SIZE) for face, photo in zip(started, photos, strict=True)])
@@ -116,8 +117,10 @@ class Refiner:
         parameters, observed = self._follow_points(parameters, observed, exact, movable)
         views = [photo.start.view for photo in observed]
         if options.steps:
+            # the network's points show its orthographic camera: in perspective they would bend the shape
+            held = {"shape"} if any(focals) and not exact else set()
             deviations = self._deviations(movable, shape_free=True)
-            parameters, views = self.pixels.fit(parameters, observed, images, deviations, movable, options.steps)
+            parameters, views = self.pixels.fit(parameters, observed, images, deviations, movable - held, options.steps)
 
         greys = zip(
             self.pixels.difference(_stacked([face.parameters for face in started]), before, images),
@@ -126,7 +129,7 @@ class Refiner:
         )
         seconds = (time.process_time() - began) / len(started)
         refined = []
-        for i, (face, view, grey) in enumerate(zip(started, views, greys, strict=True)):
+        for i, (face, view, grey, focal) in enumerate(zip(started, views, greys, focals, strict=True)):
             moved = (parameters.shape[i] - faces[i].parameters.shape).square().mean().sqrt()
             record = Refinement(
                 points=self._point_change(faces[i], before[i], parameters[i], view, observed[i]),
@@ -134,8 +137,8 @@ class Refiner:
                 shape_moved=float(moved),
                 seconds=seconds,
                 photos=len(started),
-                focal=None if focals[i] is None else focals[i].origin,
-                distance=None if focals[i] is None else view.distance,
+                focal=None if focal is None else focal.origin,
+                distance=None if focal is None else view.distance,
             )
             refined.append(self._face(face, parameters[i], view, record))
         return self._sized(refined, photos, options)
@@ -257,6 +260,11 @@ def resized(face: Face, size: float, origin: str) -> Face:
     distance = None if face.refined.distance is None else face.refined.distance * size
     record = replace(face.refined, size=size, size_origin=origin, distance=distance)
     return replace(face, camera=face.camera.resized(size), refined=record)
+
+
+def _at_model_size(face: Face) -> Face:
+    """The face as if it had not been refined before: its head as large as the model's."""
+    return replace(face, camera=face.camera.resized(1 / face.size), refined=None)
 
 
 def _focal(face: Face, wanted: str) -> Focal | None:
