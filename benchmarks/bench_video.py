@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,10 +29,12 @@ from tokenface.video.clip import Clip, Frame
 from tokenface.video.cuts import CutDetector
 from tokenface.video.face import FaceMaker
 from tokenface.video.painter import HeadPainter
-from tokenface.video.pipeline import Pipeline, PipelineOptions
+from tokenface.video.pipeline import TOGETHER, Pipeline, PipelineOptions
 from tokenface.video.temporal_weights import choose_temporal
 
 CLOCK = time.perf_counter
+WARM = 24
+"""Frames after which everything is loaded, and a group of answers is complete."""
 ROUND = 20
 """Frames of a shot in the cut test."""
 
@@ -70,9 +72,10 @@ def temporal_of(model: Reconstructor, mode: str) -> TemporalTransformer | None:
 
 
 def cost(model: Reconstructor, path: Path, frames: int, mode: str) -> None:
-    """Tracking alone, against one pass of the image model over the same crops."""
+    """Tracking alone, against one pass of the image model over the same crop of the same frame, in turn."""
     shares = Shares()
-    pipeline = Pipeline(model, PipelineOptions(), temporal_of(model, mode))
+    pipeline = Pipeline(model, PipelineOptions(together=TOGETHER), temporal_of(model, mode))
+    look = pipeline.network.look  # not watched
     painter, maker = HeadPainter(model.head), FaceMaker(model.head, model.origin, path)
     tracker = pipeline.tracker
     for owner, name, label in (
@@ -84,7 +87,7 @@ def cost(model: Reconstructor, path: Path, frames: int, mode: str) -> None:
     ):
         shares.watch(owner, name, label)
     clip = itertools.islice(Clip(path).frames(), frames)
-    count, crops = 0, []
+    count, images = 0, deque()
     while True:
         with shares.part("decoding"):
             frame = next(clip, None)
@@ -92,45 +95,37 @@ def cost(model: Reconstructor, path: Path, frames: int, mode: str) -> None:
             break
         with shares.part("TRACKING"):
             found = pipeline.push(frame)
-        if count == 20:  # everything is loaded and warm
+        if tracker.active:
+            with shares.part("ONE PASS"):
+                look(frame.image, [tracker.people[tracker.active[0]].crop])
+        if count == WARM - 1:
             warm = dict(shares.seconds)
+        images.append(frame.image)
         for answers in found:
-            shown = maker.frame(answers, frame.image)
-            if count % 5 == 0:
-                with shares.part("overlay drawing (every fifth)"):
-                    painter.paint(frame.image, shown.faces)
-            if len(crops) < 60 and answers.answers:
-                crops.append((frame.image, answers.answers[0].crop))
+            image = images.popleft()
+            if answers.index % 5 == 0:
+                shown = maker.frame(answers, image)
+                with shares.part("overlay drawing, a fifth of the frames"):
+                    painter.paint(image, shown.faces)
         count += 1
-    if count <= 21:
-        raise SystemExit("the clip is too short to measure: at least 22 frames are needed")
-    image_model = _image_model(pipeline, crops)
-    measured = count - 21
+    measured = count - WARM
+    if measured < 8:
+        raise SystemExit(f"the clip is too short to measure: at least {WARM + 8} frames are needed")
+    image_model = (shares.seconds["ONE PASS"] - warm["ONE PASS"]) / measured
     total = shares.seconds["TRACKING"] - warm["TRACKING"]
     print(f"{path.name}: {measured} frames, {torch.get_num_threads()} threads, weights {model.origin.weights}")
-    print(f"{'one pass: crop, image model, landmarks (median)':52} {1000 * image_model:8.2f} ms")
+    print(f"{'one pass: crop, image model, landmarks':52} {1000 * image_model:8.2f} ms")
     print(f"{'tracking per frame':52} {1000 * total / measured:8.2f} ms   {total / measured / image_model:.2f} ×")
     for name, seconds in shares.seconds.items():
-        if name != "TRACKING":
+        if not name.isupper():
             per_frame = (seconds - warm.get(name, 0.0)) / measured
             print(f"  {name:50} {1000 * per_frame:8.2f} ms   {100 * per_frame * measured / total:5.1f} %")
     print(f"{'decoding and tracking':52} {measured / (total + shares.seconds['decoding']):8.1f} frames/s")
 
 
-def _image_model(pipeline: Pipeline, crops: list) -> float:
-    """Median seconds of one pass over one crop."""
-    look = type(pipeline.network).look
-    times = []
-    for image, crop in crops:
-        start = CLOCK()
-        look(pipeline.network, image, [crop])
-        times.append(CLOCK() - start)
-    return float(np.median(times))
-
-
 def memory(model: Reconstructor, path: Path, minutes: float, mode: str) -> None:
     """Resident memory while the clip runs over and over; frames are counted at 30 a second."""
-    pipeline = Pipeline(model, PipelineOptions(), temporal_of(model, mode))
+    pipeline = Pipeline(model, PipelineOptions(together=TOGETHER), temporal_of(model, mode))
     process, index, marks = psutil.Process(), 0, {}
     while index < minutes * 1800:
         for frame in Clip(path).frames():
@@ -206,7 +201,7 @@ def steadiness(model: Reconstructor, path: Path, frames: int, mode: str) -> None
         first = seen if first is None else first
         print(
             f"{name:10} {len(faces)} frames  head space {jitter(head):.3f} mm/frame²  on the frame {jitter(seen):.3f} "
-            f"mm/frame²  lag to per-frame {lag(seen, first):+d}"
+            f"mm/frame²  lag to per-frame {lag(seen, first):+.2f}"
         )
 
 

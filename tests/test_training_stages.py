@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 
+import tokenface
 from tokenface.configuration import from_dict, read_config, to_yaml
 from tokenface.errors import ConfigError
-from tokenface.training.config import TrainConfig
+from tokenface.training.config import PhotoConfig, RunConfig, TrainConfig
+from tokenface.training.provenance import without_folders
 from tokenface.training.run import train
 from tokenface.training.stages import plan
 from tokenface.training.temporal.config import TemporalConfig
@@ -81,3 +86,19 @@ def test_the_papers_configuration_has_the_papers_numbers():
     assert (o.name, o.weight_decay, o.learning_rate, o.final_learning_rate) == ("adamw", 0.0, 1e-4, 1.0)
     assert (config.run.batch, config.run.epochs, config.network.image_size) == (8, 10, 224)
     assert (config.network.token_std, config.network.tokens, config.network.backbone) == (0.0, 6, "vit_base_patch16")
+
+
+def test_provenance_tells_no_folders():
+    photos = PhotoConfig(tar="/home/somebody/photos.tar")
+    config = TrainConfig(photos=photos, run=RunConfig(folder=r"C:\runs", name="a"), start_from="tokenface-ti")
+    told = without_folders(config)
+    assert (told.photos.tar, told.run.folder, told.start_from) == ("photos.tar", "runs", "tokenface-ti")
+    assert dataclasses.replace(told, photos=photos, run=config.run) == config
+    assert without_folders({"weights": ["/a/b.pth", "runs/c"]}) == {"weights": ["b.pth", "runs/c"]}
+
+
+def test_shipped_weights_tell_no_folders():
+    for path in (Path(tokenface.__file__).parent / "assets" / "weights").glob("*.safetensors"):
+        with safe_open(path, framework="np") as file:
+            text = "".join((file.metadata() or {}).values())
+        assert not re.search(r"(?<![\w:/.])/(home|root|tmp|work|mnt|data)\b", text), path.name

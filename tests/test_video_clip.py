@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 av = pytest.importorskip("av", reason="needs the extra 'video'")
 
-from video_stand_ins import scene, write_clip  # noqa: E402
+from video_stand_ins import scene, set_display_rotation, write_clip  # noqa: E402
 
 from tokenface.errors import VideoError  # noqa: E402
 from tokenface.video.ahead import ahead  # noqa: E402
@@ -66,24 +65,13 @@ def test_phones_say_how_the_picture_is_turned(tmp_path: Path, degrees: int, turn
     image = np.zeros((64, 96, 3), np.uint8)
     image[:20, :30] = 255  # a corner tells all turns apart
     path = write_clip(tmp_path / "a.mp4", [image] * 3)
-    _set_display_rotation(path, degrees)
+    set_display_rotation(path, degrees)
     clip = Clip(path)
     frame = next(clip.frames())
     expected = np.rot90(image, turns)  # the tag turns clockwise, NumPy anticlockwise
     assert frame.image.shape == expected.shape == (clip.facts.height, clip.facts.width, 3)
     np.testing.assert_allclose(frame.image.astype(int), expected, atol=40)
     assert np.abs(frame.image.astype(int) - expected).mean() < 3
-
-
-def _set_display_rotation(path: Path, degrees: int) -> None:
-    """Write the track's matrix by hand, as cameras do (ISO/IEC 14496-12, 8.3.2): clockwise for display."""
-    data = bytearray(path.read_bytes())
-    at = data.index(b"tkhd") + 4 + 40  # version 0: the matrix follows 40 bytes of other fields
-    cos, sin = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
-    one = 1 << 16
-    matrix = (cos * one, sin * one, 0, -sin * one, cos * one, 0, 0, 0, 1 << 30)
-    data[at : at + 36] = struct.pack(">9i", *matrix)
-    path.write_bytes(data)
 
 
 def test_odd_sizes_and_4k(tmp_path: Path) -> None:
@@ -126,6 +114,9 @@ def test_files_that_cannot_be_tracked_say_why(tmp_path: Path) -> None:
         Clip(tmp_path / "half.mp4")
     with pytest.raises(VideoError, match="no frame that can be decoded"):
         list(Clip(tmp_path / "whole.mp4", start=50).frames())
+    write_clip(tmp_path / "none.mkv", numbered(1), codec="ffv1", frames_kept=0)
+    with pytest.raises(VideoError, match="no video, or is cut off"):
+        Clip(tmp_path / "none.mkv")
     with pytest.raises(VideoError, match=r"ends .* before it starts"):
         Clip(tmp_path / "whole.mp4", start=2, end=1)
     with pytest.raises(VideoError, match="more than 100"):

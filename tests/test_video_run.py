@@ -19,7 +19,7 @@ from test_formats import khronos_issues, read_accessor
 
 av = pytest.importorskip("av", reason="needs the extra 'video'")
 
-from video_stand_ins import following_model, scene, write_clip  # noqa: E402
+from video_stand_ins import following_model, scene, set_display_rotation, write_clip  # noqa: E402
 
 from tokenface.errors import OutputError  # noqa: E402
 from tokenface.formats.live_link import COLUMNS, timecode  # noqa: E402
@@ -182,6 +182,44 @@ def test_a_clip_without_people(model, tmp_path: Path) -> None:
     assert (run.frames, run.frames_with_face, run.people) == (100, 0, {})
     with av.open(str(tmp_path / "out/overlay.mp4")) as overlay:
         assert len(list(overlay.decode(video=0))) == 100
+
+
+@pytest.mark.parametrize(
+    ("size", "rate", "turned", "shown"),
+    [
+        ((51, 77), 30, 0, (52, 78)),  # an odd last row or column is repeated
+        ((64, 96), 30, 90, (96, 64)),  # a phone held upright
+        ((64, 96), 1, 0, (64, 96)),
+        ((64, 96), 120, 0, (64, 96)),
+        ((2160, 3840), 30, 0, (2160, 3840)),
+    ],
+    ids=["odd", "portrait", "1 fps", "120 fps", "4K"],
+)
+def test_unusual_clips_are_followed_and_drawn(
+    model, tmp_path: Path, size: tuple[int, int], rate: int, turned: int, shown: tuple[int, int]
+) -> None:
+    side = size[0] // 3
+    odd = bool(size[0] % 2)
+    frames = [scene((size[1] * 0.4 + i, size[0] * 0.3, side), size=size) for i in range(3)]
+    clip = tmp_path / ("clip.mkv" if odd else "clip.mp4")
+    write_clip(clip, frames, rate, codec="ffv1" if odd else "libx264")
+    if turned:
+        set_display_rotation(clip, turned)
+    run = TrackRun(clip, tmp_path / "out", TrackOptions(formats=("npz",)), model)
+    list(run)
+    assert (run.frames, run.frames_with_face) == (3, 3)
+    with np.load(tmp_path / "out/person_00/parameters.npz", allow_pickle=False) as file:
+        points, times = file["landmarks68"], file["time"]
+    np.testing.assert_allclose(times, np.arange(3) / rate, atol=1e-3)
+    middle = np.array([size[1] * 0.4 + 1 + side / 2, size[0] * 0.3 + side / 2])
+    if turned:
+        middle = np.array([size[0] - middle[1], middle[0]])
+    found = (points[1].min(axis=0) + points[1].max(axis=0)) / 2
+    assert np.abs(found - middle).max() < 0.25 * side
+    with av.open(str(tmp_path / "out/overlay.mp4")) as film:
+        drawn = list(film.decode(video=0))
+    assert [(frame.height, frame.width) for frame in drawn] == [shown] * 3
+    np.testing.assert_allclose(np.diff([float(f.pts * f.time_base) for f in drawn]), 1 / rate, atol=2e-3)
 
 
 def test_a_truncated_clip_is_done_as_far_as_it_goes_and_says_so(model, tmp_path: Path) -> None:

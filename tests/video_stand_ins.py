@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -75,15 +76,19 @@ def write_clip(
     times: Sequence[float] | None = None,
     sound: bool = False,
     codec: str = "libx264",
+    frames_kept: int | None = None,
 ) -> Path:
-    """A video file of these frames (nearly lossless), at these times, with a tone if wanted."""
+    """A video file of these frames (nearly lossless), at these times, with a tone if wanted; with none but the first
+    `frames_kept` if that is said."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=Fraction(rate).limit_denominator(1000), options={"crf": "4"})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuv444p" if codec == "libx264" else "yuv420p"
         stream.codec_context.time_base = Fraction(1, 90_000)
         audio = container.add_stream("aac", rate=44_100) if sound else None
-        for index, image in enumerate(frames):
+        if frames_kept == 0:
+            container.start_encoding()
+        for index, image in enumerate(frames[:frames_kept]):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             time = index / rate if times is None else times[index]
             frame.pts, frame.time_base = round(time * 90_000), Fraction(1, 90_000)
@@ -98,3 +103,14 @@ def write_clip(
                 container.mux(audio.encode(piece))
             container.mux(audio.encode(None))
     return path
+
+
+def set_display_rotation(path: Path, degrees: int) -> None:
+    """Write the track's matrix by hand, as cameras do (ISO/IEC 14496-12, 8.3.2): clockwise for display."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40  # version 0: the matrix follows 40 bytes of other fields
+    cos, sin = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
+    one = 1 << 16
+    matrix = (cos * one, sin * one, 0, -sin * one, cos * one, 0, 0, 0, 1 << 30)
+    data[at : at + 36] = struct.pack(">9i", *matrix)
+    path.write_bytes(data)

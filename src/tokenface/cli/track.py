@@ -53,6 +53,8 @@ def track(
     ):
         if value not in allowed:
             raise ConfigError(f"{name} is one of {', '.join(allowed)}, got '{value}'")
+    if show and not source.isdigit():
+        raise ConfigError(f"--show is for cameras (tokenface track 0 --show); '{source}' gets an overlay.mp4")
     if source.isdigit():
         return _camera(int(source), number, temporal, smooth, weights, device, show, seconds)
 
@@ -129,7 +131,7 @@ def _camera(number, people, temporal, smooth, weights, device, show, seconds) ->
     camera = Camera.open(number)
     frames = live(model, camera, people=people, temporal=temporal, smooth=smooth, seconds=seconds)
     if show:
-        show_live(model.head, frames)
+        show_live(model.head, frames, camera)
     else:
         for frame in frames:
             if frame.index % 30 == 0:

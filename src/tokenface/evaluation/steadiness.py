@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -25,21 +27,39 @@ def jitter(positions: np.ndarray, weights: np.ndarray | None = None) -> float:
     return float(second_differences(positions, weights=weights).mean())
 
 
-def lag(predicted: np.ndarray, truth: np.ndarray, reach: int = 4) -> int:
-    """Frames by which the motion of `predicted` follows that of `truth`: where their velocities' correlation peaks.
+def lag(predicted: np.ndarray, truth: np.ndarray, reach: int = 4) -> float:
+    """`lag_of_clips` of one clip: positions [T, V, D]."""
+    return lag_of_clips([(predicted, truth)], reach)
+
+
+def lag_of_clips(pairs: Sequence[tuple[np.ndarray, np.ndarray]], reach: int = 4) -> float:
+    """Frames by which predicted motions follow the true ones, over several clips: where the correlation of all their
+    velocities peaks, between frames by a parabola. Clips count by how much moves in them; every shift is compared on
+    the same frames of the truth.
 
     Args:
-        predicted, truth: [T, V, D].  reach: largest lag that is tried, either way.
+        pairs: predicted and true positions of each clip, [T, V, D], T > 2·reach + 2.  reach: largest lag, either way.
     """
-    return int(np.argmax(motion_correlation(predicted, truth, reach))) - reach
+    shifts = range(-reach, reach + 1)
+    products, power = np.zeros(len(shifts)), np.zeros(len(shifts))
+    for predicted, truth in pairs:
+        p, t = (np.diff(np.asarray(x, np.float64), axis=0).reshape(len(x) - 1, -1) for x in (predicted, truth))
+        core = t[reach : len(t) - reach]
+        for place, shift in enumerate(shifts):
+            moved = p[reach + shift : len(p) - reach + shift]
+            products[place] += (moved * core).sum()
+            power[place] += (moved * moved).sum()
+    return peak(products / np.sqrt(power.clip(1e-30))) - reach
 
 
-def motion_correlation(predicted: np.ndarray, truth: np.ndarray, reach: int = 4) -> np.ndarray:
-    """[2·reach + 1] correlation of velocities at lags −reach … reach. One short clip holds few independent motions:
-    average over clips before looking for the peak."""
-    p, t = (np.diff(np.asarray(x, np.float64), axis=0).reshape(len(x) - 1, -1) for x in (predicted, truth))
-    p, t = p - p.mean(axis=0), t - t.mean(axis=0)
-    return np.array([agreement(p, t, shift) for shift in range(-reach, reach + 1)])
+def peak(scores: np.ndarray) -> float:
+    """Place of the largest score, between places by a parabola through it and its neighbours."""
+    best = int(scores.argmax())
+    if not 0 < best < len(scores) - 1:
+        return float(best)
+    left, middle, right = scores[best - 1 : best + 2]
+    bend = left - 2 * middle + right
+    return float(best + (0.5 * (left - right) / bend if bend < 0 else 0.0))
 
 
 def agreement(a: np.ndarray, b: np.ndarray, shift: int) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tokenface.evaluation.steadiness import agreement, second_differences
+from tokenface.evaluation.steadiness import agreement, peak, second_differences
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,7 @@ def lag(signal: np.ndarray, reference: np.ndarray, most: int = 10) -> float:
         return 0.0
     shifts = np.arange(-most, most + 1)
     scores = np.array([agreement(a, b, int(shift)) for shift in shifts])
-    best = int(scores.argmax())
-    if not 0 < best < len(shifts) - 1:
-        return float(shifts[best])
-    left, middle, right = scores[best - 1 : best + 2]
-    bend = left - 2 * middle + right
-    return float(shifts[best] + (0.5 * (left - right) / bend if bend < 0 else 0.0))
+    return peak(scores) - most
 
 
 def error_curve(errors: Sequence[float]) -> dict[str, float]:

@@ -20,6 +20,7 @@ from tokenface.evaluation.video_metrics import error_curve, jitter, lag, photome
 from tokenface.formats.files import write_atomically
 from tokenface.images.crop import extract
 from tokenface.render.renderer import Renderer
+from tokenface.video.temporal_weights import choose_temporal
 
 if TYPE_CHECKING:
     from tokenface.inference.reconstruct import Reconstructor
@@ -44,13 +45,15 @@ class ClipReport:
 
 
 def measure_clip(model: Reconstructor, clip: str | Path, ways: Sequence[str], end: float | None = None) -> ClipReport:
-    """Follow the largest face of a clip in every way.
+    """Follow the largest face of a clip in every way, and as `track` does by itself: with the centred temporal
+    transformer, where the weights have one.
 
     Raises:
         ConfigError: an unknown way.
         EvaluationError: no face in the clip.
     """
-    ways = list(dict.fromkeys(["per-frame", *ways]))
+    usual = [] if choose_temporal(model, "auto") is None else ["centred"]
+    ways = list(dict.fromkeys(["per-frame", *ways, *usual]))
     if unknown := [way for way in ways if way not in WAYS]:
         raise ConfigError(f"no way '{unknown[0]}' to follow a face; there are {', '.join(WAYS)}")
     rows, curves, reference = {}, {}, None

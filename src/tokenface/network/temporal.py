@@ -12,13 +12,18 @@ WINDOWS = {"centred": (-1, 0, 1), "causal": (-2, -1, 0)}
 """Frames that are looked at, relative to frame t. Centred is the paper's, and waits for one frame."""
 DEPTH = 3
 MOTION = 4
+BLEND_RATE = 25.0
+"""The shares of the neighbours' tokens are learned so many times faster than matrices are."""
 
 
 class TemporalTransformer(nn.Module):
     """Three layers over the tokens of three frames, around a shortcut from frame t.
 
-    The last projection starts at zero, so that an untrained module returns frame t's own tokens exactly. A neighbour
-    that is missing (the clip's ends, a cut, a face that was lost) is never read: frame t stands in for it.
+    Beside the layers each number of a token takes a share, fixed after training, of what its neighbours' differ by:
+    averaging is most of what steadies a face, and layers are slow to learn it. The less, the more the crop moved.
+
+    The shares and the last projection start at zero, so that an untrained module returns frame t's own tokens exactly.
+    A neighbour that is missing (the clip's ends, a cut, a face that was lost) is never read: frame t stands in for it.
 
     Every frame has a crop of its own, and the camera's token speaks in crop coordinates; `motion` tells the module
     how the neighbour's crop stands to frame t's.
@@ -44,6 +49,8 @@ class TemporalTransformer(nn.Module):
         self.absent_embedding = nn.Parameter(torch.zeros(width))
         self.motion = nn.Linear(MOTION, width, bias=False)
         nn.init.zeros_(self.motion.weight)
+        self.blend = nn.Parameter(torch.zeros(FRAMES, tokens, width))
+        self.caution = nn.Parameter(torch.ones(tokens))
         self.blocks = nn.ModuleList(Block(width, heads, nn.functional.gelu, 1e-5, 0.0) for _ in range(depth))
         self.norm_out = nn.LayerNorm(width)
         self.out = nn.Linear(width, width)
@@ -72,6 +79,7 @@ class TemporalTransformer(nn.Module):
         own = tokens[:, self.target]
         there = present[:, :, None, None]
         x = torch.where(there, tokens, own[:, None])
+        change = x - own[:, None]
         moved = torch.where(present[:, :, None], motion, torch.zeros_like(motion))
         x = self.norm_in(x) + self.frame_embedding + self.component_embedding + self.motion(moved)[:, :, None]
         x = x + self.absent_embedding * (~there)
@@ -79,7 +87,8 @@ class TemporalTransformer(nn.Module):
         for block in self.blocks[:-1]:
             x = block(x)
         mixed = self.blocks[-1](x, rows=slice(self.target * self.tokens, (self.target + 1) * self.tokens))
-        return own + self.out(self.norm_out(mixed))
+        calm = torch.exp(-self.caution.abs() * moved.abs().sum(-1, keepdim=True))[..., None]
+        return own + (BLEND_RATE * self.blend * calm * change).sum(1) + self.out(self.norm_out(mixed))
 
 
 def crop_motion(crops: Tensor, target: Tensor) -> Tensor:

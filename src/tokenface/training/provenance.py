@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import platform
 import subprocess
 import time
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import torch
@@ -42,6 +43,21 @@ def environment(device: torch.device, processes: int, precision: str) -> dict[st
         "processes": processes,
         "precision": precision,
     }
+
+
+def without_folders(value: Any) -> Any:
+    """A configuration whose absolute paths are bare names: weights travel, and tell nobody about a disk."""
+    if isinstance(value, str):
+        path = PureWindowsPath(value)  # knows both kinds of slashes
+        return path.name if path.root else value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [f.name for f in dataclasses.fields(value)]
+        return dataclasses.replace(value, **{name: without_folders(getattr(value, name)) for name in names})
+    if isinstance(value, dict):
+        return {key: without_folders(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(without_folders(item) for item in value)
+    return value
 
 
 def note_start(folder: Path, facts: dict[str, Any], step: int) -> None:

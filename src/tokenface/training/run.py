@@ -31,7 +31,7 @@ from tokenface.training.metrics import Metrics, Silent
 from tokenface.training.module import freeze
 from tokenface.training.people import rendered_people
 from tokenface.training.preflight import check_disk, check_first_batch
-from tokenface.training.provenance import code_version, environment, note_start
+from tokenface.training.provenance import code_version, environment, note_start, without_folders
 from tokenface.training.stages import WEIGHTS, Leg, plan
 from tokenface.training.validation import Validation
 from tokenface.weights import WEIGHTS as NAMED_WEIGHTS
@@ -257,10 +257,10 @@ def _provenance(config: TrainConfig, trainer: Trainer, fabric: Fabric, photos: i
         "processes": fabric.world_size,
         "photos": photos,
         "records": {name: len(stream.records) for name, stream in trainer.batches.records.items()},
-        "started_from": config.start_from,
+        "started_from": without_folders(config.start_from),
         "before": _before(config.start_from),
         "code": code_version(),
-        "config": to_yaml(config),
+        "config": to_yaml(without_folders(config)),
     }
 
 

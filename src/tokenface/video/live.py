@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol
 
@@ -20,6 +21,7 @@ from tokenface.video.pipeline import Pipeline, Smoothing
 from tokenface.video.temporal_weights import Temporal, choose_temporal
 from tokenface.video.track import pipeline_options
 
+SCREEN_SHARE = 0.9
 PATIENCE = 5.0
 """Seconds without a frame after which a camera counts as gone."""
 
@@ -41,7 +43,7 @@ class Camera:
         self._capture, self._clock = capture, clock
         self._started = clock()
         self._newest: tuple[float, np.ndarray] | None = None
-        self._ended = False
+        self._ended = self._closed = False
         self._arrived = threading.Condition()
         self.taken = self.skipped = 0
         self._thread = threading.Thread(target=self._read, name="tokenface-camera", daemon=True)
@@ -70,7 +72,9 @@ class Camera:
             self.close()
 
     def close(self) -> None:
-        self._ended = True
+        if self._closed:
+            return
+        self._closed = self._ended = True
         self._thread.join(timeout=PATIENCE)
         self._capture.release()
 
@@ -110,31 +114,58 @@ def live(
             yield maker.frame(answers, images.pop(answers.index))
 
 
-def show_live(head: HeadModel, frames: Iterator[TrackedFrame]) -> None:
-    """A window with the overlay, until it is closed or Escape is pressed.
+def show_live(head: HeadModel, frames: Iterator[TrackedFrame], camera: Camera) -> None:
+    """A window with the overlay, until it is closed, or Escape or q is pressed; its title says how fast it is.
 
     Raises:
         VideoError: there is no screen, or Python has no Tk.
     """
+    window, label, photo = _window()
+    closed = threading.Event()
+    for key in ("<Escape>", "q"):
+        window.bind(key, lambda event: closed.set())
+    window.protocol("WM_DELETE_WINDOW", closed.set)
+    largest = window.winfo_screenwidth() * SCREEN_SHARE, window.winfo_screenheight() * SCREEN_SHARE
+    painter, arrivals = HeadPainter(head), deque([time.monotonic()], maxlen=30)
+    try:
+        for frame in frames:
+            picture = photo(_fitted(painter.paint(frame.image, frame.faces), *largest))
+            label.configure(image=picture)
+            arrivals.append(time.monotonic())
+            rate = (len(arrivals) - 1) / max(arrivals[-1] - arrivals[0], 1e-6)
+            window.title(f"TokenFace: {rate:.1f} frames/s, {camera.skipped} skipped")
+            window.update()
+            if closed.is_set():
+                break
+    finally:
+        camera.close()
+        window.destroy()
+
+
+def _window() -> tuple[Any, Any, Callable[[np.ndarray], Any]]:
+    """A Tk window, the label that fills it, and what makes its pictures of arrays."""
     try:
         import tkinter
 
         from PIL import Image, ImageTk
-
+    except ImportError as error:
+        raise VideoError(
+            f"this Python has no Tk to open a window with ({error}); install it (Debian and Ubuntu: python3-tk), or "
+            "leave --show out"
+        ) from error
+    try:
         window = tkinter.Tk()
-    except Exception as error:
-        raise VideoError(f"no window can be opened here ({error}); leave --show out") from error
-    window.title("TokenFace")
-    label = tkinter.Label(window)
+    except tkinter.TclError as error:
+        raise VideoError(f"there is no screen to open a window on ({error}); leave --show out") from error
+    label = tkinter.Label(window, borderwidth=0)
     label.pack()
-    closed = threading.Event()
-    window.bind("<Escape>", lambda event: closed.set())
-    window.protocol("WM_DELETE_WINDOW", closed.set)
-    painter = HeadPainter(head)
-    for frame in frames:
-        picture = ImageTk.PhotoImage(Image.fromarray(painter.paint(frame.image, frame.faces)))
-        label.configure(image=picture)
-        window.update()
-        if closed.is_set():
-            break
-    window.destroy()
+    return window, label, lambda image: ImageTk.PhotoImage(Image.fromarray(image), master=window)
+
+
+def _fitted(image: np.ndarray, width: float, height: float) -> np.ndarray:
+    """The picture, made smaller where it is larger than this."""
+    share = min(width / image.shape[1], height / image.shape[0])
+    if share >= 1:
+        return image
+    size = max(1, int(image.shape[1] * share)), max(1, int(image.shape[0] * share))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,10 @@ from tokenface.errors import CheckpointError
 from tokenface.inference.reconstruct import Reconstructor
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.network.temporal_checkpoint import load_temporal, temporal_path
+from tokenface.network.tokenface import TokenFace
 from tokenface.weights import find_weights
+
+logger = logging.getLogger("tokenface")
 
 Temporal = Literal["auto", "off", "causal", "centred"]
 MODES = ("auto", "off", "causal", "centred")
@@ -21,7 +25,8 @@ def choose_temporal(
     path: str | Path | None = None,
     preferred: Literal["causal", "centred"] = "centred",
 ) -> TemporalTransformer | None:
-    """The module for a mode; None for "off", and for "auto" where the image weights have none.
+    """The module for a mode; None for "off", and for "auto" where the image weights have none that fits (a warning
+    says so) or the network that runs gives no tokens.
 
     Args:
         path: the file; None: beside the image weights, `<name>.<mode>.temporal.safetensors`.
@@ -31,8 +36,8 @@ def choose_temporal(
     """
     if temporal not in MODES:
         raise CheckpointError(f"--temporal is one of {', '.join(MODES)}, got '{temporal}'")
-    if temporal == "off":
-        return None
+    if temporal == "off" or (temporal == "auto" and not isinstance(model.network, TokenFace)):
+        return None  # exported networks give no tokens
     mode = preferred if temporal == "auto" else temporal
     if path is None:
         path = _beside(model, mode)
@@ -43,7 +48,13 @@ def choose_temporal(
                 f"the weights '{model.origin.weights}' come without a {mode} temporal transformer; train one with "
                 f"'tokenface train-temporal --mode {mode}', or use --temporal off"
             )
-    return load_temporal(path, model.origin.weights_hash, mode)
+    try:
+        return load_temporal(path, model.origin.weights_hash, mode)
+    except CheckpointError as error:
+        if temporal != "auto":
+            raise
+        logger.warning("%s; each frame is answered by itself", error)
+        return None
 
 
 def _beside(model: Reconstructor, mode: str) -> Path | None:

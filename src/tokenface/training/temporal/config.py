@@ -12,19 +12,20 @@ from tokenface.errors import ConfigError
 class SequenceData:
     """Synthetic clips: rendered once, seen by the image model through the tracker's own crops, kept as tokens.
 
-    pixels: side of the frames.  views: passes over each clip with other first crops.
+    held_out: clips not trained on: a third to choose the moment by, the others for the figures.  pixels: side of the
+    frames.  views: passes over each clip with other first crops.
     """
 
     clips: int = 128
-    held_out: int = 16
+    held_out: int = 24
     frames: int = 24
     pixels: int = 288
-    views: int = 2
+    views: int = 1
     seed: int = 7
 
     def __post_init__(self) -> None:
-        if self.frames < 8 or self.clips < 1 or self.held_out < 1:
-            raise ConfigError("data needs clips ≥ 1, held_out ≥ 1 and frames ≥ 8")
+        if self.frames < 8 or self.clips < 1 or self.held_out < 3:
+            raise ConfigError("data needs clips ≥ 1, held_out ≥ 3 and frames ≥ 8")
         if self.pixels % 8 or self.pixels < 64:
             raise ConfigError(f"data.pixels is a multiple of 8 from 64 on, got {self.pixels}")
 
@@ -36,19 +37,19 @@ class TemporalLosses:
     vertices: float = 1.0  # posed, head space (Eq. 3)
     picture: float = 1.0  # where the vertices are on the frame
     velocity: float = 4.0  # first differences of both against the truth's
-    acceleration: float = 4.0  # second differences likewise
+    acceleration: float = 6.0  # second differences likewise
     identity: float = 0.3  # motion of the neutral face, which has none
     appearance: float = 0.02  # motion of texture and light coefficients
-    stay: float = 0.002  # squared change of the tokens
+    stay: float = 0.1  # squared change of the tokens
 
 
 @dataclass(frozen=True)
 class TemporalOptimiser:
-    steps: int = 600
-    batch: int = 12  # runs of consecutive frames
+    steps: int = 200
+    batch: int = 6  # runs of consecutive frames
     length: int = 10  # frames of a run
-    learning_rate: float = 4e-4
-    warmup_steps: int = 50
+    learning_rate: float = 6e-4
+    warmup_steps: int = 20
     weight_decay: float = 0.02
     clip_norm: float = 1.0
     ema_decay: float = 0.99

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 
-from tokenface.evaluation.steadiness import jitter, motion_correlation
+from tokenface.evaluation.steadiness import jitter, lag_of_clips
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.training.temporal.features import ClipFeatures
 from tokenface.training.temporal.objective import TemporalObjective
 from tokenface.training.temporal.windows import steadied
 from tokenface.video.one_euro import OneEuro, OneEuroSettings
 
+T = TypeVar("T")
 RATE = 30.0
+MOST_ERROR = 1.02
+"""Error over per-frame's up to which steadiness is worth it."""
 REACH = 4
 """Largest lag that is looked for, frames."""
 
 
 @dataclass(frozen=True)
 class Steadiness:
-    """Mean over clips. error: mm, weighted mean vertex distance in head space.  jitter: mm per frame², second
+    """Mean over clips. error: mm, mean vertex distance in head space.  jitter: mm per frame², second
     differences there.  picture_error, picture_jitter: the same on the picture, in mm at the face.  lag: frames,
-    where the correlation of velocities on the picture, averaged over the clips, peaks."""
+    where the correlation of velocities on the picture peaks (`lag_of_clips`)."""
 
     error: float
     jitter: float
     picture_error: float
     picture_jitter: float
-    lag: int
+    lag: float
 
 
 @torch.no_grad()
@@ -40,8 +45,7 @@ def measure(
     one_euro: OneEuroSettings | None = None,
 ) -> Steadiness:
     """Figures of the module (None: each frame by itself), with One-Euro over its vertices if asked."""
-    weights = objective.vertex_weights.numpy()
-    rows, correlations = [], []
+    rows, motions = [], []
     for index in range(len(clips)):
         clip = clips[index : index + 1]
         tokens = clip.tokens if module is None else steadied(module, clip.tokens, clip.crops)
@@ -53,46 +57,48 @@ def measure(
         if one_euro is not None:
             tracks = [(_filtered(found, one_euro), truth) for found, truth in tracks]
         (found, truth), (seen, true_seen) = tracks
-        correlations.append(motion_correlation(seen, true_seen, REACH))
+        motions.append((seen, true_seen))
         rows.append(
             (
-                float((np.linalg.norm(found - truth, axis=-1) * weights).sum(-1).mean()),
-                jitter(found, weights),
-                float((np.linalg.norm(seen - true_seen, axis=-1) * weights).sum(-1).mean()),
-                jitter(seen, weights),
+                float(np.linalg.norm(found - truth, axis=-1).mean()),
+                jitter(found),
+                float(np.linalg.norm(seen - true_seen, axis=-1).mean()),
+                jitter(seen),
             )
         )
-    late = int(np.argmax(np.mean(correlations, axis=0))) - REACH
     error, shake, seen_error, seen_shake = (float(value) for value in np.mean(rows, axis=0))
-    return Steadiness(error, shake, seen_error, seen_shake, lag=late)
+    return Steadiness(error, shake, seen_error, seen_shake, lag=lag_of_clips(motions, REACH))
 
 
 def truth_jitter(objective: TemporalObjective, clips: ClipFeatures) -> tuple[float, float]:
     """Second differences of the truth itself, in head space and on the picture: what no method should go below."""
-    weights = objective.vertex_weights.numpy()
     values = []
     for index in range(len(clips)):
         clip = clips[index : index + 1]
         vertices, places = objective.truth(clip)
         metre = float((clip.scale * clip.size[:, None] / 2).mean())
-        values.append((jitter(vertices[0].numpy() * 1000, weights), jitter(places[0].numpy() / metre * 1000, weights)))
+        values.append((jitter(vertices[0].numpy() * 1000), jitter(places[0].numpy() / metre * 1000)))
     head_space, picture = np.mean(values, axis=0)
     return float(head_space), float(picture)
 
 
+def best_of(tried: Sequence[tuple[T, Steadiness]], plain: Steadiness, limit: float) -> tuple[T, Steadiness]:
+    """The one with least jitter on the picture whose errors stay within `limit` × per-frame's; where none does, the
+    one with least error on the picture."""
+    fair = [t for t in tried if max(t[1].error / plain.error, t[1].picture_error / plain.picture_error) <= limit]
+    if fair:
+        return min(fair, key=lambda t: t[1].picture_jitter)
+    return min(tried, key=lambda t: t[1].picture_error)
+
+
 def best_one_euro(objective: TemporalObjective, clips: ClipFeatures) -> tuple[OneEuroSettings, Steadiness]:
-    """Of a grid of settings the one with least jitter on the picture whose errors stay within 2 % of per-frame's;
-    where none does, the one with least error."""
-    plain = measure(objective, clips, None)
+    """`best_of` a grid of settings."""
     tried = []
     for min_cutoff in (1.0, 2.0, 4.0, 8.0):
         for beta in (0.0, 0.02, 0.1):  # vertices are in mm, speeds in mm/s
             settings = OneEuroSettings(min_cutoff, beta)
             tried.append((settings, measure(objective, clips, None, settings)))
-    fair = [t for t in tried if t[1].error <= 1.02 * plain.error and t[1].picture_error <= 1.02 * plain.picture_error]
-    if fair:
-        return min(fair, key=lambda t: t[1].picture_jitter)
-    return min(tried, key=lambda t: t[1].picture_error)
+    return best_of(tried, measure(objective, clips, None), MOST_ERROR)
 
 
 def _filtered(track: np.ndarray, settings: OneEuroSettings) -> np.ndarray:
