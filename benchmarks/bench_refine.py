@@ -1,7 +1,7 @@
-"""What refinement gains: held-out photos, rendered people whose shape is known, selfies at 30 cm.
+"""What refinement gains: held-out photos, rendered people whose shape is known, selfies at 30 cm, clips.
 
     python -m benchmarks.bench_refine [--photos photos.tar] [--count 60] [--people 20] [--weights NAME_OR_PATH]
-        [--parts photos,one,five,selfie] [--output FILE.json]
+        [--parts photos,one,five,selfie,clip] [--output FILE.json]
 
 Rendered people come from seeds that neither training nor the statistics of `tokenface.refinement.measure` use. Time is
 processor time of one thread.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,17 +23,22 @@ from tokenface.data.batch import FaceBatch
 from tokenface.data.readers.landmark_tar import read_landmark_tar
 from tokenface.data.record import PhotoRecord, split_by_identity
 from tokenface.data.sampling import PoseRange
+from tokenface.data.sequences import SyntheticSequences
 from tokenface.data.synthetic import SyntheticConfig, SyntheticFaces
 from tokenface.evaluation.geometry import PeopleScans, face_error
 from tokenface.evaluation.landmarks import normalised_mean_error
 from tokenface.evaluation.open_methods import as_photos
+from tokenface.formats.mp4 import encode_piece
 from tokenface.inference.face import Face
 from tokenface.inference.pooling import same_person
 from tokenface.inference.reconstruct import Reconstructor
 from tokenface.refinement.record import RefineOptions
 from tokenface.training.config import PhotoConfig
+from tokenface.video.outputs import identities
+from tokenface.video.run import TrackOptions, TrackRun
 
-ONE_SEED, FIVE_SEED, SELFIE_SEED = 20_251_122, 88_000_000, 99_000_000
+ONE_SEED, FIVE_SEED, SELFIE_SEED, CLIP_SEED = 20_251_122, 88_000_000, 99_000_000, 77_000_000
+CLIP_FRAMES, CLIP_SIZE = 48, 288
 SIZE = 192
 SELFIE_METRES = 0.30
 POINT_NOISE = 1.0
@@ -199,6 +205,48 @@ def selfie_part(model: Reconstructor, people: int, variants: Sequence[str] = ())
     )
 
 
+def clip_part(model: Reconstructor, people: int, variants: Sequence[str] = ()) -> dict[str, dict[str, float]]:
+    """Clips of rendered people: the tracker's pooled identity, and the refined one; all rows are wanted."""
+    generator, head = SyntheticSequences(model.head, CLIP_SIZE), model.head
+    errors, records = [], []
+    for number in range(people):
+        with tempfile.TemporaryDirectory() as folder:
+            clip = Path(folder) / "clip.nut"
+            sequence = generator.sample(CLIP_FRAMES, CLIP_SEED + number)
+            encode_piece(clip, ((i / 30, image) for i, image in enumerate(as_photos(sequence.image))), 30.0)
+            options = TrackOptions(refine=True, overlay=False, formats=("npz",))
+            run, pooled = TrackRun(clip, Path(folder) / "out", options, model), None
+            for step in run:
+                if step.stage == "refine" and pooled is None:
+                    pooled = identities(run.store)
+        if not pooled or run.refined[0].record is None:
+            continue
+        with torch.inference_mode():
+            scans = PeopleScans.of(head, head(sequence.shape[:1]).vertices)
+            shapes = torch.stack([torch.zeros_like(pooled[0].shape), pooled[0].shape, run.refined[0].identity.shape])
+            errors.append([float(face_error(scans, one[None], head)[0]) for one in head(shapes).vertices.numpy()])
+        records.append(run.refined[0].record)
+        print(number, [round(error, 4) for error in errors[-1]], records[-1], flush=True)
+    mean, before, after = np.array(errors).T
+    every = [record["every_frame"] for record in records]
+    rows = {
+        name: {
+            "people": len(error),
+            "error mm": float(error.mean()),
+            "ratio to mean head": float(error.mean() / mean.mean()),
+        }
+        for name, error in (("tracker, pooled", before), ("refined", after))
+    }
+    rows["refined"] |= {
+        "better than the first row": float((after < before).mean()),
+        "points with the new shape alone, %": float(np.mean([one["before"] for one in every])),
+        "points with every frame fitted, %": float(np.mean([one["after"] for one in every])),
+        "seconds a person": float(np.mean([record["seconds"] for record in records])),
+        "seconds a frame": float(np.mean([one["seconds"] for one in every])) / CLIP_FRAMES,
+    }
+    return rows
+
+
 def _as_taken(model: Reconstructor, batch: FaceBatch, index: int) -> tuple[np.ndarray, float, np.ndarray]:
     """The picture in the middle of a photo whose optical axis is where the generator's was; the focal length, pixels;
     where the picture's corner lies. Scale and axis follow from where the true points were drawn, exactly."""
@@ -280,7 +328,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--people", type=int, default=20)
     parser.add_argument("--weights")
-    parser.add_argument("--parts", default="photos,one,five,selfie")
+    parser.add_argument("--parts", default="photos,one,five,selfie,clip")
     parser.add_argument("--variants", default="", help="some of the table's rows, comma-separated")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
@@ -291,7 +339,7 @@ def main() -> None:
     if "photos" in parts and arguments.photos:
         report["photos"] = photo_part(model, arguments.photos, arguments.count, variants)
         print(json.dumps(report["photos"], indent=1, ensure_ascii=False), flush=True)
-    for name, part in (("one", one_part), ("five", five_part), ("selfie", selfie_part)):
+    for name, part in (("one", one_part), ("five", five_part), ("selfie", selfie_part), ("clip", clip_part)):
         if name in parts:
             report[name] = part(model, arguments.people, variants)
     text = json.dumps(report, indent=1, ensure_ascii=False)

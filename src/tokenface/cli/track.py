@@ -29,6 +29,12 @@ def track(
     ] = "npz,csv,glb",
     overlay: Annotated[bool, typer.Option(help="Write overlay.mp4 for people to look at.")] = True,
     pool: Annotated[bool, typer.Option(help="One identity per person over the clip.")] = True,
+    refine: Annotated[
+        bool, typer.Option("--refine", help="Fit each person's identity to a few good frames, and every frame to it.")
+    ] = False,
+    refine_frames: Annotated[
+        int, typer.Option(min=1, max=32, help="Frames that a refined identity comes from, at most.")
+    ] = 8,
     weights: Annotated[
         str | None, typer.Option("--weights", "-w", help="Weights by name or path.", show_default=False)
     ] = None,
@@ -55,6 +61,8 @@ def track(
             raise ConfigError(f"{name} is one of {', '.join(allowed)}, got '{value}'")
     if show and not source.isdigit():
         raise ConfigError(f"--show is for cameras (tokenface track 0 --show); '{source}' gets an overlay.mp4")
+    if refine and source.isdigit():
+        raise ConfigError("--refine needs a whole clip; record the camera first")
     if source.isdigit():
         return _camera(int(source), number, temporal, smooth, weights, device, show, seconds)
 
@@ -74,6 +82,8 @@ def track(
             formats=tuple(part.strip().lower() for part in formats.split(",") if part.strip()),
             overlay=overlay,
             pool=pool,
+            refine=refine,
+            refine_frames=refine_frames,
             weights=weights,
             device=device,
             overwrite=overwrite,
@@ -105,7 +115,7 @@ def _work(run) -> None:
     """Do the run under a progress bar with frames per second."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    names = {"track": "tracking", "files": "writing", "overlay": "drawing"}
+    names = {"track": "tracking", "refine": "refining", "files": "writing", "overlay": "drawing"}
     rate = TextColumn("{task.fields[rate]}", justify="right")
     console = err()
     with Progress(

@@ -37,6 +37,8 @@ LEAST_FACING = 0.1
 """Cosine between a point's normal and the viewer under which the point counts as hidden."""
 LOOKS_DEVIATION = 0.0008
 """Metres at the face that the mean of several looks is trusted to, per point and coordinate."""
+POSE = ("expression", "jaw", "camera")
+"""What of a face changes from one picture of a person to the next, and points tell of."""
 Kind = Literal["looks", "mesh", "given"]
 LOOSE = 1e3
 """Prior deviation, in units of the measured one, of the view where points are given: they know it better."""
@@ -140,8 +142,22 @@ class Refiner:
                 focal=None if focal is None else focal.origin,
                 distance=None if focal is None else view.distance,
             )
-            refined.append(self._face(face, parameters[i], view, record))
+            refined.append(replace(self._placed(face, parameters[i], view), refined=record))
         return self._sized(refined, photos, options)
+
+    @torch.no_grad()
+    def keeping_points(
+        self, face: Face, shape: torch.Tensor, texture: torch.Tensor
+    ) -> tuple[FaceParameters, Change | None]:
+        """The face under another shape [S] and albedo [A]: expression, jaw and camera move so that the visible ones of
+        its 468 points stay where they are on the photo. Beside it the points' distance from there, with the shape
+        changed and nothing else, and now (per cent, as in `Refinement.points`; None: no point can be seen)."""
+        bare = replace(face, parameters=face.parameters.replace(shape=shape, texture=texture))
+        observed = self._observed(face, face.landmarks468, "looks", None, RefineOptions())
+        parameters, fitted = self._follow_points(_stacked([bare.parameters]), [observed], False, set(POSE))
+        view = fitted[0].start.view
+        change = self._point_change(bare, observed.start.view, parameters[0], view, observed)
+        return self._placed(face, parameters[0], view).parameters, change
 
     def _observed(
         self, face: Face, points: np.ndarray | None, kind: Kind, focal: Focal | None, options: RefineOptions
@@ -189,7 +205,7 @@ class Refiner:
         self, parameters: FaceParameters, observed: list[Observed], exact: bool, movable: set[str]
     ) -> tuple[FaceParameters, list[Observed]]:
         """The pose and expression of every photo by its points; the shape too if they are given, not measured."""
-        by_points = {"expression", "jaw", "camera"} | ({"shape"} if exact else set())
+        by_points = set(POSE) | ({"shape"} if exact else set())
         fitted_by_points = movable & by_points
         if not fitted_by_points or not any(np.isfinite(photo.deviation).any() for photo in observed):
             return parameters, observed
@@ -221,14 +237,14 @@ class Refiner:
             errors.append(100 * float(np.linalg.norm(place - target, axis=1).mean()) / _box(target))
         return Change(*errors)
 
-    def _face(self, face: Face, parameters: FaceParameters, view: View, record: Refinement) -> Face:
+    def _placed(self, face: Face, parameters: FaceParameters, view: View) -> Face:
         coefficients = torch.cat([parameters.shape, parameters.expression]).double().numpy()
         camera = camera_of(view, face.camera, self.points(coefficients, parameters.jaw.double().numpy()))
         vector = torch.from_numpy(camera.vector).float()
         # a float32 camera in the parameters is what files carry: both say the same
         camera = replace(camera, vector=vector.double().numpy())
         own = FaceParameters(**{name: value.clone() for name, value in parameters.replace(camera=vector).items()})
-        return replace(face, parameters=own, camera=camera, refined=record)
+        return replace(face, parameters=own, camera=camera)
 
     def _sized(self, faces: list[Face], photos: Sequence[np.ndarray], options: RefineOptions) -> list[Face]:
         """The head's size, the same in all photos of a person."""

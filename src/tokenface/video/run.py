@@ -1,7 +1,8 @@
 """`tokenface track`: a clip into a folder of files, in steps that a killed run does not have to repeat.
 
-First all frames are tracked, and the answers stored; then the files are written from the store; then the overlay is
-drawn, piece by piece. Each stage goes on where it stopped, and the files come out the same.
+First all frames are tracked, and the answers stored; then, if wanted, people are refined; then the files are written
+from the store; then the overlay is drawn, piece by piece. Each stage goes on where it stopped, and the files come out
+the same.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tokenface import __version__
-from tokenface.errors import OutputError, VideoError
+from tokenface.errors import ConfigError, OutputError, VideoError
 from tokenface.formats.files import discard, make_folder, read_marker, write_atomically
 from tokenface.formats.mp4 import encode_piece, join_pieces
 from tokenface.inference.reconstruct import Reconstructor
@@ -28,6 +29,7 @@ from tokenface.video.face import FaceMaker
 from tokenface.video.outputs import USUAL_FORMATS, Identity, PersonWriter, identities, known_formats
 from tokenface.video.painter import HeadPainter
 from tokenface.video.pipeline import TOGETHER, Pipeline, Smoothing
+from tokenface.video.refined import FRAMES, ClipRefiner, RefinedPerson
 from tokenface.video.store import CHUNK_FRAMES, Store
 from tokenface.video.temporal_weights import Temporal, choose_temporal
 from tokenface.video.track import pipeline_options
@@ -39,7 +41,8 @@ WORK = ".track"
 @dataclass(frozen=True)
 class TrackOptions:
     """Settings of a run, as the command line gives them. temporal_weights: file to use instead of the one beside the
-    image weights.  pool: one identity per person in animation and overlay."""
+    image weights.  pool: one identity per person in animation and overlay.  refine: that identity is fitted to at most
+    `refine_frames` good frames of the person, and every frame to it (`video/refined.py`)."""
 
     people: int | Literal["all"] = 1
     temporal: Temporal = "auto"
@@ -51,6 +54,8 @@ class TrackOptions:
     formats: tuple[str, ...] = USUAL_FORMATS
     overlay: bool = True
     pool: bool = True
+    refine: bool = False
+    refine_frames: int = FRAMES
     weights: str | None = None
     device: str = "auto"
     overwrite: bool = False
@@ -58,9 +63,9 @@ class TrackOptions:
 
 @dataclass(frozen=True)
 class Step:
-    """Progress. stage: "track", "files" or "overlay".  done, total: frames; total is None when nobody knows."""
+    """Progress. stage: what is done.  done, total: frames; total is None when nobody knows."""
 
-    stage: Literal["track", "files", "overlay"]
+    stage: Literal["track", "refine", "files", "overlay"]
     done: int
     total: int | None
 
@@ -71,6 +76,7 @@ class TrackRun:
     Raises:
         VideoError: the clip cannot be read.  OutputError: the folder holds another clip's results.
         CheckpointError: no such weights, or no such temporal transformer.
+        ConfigError, HeadModelError: such a refinement is impossible.
     """
 
     def __init__(
@@ -82,9 +88,14 @@ class TrackRun:
         self.temporal: TemporalTransformer | None = choose_temporal(
             self.model, options.temporal, options.temporal_weights
         )
+        if options.refine:
+            _check_refinement(options)
+            _ = self.model.refiner  # a head model that cannot be refined is an error before any work
         self._pipeline_options = pipeline_options(options.people, options.smooth, TOGETHER)
         self.folder = make_folder(Path(output).expanduser())
         self.store = Store(self.folder / WORK)
+        self.results = self.store  # that files are written from
+        self.refined: dict[int, RefinedPerson] = {}
         self.people: dict[int, Identity] = {}
         self.frames = self.frames_with_face = 0
         self.warnings: list[str] = []
@@ -94,6 +105,8 @@ class TrackRun:
         if self.finished_before:
             return
         yield from self._track()
+        if self.options.refine:
+            yield from self._refine()
         yield from self._files()
         if self.options.overlay:
             yield from self._overlay()
@@ -151,15 +164,26 @@ class TrackRun:
             yield from pipeline.push(frame)
         yield from pipeline.flush()
 
+    def _refine(self) -> Iterator[Step]:
+        """Stored answers to refined ones."""
+        total = self._count_frames()
+        refiner = ClipRefiner(self.model, self.clip, self.store, self.options.refine_frames)
+        for done in refiner:
+            yield Step("refine", done, total)
+        self.refined, self.results = refiner.people, refiner.results
+        for person, one in self.refined.items():
+            if one.record is None:
+                self.warnings.append(f"person {person} was not refined: no frame shows the face reliably")
+
     def _files(self) -> Iterator[Step]:
         """Stored answers to the files of every person."""
         total = self._count_frames()
         yield Step("files", 0, total)
-        self.people = identities(self.store)
+        self.people = {p: one.identity for p, one in self.refined.items()} or identities(self.store)
         done = 0
         for person, identity in self.people.items():
             writer = PersonWriter(
-                self.store,
+                self.results,
                 self.model.head,
                 self.model.origin,
                 self.folder / f"person_{person:02d}",
@@ -181,7 +205,7 @@ class TrackRun:
         maker = FaceMaker(self.model.head, self.model.origin, self.clip.path)
         done = first * CHUNK_FRAMES
         for number in range(first, len(pieces)):
-            answers = self.store.frames(number)
+            answers = self.results.frames(number)
             if answers:
                 encode_piece(pieces[number], self._painted(answers, frames, painter, maker), self.clip.rate)
             done += len(answers)
@@ -255,12 +279,16 @@ class TrackRun:
             "frames_with_face": self.frames_with_face,
             "frames_per_second": self.clip.rate,
             "cuts": cuts,
-            "people": [{"person": person, **spans[person]} for person in sorted(spans)],
+            "people": [{"person": person, **spans[person], **self._refinement_of(person)} for person in sorted(spans)],
             "weights": {"name": self.model.origin.weights, "hash": self.model.origin.weights_hash},
             "temporal": "off" if self.temporal is None else self.temporal.mode,
             "smooth": self.options.smooth,
             "warnings": self.warnings,
         }
+
+    def _refinement_of(self, person: int) -> dict[str, Any]:
+        record = self.refined[person].record if person in self.refined else None
+        return {} if record is None else {"refined": record}
 
     def _count_frames(self) -> int:
         numbers = self.store.chunk_numbers()
@@ -296,6 +324,13 @@ class TrackRun:
             "warnings": self.warnings,
         }
         write_atomically(self.folder / MARKER, json.dumps(marker, indent=1).encode())
+
+
+def _check_refinement(options: TrackOptions) -> None:
+    if not options.pool:
+        raise ConfigError("a refined person has one identity in all frames; leave out --no-pool or --refine")
+    if options.refine_frames < 1:
+        raise ConfigError(f"a person is refined from at least one frame, got {options.refine_frames}")
 
 
 def _digest(text: str) -> str:

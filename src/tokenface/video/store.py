@@ -44,11 +44,11 @@ class Store:
         Raises:
             OutputError: the disk is full, or no permission.
         """
-        write_atomically(self.chunk_path(number), _npz_bytes(chunk_arrays(frames)))
+        write_atomically(self.chunk_path(number), npz_bytes(chunk_arrays(frames)))
         arrays: dict[str, np.ndarray] = {}
         text = json.dumps({"chunks": number + 1, **_packed(state, arrays)})
         arrays["state"] = np.frombuffer(text.encode(), np.uint8)
-        write_atomically(self.state_path, _npz_bytes(arrays))
+        write_atomically(self.state_path, npz_bytes(arrays))
 
     def state(self) -> tuple[int, dict[str, Any]] | None:
         """Number of finished chunks, and the state after them; None when there is nothing to go on from."""
@@ -128,7 +128,7 @@ def frames_of(arrays: dict[str, np.ndarray]) -> list[FrameAnswers]:
     return frames
 
 
-def _npz_bytes(arrays: dict[str, np.ndarray]) -> bytes:
+def npz_bytes(arrays: dict[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
