@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from multiprocessing.context import BaseContext
 
 PRELOADED = ("torch", "cv2", "tokenface.data.shards.loader")
@@ -25,3 +27,15 @@ def single_threaded() -> None:
 
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
+
+
+def end_with_parent() -> None:
+    """Called in a worker process: it ends with the process that started it, even if that one is killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="tokenface-orphan", daemon=True).start()

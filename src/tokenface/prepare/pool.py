@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import parent_process
-from threading import Thread
 from typing import Any, Generic, TypeVar
 
-from tokenface.data.processes import process_context, single_threaded
+from tokenface.data.processes import end_with_parent, process_context, single_threaded
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -95,14 +92,7 @@ def _begin(make: Callable[[], Callable[[Any], Any]]) -> None:
     global _make
     _make = make
     single_threaded()
-    Thread(target=_end_with_parent, name="tokenface-orphan", daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    end_with_parent()
 
 
 def _work(item: Any) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from tokenface.data.processes import process_context, single_threaded
+from tokenface.data.processes import end_with_parent, process_context, single_threaded
 from tokenface.data.record import FaceRecord
 from tokenface.data.shards.batch import CropOptions, Example, RecordBatch, collate, crop_record
 from tokenface.data.shards.index import Entry, ShardIndex, find_shards
@@ -179,13 +179,14 @@ def record_loader(records: ShardRecords, batches: Iterable[list[Draw]], workers:
         collate_fn=collate,
         num_workers=workers,
         prefetch_factor=prefetch,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_begin,
         multiprocessing_context=process_context(),
     )
 
 
-def _one_thread(worker: int) -> None:
+def _begin(worker: int) -> None:
     single_threaded()
+    end_with_parent()
 
 
 def split_people(shards: Sequence[ShardIndex], held_out: int, seed: int = 0) -> frozenset[str]:
