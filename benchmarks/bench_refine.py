@@ -34,7 +34,6 @@ from tokenface.inference.pooling import same_person
 from tokenface.inference.reconstruct import Reconstructor
 from tokenface.refinement.record import RefineOptions
 from tokenface.training.config import PhotoConfig
-from tokenface.video.outputs import identities
 from tokenface.video.run import TrackOptions, TrackRun
 
 ONE_SEED, FIVE_SEED, SELFIE_SEED, CLIP_SEED = 20_251_122, 88_000_000, 99_000_000, 77_000_000
@@ -206,7 +205,7 @@ def selfie_part(model: Reconstructor, people: int, variants: Sequence[str] = ())
 
 
 def clip_part(model: Reconstructor, people: int, variants: Sequence[str] = ()) -> dict[str, dict[str, float]]:
-    """Clips of rendered people: the tracker's pooled identity, and the refined one; all rows are wanted."""
+    """Clips of rendered people: the tracker's pooled shape, which stays, and what refinement does to the pictures."""
     generator, head = SyntheticSequences(model.head, CLIP_SIZE), model.head
     errors, records = [], []
     for number in range(people):
@@ -215,34 +214,33 @@ def clip_part(model: Reconstructor, people: int, variants: Sequence[str] = ()) -
             sequence = generator.sample(CLIP_FRAMES, CLIP_SEED + number)
             encode_piece(clip, ((i / 30, image) for i, image in enumerate(as_photos(sequence.image))), 30.0)
             options = TrackOptions(refine=True, overlay=False, formats=("npz",))
-            run, pooled = TrackRun(clip, Path(folder) / "out", options, model), None
-            for step in run:
-                if step.stage == "refine" and pooled is None:
-                    pooled = identities(run.store)
-        if not pooled or run.refined[0].record is None:
+            run = TrackRun(clip, Path(folder) / "out", options, model)
+            for _ in run:
+                pass
+        if 0 not in run.refined or run.refined[0].record is None:
             continue
         with torch.inference_mode():
             scans = PeopleScans.of(head, head(sequence.shape[:1]).vertices)
-            shapes = torch.stack([torch.zeros_like(pooled[0].shape), pooled[0].shape, run.refined[0].identity.shape])
+            shape = run.refined[0].identity.shape
+            shapes = torch.stack([torch.zeros_like(shape), shape])
             errors.append([float(face_error(scans, one[None], head)[0]) for one in head(shapes).vertices.numpy()])
         records.append(run.refined[0].record)
         print(number, [round(error, 4) for error in errors[-1]], records[-1], flush=True)
-    mean, before, after = np.array(errors).T
+    mean, pooled = np.array(errors).T
     every = [record["every_frame"] for record in records]
+    grey = [record["photometric"] for record in records]
     rows = {
-        name: {
-            "people": len(error),
-            "error mm": float(error.mean()),
-            "ratio to mean head": float(error.mean() / mean.mean()),
+        "refined": {
+            "people": len(pooled),
+            "error mm": float(pooled.mean()),
+            "ratio to mean head": float(pooled.mean() / mean.mean()),
+            "photometric before": float(np.mean([one["before"] for one in grey])),
+            "photometric after": float(np.mean([one["after"] for one in grey])),
+            "points with the clip's shape alone, %": float(np.mean([one["before"] for one in every])),
+            "points with every frame fitted, %": float(np.mean([one["after"] for one in every])),
+            "seconds a person": float(np.mean([record["seconds"] for record in records])),
+            "seconds a frame": float(np.mean([one["seconds"] for one in every])) / CLIP_FRAMES,
         }
-        for name, error in (("tracker, pooled", before), ("refined", after))
-    }
-    rows["refined"] |= {
-        "better than the first row": float((after < before).mean()),
-        "points with the new shape alone, %": float(np.mean([one["before"] for one in every])),
-        "points with every frame fitted, %": float(np.mean([one["after"] for one in every])),
-        "seconds a person": float(np.mean([record["seconds"] for record in records])),
-        "seconds a frame": float(np.mean([one["seconds"] for one in every])) / CLIP_FRAMES,
     }
     return rows
 

@@ -22,7 +22,6 @@ from video_stand_ins import following_model, write_clip  # noqa: E402
 from tokenface.cli.app import app  # noqa: E402
 from tokenface.errors import ConfigError  # noqa: E402
 from tokenface.inference.confidence import EVIDENCE  # noqa: E402
-from tokenface.refinement.record import RefineOptions  # noqa: E402
 from tokenface.refinement.refine import Refiner  # noqa: E402
 from tokenface.video import refined as refined_module  # noqa: E402
 from tokenface.video.refined import chosen_frames  # noqa: E402
@@ -62,12 +61,17 @@ def test_the_identity_is_the_joint_refinement_of_the_chosen_frames(model, clip, 
     assert len(frames) == 3
     seen = [frame for frame in model.track(clip) if frame.index in frames]
     faces, photos = [frame.faces[0] for frame in seen], [frame.image for frame in seen]
-    together = model.refine(faces, RefineOptions(focal="none"), photos=photos, same_person=True)[0].parameters
     arrays = arrays_of(done)
+    shape = torch.from_numpy(arrays["identity"])  # that of the tracker's pool
+    everywhere = np.stack([frame.faces[0].parameters.shape.numpy() for frame in model.track(clip)])
+    assert (everywhere.min(0) - 1e-5 <= arrays["identity"]).all()
+    assert (arrays["identity"] <= everywhere.max(0) + 1e-5).all()
+    bare = [replace(face, parameters=face.parameters.replace(shape=shape)) for face in faces]
+    together = model.refine(bare, refined_module.OPTIONS, photos=photos, same_person=True)[0].parameters
     np.testing.assert_allclose(arrays["identity"], together.shape, atol=1e-5)
     np.testing.assert_allclose(arrays["identity_texture"], together.texture, atol=1e-5)
-    pooled = np.mean([face.parameters.shape.numpy() for face in faces], axis=0)
-    assert np.abs(arrays["identity"] - pooled).max() > 1e-3  # it is not what the tracker says
+    pooled = np.mean([face.parameters.texture.numpy() for face in faces], axis=0)
+    assert np.abs(arrays["identity_texture"] - pooled).max() > 1e-3  # it is not what the tracker says
 
 
 def test_every_output_carries_the_identity_and_no_face_leaves_its_place(model, clip, done):

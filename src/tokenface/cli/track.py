@@ -30,10 +30,10 @@ def track(
     overlay: Annotated[bool, typer.Option(help="Write overlay.mp4 for people to look at.")] = True,
     pool: Annotated[bool, typer.Option(help="One identity per person over the clip.")] = True,
     refine: Annotated[
-        bool, typer.Option("--refine", help="Fit each person's identity to a few good frames, and every frame to it.")
+        bool, typer.Option("--refine", help="Fit each person's albedo to a few good frames, and every frame to the one head.")
     ] = False,
     refine_frames: Annotated[
-        int, typer.Option(min=1, max=32, help="Frames that a refined identity comes from, at most.")
+        int, typer.Option(min=1, max=32, help="Frames that the albedo is fitted to, at most.")
     ] = 8,
     weights: Annotated[
         str | None, typer.Option("--weights", "-w", help="Weights by name or path.", show_default=False)

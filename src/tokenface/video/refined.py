@@ -1,4 +1,4 @@
-"""A clip's people refined: one shape and albedo from a few good frames of each, and every frame fitted to them."""
+"""A clip's people refined: one albedo from a few good frames, under the one shape, and every frame fitted to both."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tokenface.errors import OutputError, VideoError
 from tokenface.formats.files import make_folder, write_atomically
 from tokenface.inference.confidence import confidences
 from tokenface.inference.reconstruct import Reconstructor
+from tokenface.network.components import COMPONENTS
 from tokenface.refinement.record import Change, RefineOptions
 from tokenface.video.answer import Answer, FrameAnswers
 from tokenface.video.clip import Clip
@@ -30,8 +31,9 @@ DOUBTFUL = 0.2
 """A person whose best frame is less confident is not refined: a wrong face would be fitted to what is not one."""
 TURN = 30.0
 """Degrees of yaw that make two frames as different as the clip's two ends do."""
-OPTIONS = RefineOptions(focal="none")
-"""Videos do not say what lens they were taken with."""
+OPTIONS = RefineOptions(tuple(name for name in COMPONENTS if name != "shape"), focal="none")
+"""Videos do not say what lens they were taken with. The shape stays what the tracker pooled over the clip: fitted to
+the pixels of a few frames it got worse (`docs/refinement.md`)."""
 
 
 @dataclass(frozen=True)
@@ -80,31 +82,31 @@ class ClipRefiner:
 
     def _refined(self, person: int, pooled: Identity) -> dict[str, np.ndarray]:
         began = time.process_time()
-        faces = self._faces(person, chosen_frames(self.store, person, self.count))
-        shape, texture, record = pooled.shape, pooled.texture, None
+        faces = self._faces(person, chosen_frames(self.store, person, self.count), pooled.shape)
+        texture, record = pooled.texture, None
         if faces:
             images = self._images(list(faces))
             refined = self.model.refiner(list(faces.values()), images, OPTIONS)
-            shape, texture = refined[0].parameters.shape, refined[0].parameters.texture
+            texture = refined[0].parameters.texture
             told = [face.refined for face in refined if face.refined is not None]
             record = {
                 "frames": list(faces),
                 "points": _mean_change([one.points for one in told]),
                 "photometric": _mean_change([one.photometric for one in told]),
-                "shape_moved": round(float((shape - pooled.shape).square().mean().sqrt()), 4),
                 "seconds": round(time.process_time() - began, 3),
             }
         text = np.frombuffer(json.dumps(record).encode(), np.uint8)
-        return {"shape": shape.numpy(), "texture": texture.numpy(), "record": text}
+        return {"shape": pooled.shape.numpy(), "texture": texture.numpy(), "record": text}
 
-    def _faces(self, person: int, wanted: list[int]) -> dict[int, TrackedFace]:
-        """By frame."""
+    def _faces(self, person: int, wanted: list[int], shape: torch.Tensor) -> dict[int, TrackedFace]:
+        """By frame, all with this shape."""
         found, left = {}, set(wanted)
         for number in self.store.chunk_numbers() if left else ():
             for frame in self.store.frames(number):
                 for answer in frame.answers if frame.index in left else ():
                     if answer.person == person:
-                        found[frame.index] = self._maker.face(answer, frame)
+                        face = self._maker.face(answer, frame)
+                        found[frame.index] = replace(face, parameters=face.parameters.replace(shape=shape))
         return found
 
     def _images(self, wanted: list[int]) -> list[np.ndarray]:
