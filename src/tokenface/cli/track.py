@@ -30,7 +30,7 @@ def track(
     overlay: Annotated[bool, typer.Option(help="Write overlay.mp4 for people to look at.")] = True,
     pool: Annotated[bool, typer.Option(help="One identity per person over the clip.")] = True,
     refine: Annotated[
-        bool, typer.Option("--refine", help="Fit each person's albedo to a few good frames, and every frame to the one head.")
+        bool, typer.Option("--refine", help="Fit the albedo to a few good frames, and every frame to the one head.")
     ] = False,
     refine_frames: Annotated[
         int, typer.Option(min=1, max=32, help="Frames that the albedo is fitted to, at most.")
