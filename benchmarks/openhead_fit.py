@@ -4,7 +4,7 @@ Every surface is fitted twice: the mean head with a similarity alone, and the ba
 of a surface's points are fitted, distances (scan to mesh, exact point to triangle) are of the other half. Prints the
 ratio of the two mean errors, the rms of the coefficients, and how many visible triangles turned over.
 
-    python benchmarks/openhead_fit.py ../shared/data [--people 12] [--head FILE] [--pictures FOLDER]
+    python benchmarks/openhead_fit.py DATA [--people 12] [--head FILE] [--pictures FOLDER]
 """
 
 from __future__ import annotations
