@@ -139,9 +139,9 @@ def _open(document: dict[str, Any]) -> list[str]:
                 if values:
                     parts.append(table(f"{title}: {method}, {key}", ("", ""), values.items()))
     if "photos" in document:
-        header = list(dict.fromkeys(name for row in document["photos"].values() for name in row))
-        measured = [(method, *(row[name] for name in header)) for method, row in document["photos"].items()]
-        parts.append(table("photos: 68 points, % of √box", ("", *header), measured))
+        columns = list(dict.fromkeys(name for row in document["photos"].values() for name in row))
+        measured = [(method, *(row[name] for name in columns)) for method, row in document["photos"].items()]
+        parts.append(table("photos: 68 points, % of √box", ("", *columns), measured))
     ratio = TEMPLATE_RATIO["NoW, non-metrical"]
     parts.append(f"<p class=note>The paper's median on NoW is {ratio} of the FLAME template's; NoW's people and photos "
                  "are others, so the ratio is a yardstick, not a row of this table.</p>")  # fmt: skip
