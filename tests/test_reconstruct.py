@@ -24,8 +24,9 @@ from tokenface.formats.mesh import split_seams
 from tokenface.formats.parameters import read_parameters
 from tokenface.head.model import HeadModel
 from tokenface.images.crop import Crop
+from tokenface.inference.device import choose_device
 from tokenface.inference.face import Face
-from tokenface.inference.reconstruct import Reconstructor, choose_device
+from tokenface.inference.reconstruct import Reconstructor
 from tokenface.weights import WEIGHTS_VARIABLE, find_weights
 
 

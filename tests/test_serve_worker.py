@@ -24,7 +24,8 @@ from tokenface.app.worker import Busy, TooLate, Worker, answer
 from tokenface.errors import ImageError
 from tokenface.head.model import HeadModel
 from tokenface.inference.editing import Edit
-from tokenface.inference.reconstruct import PhotoResult, Reconstructor
+from tokenface.inference.reconstruct import Reconstructor
+from tokenface.inference.result import PhotoResult
 
 
 def png(*marks: tuple[int, int, int]) -> bytes:

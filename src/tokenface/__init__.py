@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from tokenface.head import HeadData, HeadModel
     from tokenface.head.registry import load_head
     from tokenface.inference.face import Face
-    from tokenface.inference.reconstruct import PhotoResult, Reconstructor
+    from tokenface.inference.reconstruct import Reconstructor
+    from tokenface.inference.result import PhotoResult
     from tokenface.network.tokenface import TokenFace
     from tokenface.refinement.record import RefineOptions
     from tokenface.video.face import TrackedFace, TrackedFrame
@@ -44,7 +45,7 @@ _HOMES = {
     "Face": "tokenface.inference.face",
     "HeadData": "tokenface.head",
     "HeadModel": "tokenface.head",
-    "PhotoResult": "tokenface.inference.reconstruct",
+    "PhotoResult": "tokenface.inference.result",
     "Reconstructor": "tokenface.inference.reconstruct",
     "RefineOptions": "tokenface.refinement.record",
     "TokenFace": "tokenface.network.tokenface",

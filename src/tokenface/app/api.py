@@ -19,7 +19,7 @@ from tokenface.app.metrics import CONTENT_TYPE, Counted, Metrics
 from tokenface.app.worker import Busy, TooLate, Worker, answer
 from tokenface.errors import TokenFaceError
 from tokenface.inference.bundle import everything, face_glb, faces_json
-from tokenface.inference.reconstruct import PhotoResult
+from tokenface.inference.result import PhotoResult
 
 Format = Literal["json", "glb", "zip"]
 MEDIA: dict[str, Format] = {"application/json": "json", "model/gltf-binary": "glb", "application/zip": "zip"}

@@ -24,7 +24,7 @@ from tokenface.head.arkit import ARKIT_NAMES
 from tokenface.inference.editing import Edit
 from tokenface.inference.expressions import speaks_arkit
 from tokenface.inference.face import Face
-from tokenface.inference.reconstruct import PhotoResult
+from tokenface.inference.result import PhotoResult
 from tokenface.render.shading import SH_CONSTANTS
 
 GROUPS = (

@@ -14,7 +14,8 @@ from tokenface import __version__
 from tokenface.bulk.places import Picture, Place
 from tokenface.bulk.table import METADATA, columns, encode, metadata
 from tokenface.images.loading import MAX_PIXELS
-from tokenface.inference.reconstruct import BATCH_SIZE, Reconstructor
+from tokenface.inference.photos import BATCH_SIZE
+from tokenface.inference.reconstruct import Reconstructor
 from tokenface.refinement.record import RefineOptions
 
 COUNTS = ("done", "faces", "without_face", "failed")

@@ -14,7 +14,7 @@ from tokenface.errors import DataError
 from tokenface.head.model import HeadModel
 from tokenface.inference.confidence import EVIDENCE
 from tokenface.inference.face import Face, Origin
-from tokenface.inference.reconstruct import PhotoResult
+from tokenface.inference.result import PhotoResult
 from tokenface.network.components import COMPONENTS
 
 SCHEMA = "tokenface-faces-1"

@@ -19,7 +19,7 @@ from tokenface.formats.files import discard, make_folder, output_error, read_mar
 from tokenface.formats.parameters import write_parameters
 from tokenface.images.loading import ImageItem
 from tokenface.inference.face import FORMATS, photo_document
-from tokenface.inference.reconstruct import PhotoResult
+from tokenface.inference.result import PhotoResult
 
 MARKER = ".tokenface.json"
 """In every photo's folder: which photo it belongs to, what was written, with which settings."""

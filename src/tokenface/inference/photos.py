@@ -19,6 +19,9 @@ from tokenface.images.loading import ImageItem
 
 AHEAD = 4
 """Photos that are decoded before the network asks for them: each may be hundreds of megabytes."""
+BATCH_SIZE = 16
+BATCH_PIXELS = 150_000_000
+"""Photo pixels that wait for one network batch at most: large photos are kept in memory until their second crop."""
 DEBUG_VARIABLE = "TOKENFACE_DEBUG"
 
 logger = logging.getLogger("tokenface")
@@ -123,3 +126,19 @@ def _keys(item: ImageItem) -> list[str]:
     if isinstance(item.source, str | os.PathLike):
         return [item.name, os.fspath(item.source), Path(item.source).name]
     return [item.name]
+
+
+def groups(photos: Iterator[Photo], batch_size: int) -> Iterator[list[Photo]]:
+    """Photos until their faces fill a batch, or their pixels fill the memory. The division depends on the photos
+    alone, so that two runs agree to the last bit."""
+    group: list[Photo] = []
+    faces = pixels = 0
+    for photo in photos:
+        group.append(photo)
+        faces += len(photo.detections)
+        pixels += 0 if photo.image is None else photo.image.shape[0] * photo.image.shape[1]
+        if faces >= batch_size or pixels >= BATCH_PIXELS or len(group) >= 4 * batch_size:
+            yield group
+            group, faces, pixels = [], 0, 0
+    if group:
+        yield group

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,15 +18,18 @@ from tokenface.camera_opencv import FaceCamera
 from tokenface.errors import CheckpointError, ImageError, ModelFileError, TokenFaceError
 from tokenface.head.model import HeadModel
 from tokenface.hub import HubModel
-from tokenface.images.crop import TEST_SCALE, Crop, crop_from_landmarks, extract
+from tokenface.images.crop import TEST_SCALE, Crop, extract
 from tokenface.images.detection import Detection
 from tokenface.images.detector import FaceDetector
-from tokenface.images.loading import MAX_PIXELS, ImageItem, collect_images
+from tokenface.images.loading import MAX_PIXELS, collect_images
+from tokenface.inference.answer import Answer, Outputs, recropped
 from tokenface.inference.calibration import Calibration, find_calibration
-from tokenface.inference.confidence import Evidence, box_size, landmark_distance, weigh
+from tokenface.inference.confidence import Evidence, weigh
+from tokenface.inference.device import choose_device
 from tokenface.inference.face import Face, Origin
-from tokenface.inference.photos import Photo, per_photo, prepared, unexpected
+from tokenface.inference.photos import BATCH_SIZE, Photo, groups, per_photo, prepared, unexpected
 from tokenface.inference.pooling import same_person as one_identity
+from tokenface.inference.result import NoFaceError, PhotoResult
 from tokenface.inference.signs import signs_of
 from tokenface.network.components import FaceParameters
 from tokenface.refinement.record import RefineOptions
@@ -36,37 +39,7 @@ if TYPE_CHECKING:
     from tokenface.refinement.refine import Refiner
     from tokenface.video.face import TrackedFrame
 
-BATCH_SIZE = 16
-BATCH_PIXELS = 150_000_000
-"""Photo pixels that wait for one network batch at most: large photos are kept in memory until their second crop."""
-LOST = 0.35
-"""A first answer further from the detector's points (over the root of their box area) is not cropped from again."""
-
 logger = logging.getLogger("tokenface")
-
-
-@dataclass
-class PhotoResult:
-    """What became of one photo.
-
-    status: "done"; "no_face" when nobody was found; "failed".  error: why, unless done; one line.
-    image: [H, W, 3] uint8, None when the photo could not be read.
-    """
-
-    item: ImageItem
-    faces: list[Face] = field(default_factory=list)
-    image: np.ndarray | None = field(default=None, repr=False)
-    error: TokenFaceError | None = None
-
-    @property
-    def status(self) -> Literal["done", "no_face", "failed"]:
-        if self.error is None:
-            return "done"
-        return "no_face" if isinstance(self.error, NoFaceError) else "failed"
-
-
-class NoFaceError(ImageError):
-    """A picture in which no face was found."""
 
 
 class Reconstructor(HubModel):
@@ -316,7 +289,7 @@ class Reconstructor(HubModel):
             return evidence
         return self.calibration.judge(evidence, signs_of(evidence, parameters, camera, sigma, tokens))
 
-    def _outputs(self, crops: Tensor, batch_size: int) -> _Outputs:
+    def _outputs(self, crops: Tensor, batch_size: int) -> Outputs:
         parts, sigmas, tokens = [], [], []
         full = getattr(self.network, "forward_with_extras", None)
         with torch.inference_mode():
@@ -334,7 +307,7 @@ class Reconstructor(HubModel):
         if not all(torch.isfinite(value).all() for _, value in parameters.items()):
             raise CheckpointError(f"the weights '{self.origin.weights}' give numbers that are not finite; train again")
         unknown = [None] * len(crops)
-        return _Outputs(
+        return Outputs(
             parameters.replace(expression=self.head.clamp_expression(parameters.expression)),
             sigmas or unknown,
             tokens or unknown,
@@ -362,7 +335,7 @@ class Reconstructor(HubModel):
         self, photos: Iterator[Photo], batch_size: int, second_crop: bool, refine: RefineOptions | None
     ) -> Iterator[PhotoResult]:
         try:
-            for group in _groups(photos, batch_size):
+            for group in groups(photos, batch_size):
                 for result in self._group(group, batch_size, second_crop):
                     yield result if refine is None else self._fitted(result, refine)
         finally:
@@ -417,7 +390,7 @@ class Reconstructor(HubModel):
         final = first
         if second_crop:
             crops = [
-                _recropped(crop, answer, face, self.crop_scale)
+                recropped(crop, answer, face, self.crop_scale)
                 for crop, answer, (_, _, face) in zip(first_crops, first, seen, strict=True)
             ]
             final = self._answers(seen, crops, batch_size)
@@ -436,7 +409,7 @@ class Reconstructor(HubModel):
             for before, answer, (photo, index, detection) in zip(first, final, seen, strict=True)
         ]
 
-    def _evidence(self, detection: Detection, before: _Answer, answer: _Answer) -> Evidence:
+    def _evidence(self, detection: Detection, before: Answer, answer: Answer) -> Evidence:
         evidence = weigh(
             detection,
             answer.landmarks68,
@@ -449,7 +422,7 @@ class Reconstructor(HubModel):
 
     def _answers(
         self, seen: Sequence[tuple[Photo, int, Detection]], crops: list[Crop], batch_size: int
-    ) -> list[_Answer]:
+    ) -> list[Answer]:
         pixels = []
         for (photo, _, _), crop in zip(seen, crops, strict=True):
             assert photo.image is not None  # a photo with detections has been read
@@ -465,7 +438,7 @@ class Reconstructor(HubModel):
             own = FaceParameters(**{name: value[index].clone() for name, value in parameters.items()})
             camera = FaceCamera(own.camera.double().numpy(), crop, photo.image.shape[:2])
             points = self._landmarks(mesh.vertices[index : index + 1], camera)
-            answers.append(_Answer(own, camera, *points, outputs.sigmas[index], outputs.tokens[index]))
+            answers.append(Answer(own, camera, *points, outputs.sigmas[index], outputs.tokens[index]))
         return answers
 
     def _landmarks(self, vertices: Tensor, camera: FaceCamera) -> tuple[np.ndarray, np.ndarray | None]:
@@ -477,81 +450,7 @@ class Reconstructor(HubModel):
         return camera.project(points68), points468
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """One pass for one face. landmarks68: [68, 2], landmarks468: [468, 2] or None, photo pixels.
-
-    sigma, tokens [T, D]: as `_Outputs`.
-    """
-
-    parameters: FaceParameters
-    camera: FaceCamera
-    landmarks68: np.ndarray
-    landmarks468: np.ndarray | None
-    sigma: float | None
-    tokens: Tensor | None
-
-
-@dataclass(frozen=True)
-class _Outputs:
-    """The network's answers for B crops. sigmas: mean expected error of each crop's landmarks, crop half-widths.
-
-    tokens: of each crop, [T, D]; both None where the network does not say.
-    """
-
-    parameters: FaceParameters
-    sigmas: Sequence[float | None]
-    tokens: Sequence[Tensor | None]
-
-
-def choose_device(device: str | torch.device = "auto") -> torch.device:
-    """ "auto", "cpu", "cuda", "cuda:1", "mps" → a device that is there.
-
-    Raises:
-        TokenFaceError: an unknown device, or one that this machine lacks.
-    """
-    if str(device) == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.zeros(1, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise TokenFaceError(f"device '{device}' is not available here; use auto, cpu, cuda or mps") from error
-    return chosen
-
-
-def _recropped(crop: Crop, answer: _Answer, detection: Detection, scale: float) -> Crop:
-    """The crop of the second pass: around the network's own landmarks, upright; the first one if they went astray."""
-    points = answer.landmarks68
-    distance = landmark_distance(detection, points, answer.landmarks468)
-    size = box_size(points if detection.landmarks68 is None else detection.landmarks68)
-    if not np.isfinite(points).all() or (distance is not None and distance > LOST * size):
-        return crop
-    refined = crop_from_landmarks(points, scale, answer.camera.angles[2])
-    middle = np.subtract(refined.centre, crop.centre)
-    astray = float(np.hypot(*middle)) > crop.size / 2 or not 0.4 < refined.size / crop.size < 2.5
-    return crop if astray else refined
-
-
 def _refine_options(refine: bool | RefineOptions) -> RefineOptions | None:
     if isinstance(refine, bool):
         return RefineOptions() if refine else None
     return refine
-
-
-def _groups(photos: Iterator[Photo], batch_size: int) -> Iterator[list[Photo]]:
-    """Photos until their faces fill a batch, or their pixels fill the memory. The division depends on the photos
-    alone, so that two runs agree to the last bit."""
-    group: list[Photo] = []
-    faces = pixels = 0
-    for photo in photos:
-        group.append(photo)
-        faces += len(photo.detections)
-        pixels += 0 if photo.image is None else photo.image.shape[0] * photo.image.shape[1]
-        if faces >= batch_size or pixels >= BATCH_PIXELS or len(group) >= 4 * batch_size:
-            yield group
-            group, faces, pixels = [], 0, 0
-    if group:
-        yield group

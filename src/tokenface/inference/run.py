@@ -14,8 +14,9 @@ from tokenface.errors import ConfigError, ImageError, OutputError
 from tokenface.images.loading import MAX_PIXELS, ImageItem, collect_images
 from tokenface.inference.face import FORMATS
 from tokenface.inference.outputs import OutputTree, Settings, Texture
-from tokenface.inference.photos import per_photo
-from tokenface.inference.reconstruct import BATCH_SIZE, PhotoResult, Reconstructor
+from tokenface.inference.photos import BATCH_SIZE, per_photo
+from tokenface.inference.reconstruct import Reconstructor
+from tokenface.inference.result import PhotoResult
 from tokenface.refinement.record import RefineOptions
 from tokenface.weights import file_hash, find_weights
 

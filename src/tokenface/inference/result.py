@@ -1,0 +1,36 @@
+"""What became of one photo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from tokenface.errors import ImageError, TokenFaceError
+from tokenface.images.loading import ImageItem
+from tokenface.inference.face import Face
+
+
+@dataclass
+class PhotoResult:
+    """What became of one photo.
+
+    status: "done"; "no_face" when nobody was found; "failed".  error: why, unless done; one line.
+    image: [H, W, 3] uint8, None when the photo could not be read.
+    """
+
+    item: ImageItem
+    faces: list[Face] = field(default_factory=list)
+    image: np.ndarray | None = field(default=None, repr=False)
+    error: TokenFaceError | None = None
+
+    @property
+    def status(self) -> Literal["done", "no_face", "failed"]:
+        if self.error is None:
+            return "done"
+        return "no_face" if isinstance(self.error, NoFaceError) else "failed"
+
+
+class NoFaceError(ImageError):
+    """A picture in which no face was found."""
