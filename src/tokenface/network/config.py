@@ -53,6 +53,7 @@ class NetworkConfig:
     ambient_light: float = AMBIENT_LIGHT  # mean of the constant band, each of R, G and B
     landmark_uncertainty: bool = True  # also predict log sigma of each of the 68 landmarks
     log_sigma_mean: float = -3.0  # crop NDC; e⁻³ ≈ 0.05
+    surface_cells: int = 0  # per side of each patch, that say which point of the head they show; 0: none (see surface)
 
     def __post_init__(self) -> None:
         if self.tokens not in TOKEN_LAYOUTS:
@@ -63,6 +64,8 @@ class NetworkConfig:
             raise ConfigError(f"network.readout 'global' has one token; set network.tokens to 1, got {self.tokens}")
         if not 16 <= self.image_size <= MAX_IMAGE_SIZE:
             raise ConfigError(f"network.image_size must be 16 to {MAX_IMAGE_SIZE} pixels, got {self.image_size}")
+        if not 0 <= self.surface_cells <= 16:
+            raise ConfigError(f"network.surface_cells must be 0 to 16, got {self.surface_cells}")
         if len(self.camera_mean) != 7 or self.camera_mean[0] <= 0:
             raise ConfigError(
                 "network.camera_mean must be 7 numbers [s, rx, ry, rz, tx, ty, tz] with s > 0, "

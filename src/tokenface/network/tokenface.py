@@ -8,21 +8,24 @@ import torch
 from torch import Tensor, nn
 
 from tokenface.errors import ConfigError
-from tokenface.network.backbone import ResNet50, VisionTransformer, create_backbone
+from tokenface.network.backbone import Features, ResNet50, VisionTransformer, create_backbone
 from tokenface.network.components import ComponentSizes, FaceParameters
 from tokenface.network.config import NetworkConfig
 from tokenface.network.heads import ComponentHeads
+from tokenface.network.surface import SurfaceMap
 
 torch.export.register_dataclass(FaceParameters, serialized_type_name="tokenface.FaceParameters")
 
 
 class NetworkOutput(NamedTuple):
     """parameters: of every face.  log_sigma: [B, 68] log standard deviation of the landmarks in crop NDC, or None.
-    tokens: [B, T, D] the component tokens after the last block, for temporal models."""
+    tokens: [B, T, D] the component tokens after the last block, for temporal models.  surface: `SurfaceMap`'s, or
+    None where the network has none or it was not asked for."""
 
     parameters: FaceParameters
     log_sigma: Tensor | None
     tokens: Tensor
+    surface: Tensor | None = None
 
 
 class TokenFace(nn.Module):
@@ -59,27 +62,33 @@ class TokenFace(nn.Module):
             if config.token_positions:
                 self.token_positions = nn.Parameter(torch.randn(shape) * 0.02)
         self.heads = ComponentHeads(config, self.sizes, self.backbone.width)
+        self.surface = SurfaceMap(self.backbone.width, config.surface_cells) if config.surface_cells else None
 
     def forward(self, images: Tensor) -> FaceParameters:
         """Images [B, 3, S, S], RGB in [0, 1] → parameters."""
         return self.heads(self.tokens(images))[0]
 
-    def forward_with_extras(self, images: Tensor) -> NetworkOutput:
-        """As `forward`, with the landmarks' uncertainty and the tokens themselves."""
-        tokens = self.tokens(images)
+    def forward_with_extras(self, images: Tensor, surface: bool = False) -> NetworkOutput:
+        """As `forward`, with the landmarks' uncertainty, the tokens themselves and, if asked for, the surface map."""
+        tokens, features = self._features(images)
         parameters, log_sigma = self.heads(tokens)
-        return NetworkOutput(parameters, log_sigma, tokens)
+        drawn = self.surface(features.patches) if surface and self.surface is not None else None
+        return NetworkOutput(parameters, log_sigma, tokens, drawn)
 
     def tokens(self, images: Tensor) -> Tensor:
         """Images [B, 3, S, S] → [B, T, D] component tokens after the last norm; T = 1 for readout 'global'."""
+        return self._features(images)[0]
+
+    def _features(self, images: Tensor) -> tuple[Tensor, Features]:
         if self.component_tokens is None:
-            return self.backbone(images).pooled[:, None]
+            features = self.backbone(images)
+            return features.pooled[:, None], features
         tokens: Tensor = self.component_tokens
         if self.token_positions is not None:
             tokens = tokens + self.token_positions
         features = self.backbone(images, tokens)
         assert features.tokens is not None
-        return features.tokens
+        return features.tokens, features
 
     def parameter_groups(self, weight_decay: float) -> list[dict]:
         """For an optimiser: matrices inside the backbone (`muon`), other matrices, and what does not decay.

@@ -35,6 +35,7 @@ class LossWeights:
     texture_prior: float = 1e-4
     expression_range: float = 0.1
     uncertainty: float = 0.02
+    surface: float = 4.0  # the patches' surface map (network.surface_cells)
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,7 @@ class TrainConfig:
 
     head: str = "openhead"
     start_from: str | None = None  # weights to continue from (name or path); the step count starts anew
+    grow: bool = False  # start_from's network becomes that of `network`: more blocks, a surface map
     backbone_weights: str | None = None  # FaRL, CLIP, timm or TokenFace weights for a fresh backbone
     freeze: tuple[str, ...] = ()  # beginnings of parameter names that stay as they are: backbone, heads.fc.texture, …
     network: NetworkConfig = field(default_factory=NetworkConfig)

@@ -19,35 +19,35 @@ class TrainingModule(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """[B, 3, S, S] → the six components and, if the network has it, "log_sigma"."""
-        output = self.network.forward_with_extras(images)
-        named = dict(output.parameters.items())
-        if output.log_sigma is not None:
-            named["log_sigma"] = output.log_sigma
-        return named
+        """[B, 3, S, S] → the six components and, if the network has them, "log_sigma" and "surface"."""
+        output = self.network.forward_with_extras(images, surface=True)
+        extras = {"log_sigma": output.log_sigma, "surface": output.surface}
+        return dict(output.parameters.items()) | {k: v for k, v in extras.items() if v is not None}
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """parameters: of B faces, float32.  log_sigma: [B, 68] or None."""
+    """parameters: of B faces, float32.  log_sigma: [B, 68] or None.  surface: [B, 4, H, W] or None."""
 
     parameters: FaceParameters
     log_sigma: Tensor | None
+    surface: Tensor | None = None
 
     @staticmethod
     def from_named(named: dict[str, Tensor]) -> Prediction:
         named = {name: value.float() for name, value in named.items()}
-        return Prediction(FaceParameters(**{name: named[name] for name in COMPONENTS}), named.get("log_sigma"))
+        parameters = FaceParameters(**{name: named[name] for name in COMPONENTS})
+        return Prediction(parameters, named.get("log_sigma"), named.get("surface"))
 
     def __getitem__(self, rows: slice) -> Prediction:
-        return Prediction(self.parameters[rows], None if self.log_sigma is None else self.log_sigma[rows])
+        extras = (None if extra is None else extra[rows] for extra in (self.log_sigma, self.surface))
+        return Prediction(self.parameters[rows], *extras)
 
     def nothing(self) -> Tensor:
         """An exact 0 that belongs to the graph of every output: a head without a loss in this step (camera in mode
         3d) still takes part in the gradient's exchange between processes."""
         values = [value for _, value in self.parameters.items()]
-        if self.log_sigma is not None:
-            values.append(self.log_sigma)
+        values += [extra for extra in (self.log_sigma, self.surface) if extra is not None]
         return sum((value.sum() for value in values), values[0].new_zeros(())) * 0.0
 
 

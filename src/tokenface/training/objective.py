@@ -18,6 +18,7 @@ from tokenface.training.config import LossWeights, TrainConfig
 from tokenface.training.hybrid import HybridObjective
 from tokenface.training.module import Prediction
 from tokenface.training.supervision import mode_importance, supervised_vertices
+from tokenface.training.surface import SurfaceObjective
 
 HALF_WIDTHS_PER_METRE = 7.0
 """A typical camera scale: brings metric vertex errors to the unit of the picture."""
@@ -31,6 +32,7 @@ class Objective:
     def __init__(self, head: HeadModel, config: TrainConfig, records: bool):
         """Args: records: there are scans or photos from shards, to be judged by the paper's losses."""
         self.recipe = RecipeObjective(head, config.losses)
+        self.surface, self.surface_weight = SurfaceObjective(head), config.losses.surface
         self.hybrid = HybridObjective(head, config.paper, config.network.image_size) if records else None
 
     def __call__(self, predicted: Prediction, batch: StepBatch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -45,6 +47,8 @@ class Objective:
         if batch.synthetic is not None:
             p = rows["synthetic"]
             terms |= self.recipe.synthetic(p.parameters, batch.synthetic, p.log_sigma)
+            if p.surface is not None:
+                terms["surface"] = self.surface_weight * self.surface(p.surface, batch.synthetic.parameters).mean()
         if batch.photos is not None:
             p = rows["photos"]
             terms |= self.recipe.photos(p.parameters, batch.photos, p.log_sigma)

@@ -21,6 +21,7 @@ from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head
 from tokenface.network.checkpoint import load_checkpoint, read_metadata, save_checkpoint
 from tokenface.network.config import NetworkConfig, mean_camera
+from tokenface.network.grow import grown
 from tokenface.network.pretrained import load_pretrained
 from tokenface.network.tokenface import TokenFace
 from tokenface.training.batches import Batches, Shares, photo_records
@@ -147,7 +148,10 @@ def _run(config: TrainConfig, folder: Path, goes_on: bool, report: Report) -> Pa
 
 def _network(config: TrainConfig, head: HeadModel) -> TokenFace:
     if config.start_from:
-        return load_checkpoint(find_weights(config.start_from), head, image_size=config.network.image_size)[0].train()
+        model = load_checkpoint(find_weights(config.start_from), head, image_size=config.network.image_size)[0]
+        return (grown(model, config.network, config.run.seed) if config.grow else model).train()
+    if config.grow:
+        raise ConfigError("grow needs start_from=WEIGHTS: a network to grow from")
     model = TokenFace(_framed(config.network, head), head.sizes, seed=config.run.seed)
     if config.backbone_weights:
         from tokenface.network.backbone import VisionTransformer
