@@ -43,6 +43,14 @@ def test_a_first_muon_step_is_the_size_of_an_adamw_step_whatever_the_gradient():
         assert 0.1 < float(kernel.detach().square().mean().sqrt()) / 0.01 < 0.3
 
 
+def test_half_precision_gives_nearly_the_same_direction():
+    matrix = torch.randn(32, 72, generator=torch.Generator().manual_seed(3))
+    exact, half = orthogonalised(matrix), orthogonalised(matrix, half=True)
+    assert half.dtype == exact.dtype == torch.float32
+    assert not torch.equal(exact, half)
+    assert float(torch.nn.functional.cosine_similarity(exact.flatten(), half.flatten(), dim=0)) > 0.999
+
+
 def test_a_state_of_another_optimiser_is_refused(tmp_path):
     model = torch.nn.Linear(4, 4)
     groups = [{"params": list(model.parameters()), "weight_decay": 0.0, "muon": False}]

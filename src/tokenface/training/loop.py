@@ -56,7 +56,9 @@ class Trainer:
             module.compile()
         self.network = fabric.setup_module(module)
         o = config.optimiser
-        self.optimiser = create_optimiser(model.parameter_groups(o.weight_decay), o)
+        self.optimiser = create_optimiser(
+            model.parameter_groups(o.weight_decay), o, half=config.run.precision == "bf16"
+        )
         self.stepper: Any = fabric.setup_optimizers(self.optimiser)
         self.scaler = getattr(fabric.strategy.precision, "scaler", None)  # fp16 alone has one
         self.average = WeightAverage(model, o.ema_decay)
