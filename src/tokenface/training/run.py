@@ -139,7 +139,7 @@ def _run(config: TrainConfig, folder: Path, goes_on: bool, report: Report) -> Pa
     weights = folder / WEIGHTS
     averaged = trainer.averaged()  # all processes: it gathers what is spread over them
     if fabric.is_global_zero:
-        provenance = _provenance(config, trainer, fabric, len(training))
+        provenance = _provenance(config, trainer, fabric, len(training) if batches.counts.photos else 0)
         facts = {"crop": 1.25, "licence": WEIGHTS_LICENCE, "training": provenance, "metrics": figures}
         save_checkpoint(weights, averaged.cpu(), cpu_head, facts)
     fabric.barrier()
