@@ -31,6 +31,7 @@ from tokenface.inference.photos import BATCH_SIZE, Photo, groups, per_photo, pre
 from tokenface.inference.pooling import same_person as one_identity
 from tokenface.inference.result import NoFaceError, PhotoResult
 from tokenface.inference.signs import signs_of
+from tokenface.likeness.correction import Likeness, find_likeness
 from tokenface.network.components import FaceParameters
 from tokenface.refinement.record import RefineOptions
 from tokenface.weights import file_hash, find_weights
@@ -73,6 +74,7 @@ class Reconstructor(HubModel):
         self.crop_scale = crop_scale
         self.path: Path | None = None  # of the weights' file, where there is one
         self.calibration: Calibration | None = None  # of the confidence
+        self.likeness: Likeness | None = None  # corrects shapes; None: as the network says
         self._detector = detector
 
     @classmethod
@@ -101,6 +103,7 @@ class Reconstructor(HubModel):
         model = cls(runner, head, network.config.image_size, origin, device, crop_scale=float(scale))
         model.path = path
         model.calibration = find_calibration(path, origin.weights_hash)
+        model.likeness = find_likeness(path, origin.weights_hash, head)
         return model
 
     @property
@@ -264,12 +267,20 @@ class Reconstructor(HubModel):
         return self._run(prepared(items, find, max_pixels), batch_size, second_crop, options)
 
     def predict(self, crops: Tensor, batch_size: int = BATCH_SIZE) -> FaceParameters:
-        """Crops [B, 3, S, S] to parameters on the CPU, float32; expression weights in the head model's range.
+        """Crops [B, 3, S, S] to parameters on the CPU, float32; expression weights in the head model's range, shapes
+        corrected where the weights have a likeness.
 
         Raises:
             CheckpointError: the network gives numbers that are not finite.
         """
-        return self._outputs(crops, batch_size).parameters
+        return self._likened(crops, self._outputs(crops, batch_size).parameters, batch_size)
+
+    def _likened(self, crops: Tensor, answers: FaceParameters, batch_size: int) -> FaceParameters:
+        if self.likeness is None:
+            return answers
+        starts = range(0, len(crops), batch_size)
+        parts = [(crops[i : i + batch_size].cpu(), answers[i : i + batch_size]) for i in starts]
+        return FaceParameters.cat([self.likeness(*part) for part in parts])
 
     def judged(
         self,
@@ -394,10 +405,11 @@ class Reconstructor(HubModel):
                 for crop, answer, (_, _, face) in zip(first_crops, first, seen, strict=True)
             ]
             final = self._answers(seen, crops, batch_size)
+        likened = self._corrected(seen, final, batch_size)
         return [
             Face(
-                parameters=answer.parameters,
-                camera=answer.camera,
+                parameters=parameters,
+                camera=camera,
                 box=np.asarray(detection.box, np.float64),
                 evidence=self._evidence(detection, before, answer),
                 head=self.head,
@@ -406,7 +418,24 @@ class Reconstructor(HubModel):
                 index=index,
                 observed468=detection.landmarks468,
             )
-            for before, answer, (photo, index, detection) in zip(first, final, seen, strict=True)
+            for before, answer, (parameters, camera), (photo, index, detection) in zip(
+                first, final, likened, seen, strict=True
+            )
+        ]
+
+    def _corrected(
+        self, seen: Sequence[tuple[Photo, int, Detection]], answers: list[Answer], batch_size: int
+    ) -> list[tuple[FaceParameters, FaceCamera]]:
+        """Parameters and camera of every face after the likeness; what is known of errors is known of the answers."""
+        if self.likeness is None:
+            return [(answer.parameters, answer.camera) for answer in answers]
+        crops = self._pixels(seen, [answer.camera.crop for answer in answers])
+        rows = FaceParameters.stack([answer.parameters for answer in answers])
+        better = self._likened(crops, rows, batch_size)
+        own = [better.row(index) for index in range(len(answers))]
+        return [
+            (p, replace(answer.camera, vector=p.camera.double().numpy()))
+            for p, answer in zip(own, answers, strict=True)
         ]
 
     def _evidence(self, detection: Detection, before: Answer, answer: Answer) -> Evidence:
@@ -423,23 +452,25 @@ class Reconstructor(HubModel):
     def _answers(
         self, seen: Sequence[tuple[Photo, int, Detection]], crops: list[Crop], batch_size: int
     ) -> list[Answer]:
-        pixels = []
-        for (photo, _, _), crop in zip(seen, crops, strict=True):
-            assert photo.image is not None  # a photo with detections has been read
-            pixels.append(extract(photo.image, [crop], self.crop_size))
-        outputs = self._outputs(torch.cat(pixels), batch_size)
+        outputs = self._outputs(self._pixels(seen, crops), batch_size)
         parameters = outputs.parameters
         with torch.inference_mode():
             mesh = self.head(parameters.shape, parameters.expression, parameters.jaw)
         answers = []
         for index, ((photo, _, _), crop) in enumerate(zip(seen, crops, strict=True)):
             assert photo.image is not None
-            # Own memory for every face: a view would keep the whole batch alive.
-            own = FaceParameters(**{name: value[index].clone() for name, value in parameters.items()})
+            own = parameters.row(index)
             camera = FaceCamera(own.camera.double().numpy(), crop, photo.image.shape[:2])
             points = self._landmarks(mesh.vertices[index : index + 1], camera)
             answers.append(Answer(own, camera, *points, outputs.sigmas[index], outputs.tokens[index]))
         return answers
+
+    def _pixels(self, seen: Sequence[tuple[Photo, int, Detection]], crops: list[Crop]) -> Tensor:
+        pixels = []
+        for (photo, _, _), crop in zip(seen, crops, strict=True):
+            assert photo.image is not None  # a photo with detections has been read
+            pixels.append(extract(photo.image, [crop], self.crop_size))
+        return torch.cat(pixels)
 
     def _landmarks(self, vertices: Tensor, camera: FaceCamera) -> tuple[np.ndarray, np.ndarray | None]:
         points68 = self.head.landmarks68(vertices, torch.tensor([camera.angles[0]]))[0].numpy()

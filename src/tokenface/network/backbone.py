@@ -65,7 +65,7 @@ BACKBONES: dict[str, BackboneSpec] = {
     "vit_tiny_stem": BackboneSpec(192, 6, 3, stem={"strides": (2, 2, 2, 2)}),
     "vit_tiny_stem_s4": BackboneSpec(192, 6, 3, stem=_STRIDE4),  # 16 px a token, half the stem's price
     "vit_tiny_stem_s3": BackboneSpec(192, 6, 3, stem=_STRIDE3),  # 24 px a token: 192 px for the price of 128
-    "vit_tiny_deep_stem_s3": BackboneSpec(192, 12, 3, stem=_STRIDE3),  # the same with twice the blocks; can grow from it
+    "vit_tiny_deep_stem_s3": BackboneSpec(192, 12, 3, stem=_STRIDE3),  # twice the blocks; grows from it
     "vit_small_stem": BackboneSpec(384, 8, 6, stem={"channels": (48, 96, 192, 384)}),
     "vit_small_stem_s3": BackboneSpec(320, 6, 5, stem={**_STRIDE3, "channels": (32, 64, 128, 256)}),
 }  # fmt: skip

@@ -74,3 +74,14 @@ class FaceParameters:
         return FaceParameters(
             **{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(FaceParameters)}
         )
+
+    @staticmethod
+    def stack(rows: list[FaceParameters]) -> FaceParameters:
+        """Of single faces, every tensor [size], a batch."""
+        return FaceParameters(
+            **{f.name: torch.stack([getattr(row, f.name) for row in rows]) for f in fields(FaceParameters)}
+        )
+
+    def row(self, index: int) -> FaceParameters:
+        """One face, every tensor [size], in memory of its own: a view would keep the whole batch alive."""
+        return FaceParameters(**{name: value[index].clone() for name, value in self.items()})

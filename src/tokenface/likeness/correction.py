@@ -1,0 +1,150 @@
+"""What is wrong with an answered shape, read off the front view by a linear map; a small file beside the weights."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from tokenface.camera import Camera
+from tokenface.errors import CheckpointError
+from tokenface.formats.files import write_atomically
+from tokenface.head.model import HeadModel
+from tokenface.likeness.descriptor import Describer
+from tokenface.likeness.front import FrontView
+from tokenface.network.components import FaceParameters
+from tokenface.training.supervision import vertex_weights
+
+FORMAT = "tokenface-likeness-1"
+CLIP = 6.0
+"""Standard deviations beyond which a descriptor says no more: pictures unlike all that were learned from."""
+PLACES = 400
+"""Vertices that the camera keeps in place, drawn in proportion to what they count in Eq. 3."""
+
+logger = logging.getLogger("tokenface")
+
+
+@dataclass(frozen=True, eq=False)
+class LinearMap:
+    """mean, scale: [D] of the descriptors.  matrix: [D, S] to the shape's error, coefficients.  bias: [S]."""
+
+    mean: Tensor
+    scale: Tensor
+    matrix: Tensor
+    bias: Tensor
+
+    def __call__(self, descriptors: Tensor) -> Tensor:
+        """[B, D] → [B, S]."""
+        standard = ((descriptors - self.mean) / self.scale).clamp(-CLIP, CLIP)
+        return standard @ self.matrix + self.bias
+
+
+class Likeness:
+    """The correction of one network's answers.
+
+    Args:
+        head: of the answers.  map: learned by `tokenface train-likeness`.
+        facts: how it was learned and how much it helps; "weights" is the hash of the weights that it belongs to.
+    Raises:
+        CheckpointError: the map is not one of this head model.
+    """
+
+    def __init__(self, head: HeadModel, linear: LinearMap, facts: dict[str, Any]):
+        self.head, self.linear, self.facts = head, linear, facts
+        self.front, self.describe = FrontView(head), Describer(head)
+        if linear.matrix.shape != (self.describe.length, head.sizes.shape):
+            raise CheckpointError(
+                f"this likeness reads {linear.matrix.shape[0]} numbers and gives {linear.matrix.shape[1]}; for "
+                f"'{head.name}' it needs {self.describe.length} and {head.sizes.shape}"
+            )
+        share = vertex_weights(head).cumsum(0)
+        self._steady = head.restricted_to(
+            torch.searchsorted(share, (torch.arange(PLACES) + 0.5) * (share[-1] / PLACES)).unique()
+        )
+
+    @property
+    def weights_hash(self) -> str:
+        return str(self.facts["weights"])
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor, answer: FaceParameters) -> FaceParameters:
+        """The answer with another shape, and with the camera's size and place such that it covers the same pixels.
+
+        Args:
+            images: [B, 3, S, S] crops, RGB in [0, 1], float32 on the CPU.  answer: of the network for them.
+        """
+        descriptors = self.describe(self.front(images, answer), answer)
+        better = answer.replace(shape=answer.shape + self.linear(descriptors))
+        return better.replace(camera=self._kept_in_place(answer, better))
+
+    def _kept_in_place(self, before: FaceParameters, after: FaceParameters) -> Tensor:
+        """[B, 7] the camera whose scale and translation put the new head's vertices nearest to where the old ones are,
+        by least squares; rotation and depth stay."""
+        camera = Camera.from_vector(before.camera)
+        old, new = (
+            camera.rotate(self._steady(p.shape, p.expression, p.jaw).vertices)[..., :2] for p in (before, after)
+        )
+        old_middle, new_middle = old.mean(1, keepdim=True), new.mean(1, keepdim=True)
+        centred_old, centred_new = old - old_middle, new - new_middle
+        ratio = (centred_old * centred_new).sum((1, 2)) / centred_new.square().sum((1, 2)).clamp_min(1e-12)
+        scale = camera.scale * ratio
+        middle = camera.scale[:, None] * old_middle[:, 0] - scale[:, None] * new_middle[:, 0]
+        translation = camera.translation + torch.nn.functional.pad(middle, (0, 1))
+        return Camera(scale, camera.rotation, translation).to_vector()
+
+
+def likeness_path(weights: str | Path) -> Path:
+    """Where the one of some weights stands: `a.safetensors` → `a.likeness.safetensors`."""
+    weights = Path(weights)
+    return weights.with_name(f"{weights.stem}.likeness.safetensors")
+
+
+def save_likeness(path: str | Path, linear: LinearMap, facts: dict[str, Any]) -> None:
+    """Half precision for the matrix.  Raises OutputError: it cannot be written."""
+    tensors = {"mean": linear.mean, "scale": linear.scale, "matrix": linear.matrix.half(), "bias": linear.bias}
+    tensors = {name: value.contiguous() for name, value in tensors.items()}
+    write_atomically(path, save(tensors, metadata={FORMAT: json.dumps(facts, sort_keys=True)}))
+
+
+def read_likeness(path: str | Path, head: HeadModel) -> Likeness:
+    """A file that `save_likeness` wrote.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another head model.
+    """
+    path = Path(path)
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            facts = json.loads((file.metadata() or {})[FORMAT])
+            tensors = {name: file.get_tensor(name).float() for name in ("mean", "scale", "matrix", "bias")}
+        if not isinstance(facts["weights"], str) or tensors["matrix"].dim() != 2:
+            raise ValueError("other contents")
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
+        raise CheckpointError(
+            f"the likeness '{path}' is damaged or of another version ({' '.join(str(error).split())}); make it again "
+            "with 'tokenface train-likeness'"
+        ) from error
+    return Likeness(head, LinearMap(**tensors), facts)
+
+
+def find_likeness(weights: Path, weights_hash: str, head: HeadModel) -> Likeness | None:
+    """The likeness beside some weights; None, and a line in the log, where it belongs to others or is damaged."""
+    path = likeness_path(weights)
+    if not path.is_file():
+        return None
+    try:
+        found = read_likeness(path, head)
+    except CheckpointError as error:
+        logger.warning("%s", error)
+        return None
+    if found.weights_hash != weights_hash:
+        logger.warning("'%s' was made for other weights; make it again: tokenface train-likeness %s", path, weights)
+        return None
+    return found

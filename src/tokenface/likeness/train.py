@@ -1,0 +1,159 @@
+"""`tokenface train-likeness`: renders people, compares the network's answers with them, solves for the correction.
+
+Nothing is descended: the best linear map has a closed form, so a run is as long as its rendering, and twice as many
+faces never hurt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tokenface.configuration import read_config
+from tokenface.data.synthetic import SyntheticFaces
+from tokenface.errors import ConfigError
+from tokenface.formats.files import make_folder
+from tokenface.head.model import HeadModel
+from tokenface.likeness.correction import likeness_path, read_likeness, save_likeness
+from tokenface.likeness.descriptor import Describer
+from tokenface.likeness.front import FrontView
+from tokenface.likeness.mirror import Mirror
+from tokenface.likeness.regression import Sums
+from tokenface.network.checkpoint import load_checkpoint
+from tokenface.network.components import FaceParameters
+from tokenface.training.provenance import code_version
+from tokenface.training.supervision import mode_importance
+from tokenface.weights import file_hash, find_weights
+
+BLOCK = 64
+"""Faces that are rendered, answered and added together."""
+SAVE_EVERY = 16
+"""Blocks after which the sums go to disk."""
+HELD_OUT_SEED = 661_000_000
+"""Blocks of people by whom the ridge is chosen are numbered from here on."""
+
+
+@dataclass(frozen=True)
+class LikenessConfig:
+    """One correction. weights: image weights by name or path; None: the default.  output: None: beside them."""
+
+    weights: str | None = None
+    output: str | None = None
+    folder: str = "runs/likeness"
+    faces: int = 40_000
+    held_out: int = 1024
+    ridges: tuple[float, ...] = (5e3, 1e4, 2e4, 4e4)
+    seed: int = 880_000_000
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        if self.faces < BLOCK or self.held_out < BLOCK or not self.ridges or min(self.ridges) <= 0:
+            raise ConfigError(f"a likeness needs faces ≥ {BLOCK}, held_out ≥ {BLOCK} and ridges above 0")
+
+
+@dataclass(frozen=True)
+class Block:
+    """descriptors: [N, D].  errors: [N, S], true shape − answered shape."""
+
+    descriptors: Tensor
+    errors: Tensor
+
+
+class Observer:
+    """What the regression learns from: faces of known shape, their answers, and both in the mirror."""
+
+    def __init__(self, network: nn.Module, head: HeadModel, size: int):
+        self.network, self.faces = network, SyntheticFaces(head, size)
+        self.front, self.describe, self.mirror = FrontView(head), Describer(head), Mirror(head)
+
+    def block(self, seed: int) -> Block:
+        faces = self.faces.sample(BLOCK, seed)
+        return self.seen(faces.image, faces.parameters)
+
+    @torch.inference_mode()
+    def seen(self, images: Tensor, truth: FaceParameters) -> Block:
+        """[B, 3, S, S] → 2 · B rows, the mirrored ones last."""
+        answer = self.network(images)
+        flipped = self.mirror.parameters(answer)
+        descriptors = [
+            self.describe(self.front(picture, faces), faces)
+            for picture, faces in ((images, answer), (self.mirror.images(images), flipped))
+        ]
+        errors = truth.shape - answer.shape
+        return Block(torch.cat(descriptors), torch.cat([errors, errors * self.mirror.shape]))
+
+
+def train_likeness(
+    config_path: str | Path | None = None, overrides: Iterable[str] = (), report: Callable[[str], object] = print
+) -> Path:
+    """Render, answer, solve, choose the ridge. A killed run goes on; with more faces, a finished one, too.
+
+    Returns:
+        The file that was written.
+    Raises:
+        ConfigError, CheckpointError, OutputError: each says what to do.
+    """
+    config = read_config(LikenessConfig, config_path, overrides)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    weights = find_weights(config.weights)
+    network, head, _ = load_checkpoint(weights)
+    if head.data.mirror is None:
+        raise ConfigError(f"the head model '{head.name}' does not say which vertices are each other's mirror images")
+    known = file_hash(weights)
+    observer = Observer(network, head, network.config.image_size)
+    sums = _sums(observer, config, make_folder(config.folder) / f"sums_{known}_{config.seed}.safetensors", report)
+    held_out = [observer.block(HELD_OUT_SEED + number) for number in range(config.held_out // BLOCK)]
+    rows = {ridge: unexplained(held_out, sums.solve(ridge), head) for ridge in config.ridges}
+    for ridge, (before, after) in rows.items():
+        report(f"ridge {ridge:g}: unexplained share of the error {after / before:.4f}")
+    best = min(rows, key=lambda ridge: rows[ridge][1])
+    left = rows[best][1] / rows[best][0]
+    facts = {
+        "weights": known,
+        "licence": "Apache-2.0",
+        "training": {"faces": sums.rows // 2, "seed": config.seed, "ridge": best, "code": code_version()},
+        "metrics": {
+            "held out": config.held_out,
+            "left of the answers' squared shape error": rows[best][1] / rows[best][0],
+        },
+    }
+    path = Path(config.output) if config.output else likeness_path(weights)
+    save_likeness(path, sums.solve(best), facts)
+    read_likeness(path, head)
+    return path
+
+
+def unexplained(blocks: list[Block], linear: Callable[[Tensor], Tensor], head: HeadModel) -> tuple[float, float]:
+    """Mean squared error of the face's vertices (Eq. 3's weights, metres²) of answers, and of corrected answers; the
+    mirrored half of each block left out."""
+    importance = mode_importance(head)
+    before, after = 0.0, 0.0
+    for block in blocks:
+        half = len(block.errors) // 2
+        errors = block.errors[:half]
+        before += float((errors * importance).square().sum(-1).mean())
+        after += float(((errors - linear(block.descriptors[:half])) * importance).square().sum(-1).mean())
+    return before / len(blocks), after / len(blocks)
+
+
+def _sums(observer: Observer, config: LikenessConfig, path: Path, report: Callable[[str], object]) -> Sums:
+    """Over the configured number of faces, from where the file stands."""
+    blocks = -(-config.faces // BLOCK)
+    if path.is_file():
+        sums = Sums.load(path)
+        report(f"goes on behind {sums.rows // 2} faces")
+    else:
+        first = observer.block(config.seed)  # to take means and scales from; its turn comes below
+        sums = Sums.start(first.descriptors, observer.describe.view_length, first.errors.shape[1])
+    for number in range(sums.rows // (2 * BLOCK), blocks):
+        block = observer.block(config.seed + number)
+        sums.add(block.descriptors, block.errors)
+        if (number + 1) % SAVE_EVERY == 0 or number + 1 == blocks:
+            sums.save(path)
+            report(f"{(number + 1) * BLOCK} of {blocks * BLOCK} faces")
+    return sums
