@@ -2,8 +2,8 @@
 
     python benchmarks/accuracy.py [--weights NAME_OR_PATH] [--photos photos.tar] [--ict ict_facekit.npz] [--people 100]
 
-Rendered people come from seeds that training never uses; every figure is also a ratio to the mean head. Shapes are those
-of the network and its likeness, where there is one (--plain: of the network alone).
+Rendered people come from seeds that training never uses; every figure is also a ratio to the mean head. Shapes are
+those of the network and its likeness, where there is one (--plain: of the network alone).
 """
 
 from __future__ import annotations
