@@ -112,7 +112,7 @@ def exported(tmp_path_factory) -> tuple[Path, dict[str, Drift]]:
     folder, lines = tmp_path_factory.mktemp("exported"), []
     runtimes = ["onnx", "openvino"] if importlib.util.find_spec("openvino") else ["onnx"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tokenface.deploy.export.CALIBRATION", rendered.CALIBRATION._replace(crops=32))
+        patch.setattr("tokenface.deploy.export.CALIBRATION", rendered.CALIBRATION._replace(crops=16))
         drifts = export(None, folder, runtimes, ["int8", "fp16", "fp32"], report=lines.append, photos=False)
     assert lines == [str(drift) for drift in drifts]
     return folder, {drift.file: drift for drift in drifts}

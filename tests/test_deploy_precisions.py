@@ -13,9 +13,10 @@ import torch
 from test_deploy import SIZE, crops, largest_difference
 from toy_head import toy_head_data
 
-from tokenface.deploy.eight_bits import eight_bit_storage, eight_bits
+from tokenface.deploy.eight_bits import eight_bits
 from tokenface.deploy.graphs import HeadGraph, example_coefficients
 from tokenface.deploy.half_precision import half_precision
+from tokenface.deploy.lowering import lowered
 from tokenface.deploy.onnx_files import export_graph, export_head, export_network
 from tokenface.deploy.runtime import open_graph, open_head, open_network
 from tokenface.errors import TokenFaceError
@@ -87,7 +88,8 @@ class OnAPhoto(torch.nn.Module):
         self.register_buffer("corner", torch.tensor([5000.123, 3000.457]))
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        return 0.001 * self.network(pictures) + self.corner + pictures.mean((1, 2, 3))[:, None] * 1000
+        crops = 2 * pictures - 1  # what enters a network enters nothing else
+        return 0.001 * self.network(crops) + self.corner + pictures.mean((1, 2, 3))[:, None] * 1000
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
@@ -102,38 +104,36 @@ def test_pixel_coordinates_keep_their_precision(tmp_path, precision):
         assert np.abs(answer - module(pictures[:3]).numpy()).max() < 0.002  # a step of fp16 is four pixels there
 
 
-def test_a_graph_without_a_network_is_refused(tmp_path):
-    full = export_head(HeadModel(toy_head_data()), tmp_path / "head.fp32.onnx")
-    with pytest.raises(TokenFaceError, match="export it again"):
-        half_precision(full, tmp_path / "head.fp16.onnx")
-
-
 @pytest.fixture(scope="module")
-def large_head() -> HeadModel:
-    """OpenHead, moved off the numbers that fp16 holds exactly, in which it is shipped."""
+def large_head(tmp_path_factory) -> tuple[HeadModel, Path]:
+    """OpenHead in fp32, moved off the numbers that fp16 holds exactly, in which it is shipped."""
     data = load_head("openhead").data
-    return HeadModel(replace(data, shape_basis=data.shape_basis * 1.001))
+    head = HeadModel(replace(data, shape_basis=data.shape_basis.astype(np.float32) * np.float32(1.001)))
+    return head, export_head(head, tmp_path_factory.mktemp("head") / "head.fp32.onnx")
 
 
 @pytest.mark.parametrize(
     ("precision", "size", "mean", "largest"), [("fp16", 0.52, 0.002, 0.02), ("int8", 0.29, 0.1, 0.5)]
 )
 def test_heads_in_fewer_bits_are_smaller_and_close(large_head, tmp_path, precision, size, mean, largest):
-    full = export_head(large_head, tmp_path / "head.fp32.onnx")
-    path = tmp_path / f"head.{precision}.onnx"
-    half_precision(full, path, networks=False) if precision == "fp16" else eight_bit_storage(full, path)
-    files = [path]
+    head, full = large_head
+    path = lowered(full, tmp_path / f"head.{precision}.onnx", precision, None)
+    files, weights = [path], [path]
     if importlib.util.find_spec("openvino"):
         from tokenface.deploy.openvino_files import convert
 
         files.append(convert(path, path.with_suffix(".xml"), packed=True))
-        stored = files[1].with_suffix(".bin").stat().st_size
-        assert stored < size * full.stat().st_size
-    assert path.stat().st_size < size * full.stat().st_size
-    inputs = example_coefficients(large_head, 3, seed=1)
+        weights.append(path.with_suffix(".bin"))
+    assert all(part.stat().st_size < size * full.stat().st_size for part in weights)
+    inputs = example_coefficients(head, 3, seed=1)
     with torch.no_grad():
-        expected = HeadGraph(large_head)(*inputs)
+        expected = HeadGraph(head)(*inputs)
     for file in files:
         millimetres = 1000 * (open_head(file)(*inputs) - expected).norm(dim=-1)
         assert 1e-4 < float(millimetres.mean()) < mean, file.name
         assert float(millimetres.max()) < largest, file.name
+
+
+def test_a_graph_without_a_network_is_refused(large_head, tmp_path):
+    with pytest.raises(TokenFaceError, match="export it again"):
+        half_precision(large_head[1], tmp_path / "head.fp16.onnx")
