@@ -33,7 +33,10 @@ class WeightsEntry:
 
 WEIGHTS: dict[str, WeightsEntry] = {
     entry.name: entry
-    for entry in (WeightsEntry("tokenface-ti", "tiny ViT on OpenHead, trained on the CPU; the default"),)
+    for entry in (
+        WeightsEntry("tokenface-ti", "tiny ViT on OpenHead, trained on the CPU; the default"),
+        WeightsEntry("tokenface-ti-synthetic", "the same network, trained on rendered faces alone; no photo behind it"),
+    )
 }
 """Every name that `tokenface.load` knows."""
 
