@@ -44,6 +44,26 @@ class TemporalLosses:
 
 
 @dataclass(frozen=True)
+class RecordLosses:
+    """Weights on real clips, lengths as above."""
+
+    landmarks: float = 1.0
+    eyelids: float = 0.3
+    lips: float = 0.3
+    prior: float = 1e-4
+    identity: float = 0.3
+    appearance: float = 0.02
+    stay: float = 0.1
+    velocity: float = 0.0
+    acceleration: float = 0.0
+    own_velocity: float = 0.0
+    own_acceleration: float = 0.0
+    window: int = 7
+    photometric: float = 0.0
+    photometric_frames: int = 8
+
+
+@dataclass(frozen=True)
 class TemporalOptimiser:
     steps: int = 200
     batch: int = 6  # runs of consecutive frames
