@@ -14,6 +14,10 @@ DEPTH = 3
 MOTION = 4
 BLEND_RATE = 25.0
 """The shares of the neighbours' tokens are learned so many times faster than matrices are."""
+FIRST_CAUTION = 4.0
+"""Of every token: the share of a neighbour whose crop lies 5 % of its side off is exp(−1.6) of what it was."""
+FAR = 0.5
+"""Crop motion (`crop_motion`: 6 % of the side) at which a neighbour is read for half of what it says."""
 
 
 class TemporalTransformer(nn.Module):
@@ -26,7 +30,8 @@ class TemporalTransformer(nn.Module):
     A neighbour that is missing (the clip's ends, a cut, a face that was lost) is never read: frame t stands in for it.
 
     Every frame has a crop of its own, and the camera's token speaks in crop coordinates; `motion` tells the module
-    how the neighbour's crop stands to frame t's.
+    how the neighbour's crop stands to frame t's. The further it moved, the more the neighbour fades into frame t: in fast
+    motion second differences are motion, and there is nothing to average.
 
     Args:
         width: D, of the image model's tokens.  tokens: T, component tokens per frame.
@@ -50,7 +55,7 @@ class TemporalTransformer(nn.Module):
         self.motion = nn.Linear(MOTION, width, bias=False)
         nn.init.zeros_(self.motion.weight)
         self.blend = nn.Parameter(torch.zeros(FRAMES, tokens, width))
-        self.caution = nn.Parameter(torch.ones(tokens))
+        self.caution = nn.Parameter(torch.full((tokens,), FIRST_CAUTION))
         self.blocks = nn.ModuleList(Block(width, heads, nn.functional.gelu, 1e-5, 0.0) for _ in range(depth))
         self.norm_out = nn.LayerNorm(width)
         self.out = nn.Linear(width, width)
@@ -78,9 +83,11 @@ class TemporalTransformer(nn.Module):
         """
         own = tokens[:, self.target]
         there = present[:, :, None, None]
-        x = torch.where(there, tokens, own[:, None])
-        change = x - own[:, None]
         moved = torch.where(present[:, :, None], motion, torch.zeros_like(motion))
+        near = 1 / (1 + (moved.square().sum(-1, keepdim=True) / FAR**2).square())
+        moved = moved * near
+        change = torch.where(there, tokens - own[:, None], torch.zeros_like(tokens)) * near[..., None]
+        x = own[:, None] + change
         x = self.norm_in(x) + self.frame_embedding + self.component_embedding + self.motion(moved)[:, :, None]
         x = x + self.absent_embedding * (~there)
         x = x.flatten(1, 2)

@@ -48,6 +48,10 @@ class ClipFeatures:
     def __getitem__(self, index) -> ClipFeatures:
         return ClipFeatures(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
+    def run(self, frames: slice) -> ClipFeatures:
+        """Some frames of a single clip."""
+        return ClipFeatures(**{f.name: v[frames] if (v := getattr(self, f.name)).dim() else v for f in fields(self)})
+
     @staticmethod
     def stack(clips: list[ClipFeatures]) -> ClipFeatures:
         return ClipFeatures(**{f.name: torch.stack([getattr(c, f.name) for c in clips]) for f in fields(ClipFeatures)})

@@ -1,55 +1,80 @@
-"""Held-out real clips: how steady, how far from the landmarks, how late, against the image model frame by frame."""
+"""Held-out real clips: how steady, how near to their landmarks, how late, with and without a module."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.signal import savgol_filter
 
 from tokenface.camera import Camera
 from tokenface.evaluation.steadiness import jitter, lag_of_clips
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.training.temporal.record_objective import RecordObjective
 from tokenface.training.temporal.records import RecordFeatures
+from tokenface.training.temporal.validation import REACH, Ratios
 from tokenface.training.temporal.windows import steadied
 
 
+@dataclass(frozen=True)
+class RecordSteadiness:
+    """Mean over the frames. Lengths in mm at the face, where it is on the picture.
+
+    error: distance to the landmarks of the records.  motion_error: the same without each point's mean error over the
+    clip, which is habit.  jitter: mm/frame², second differences of vertices turned as the head.  head_jitter: in head
+    space.  picture_jitter: of the landmarks.  unexplained: root mean square of what the second differences of the
+    landmarks and of the records' landmarks differ by: jitter that is motion does not count, the trembling of the
+    records' landmarks does.  lag: frames, behind the image model alone.
+    """
+
+    error: float
+    motion_error: float
+    jitter: float
+    head_jitter: float
+    picture_jitter: float
+    unexplained: float
+    lag: float
+
+    def over(self, plain: RecordSteadiness) -> Ratios:
+        """What the moment of a run is chosen by."""
+        errors = (
+            self.error / plain.error,
+            self.motion_error / plain.motion_error,
+            self.unexplained / plain.unexplained,
+        )
+        return Ratios(max(errors), self.jitter / plain.jitter)
+
+
 @torch.no_grad()
-def measure_records(objective: RecordObjective, runs: list[RecordFeatures], module: TemporalTransformer | None):
-    """mm: second differences of turned vertices; picture: of the landmarks in mm at the face..."""
+def measure_records(
+    objective: RecordObjective, clips: Sequence[RecordFeatures], module: TemporalTransformer | None
+) -> RecordSteadiness:
+    """Figures of the module (None: each frame by itself)."""
     rows, motions = [], []
-    for run in runs:
-        tokens, crops = run.tokens[None], run.crops[None]
+    for clip in clips:
+        tokens, crops = clip.tokens[None], clip.crops[None]
         own = objective.base.parameters(tokens)
-        own_points = objective.landmarks(own, crops)[0].numpy()
         p = own if module is None else objective.base.parameters(steadied(module, tokens, crops))
-        points = objective.landmarks(p, crops)[0].numpy()
-        camera = Camera.from_vector(p.camera)
-        head = objective.base.part(p.shape, p.expression, p.jaw).vertices
-        turned = (head @ camera.rotation_matrix().transpose(1, 2)).numpy() * 1000
-        head = head.numpy() * 1000
-        px = float((own.camera[:, 0] * run.crops[:, 2].float() / 2).mean()) / 1000  # px per mm
-        labels = run.points.numpy()
-        w = run.visible.numpy().all(0) * objective.point_weights.numpy()
-        w = w / w.sum()
-        acc = lambda x: np.diff(x / px, n=2, axis=0)
-        dot = lambda a, b: float(((a * b).sum(-1) * w).sum(-1).mean())
-        aP, aO, aL = acc(points), acc(own_points), acc(labels)
-        true = dot(aO, aL)
-        rows.append(dict(
-            n=len(run),
-            turned=jitter(turned), head=jitter(head), picture=jitter(points / px, weights=w),
-            error=float((np.linalg.norm(points - labels, axis=-1) * w).sum(-1).mean()) / px,
-            unbiased=float((np.linalg.norm((points-labels)-(own_points-labels).mean(0), axis=-1) * w).sum(-1).mean()) / px,
-            power=dot(aP, aP), true=true, wrong=dot(aP, aP) - 2 * dot(aP, aL) + true, labels=dot(aL, aL),
-            tremble=float(np.linalg.norm(turned - savgol_filter(turned, 9, 2, axis=0), axis=-1).mean()),
-        ))
+        millimetre = float(objective.metre(own, crops)) / 1000
+        points, own_points = (objective.landmarks(each, crops)[0].numpy() / millimetre for each in (p, own))
+        labels = clip.points.numpy() / millimetre
+        weights = clip.visible.numpy().mean(0) * objective.point_weights.numpy()
+        vertices = objective.base.part(p.shape, p.expression, p.jaw).vertices * 1000
+        turned = Camera.from_vector(p.camera).rotate(vertices)
+        away = points - labels
+        bends = np.square(np.diff(away, n=2, axis=0)).sum(-1).mean(0)
+        rows.append(
+            (
+                np.average(np.linalg.norm(away, axis=-1).mean(0), weights=weights),
+                np.average(np.linalg.norm(away - away.mean(0), axis=-1).mean(0), weights=weights),
+                jitter(turned.numpy()),
+                jitter(vertices.numpy()),
+                jitter(points, weights),
+                np.average(bends, weights=weights),
+            )
+        )
         motions.append((points, own_points))
-    weights = np.array([r["n"] for r in rows], float)
-    out = {k: float(np.average([r[k] for r in rows], weights=weights)) for k in rows[0]}
-    for k in ("power", "true", "wrong", "labels"):
-        out[k] = float(np.sqrt(max(out[k], 0)))
-    out["lag"] = lag_of_clips(motions, 4)
-    return out
+    *lengths, bend = np.average(rows, axis=0, weights=[len(clip) for clip in clips])
+    reach = min(REACH, (min(map(len, clips)) - 3) // 2)
+    return RecordSteadiness(*map(float, lengths), float(np.sqrt(bend)), lag_of_clips(motions, reach))

@@ -17,34 +17,29 @@ from tokenface.data.shards.index import Entry, ShardIndex, find_shards
 from tokenface.data.shards.members import decode_record
 from tokenface.errors import CheckpointError, DataError
 from tokenface.formats.files import make_folder, write_atomically
-from tokenface.images.crop import crop_from_landmarks, extract
+from tokenface.images.crop import crop_from_landmarks
 from tokenface.inference.reconstruct import Reconstructor
 from tokenface.training.temporal.looking import follow
 from tokenface.video.answer import crop_vector
 from tokenface.video.cuts import CutDetector
-from tokenface.video.look import FrameNetwork
+from tokenface.video.look import FrameNetwork, Look
 
 VERSION = 1
 LOST = 0.16
 """Mean distance of the network's landmarks from the record's, over the size of their box, from which it looks at
 something else (the tracker's own limit for a face that is lost)."""
-PIXELS = 64
-"""Side of the crops that the photometric loss compares."""
 
 
 @dataclass(frozen=True)
 class RecordFeatures:
     """T consecutive frames of one real face; batches have a dimension N before. tokens: [T, K, D] of the image model.
     crops: [T, 4] that it saw, picture pixels.  points: [T, 68, 2] landmarks of the record, picture pixels, made frame
-    by frame and so noisy.  visible: [T, 68] bool.  image: [T, 3, S, S] uint8 of the crops, mask: [T, S, S] uint8, 255
-    on the face's skin."""
+    by frame and so noisy.  visible: [T, 68] bool."""
 
     tokens: Tensor
     crops: Tensor
     points: Tensor
     visible: Tensor
-    image: Tensor
-    mask: Tensor
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -55,7 +50,9 @@ class RecordFeatures:
 
     @staticmethod
     def stack(clips: list[RecordFeatures]) -> RecordFeatures:
-        return RecordFeatures(**{f.name: torch.stack([getattr(c, f.name) for c in clips]) for f in fields(RecordFeatures)})
+        return RecordFeatures(
+            **{f.name: torch.stack([getattr(c, f.name) for c in clips]) for f in fields(RecordFeatures)}
+        )
 
 
 class RecordClips:
@@ -77,7 +74,9 @@ class RecordClips:
         for shard in find_shards(root):
             self._entries += [(shard, entry) for entry in shard.entries if entry.kind == "clip"]
         if not self._entries:
-            raise DataError(f"no clips in the shards of '{root}'; prepare videos with 'tokenface prepare … --clip-frames 32'")
+            raise DataError(
+                f"no clips in the shards of '{root}'; prepare videos with 'tokenface prepare … --clip-frames 32'"
+            )
 
     @property
     def people(self) -> list[str]:
@@ -85,21 +84,25 @@ class RecordClips:
         return sorted({person_of(entry) for _, entry in self._entries})
 
     def of(self, people: frozenset[str]) -> list[RecordFeatures]:
-        """Runs of at least `shortest` frames of these people, in the order of the shards.
+        """Runs of at least `shortest` frames of these people, in the order of the shards; damaged records are reported
+        and left out.
 
         Raises:
-            DataError: there are none, or a record is damaged.
+            DataError: there are none.
         """
         wanted = [(shard, entry) for shard, entry in self._entries if person_of(entry) in people]
         runs: list[RecordFeatures] = []
         for number, (shard, entry) in enumerate(wanted):
-            runs += [run for run in self._seen(shard, entry) if len(run) >= self._shortest]
+            try:
+                runs += [run for run in self._seen(shard, entry) if len(run) >= self._shortest]
+            except DataError as error:
+                self._report(f"left out: {error}")
             if (number + 1) % 20 == 0:
                 self._report(f"looked at real clip {number + 1} of {len(wanted)}")
         if not runs:
             raise DataError(
-                f"no clip of {', '.join(sorted(people))} in '{self.root}' has {self._shortest} good frames in a row; prepare longer "
-                "ones with 'tokenface prepare … --clip-frames 32', or lower optimiser.length"
+                f"no clip of {', '.join(sorted(people))} in '{self.root}' has {self._shortest} good frames in a row; "
+                "prepare longer ones with 'tokenface prepare … --clip-frames 32', or lower optimiser.length"
             )
         return runs
 
@@ -152,18 +155,11 @@ def _looks(network: FrameNetwork, record: FaceRecord, frames: range, crop_scale:
 
 def _features(record: FaceRecord, start: int, looks: list[Look]) -> RecordFeatures:
     pictures = record.pictures[start : start + len(looks)]
-    images, masks = [], []
-    for picture, look in zip(pictures, looks, strict=True):
-        images.append(extract(picture.image, [look.crop], PIXELS)[0])
-        mask = np.zeros(picture.image.shape[:2], np.uint8) if picture.mask is None else picture.mask
-        masks.append(extract(np.repeat(mask[..., None], 3, -1), [look.crop], PIXELS)[0, 0])
     return RecordFeatures(
         tokens=torch.stack([look.tokens for look in looks if look.tokens is not None]),
         crops=torch.from_numpy(np.stack([crop_vector(look.crop) for look in looks])),
         points=torch.from_numpy(np.stack([picture.landmarks for picture in pictures])),
         visible=torch.from_numpy(np.stack([picture.visible for picture in pictures])),
-        image=(torch.stack(images) * 255).round().byte(),
-        mask=(torch.stack(masks) * 255).round().byte(),
     )
 
 
