@@ -177,7 +177,7 @@ def test_real_losses_are_zero_at_the_truth_up_to_the_mean_error(
 
 
 def test_hidden_landmarks_do_not_count(objective: RecordObjective, model: Reconstructor) -> None:
-    clips, right = record_features(objective, model)
+    clips, _ = record_features(objective, model)
     clips.visible[..., 30:] = False
     clips.points[..., 30:, :] += 50 * torch.randn_like(clips.points[..., 30:, :])
     plain = objective.terms(clips.tokens, clips)

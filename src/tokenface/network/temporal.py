@@ -16,22 +16,23 @@ BLEND_RATE = 25.0
 """The shares of the neighbours' tokens are learned so many times faster than matrices are."""
 FIRST_CAUTION = 4.0
 """Of every token: the share of a neighbour whose crop lies 5 % of its side off is exp(−1.6) of what it was."""
-FAR = 0.5
-"""Crop motion (`crop_motion`: 6 % of the side) at which a neighbour is read for half of what it says."""
+CHANGE_SCALE = 100.0
+FIRST_DOUBT = 1.0
+"""Of every token: a neighbour whose own token changed by a tenth of its length counts exp(−1) of what it did."""
 
 
 class TemporalTransformer(nn.Module):
     """Three layers over the tokens of three frames, around a shortcut from frame t.
 
     Beside the layers each number of a token takes a share, fixed after training, of what its neighbours' differ by:
-    averaging is most of what steadies a face, and layers are slow to learn it. The less, the more the crop moved.
+    averaging is most of what steadies a face, and layers are slow to learn it. The less, the more the crop moved or the
+    token itself changed: small changes are noise, large ones are motion.
 
     The shares and the last projection start at zero, so that an untrained module returns frame t's own tokens exactly.
     A neighbour that is missing (the clip's ends, a cut, a face that was lost) is never read: frame t stands in for it.
 
     Every frame has a crop of its own, and the camera's token speaks in crop coordinates; `motion` tells the module
-    how the neighbour's crop stands to frame t's. The further it moved, the more the neighbour fades into frame t: in fast
-    motion second differences are motion, and there is nothing to average.
+    how the neighbour's crop stands to frame t's.
 
     Args:
         width: D, of the image model's tokens.  tokens: T, component tokens per frame.
@@ -56,6 +57,7 @@ class TemporalTransformer(nn.Module):
         nn.init.zeros_(self.motion.weight)
         self.blend = nn.Parameter(torch.zeros(FRAMES, tokens, width))
         self.caution = nn.Parameter(torch.full((tokens,), FIRST_CAUTION))
+        self.doubt = nn.Parameter(torch.full((tokens,), FIRST_DOUBT))
         self.blocks = nn.ModuleList(Block(width, heads, nn.functional.gelu, 1e-5, 0.0) for _ in range(depth))
         self.norm_out = nn.LayerNorm(width)
         self.out = nn.Linear(width, width)
@@ -83,18 +85,19 @@ class TemporalTransformer(nn.Module):
         """
         own = tokens[:, self.target]
         there = present[:, :, None, None]
+        x = torch.where(there, tokens, own[:, None])
+        change = x - own[:, None]
         moved = torch.where(present[:, :, None], motion, torch.zeros_like(motion))
-        near = 1 / (1 + (moved.square().sum(-1, keepdim=True) / FAR**2).square())
-        moved = moved * near
-        change = torch.where(there, tokens - own[:, None], torch.zeros_like(tokens)) * near[..., None]
-        x = own[:, None] + change
         x = self.norm_in(x) + self.frame_embedding + self.component_embedding + self.motion(moved)[:, :, None]
         x = x + self.absent_embedding * (~there)
         x = x.flatten(1, 2)
         for block in self.blocks[:-1]:
             x = block(x)
         mixed = self.blocks[-1](x, rows=slice(self.target * self.tokens, (self.target + 1) * self.tokens))
-        calm = torch.exp(-self.caution.abs() * moved.abs().sum(-1, keepdim=True))[..., None]
+        changed = CHANGE_SCALE * change.square().mean(-1) / own.square().mean(-1)[:, None].clamp_min(1e-6)
+        calm = torch.exp(-self.caution.abs() * moved.abs().sum(-1, keepdim=True) - self.doubt.abs() * changed)[
+            ..., None
+        ]
         return own + (BLEND_RATE * self.blend * calm * change).sum(1) + self.out(self.norm_out(mixed))
 
 

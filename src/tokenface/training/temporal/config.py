@@ -56,12 +56,10 @@ class TemporalLosses:
 class RecordLosses:
     """Weights on real clips; lengths as above."""
 
-    landmarks: float = 1.0  # Sec. 3.2.2, against the records' landmarks
-    eyelids: float = 0.3  # Eq. 7
-    lips: float = 0.3  # Eq. 7
+    landmarks: float = 4.0  # Sec. 3.2.2, against the records' landmarks
+    eyelids: float = 0.6  # Eq. 7
+    lips: float = 0.6  # Eq. 7
     prior: float = 1e-4  # Eq. 11
-    velocity: float = 0.0  # first differences of the landmarks against their low-passed ones
-    acceleration: float = 0.0  # second differences likewise
     identity: float = 0.3  # as above, and the same for the next two
     appearance: float = 0.02
     stay: float = 0.1
@@ -74,7 +72,7 @@ class TemporalOptimiser:
     length: int = 8  # frames of a run
     strides: tuple[int, ...] = (1, 1, 2, 3)  # of the frames, drawn: twice is faster motion, and a lower frame rate
     learning_rate: float = 6e-4
-    caution_rate: float = 300.0  # times as fast: six numbers that have far to go
+    adaptation_rate: float = 300.0  # times as fast: twelve numbers that have far to go
     warmup_steps: int = 20
     weight_decay: float = 0.02
     clip_norm: float = 1.0

@@ -23,9 +23,8 @@ from tokenface.training.temporal.validation import Ratios, best_of, measure
 from tokenface.training.temporal.windows import steadied
 
 REPORT_EVERY = 25
-CHOICE_ERROR = 1.01
-"""Error over per-frame's that the chosen weights keep on the clips they are chosen by: less than what is allowed, so
-that other clips have some room."""
+CHOICE_ERROR = 1.02
+"""Error over per-frame's, of any kind, that the chosen weights keep on the clips they are chosen by."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +102,11 @@ def fit(
 
 
 def _optimiser(module: TemporalTransformer, o: TemporalOptimiser) -> torch.optim.Optimizer:
-    others = [value for name, value in module.named_parameters() if name != "caution"]
+    quick = [module.caution, module.doubt]
+    others = [value for name, value in module.named_parameters() if name not in ("caution", "doubt")]
     groups = [
         {"params": others, "most": o.learning_rate, "weight_decay": o.weight_decay},
-        {"params": [module.caution], "most": o.learning_rate * o.caution_rate, "weight_decay": 0.0},
+        {"params": quick, "most": o.learning_rate * o.adaptation_rate, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, o.learning_rate)
 
