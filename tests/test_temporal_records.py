@@ -171,7 +171,10 @@ def test_real_losses_are_zero_at_the_truth_up_to_the_mean_error(
         own = objective.landmarks(objective.base.parameters(right), clips.crops)
     habit = dataclasses.replace(clips, tokens=right, points=own + torch.randn(68, 2) * 3)
     terms = objective.terms(right, habit)
-    assert all(float(terms[name]) < 1e-5 for name in ("landmarks", "eyelids", "lips", "identity", "appearance", "stay"))
+    assert all(
+        float(terms[name]) < 1e-5
+        for name in ("prior", "landmarks", "eyelids", "lips", "identity", "appearance", "stay")
+    )
     noisy = objective.terms(clips.tokens, clips)
     assert all(float(noisy[name]) > 1e-4 for name in ("landmarks", "eyelids", "lips", "identity"))
 

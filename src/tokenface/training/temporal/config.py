@@ -49,6 +49,7 @@ class TemporalLosses:
     acceleration: float = 6.0  # second differences likewise
     identity: float = 0.3  # motion of the neutral face, which has none
     appearance: float = 0.02  # motion of texture and light coefficients
+    looks: float = 1.0  # what their mean over a run differs by from the image model's: nothing else holds it
     stay: float = 0.1  # squared change of the tokens
 
 
@@ -60,8 +61,9 @@ class RecordLosses:
     eyelids: float = 0.6  # Eq. 7
     lips: float = 0.6  # Eq. 7
     prior: float = 1e-4  # Eq. 11
-    identity: float = 0.3  # as above, and the same for the next two
+    identity: float = 0.3  # this and the others as above
     appearance: float = 0.02
+    looks: float = 1.0
     stay: float = 0.1
 
 

@@ -25,7 +25,8 @@ class RecordObjective:
     """Losses of real clips through the frozen heads, in the unit of the synthetic ones (`TemporalObjective`).
 
     The records' landmarks were found frame by frame. They say where the face is up to a mean error of the image model
-    over the run, which is habit rather than motion, and are trusted in the mean only.
+    over the run, which is habit rather than motion, and are trusted in the mean only. The prior counts from the image
+    model's own answer on: it made its peace with the photos, and pulling on every face would fade them.
     """
 
     def __init__(self, base: TemporalObjective, weights: RecordLosses) -> None:
@@ -51,6 +52,7 @@ class RecordObjective:
         p = self.base.parameters(steady)
         with torch.no_grad():
             own = self.base.parameters(clips.tokens)
+            prior = regularisation_loss(own, w.prior, w.prior, w.prior)
             unit = self.metre(own, clips.crops)[:, None, None, None] * HEAD_WIDTH
             seen = clips.visible.to(steady.dtype)
             labels = (clips.points + _mean_error(self.landmarks(own, clips.crops), clips.points, seen)) / unit
@@ -62,8 +64,8 @@ class RecordObjective:
             "landmarks": w.landmarks * (away * weight).sum() / weight.sum().clamp_min(1e-6),
             "eyelids": w.eyelids * eyelid_loss(*offsets).mean(),
             "lips": w.lips * lip_loss(*offsets).mean(),
-            "prior": regularisation_loss(p, w.prior, w.prior, w.prior).mean(),
-            **self.base.constancy(p, steady, clips.tokens, w),
+            "prior": (regularisation_loss(p, w.prior, w.prior, w.prior) - prior).clamp_min(0).mean(),
+            **self.base.constancy(p, own, steady, clips.tokens, w),
         }
 
 
