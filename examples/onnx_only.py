@@ -1,7 +1,7 @@
 """A face crop into a 3-D head with onnxruntime and numpy alone.
 
-tokenface export -o exported
-python onnx_only.py exported crop.npy head.obj      # crop.npy: [S, S, 3] uint8 RGB, S as in model.json
+tokenface export -o exported --precision fp32,fp16,int8
+python onnx_only.py exported crop.npy head.obj [int8]    # crop.npy: [S, S, 3] uint8 RGB, S as in model.json
 """
 
 import json
@@ -12,12 +12,13 @@ import numpy as np
 import onnxruntime
 
 folder, crop_file, obj_file = map(Path, sys.argv[1:4])
+precision = sys.argv[4] if len(sys.argv) > 4 else "fp32"
 facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
 crop = np.load(crop_file)
 assert crop.shape == (facts["image_size"], facts["image_size"], 3), f"expected a crop of {facts['image_size']} pixels"
 
-network = onnxruntime.InferenceSession(folder / "parameters.fp32.onnx")
-head = onnxruntime.InferenceSession(folder / "head.fp32.onnx")
+network = onnxruntime.InferenceSession(folder / f"parameters.{precision}.onnx")
+head = onnxruntime.InferenceSession(folder / f"head.{precision}.onnx")
 crops = np.float32(crop).transpose(2, 0, 1)[None] / 255
 names = [output.name for output in network.get_outputs()]
 parameters = dict(zip(names, network.run(names, {"crops": crops}), strict=True))

@@ -1,7 +1,7 @@
 """A photo into a 3-D head with onnxruntime and numpy alone: detector, network and head are one file.
 
-tokenface export -o exported
-python onnx_photo.py exported photo.npy head.obj      # photo.npy: [H, W, 3] uint8 RGB
+tokenface export -o exported --precision fp32,fp16,int8
+python onnx_photo.py exported photo.npy head.obj [int8]    # photo.npy: [H, W, 3] uint8 RGB
 """
 
 import sys
@@ -11,8 +11,9 @@ import numpy as np
 import onnxruntime
 
 folder, photo_file, obj_file = map(Path, sys.argv[1:4])
+precision = sys.argv[4] if len(sys.argv) > 4 else "fp32"
 photo = np.load(photo_file)
-graph = onnxruntime.InferenceSession(folder / "photo.fp32.onnx")
+graph = onnxruntime.InferenceSession(folder / f"photo.{precision}.onnx")
 names = [output.name for output in graph.get_outputs()]
 pixels = np.float32(photo).transpose(2, 0, 1)[None] / 255
 face = {name: value[0, 0] for name, value in zip(names, graph.run(names, {"photos": pixels}), strict=True)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -12,8 +13,11 @@ import pytest
 import torch
 from toy_head import toy_head_data
 
+from tokenface.deploy import rendered
+from tokenface.deploy.drift import Drift
 from tokenface.deploy.export import export
 from tokenface.deploy.graphs import HeadGraph, ParameterGraph, example_coefficients
+from tokenface.deploy.lowering import PRECISIONS
 from tokenface.errors import CheckpointError, ConfigError
 from tokenface.head.model import HeadModel
 from tokenface.network import COMPONENTS, NetworkConfig, TokenFace
@@ -23,7 +27,7 @@ from tokenface.weights import find_weights
 pytest.importorskip("onnxruntime", reason="needs the extra 'deploy'")
 pytest.importorskip("onnxscript", reason="needs the extra 'deploy'")
 
-from tokenface.deploy.onnx_files import eight_bits, export_head, export_network, half_precision
+from tokenface.deploy.onnx_files import export_head, export_network
 from tokenface.deploy.runtime import BFloat16Network, open_head, open_network
 
 SIZE = 64
@@ -79,20 +83,6 @@ def test_openvino_equals_torch(network, file, tmp_path):
         assert largest_difference(network, open_network(path, SIZE), crops(batch)) < 1e-4
 
 
-def test_half_precision_is_smaller_and_close(network, file, tmp_path):
-    path = half_precision(file, tmp_path / "parameters.fp16.onnx")
-    assert path.stat().st_size < 0.6 * file.stat().st_size
-    assert largest_difference(network, open_network(path, SIZE), crops(2)) < 0.05
-
-
-def test_eight_bits_are_smaller_and_near(network, file, tmp_path):
-    path = eight_bits(file, tmp_path / "parameters.int8.onnx", crops(16, seed=3), batch=4)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["parameters.int8.onnx"]
-    assert path.stat().st_size < 0.5 * file.stat().st_size
-    difference = largest_difference(network, open_network(path, SIZE), crops(2))
-    assert 0 < difference < 3  # quantised for real, and not nonsense (tokens are of order 1)
-
-
 def test_crops_of_another_size_are_refused(file):
     with pytest.raises(ValueError, match="expected crops"):
         open_network(file, SIZE)(torch.zeros(1, 3, SIZE + 8, SIZE))
@@ -116,24 +106,47 @@ def test_unknown_choices_are_named(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_exported_folder_serves_onnxruntime_and_numpy_alone(tmp_path):
-    lines: list[str] = []
-    drifts = export(None, tmp_path / "exported", ["onnx"], ["fp32"], report=lines.append, photos=False)
-    assert {drift.file for drift in drifts} == {"parameters.fp32.onnx", "head.fp32.onnx"}
-    assert all(drift.parameters < 1e-4 and drift.vertices_mm < 0.02 for drift in drifts)
-    assert len(lines) == 2
-    facts = json.loads((tmp_path / "exported" / "model.json").read_text(encoding="utf-8"))
-    size = facts["image_size"]
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> tuple[Path, dict[str, Drift]]:
+    """Crops and heads of the default weights on every runtime in every precision; calibrated on fewer faces."""
+    folder, lines = tmp_path_factory.mktemp("exported"), []
+    runtimes = ["onnx", "openvino"] if importlib.util.find_spec("openvino") else ["onnx"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tokenface.deploy.export.CALIBRATION", rendered.CALIBRATION._replace(crops=16))
+        drifts = export(None, folder, runtimes, ["int8", "fp16", "fp32"], report=lines.append, photos=False)
+    assert lines == [str(drift) for drift in drifts]
+    return folder, {drift.file: drift for drift in drifts}
+
+
+def test_every_precision_is_written_and_measured(exported):
+    folder, drifts = exported
+    for runtime in {file.rpartition(".")[2] for file in drifts}:
+        for name, limits in (("parameters", (1e-4, 0.006, 0.4)), ("head", (1e-4, 1e-3, 0.06))):
+            full, half, eight = (drifts[f"{name}.{precision}.{runtime}"] for precision in PRECISIONS)
+            assert half.megabytes < 0.55 * full.megabytes
+            assert eight.megabytes < 0.33 * full.megabytes
+            for drift, limit in zip((full, half, eight), limits, strict=True):
+                assert drift.vertices.mean < limit, drift
+            assert eight.vertices.mean > 10 * full.vertices.mean
+        assert drifts[f"parameters.fp16.{runtime}"].parameters > 10 * drifts[f"parameters.fp32.{runtime}"].parameters
+    kept = {path.name for path in folder.iterdir() if path.suffix in (".onnx", ".xml")}
+    assert kept == set(drifts)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_exported_folder_serves_onnxruntime_and_numpy_alone(exported, tmp_path, precision):
+    folder, _ = exported
+    size = json.loads((folder / "model.json").read_text(encoding="utf-8"))["image_size"]
     np.save(tmp_path / "crop.npy", np.random.default_rng(0).integers(0, 255, (size, size, 3), dtype=np.uint8))
-    run_example("onnx_only.py", tmp_path / "exported", tmp_path / "crop.npy", tmp_path / "h.obj")
+    run_example("onnx_only.py", folder, tmp_path / "crop.npy", tmp_path / "h.obj", precision)
 
 
-def run_example(name: str, folder: Path, picture: Path, obj: Path) -> str:
+def run_example(name: str, folder: Path, picture: Path, obj: Path, precision: str) -> str:
     """An example with everything but onnxruntime and numpy out of reach; what it printed."""
     example = Path(__file__).resolve().parents[1] / "examples" / name
     blocked = (
         "import sys; sys.modules.update(dict.fromkeys(('torch', 'tokenface', 'scipy', 'PIL', 'cv2')));"
-        f"sys.argv = {['x', str(folder), str(picture), str(obj)]!r};"
+        f"sys.argv = {['x', str(folder), str(picture), str(obj), precision]!r};"
         f"exec(open({str(example)!r}, encoding='utf-8').read())"
     )
     done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, timeout=300)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import astuple
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import tokenface
+from tokenface.deploy.drift import Drift
 from tokenface.deploy.export import export
+from tokenface.deploy.lowering import PRECISIONS
 from tokenface.deploy.mip_crops import MipPhotos
-from tokenface.deploy.photo_graph import PHOTO_OUTPUTS, PhotoGraph, roll_of, square_of_box, square_of_points
+from tokenface.deploy.photo_graph import PHOTO_OUTPUTS, PHOTOS, PhotoGraph, roll_of, square_of_box, square_of_points
 from tokenface.deploy.tflite_graph import TFLiteGraph
 from tokenface.errors import ModelFileError
 from tokenface.images import crop as crops
@@ -110,17 +113,54 @@ def test_the_whole_graph_finds_what_reconstruct_finds(detector_files, portrait):
     assert noses[1] == pytest.approx(2 * portrait.shape[1] - face.landmarks[30, 0], abs=0.08 * size)
 
 
-@pytest.mark.slow
-def test_the_exported_photo_graph_serves_onnxruntime_and_openvino(detector_files, portrait, tmp_path):
+@pytest.fixture(scope="module")
+def exported(detector_files, tmp_path_factory) -> tuple[Path, dict[str, Drift]]:
+    """The photo graph on every runtime in every precision, and the drift of each file."""
     pytest.importorskip("onnxruntime", reason="needs the extra 'deploy'")
+    folder = tmp_path_factory.mktemp("exported")
+    runtimes = ["onnx", "openvino"] if importlib.util.find_spec("openvino") else ["onnx"]
+    drifts = export(None, folder, runtimes, PRECISIONS, report=lambda _: None)
+    return folder, {drift.file: drift for drift in drifts if drift.file.startswith("photo")}
+
+
+@pytest.mark.slow
+def test_photo_graphs_of_every_precision_are_measured(exported):
+    _, drifts = exported
+    for runtime in {file.rpartition(".")[2] for file in drifts}:
+        full, half, eight = (drifts[f"photo.{precision}.{runtime}"] for precision in PRECISIONS)
+        assert half.megabytes < 0.6 * full.megabytes
+        assert eight.megabytes < 0.42 * full.megabytes
+        assert full.parameters < 1e-3 < half.parameters < eight.parameters
+        for drift, millimetres, pixels in ((full, 0.001, 0.001), (half, 0.03, 0.03), (eight, 0.5, 0.5)):
+            assert drift.vertices.mean < millimetres, drift
+            assert drift.landmarks.mean < pixels, drift
+            found, by_torch, both = drift.faces
+            assert found == by_torch == both > 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_exported_photo_graph_serves_onnxruntime_alone(exported, portrait, tmp_path, precision):
     from test_deploy import run_example
 
-    runtimes = ["onnx", "openvino"] if importlib.util.find_spec("openvino") else ["onnx"]
-    drifts = [d for d in export(None, tmp_path, runtimes, report=lambda _: None) if d.file.startswith("photo")]
-    assert len(drifts) == len(runtimes)
-    assert all(drift.parameters < 1e-3 and drift.vertices_mm < 0.02 for drift in drifts)
+    folder, _ = exported
     np.save(tmp_path / "photo.npy", portrait)
-    said = run_example("onnx_photo.py", tmp_path, tmp_path / "photo.npy", tmp_path / "h.obj")
+    said = run_example("onnx_photo.py", folder, tmp_path / "photo.npy", tmp_path / "h.obj", precision)
     x, y = (float(value.strip("[] \n")) for value in said.split("nose at")[1].split(","))
     expected = tokenface.load().reconstruct(portrait)[0].landmarks[30]
     assert np.hypot(x - expected[0], y - expected[1]) < 2
+
+
+@pytest.mark.slow
+def test_photo_graphs_take_any_batch_and_size(exported, portrait):
+    from tokenface.deploy.runtime import open_graph
+
+    folder, drifts = exported
+    pair = batch(portrait[:400, 20:]).repeat(2, 1, 1, 1).numpy()
+    for file in drifts:
+        graph = open_graph(folder / file, (PHOTOS,), PHOTO_OUTPUTS)
+        alone, both = (dict(graph({PHOTOS: photos})) for photos in (pair[:1], pair))
+        assert alone["score"].shape == (1, 1)
+        assert both["vertices"].shape[:2] == (2, 1)
+        np.testing.assert_allclose(both["landmarks68"][1], alone["landmarks68"][0], atol=0.1)
+        assert min(both["score"].min(), both["presence"].min()) > 0.5

@@ -15,7 +15,10 @@ def export(
     ] = None,
     runtimes: Annotated[str, typer.Option("--runtime", help="Comma-separated: onnx, openvino, torch.")] = "onnx",
     precisions: Annotated[
-        str, typer.Option("--precision", help="Comma-separated: fp32, fp16, int8 (calibrated on rendered faces).")
+        str,
+        typer.Option(
+            "--precision", help="Comma-separated: fp32, fp16, int8 (calibrated on rendered faces), of every file."
+        ),
     ] = "fp32",
     photos: Annotated[bool, typer.Option(help="Also the graph that takes whole photos, detector and all.")] = True,
 ) -> None:

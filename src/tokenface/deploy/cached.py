@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from tokenface.deploy.export import PRECISIONS, SUFFIX, lowered
+from tokenface.deploy.export import SUFFIX
+from tokenface.deploy.lowering import PRECISIONS, lowered
 from tokenface.deploy.onnx_files import export_network
 from tokenface.deploy.openvino_files import convert
+from tokenface.deploy.rendered import CALIBRATION, rendered_crops
 from tokenface.deploy.runtime import AnotherNetwork, BFloat16Network, open_network
 from tokenface.errors import ConfigError
 from tokenface.formats.files import make_folder
@@ -56,19 +59,16 @@ def _make(network: TokenFace, head: HeadModel, path: Path, precision: str) -> No
     """Made under another name first: a run that is stopped leaves no half a file."""
     part = path.with_name(f".{os.getpid()}.{path.name}")
     full = part.with_name(f"{part.stem}.full.onnx")
-    made = [full]
+    low = full.with_suffix(f".{precision}.onnx")
+    crops = partial(rendered_crops, head, network.config.image_size, CALIBRATION)
     try:
-        export_network(network, full)
-        source = full
-        if precision == "int8" or (precision == "fp16" and path.suffix == ".onnx"):
-            made.append(full.with_suffix(f".{precision}.onnx"))
-            source = lowered(full, made[-1], precision, head, network.config.image_size)
+        source = lowered(export_network(network, full), low, precision, crops)
         if path.suffix == ".xml":
-            convert(source, part, half=precision == "fp16")
+            convert(source, part, packed=precision != "fp32")
             part.with_suffix(".bin").replace(path.with_suffix(".bin"))  # the .xml, which is looked for, comes last
             part.replace(path)
         else:
             source.replace(path)
     finally:
-        for file in (*made, part, part.with_suffix(".bin")):
+        for file in (full, low, part, part.with_suffix(".bin")):
             file.unlink(missing_ok=True)

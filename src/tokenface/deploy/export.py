@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from tokenface.data.synthetic import SyntheticFaces
 from tokenface.deploy.drift import Drift, DriftMeter
 from tokenface.deploy.graphs import LARGEST_BATCH, HeadGraph, ParameterGraph, example_coefficients, example_crops
-from tokenface.deploy.onnx_files import eight_bits, export_head, export_network, export_photos, half_precision
+from tokenface.deploy.lowering import PRECISIONS, lowered
+from tokenface.deploy.onnx_files import export_head, export_network, export_photos
 from tokenface.deploy.openvino_files import convert
 from tokenface.deploy.photo_graph import PhotoGraph
+from tokenface.deploy.rendered import CALIBRATION, rendered_crops, rendered_photos
 from tokenface.errors import ConfigError, ModelFileError
 from tokenface.formats.files import make_folder, write_atomically
 from tokenface.head.model import HeadModel
@@ -25,10 +29,19 @@ from tokenface.network.tokenface import TokenFace
 from tokenface.weights import file_hash, find_weights
 
 RUNTIMES = ("onnx", "openvino", "torch")
-PRECISIONS = ("fp32", "fp16", "int8")
-CALIBRATION_FACES = 128
-CALIBRATION_SEED = 20_260_101
 SUFFIX = {"onnx": "onnx", "openvino": "xml"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A graph that has a file for each runtime and precision.
+
+    write: makes its fp32 ONNX file.  pictures: draws what its networks are calibrated on; None: it has none.
+    """
+
+    name: str
+    write: Callable[[Path], Path]
+    pictures: Callable[[], Tensor] | None = None
 
 
 def export(
@@ -39,11 +52,11 @@ def export(
     report: Callable[[str], None] = print,
     photos: bool = True,
 ) -> list[Drift]:
-    """Write `parameters.<precision>.onnx|xml`, `head.fp32.onnx|xml`, `photo.fp32.onnx|xml`, `parameters.pt2`,
-    `head.pt2`, `faces.npy` and `model.json`.
+    """Write `parameters`, `head` and `photo` as `.<precision>.onnx|xml`, `parameters.pt2`, `head.pt2`, `faces.npy` and
+    `model.json`.
 
     Args:
-        weights: name or path.  runtimes: of RUNTIMES.  precisions: of PRECISIONS, of the network; the rest is fp32.
+        weights: name or path.  runtimes: of RUNTIMES.  precisions: of PRECISIONS, of all but torch's files.
         photos: also the graph that takes whole photos; without the detector's files it is left out, with a word.
     Raises:
         ConfigError: unknown runtime or precision.  TokenFaceError: a package is missing.  OutputError: no such folder.
@@ -58,56 +71,42 @@ def export(
     if "torch" in runtimes:
         for program in _programs(network, head, folder):
             report(program.name)
-    graph = _photo_graph(network, head, facts, report) if photos and set(runtimes) & set(SUFFIX) else None
-    measure, drifts = DriftMeter(network, head, graph), []
-    for file in _files(network, head, graph, folder, runtimes, precisions):
-        drifts.append(measure(file))
-        report(str(drifts[-1]))
-    return drifts
-
-
-def _files(
-    network: TokenFace,
-    head: HeadModel,
-    photos: PhotoGraph | None,
-    folder: Path,
-    runtimes: list[str],
-    precisions: list[str],
-) -> list[Path]:
-    """Everything that is not torch's; OpenVINO's files are made from ONNX's, which are removed if nobody asked."""
     wanted = [runtime for runtime in runtimes if runtime in SUFFIX]
     if not wanted:
         return []
-    full = export_network(network, folder / "parameters.fp32.onnx")
-    onnx = {"fp32": full, "head": export_head(head, folder / "head.fp32.onnx")}
-    whole = ["head"]  # graphs that are fp32 whatever the network is
+    graph = _photo_graph(network, head, facts, report) if photos else None
+    measure, drifts = DriftMeter(network, head, graph), []
+    for part in _parts(network, head, graph):
+        for file in _files(part, folder, wanted, precisions):
+            drifts.append(measure(file))
+            report(str(drifts[-1]))
+    return drifts
+
+
+def _parts(network: TokenFace, head: HeadModel, photos: PhotoGraph | None) -> list[Part]:
+    crops = partial(rendered_crops, head, network.config.image_size, CALIBRATION)
+    parts = [
+        Part("parameters", partial(export_network, network), crops),
+        Part("head", partial(export_head, head)),
+    ]
     if photos is not None:
-        onnx["photo"] = export_photos(photos, folder / "photo.fp32.onnx")
-        whole.append("photo")
+        parts.append(Part("photo", partial(export_photos, photos), partial(rendered_photos, head, CALIBRATION)))
+    return parts
+
+
+def _files(part: Part, folder: Path, runtimes: list[str], precisions: list[str]) -> Iterator[Path]:
+    """Written one by one; OpenVINO's are made from ONNX's, which are removed if nobody asked for them."""
+    full = part.write(folder / f"{part.name}.fp32.onnx")
     for precision in precisions:
-        if precision == "int8" or (precision == "fp16" and "onnx" in wanted):
-            size = network.config.image_size
-            onnx[precision] = lowered(full, folder / f"parameters.{precision}.onnx", precision, head, size)
-    written = []
-    if "openvino" in wanted:
-        for precision in precisions:
-            source = onnx["int8" if precision == "int8" else "fp32"]
-            written.append(convert(source, folder / f"parameters.{precision}.xml", half=precision == "fp16"))
-        written += [convert(onnx[name], folder / f"{name}.fp32.xml") for name in whole]
-    if "onnx" in wanted:
-        written += [onnx[name] for name in (*precisions, *whole)]
-    for file in onnx.values():
-        if file not in written:
+        file = lowered(full, folder / f"{part.name}.{precision}.onnx", precision, part.pictures)
+        if "onnx" in runtimes:
+            yield file
+        if "openvino" in runtimes:
+            yield convert(file, file.with_suffix(".xml"), packed=precision != "fp32")
+        if "onnx" not in runtimes and file != full:
             file.unlink()
-    return written
-
-
-def lowered(full: Path, path: Path, precision: str, head: HeadModel, image_size: int) -> Path:
-    """The fp32 network as fp16, or as int8 calibrated on rendered faces."""
-    if precision == "fp16":
-        return half_precision(full, path)
-    faces = SyntheticFaces(head, image_size).sample(CALIBRATION_FACES, seed=CALIBRATION_SEED)
-    return eight_bits(full, path, faces.image)
+    if "onnx" not in runtimes or "fp32" not in precisions:
+        full.unlink()
 
 
 def _programs(network: TokenFace, head: HeadModel, folder: Path) -> list[Path]:
@@ -127,7 +126,7 @@ def _photo_graph(network: TokenFace, head: HeadModel, facts: dict, report: Calla
     try:
         return PhotoGraph(network, head, facts.get("crop", TEST_SCALE)).eval()
     except ModelFileError as error:
-        report(f"photo.fp32 is left out: {error}")
+        report(f"the graph of whole photos is left out: {error}")
         return None
 
 

@@ -1,7 +1,8 @@
-"""ONNX files: the graphs in fp32, their fp16 and int8 forms."""
+"""ONNX files: the graphs in fp32. `half_precision` and `eight_bits` make smaller ones of them."""
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import logging
@@ -10,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,8 +26,8 @@ from tokenface.deploy.graphs import (
     example_crops,
 )
 from tokenface.deploy.mip_crops import LARGEST_PHOTO, SMALLEST_PHOTO
+from tokenface.deploy.needed import needed
 from tokenface.deploy.photo_graph import PHOTO_OUTPUTS, PHOTOS, PhotoGraph, example_photos
-from tokenface.errors import TokenFaceError
 from tokenface.head.model import HeadModel
 from tokenface.network.tokenface import TokenFace
 
@@ -36,99 +36,23 @@ OPSET = 18
 
 def export_network(network: TokenFace, path: Path) -> Path:
     """Crops to parameters in fp32, any batch size."""
-    return _export(ParameterGraph(network), (example_crops(network),), (CROPS,), OUTPUTS, path)
+    return export_graph(ParameterGraph(network), (example_crops(network),), (CROPS,), OUTPUTS, path)
 
 
 def export_photos(graph: PhotoGraph, path: Path) -> Path:
     """Photos to parameters and heads in fp32, any batch and photo size."""
     sides = [torch.export.Dim(side, min=SMALLEST_PHOTO, max=LARGEST_PHOTO) for side in ("height", "width")]
-    return _export(graph, (example_photos(),), (PHOTOS,), PHOTO_OUTPUTS, path, dict(zip((2, 3), sides, strict=True)))
+    return export_graph(
+        graph, (example_photos(),), (PHOTOS,), PHOTO_OUTPUTS, path, dict(zip((2, 3), sides, strict=True))
+    )
 
 
 def export_head(head: HeadModel, path: Path) -> Path:
     """Shape, expression and jaw to vertices in fp32, any batch size."""
-    return _export(HeadGraph(head), example_coefficients(head), HEAD_INPUTS, (VERTICES,), path)
+    return export_graph(HeadGraph(head), example_coefficients(head), HEAD_INPUTS, (VERTICES,), path)
 
 
-def half_precision(source: Path, path: Path) -> Path:
-    """fp16 weights and arithmetic; inputs and outputs stay float32."""
-    onnx = needed("onnx")
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # every weight too small for fp16 has a line of its own
-        onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), path)
-    return path
-
-
-def eight_bits(source: Path, path: Path, crops: Tensor, batch: int = 8) -> Path:
-    """Static int8 quantisation, calibrated on crops [N, 3, S, S]; the heads, which give the numbers, stay fp32.
-
-    Weights per channel, activations with zero points (QDQ form, which onnxruntime and OpenVINO both fuse).
-    """
-    needed("onnxruntime")
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    prepared = path.with_suffix(".prepared.onnx")
-    try:
-        with _quiet():
-            quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-            quantize_static(
-                str(prepared),
-                str(path),
-                _Calibration(crops, batch),
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=["Conv", "MatMul", "Gemm"],
-                per_channel=True,
-                weight_type=QuantType.QInt8,
-                activation_type=QuantType.QUInt8,
-                nodes_to_exclude=_head_nodes(prepared),
-                calibrate_method=CalibrationMethod.MinMax,
-            )
-    finally:
-        prepared.unlink(missing_ok=True)
-    return path
-
-
-def needed(package: str):
-    """The package, or one line that says how to get it."""
-    try:
-        return __import__(package)
-    except ImportError as error:
-        raise TokenFaceError(f"this needs the '{package}' package; run pip install 'tokenface[deploy]'") from error
-
-
-class _Calibration:
-    """What onnxruntime asks for batches until None comes."""
-
-    def __init__(self, crops: Tensor, batch: int):
-        self._batches: Iterator[Tensor] = iter(crops.split(batch))
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        batch = next(self._batches, None)
-        return None if batch is None else {CROPS: batch.numpy()}
-
-
-def _head_nodes(path: Path) -> list[str]:
-    """Matrix products from which an output is reached through sums, products and reshapes alone: the linear heads."""
-    graph = needed("onnx").load(path).graph
-    maker = {name: node for node in graph.node for name in node.output}
-    found, waiting = [], [output.name for output in graph.output]
-    seen: set[str] = set()
-    while waiting:
-        node = maker.get(waiting.pop())
-        if node is None or node.name in seen:
-            continue
-        seen.add(node.name)
-        if node.op_type in ("MatMul", "Gemm"):
-            found.append(node.name)
-        elif node.op_type not in ("LayerNormalization", "Softmax", "Conv"):
-            waiting.extend(node.input)
-    return found
-
-
-def _export(
+def export_graph(
     module: nn.Module,
     example: tuple[Tensor, ...],
     inputs: tuple[str, ...],
@@ -136,11 +60,15 @@ def _export(
     path: Path,
     sides: dict[int, Any] | None = None,
 ) -> Path:
-    """`sides`: other dimensions than the batch that are free, of every input."""
+    """A module of tensors as an fp32 ONNX file whose nodes are called `module.path/name`; any batch size.
+
+    Args:
+        sides: other dimensions than the batch that are free, of every input.
+    """
     for package in ("onnx", "onnxscript"):
         needed(package)
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         program = torch.onnx.export(
             module.eval().cpu(),
             example,
@@ -153,11 +81,41 @@ def _export(
         )
         assert program is not None
         program.save(str(path), include_initializers=True, external_data=False)
+    onnx = needed("onnx")
+    model = onnx.load(path)
+    _name_by_module(model.graph)
+    share_constants(model.graph)
+    onnx.save(model, path)
     return path
 
 
+def share_constants(graph: Any) -> None:
+    """Equal constants become one: a network that is called twice has its weights once."""
+    to_array = needed("onnx").numpy_helper.to_array
+    first: dict[tuple, str] = {}
+    same: dict[str, str] = {}
+    for tensor in list(graph.initializer):
+        name = first.setdefault((tensor.data_type, tuple(tensor.dims), to_array(tensor).tobytes()), tensor.name)
+        if name != tensor.name:
+            same[tensor.name] = name
+            graph.initializer.remove(tensor)
+    for node in graph.node:
+        node.input[:] = [same.get(name, name) for name in node.input]
+
+
+def _name_by_module(graph: Any) -> None:
+    """Nodes are called `module.path/name`; the exporter's long notes (source lines, stacks) go."""
+    for node in graph.node:
+        notes = {note.key: note.value for note in node.metadata_props}
+        scopes = ast.literal_eval(notes.get("pkg.torch.onnx.name_scopes", "[]"))
+        node.name = f"{scopes[-2] if len(scopes) > 1 else ''}/{node.name}"
+    for part in (*graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+
+
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Exporters talk a lot; what they say concerns their authors."""
     level = logging.getLogger().level
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):

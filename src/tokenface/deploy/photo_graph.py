@@ -37,6 +37,8 @@ from tokenface.network.tokenface import TokenFace
 PHOTOS = "photos"
 """Input: [B, 3, H, W] float32, RGB in [0, 1]; any size from 64 to 8192 pixels, the same within a batch."""
 PHOTO_OUTPUTS = ("score", "presence", "box", "crop", *COMPONENTS, "landmarks68", "vertices")
+FOUND = 0.5
+"""There is a face where `score` and `presence` are so much or more."""
 CANDIDATES = 8
 """Faces that are told apart in one photo before the largest are kept."""
 OVERLAP = 0.3
@@ -55,7 +57,7 @@ class Found(NamedTuple):
 class PhotoGraph(nn.Module):
     """Photos [B, 3, H, W] → one tensor [B, K, …] for each of `PHOTO_OUTPUTS`, the largest face first.
 
-    score: of the detector.  presence: the face mesh's. There is a face where both are 0.5 or more.
+    score: of the detector.  presence: the face mesh's. There is a face where both are FOUND or more.
     box: [4].  crop: [4] centre x, centre y, side, angle of the square that the network saw.
     landmarks68: [68, 2].  All in photo pixels.  vertices: [V, 3], metres, head space.
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tokenface.deploy.graphs import CROPS, HEAD_INPUTS, OUTPUTS, VERTICES
-from tokenface.deploy.onnx_files import needed
+from tokenface.deploy.needed import needed
 from tokenface.errors import CheckpointError
 from tokenface.network.components import COMPONENTS, FaceParameters
 from tokenface.network.tokenface import NetworkOutput, TokenFace
