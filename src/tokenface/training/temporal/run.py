@@ -18,6 +18,7 @@ from tokenface.inference.reconstruct import Reconstructor
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.network.temporal_checkpoint import save_temporal, temporal_path
 from tokenface.network.tokenface import TokenFace
+from tokenface.training.provenance import without_folders
 from tokenface.training.temporal.config import TemporalConfig
 from tokenface.training.temporal.features import ClipFeatures, prepare
 from tokenface.training.temporal.fitting import Clips, Objectives, fit
@@ -79,7 +80,7 @@ def train_temporal(
             "real_frames": sum(len(clip) for clip in training.real),
             "steps": config.optimiser.steps,
             "cpu_seconds": round(time.process_time() - started),
-            "config": to_yaml(config),
+            "config": to_yaml(without_folders(config)),
         },
         "metrics": figures,
     }
