@@ -75,6 +75,13 @@ def measure_records(
             )
         )
         motions.append((points, own_points))
-    *lengths, bend = np.average(rows, axis=0, weights=[len(clip) for clip in clips])
-    reach = min(REACH, (min(map(len, clips)) - 3) // 2)
-    return RecordSteadiness(*map(float, lengths), float(np.sqrt(bend)), lag_of_clips(motions, reach))
+    mean = np.average(rows, axis=0, weights=[len(clip) for clip in clips]).tolist()
+    return RecordSteadiness(
+        error=mean[0],
+        motion_error=mean[1],
+        jitter=mean[2],
+        head_jitter=mean[3],
+        picture_jitter=mean[4],
+        unexplained=mean[5] ** 0.5,
+        lag=lag_of_clips(motions, min(REACH, (min(map(len, clips)) - 3) // 2)),
+    )
