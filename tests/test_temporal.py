@@ -80,6 +80,27 @@ def test_an_absent_neighbour_is_never_read() -> None:
     assert torch.equal(module(tokens, present, motion), plain)
 
 
+def test_small_changes_are_averaged_and_large_ones_kept() -> None:
+    module = TemporalTransformer(WIDTH, TOKENS)
+    with torch.no_grad():
+        module.blend += 0.3 / 25  # of each neighbour
+    own = torch.randn(1, 1, TOKENS, WIDTH)
+    step = torch.randn(1, 1, TOKENS, WIDTH)
+    present, still = torch.ones(1, 3, dtype=torch.bool), torch.zeros(1, 3, 4)
+
+    def share(size: float, doubt: float) -> torch.Tensor:
+        """Of a neighbour's change that reaches frame t."""
+        with torch.no_grad():
+            module.doubt.fill_(doubt)
+            return (module(torch.cat([own + size * step, own, own], 1), present, still) - own[:, 0]) / (
+                size * step[:, 0]
+            )
+
+    torch.testing.assert_close(share(0.01, 1.0), torch.full((1, TOKENS, WIDTH), 0.3), atol=0.02, rtol=0)
+    assert float(share(0.5, 1.0).abs().max()) < 1e-3
+    torch.testing.assert_close(share(0.5, 0.0), torch.full((1, TOKENS, WIDTH), 0.3), atol=1e-3, rtol=0)
+
+
 def test_crop_motion_is_what_the_crops_say() -> None:
     target, other = Crop((100.0, 80.0), 50.0, 0.3), Crop((104.0, 79.0), 60.0, -0.1)
     as_tensor = [torch.from_numpy(crop_vector(crop)) for crop in (other, target)]

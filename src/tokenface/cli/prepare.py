@@ -43,6 +43,12 @@ def prepare(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only so many items, spread over the data set.", show_default=False)
     ] = None,
+    clip_frames: Annotated[
+        int | None,
+        typer.Option(
+            min=3, help="A record for every so many frames of a video; none: 7 from the middle.", show_default=False
+        ),
+    ] = None,
     sheet: Annotated[
         Path | None, typer.Option(help="check: picture to write the contact sheet to.", show_default=False)
     ] = None,
@@ -76,7 +82,7 @@ def prepare(
         per_shard=per_shard,
         quality=QualityFilter(smallest_face=smallest_face, sharpness=sharpness),
     )
-    return _prepare(Preparation(dataset, path, output, options, workers, limit, ray))
+    return _prepare(Preparation(dataset, path, output, options, workers, limit, ray, clip_frames))
 
 
 def _prepare(run: Preparation) -> int:

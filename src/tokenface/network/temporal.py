@@ -14,13 +14,19 @@ DEPTH = 3
 MOTION = 4
 BLEND_RATE = 25.0
 """The shares of the neighbours' tokens are learned so many times faster than matrices are."""
+FIRST_CAUTION = 4.0
+"""Of every token: the share of a neighbour whose crop lies 5 % of its side off is exp(−1.6) of what it was."""
+CHANGE_SCALE = 100.0
+FIRST_DOUBT = 1.0
+"""Of every token: a neighbour whose own token changed by a tenth of its length counts exp(−1) of what it did."""
 
 
 class TemporalTransformer(nn.Module):
     """Three layers over the tokens of three frames, around a shortcut from frame t.
 
     Beside the layers each number of a token takes a share, fixed after training, of what its neighbours' differ by:
-    averaging is most of what steadies a face, and layers are slow to learn it. The less, the more the crop moved.
+    averaging is most of what steadies a face, and layers are slow to learn it. The less, the more the crop moved or the
+    token itself changed: small changes are noise, large ones are motion.
 
     The shares and the last projection start at zero, so that an untrained module returns frame t's own tokens exactly.
     A neighbour that is missing (the clip's ends, a cut, a face that was lost) is never read: frame t stands in for it.
@@ -50,7 +56,8 @@ class TemporalTransformer(nn.Module):
         self.motion = nn.Linear(MOTION, width, bias=False)
         nn.init.zeros_(self.motion.weight)
         self.blend = nn.Parameter(torch.zeros(FRAMES, tokens, width))
-        self.caution = nn.Parameter(torch.ones(tokens))
+        self.caution = nn.Parameter(torch.full((tokens,), FIRST_CAUTION))
+        self.doubt = nn.Parameter(torch.full((tokens,), FIRST_DOUBT))
         self.blocks = nn.ModuleList(Block(width, heads, nn.functional.gelu, 1e-5, 0.0) for _ in range(depth))
         self.norm_out = nn.LayerNorm(width)
         self.out = nn.Linear(width, width)
@@ -87,7 +94,10 @@ class TemporalTransformer(nn.Module):
         for block in self.blocks[:-1]:
             x = block(x)
         mixed = self.blocks[-1](x, rows=slice(self.target * self.tokens, (self.target + 1) * self.tokens))
-        calm = torch.exp(-self.caution.abs() * moved.abs().sum(-1, keepdim=True))[..., None]
+        changed = CHANGE_SCALE * change.square().mean(-1) / own.square().mean(-1)[:, None].clamp_min(1e-6)
+        calm = torch.exp(-self.caution.abs() * moved.abs().sum(-1, keepdim=True) - self.doubt.abs() * changed)[
+            ..., None
+        ]
         return own + (BLEND_RATE * self.blend * calm * change).sum(1) + self.out(self.norm_out(mixed))
 
 

@@ -73,6 +73,7 @@ def load_temporal(path: str | Path, image_weights: str | None = None, mode: str 
             int(settings["depth"]),
             int(settings["heads"]),
         )
+        tensors.setdefault("doubt", torch.zeros(module.tokens))  # files from before there was one
         module.load_state_dict({name: value.float() for name, value in tensors.items()})
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]

@@ -15,6 +15,7 @@ from tokenface.head.registry import load_head
 from tokenface.prepare.geometry import GeometryFitter
 from tokenface.prepare.options import PrepareOptions
 from tokenface.prepare.picture import PicturePreparer, Rejected, Seen
+from tokenface.video.cuts import CutDetector
 
 CLIP_MINIMUM = 3
 """Fewer good frames in a row than t − 1, t, t + 1 are no clip (Sec. 3.3)."""
@@ -80,11 +81,15 @@ class ItemPreparer:
         return seen if isinstance(seen, Rejected) else (self.pictures.cropped(seen, *seen.square()),)
 
     def _clip(self, item: Item, loaded: Loaded) -> tuple[Picture, ...] | Rejected:
-        """The longest run of good frames that show the same face, all in one crop that holds its every place."""
+        """The longest run of good frames of one shot that show the same face, all in one crop that holds its every
+        place."""
         best: list[Seen] = []
         run: list[Seen] = []
         last = Rejected("clip too short")
+        cuts = CutDetector()
         for number, (image, points) in enumerate(zip(loaded.images, loaded.landmarks, strict=True)):
+            if cuts.step(image):
+                run = []
             near = run[-1].box if run else None
             found = self.pictures.examine(image, points, f"{item.pictures[0].stem}_{number}", near)
             if isinstance(found, Rejected):
@@ -97,5 +102,6 @@ class ItemPreparer:
             return last
         low = np.min([seen.box[:2] for seen in best], axis=0)
         high = np.max([seen.box[2:] for seen in best], axis=0)
-        side = max(seen.square()[1] for seen in best)
+        middles = np.stack([seen.square()[0] for seen in best])
+        side = max(seen.square()[1] for seen in best) + float(np.ptp(middles, axis=0).max())
         return tuple(self.pictures.cropped(seen, (low + high) / 2, side) for seen in best)

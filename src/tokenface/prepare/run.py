@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tokenface.data.readers.dataset import DatasetReader, Item
 from tokenface.data.readers.registry import find_dataset
+from tokenface.data.readers.video import windows_of
 from tokenface.data.shards.index import ShardIndex, index_path, load_index
 from tokenface.data.shards.writer import write_shard
 from tokenface.errors import DataError
@@ -58,6 +59,8 @@ class Preparation:
         dataset: name of `DATASETS`.  source: folder (or tar) of the data set.  output: folder of the shards.
         workers: processes; None: 1, or with `ray` as many as its CPUs.
         limit: so many items at most, spread evenly over the data set (a sample to look at).
+        clip_frames: videos become one record for every so many consecutive frames; None: one, of a few frames from
+            the middle.
         ray: address of a Ray cluster whose processes do the work; None: this machine's own.
     Raises:
         DataError: unknown data set, or nothing of it in the folder.
@@ -72,11 +75,14 @@ class Preparation:
         workers: int | None = None,
         limit: int | None = None,
         ray: str | None = None,
+        clip_frames: int | None = None,
     ):
         self.options, self.output = options or PrepareOptions(), Path(output)
         self.workers, self.ray = workers, ray
         self.reader: DatasetReader = find_dataset(dataset)
         items = self.reader.items(source)
+        if clip_frames is not None:
+            items = [window for item in items for window in windows_of(item, clip_frames)]
         if limit is not None and limit < len(items):
             items = [items[i * len(items) // limit] for i in range(limit)]
         size = self.options.per_shard

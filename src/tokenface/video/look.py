@@ -123,3 +123,8 @@ def colour_histogram(pixels: np.ndarray, bins: int = 6) -> np.ndarray:
     places = np.minimum((thin * bins).astype(np.int64), bins - 1)
     histogram = np.bincount((places[0] * bins + places[1]) * bins + places[2], minlength=bins**3)
     return (histogram / max(histogram.sum(), 1)).astype(np.float32)
+
+
+def certainty(look: Look) -> float:
+    """The larger, the surer the network is of where the face is; 0 where it does not say."""
+    return -look.sigma if look.sigma is not None else 0.0

@@ -14,6 +14,8 @@ from tokenface.inference.confidence import Evidence
 STILL_CENTRE, STILL_SIZE, STILL_ANGLE = 0.03, 0.04, math.radians(2.5)
 """Motions of the face (shares of the crop, log of the size, radians) that leave the crop where it is: a crop that
 trembles with the landmarks makes them tremble more."""
+MOVED, GROWN, TURNED = 0.12, 0.2, math.radians(15)
+"""Motions likewise, after which the same frame is looked at a second time."""
 COLOUR_MEMORY = 0.9
 
 
@@ -65,6 +67,12 @@ def following_crop(crop: Crop, landmarks68: np.ndarray, roll: float, scale: floa
     away, growth, turn = crop_change(crop, fresh)
     still = away < STILL_CENTRE and growth < STILL_SIZE and turn < STILL_ANGLE
     return crop if still else fresh
+
+
+def moved_far(old: Crop, new: Crop) -> bool:
+    """The face is so far from where it was looked for that the same frame deserves a second look."""
+    away, growth, turn = crop_change(old, new)
+    return away > MOVED or growth > GROWN or turn > TURNED
 
 
 def crop_change(old: Crop, new: Crop) -> tuple[float, float, float]:

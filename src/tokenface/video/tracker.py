@@ -16,16 +16,14 @@ from tokenface.inference.confidence import Evidence, box_size, landmark_distance
 from tokenface.video.clip import Frame
 from tokenface.video.cuts import CutDetector
 from tokenface.video.finding import FaceFinder
-from tokenface.video.look import FrameNetwork, Look
-from tokenface.video.person import Person, colour_distance, crop_change, following_crop
+from tokenface.video.look import FrameNetwork, Look, certainty
+from tokenface.video.person import Person, colour_distance, following_crop, moved_far
 
 LOST_SIGMA = 0.16
 """Expected landmark error (crop half-widths) from which nobody is there: faces have 0.03 to 0.08, empty crops 0.7."""
 UNSURE_SIGMA = 0.055
 ASTRAY = 0.08
 """Mean distance of the network's landmarks from the face mesh's, over the size of their box, that is too far."""
-MOVED, GROWN, TURNED = 0.12, 0.2, math.radians(15)
-"""Change of the crop after which the same frame is looked at a second time."""
 SAME = 0.45
 """Overlap of two faces' boxes from which they are one face."""
 NEAR = 1.5
@@ -115,7 +113,7 @@ class Tracker:
             i for i, (person, look) in enumerate(zip(people, looks, strict=True)) if self._second_look(person, look)
         ]
         for i, look in zip(again, self.network.look(frame.image, [self._fresh(looks[i]) for i in again]), strict=True):
-            if _certainty(look) >= _certainty(looks[i]):
+            if certainty(look) >= certainty(looks[i]):
                 looks[i] = look
         kept = [
             (person, look) for person, look in zip(people, looks, strict=True) if self._still_there(frame, person, look)
@@ -132,8 +130,7 @@ class Tracker:
     def _second_look(self, person: Person, look: Look) -> bool:
         if not _plausible(look) or _unsure(look, LOST_SIGMA):
             return False
-        away, growth, turn = crop_change(person.crop, self._fresh(look))
-        return away > MOVED or growth > GROWN or turn > TURNED
+        return moved_far(person.crop, self._fresh(look))
 
     def _still_there(self, frame: Frame, person: Person, look: Look) -> bool:
         if not _plausible(look) or _unsure(look, LOST_SIGMA):
@@ -281,10 +278,6 @@ def _plausible(look: Look) -> bool:
 
 def _unsure(look: Look, limit: float) -> bool:
     return look.sigma is not None and look.sigma > limit
-
-
-def _certainty(look: Look) -> float:
-    return -look.sigma if look.sigma is not None else 0.0
 
 
 def _apart(checked: Detection, look: Look) -> float:

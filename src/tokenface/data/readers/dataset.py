@@ -152,11 +152,10 @@ def folders_in(folder: Path) -> list[Path]:
 
 def load_pictures(item: Item) -> Loaded:
     """The item's pictures, or some frames of its video, with the landmarks of its list or of a file beside it."""
-    from tokenface.data.readers.video import read_clip
+    from tokenface.data.readers.video import read_item
 
-    first = item.pictures[0]
-    if first.suffix.lower() in VIDEO_SUFFIXES:
-        frames = read_clip(first)
+    if item.pictures[0].suffix.lower() in VIDEO_SUFFIXES:
+        frames = read_item(item)
         return Loaded(frames, [None] * len(frames))
     images = [load_image(path) for path in item.pictures]
     points = landmarks_of(item)

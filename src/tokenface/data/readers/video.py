@@ -1,12 +1,14 @@
-"""A few consecutive frames out of the middle of a video."""
+"""A few consecutive frames out of a video: of its middle, or of one window after another through the whole of it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from tokenface.data.readers.dataset import VIDEO_SUFFIXES, Item
 from tokenface.errors import DataError
 
 CLIP_FRAMES = 7
@@ -14,8 +16,30 @@ CLIP_FRAMES = 7
 MAX_FRAME_PIXELS = 1 << 25
 
 
-def read_clip(path: Path, frames: int = CLIP_FRAMES) -> list[np.ndarray]:
-    """`frames` consecutive frames around the middle, [H, W, 3] uint8 RGB; fewer when the video is shorter.
+def windows_of(item: Item, frames: int) -> list[Item]:
+    """A video as one item for every `frames` consecutive frames; anything else, and a video that is shorter or does
+    not say how long it is, stays one item."""
+    path = item.pictures[0]
+    if path.suffix.lower() not in VIDEO_SUFFIXES:
+        return [item]
+    capture = cv2.VideoCapture(str(path))
+    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+    capture.release()
+    starts = range(0, max(count - frames, 0) + 1, frames)
+    return [replace(item, key=f"{item.key}-{first:06d}", note=f"{first}+{frames}") for first in starts]
+
+
+def read_item(item: Item) -> list[np.ndarray]:
+    """The frames of a video item: its window, or the middle."""
+    if not item.note:
+        return read_clip(item.pictures[0])
+    first, _, frames = item.note.partition("+")
+    return read_clip(item.pictures[0], int(frames), int(first))
+
+
+def read_clip(path: Path, frames: int = CLIP_FRAMES, first: int | None = None) -> list[np.ndarray]:
+    """`frames` consecutive frames, [H, W, 3] uint8 RGB, from the `first` on (about: containers seek as they can), or
+    around the middle; fewer when the video is shorter.
 
     Raises:
         DataError: not a video that can be decoded.
@@ -26,10 +50,7 @@ def read_clip(path: Path, frames: int = CLIP_FRAMES) -> list[np.ndarray]:
             raise DataError(f"'{path}' is no video that can be read")
         if capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT) > MAX_FRAME_PIXELS:
             raise DataError(f"the frames of '{path}' are larger than {MAX_FRAME_PIXELS >> 20} million pixels")
-        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        for _ in range(max(0, (count - frames) // 2)):  # seeking is inexact in many containers
-            if not capture.grab():
-                break
+        _go_to(capture, frames, first)
         clip: list[np.ndarray] = []
         while len(clip) < frames:
             read, frame = capture.read()
@@ -41,3 +62,14 @@ def read_clip(path: Path, frames: int = CLIP_FRAMES) -> list[np.ndarray]:
     if not clip:
         raise DataError(f"'{path}' has no frame that can be decoded")
     return clip
+
+
+def _go_to(capture: cv2.VideoCapture, frames: int, first: int | None) -> None:
+    if first is not None:  # counting up to every window of a long video would decode it over and over
+        if first:
+            capture.set(cv2.CAP_PROP_POS_FRAMES, first)
+        return
+    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    for _ in range(max(0, (count - frames) // 2)):  # the middle itself is worth counting to: seeking is inexact
+        if not capture.grab():
+            break

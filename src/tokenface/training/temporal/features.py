@@ -13,13 +13,15 @@ from torch import Tensor
 
 from tokenface.errors import CheckpointError
 from tokenface.formats.files import make_folder, write_atomically
-from tokenface.images.crop import Crop, crop_from_landmarks
 from tokenface.inference.reconstruct import Reconstructor
 from tokenface.training.temporal.clips import ClipShelf, TrueClip, clip_seed, render_clips
 from tokenface.training.temporal.config import SequenceData
+from tokenface.training.temporal.looking import first_crop, follow
 from tokenface.video.answer import crop_vector
 from tokenface.video.look import FrameNetwork
-from tokenface.video.person import following_crop
+
+VERSION = 2
+"""Of the looks: two of them where a face moved far."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,10 @@ class ClipFeatures:
     def __getitem__(self, index) -> ClipFeatures:
         return ClipFeatures(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
+    def run(self, frames: slice) -> ClipFeatures:
+        """Some frames of a single clip."""
+        return ClipFeatures(**{f.name: v[frames] if (v := getattr(self, f.name)).dim() else v for f in fields(self)})
+
     @staticmethod
     def stack(clips: list[ClipFeatures]) -> ClipFeatures:
         return ClipFeatures(**{f.name: torch.stack([getattr(c, f.name) for c in clips]) for f in fields(ClipFeatures)})
@@ -59,11 +65,9 @@ def prepare(
     Clips are kept for any weights of the head model, tokens under the hash of the weights that made them.
     """
     network = FrameNetwork(model)
-    if not network.has_tokens:
-        raise CheckpointError("a temporal transformer needs a network with component tokens")
     shelf = ClipShelf(model.head, data, folder)
     numbers = render_clips(shelf, report)
-    seen = make_folder(folder / f"tokens_{model.origin.weights_hash}_{shelf.key}_{data.views}")
+    seen = make_folder(folder / f"tokens_{model.origin.weights_hash}_{shelf.key}_{data.views}_v{VERSION}")
     sets: list[list[ClipFeatures]] = []
     for held_out, wanted in enumerate(numbers):
         sets.append([])
@@ -80,21 +84,12 @@ def prepare(
 
 
 def _see(network: FrameNetwork, clip: TrueClip, crop_scale: float, seed: int) -> ClipFeatures:
-    """The clip as the tracker would see it: first a crop near the truth, then each from the landmarks before."""
-    generator = np.random.default_rng(seed)
-    first = crop_from_landmarks(clip.points[0], crop_scale)
-    moved = np.add(first.centre, generator.normal(0, 0.05 * first.size, 2))
-    crop = Crop((float(moved[0]), float(moved[1])), first.size * float(np.exp(generator.normal(0, 0.08))))
-    tokens, crops = [], []
-    for picture in clip.pictures:
-        look = network.look(picture, [crop])[0]
-        assert look.tokens is not None
-        tokens.append(look.tokens)
-        crops.append(torch.from_numpy(crop_vector(crop)))
-        if np.isfinite(look.landmarks68).all():
-            crop = following_crop(crop, look.landmarks68, look.roll, crop_scale)
+    """The clip as the tracker would see it, from a crop near the truth on."""
+    looks = list(follow(network, clip.pictures, first_crop(clip.points[0], crop_scale, seed), crop_scale))
+    tokens = torch.stack([look.tokens for look in looks if look.tokens is not None])
+    crops = torch.from_numpy(np.stack([crop_vector(look.crop) for look in looks]))
     size = torch.tensor(float(clip.pictures.shape[1]))
-    return ClipFeatures(tokens=torch.stack(tokens), crops=torch.stack(crops), size=size, **clip.truth)
+    return ClipFeatures(tokens=tokens, crops=crops, size=size, **clip.truth)
 
 
 def _bytes(views: list[ClipFeatures]) -> bytes:

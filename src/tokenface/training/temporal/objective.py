@@ -11,7 +11,7 @@ from tokenface.head.model import HeadModel
 from tokenface.network.components import FaceParameters
 from tokenface.network.tokenface import TokenFace
 from tokenface.training.supervision import vertex_weights
-from tokenface.training.temporal.config import TemporalLosses
+from tokenface.training.temporal.config import RecordLosses, TemporalLosses
 from tokenface.training.temporal.features import ClipFeatures
 
 HEAD_WIDTH = 0.15
@@ -65,22 +65,37 @@ class TemporalObjective:
         vertices, places, p = self.geometry(steady, clips.crops)
         with torch.no_grad():
             true_vertices, true_places = self.truth(clips)
-            own_vertices, own_places, _ = self.geometry(clips.tokens, clips.crops)
+            own_vertices, own_places, own = self.geometry(clips.tokens, clips.crops)
             true_vertices = true_vertices + (own_vertices - true_vertices).mean(dim=1, keepdim=True)
             true_places = true_places + (own_places - true_places).mean(dim=1, keepdim=True)
         in_head = (vertices - true_vertices) / HEAD_WIDTH
         metre = (clips.scale * clips.size[:, None] / 2)[..., None, None]
         on_frame = (places - true_places) / (metre * HEAD_WIDTH)
-        neutral = self.part(p.shape).vertices.unflatten(0, steady.shape[:2]) / HEAD_WIDTH
-        looks = torch.cat([p.texture, p.light], dim=-1).unflatten(0, steady.shape[:2])
         return {
             "vertices": w.vertices * _mean(in_head),
             "picture": w.picture * _mean(on_frame),
             "velocity": w.velocity * (_mean(in_head.diff(dim=1)) + _mean(on_frame.diff(dim=1))),
             "acceleration": w.acceleration * (_mean(in_head.diff(n=2, dim=1)) + _mean(on_frame.diff(n=2, dim=1))),
+            **self.constancy(p, own, steady, clips.tokens, w),
+        }
+
+    def constancy(
+        self, p: FaceParameters, own: FaceParameters, steady: Tensor, tokens: Tensor, w: TemporalLosses | RecordLosses
+    ) -> dict[str, Tensor]:
+        """Weighted terms that need no truth: what a person keeps from frame to frame, and what the image model said.
+
+        Args:
+            p, own: parameters of the steadied and of the image model's own tokens.
+        """
+        neutral = self.part(p.shape).vertices.unflatten(0, steady.shape[:2]) / HEAD_WIDTH
+        looks, own_looks = (
+            torch.cat([each.texture, each.light], dim=-1).unflatten(0, steady.shape[:2]) for each in (p, own)
+        )
+        return {
             "identity": w.identity * _mean(neutral.diff(dim=1)),
             "appearance": w.appearance * looks.diff(dim=1).abs().mean(),
-            "stay": w.stay * (steady - clips.tokens).square().mean(),
+            "looks": w.looks * (looks - own_looks).mean(dim=1).abs().mean(),
+            "stay": w.stay * (steady - tokens).square().mean(),
         }
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -20,18 +18,17 @@ from tokenface.inference.reconstruct import Reconstructor
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.network.temporal_checkpoint import save_temporal, temporal_path
 from tokenface.network.tokenface import TokenFace
-from tokenface.training.ema import WeightAverage
+from tokenface.training.provenance import without_folders
 from tokenface.training.temporal.config import TemporalConfig
 from tokenface.training.temporal.features import ClipFeatures, prepare
+from tokenface.training.temporal.fitting import Clips, Objectives, fit
 from tokenface.training.temporal.objective import TemporalObjective
-from tokenface.training.temporal.validation import Steadiness, best_of, best_one_euro, measure, truth_jitter
-from tokenface.training.temporal.windows import steadied
+from tokenface.training.temporal.people import split_people
+from tokenface.training.temporal.record_objective import RecordObjective
+from tokenface.training.temporal.record_validation import measure_records
+from tokenface.training.temporal.records import RecordClips, RecordFeatures
+from tokenface.training.temporal.validation import best_one_euro, measure, truth_jitter
 from tokenface.weights import file_hash, find_weights
-
-REPORT_EVERY = 25
-CHOICE_ERROR = 1.01
-"""Error over per-frame's that the chosen weights keep on the clips they are chosen by: less than what is allowed, so
-that other clips have some room."""
 
 
 def train_temporal(
@@ -60,17 +57,18 @@ def train_temporal(
     folder = make_folder(config.folder)
     write_atomically(folder / "config.yaml", to_yaml(config).encode())
     started = time.process_time()
-    training, held_out = prepare(model, config.data, folder, report)
-    report(
-        f"{len(training)} clips to train on, {len(held_out)} held out; {time.process_time() - started:.0f} CPU seconds"
-    )
+    training, choosing, held_out = _clips(model, config, folder, report)
+    report(f"looked at all clips; {time.process_time() - started:.0f} CPU seconds")
 
     torch.manual_seed(config.optimiser.seed)
-    module = TemporalTransformer(training.tokens.shape[-1], training.tokens.shape[-2], config.mode)
-    objective = TemporalObjective(network, model.head, config.losses)
-    choosing = held_out[: len(held_out) // 3]
-    module = _fit(module, objective, training, choosing, config, report)
-    figures = _figures(objective, held_out[len(choosing) :], module)
+    tokens = training.synthetic.tokens
+    module = TemporalTransformer(tokens.shape[-1], tokens.shape[-2], config.mode)
+    synthetic = TemporalObjective(network, model.head, config.losses)
+    objectives = Objectives(synthetic, RecordObjective(synthetic, config.real_losses))
+    module = fit(module, objectives, training, choosing, config, report)
+    figures = _figures(synthetic, held_out.synthetic, module)
+    if held_out.real:
+        figures["real"] = _real_figures(objectives.real, held_out.real, module)
     for name, value in figures.items():
         report(f"{name}: {value}")
     path = Path(config.output) if config.output else temporal_path(weights, config.mode)
@@ -79,9 +77,10 @@ def train_temporal(
         "training": {
             "clips": config.data.clips,
             "frames": config.data.frames,
+            "real_frames": sum(len(clip) for clip in training.real),
             "steps": config.optimiser.steps,
             "cpu_seconds": round(time.process_time() - started),
-            "config": to_yaml(config),
+            "config": to_yaml(without_folders(config)),
         },
         "metrics": figures,
     }
@@ -90,65 +89,22 @@ def train_temporal(
     return path
 
 
-def _fit(
-    module: TemporalTransformer,
-    objective: TemporalObjective,
-    clips: ClipFeatures,
-    choosing: ClipFeatures,
-    config: TemporalConfig,
-    report: Callable[[str], object],
-) -> TemporalTransformer:
-    """The module trained on runs of consecutive frames, with the averaged weights of the moment that did best on clips
-    of their own: longer training learns the clips' errors by heart."""
-    o = config.optimiser
-    optimiser = torch.optim.AdamW(module.parameters(), o.learning_rate, weight_decay=o.weight_decay)
-    average = WeightAverage(module, o.ema_decay)
-    generator = torch.Generator().manual_seed(o.seed + 1)
-    length = min(o.length, clips.tokens.shape[1])
-    module.train()
-    sums: dict[str, float] = {}
-    moments: list[tuple[dict[str, torch.Tensor], Steadiness]] = []
-    plain = measure(objective, choosing, None)
-    seen = copy.deepcopy(module).eval()
-    for step in range(o.steps):
-        batch = _runs(clips, o.batch, length, generator)
-        terms = objective.terms(steadied(module, batch.tokens, batch.crops), batch)
-        total = torch.stack(list(terms.values())).sum()
-        optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(module.parameters(), o.clip_norm)
-        rate = min(1.0, (step + 1) / max(1, o.warmup_steps)) * 0.5 * (1 + math.cos(math.pi * step / max(1, o.steps)))
-        for group in optimiser.param_groups:
-            group["lr"] = o.learning_rate * rate
-        if torch.isfinite(norm):
-            optimiser.step()
-        average.update(module, step + 1)
-        for name, value in terms.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach())
-        if (step + 1) % REPORT_EVERY == 0 or step + 1 == o.steps:
-            count = (step % REPORT_EVERY) + 1
-            report(f"step {step + 1}/{o.steps}  " + "  ".join(f"{k} {v / count:.4f}" for k, v in sums.items()))
-            sums = {}
-            values = {name: value.clone() for name, value in average.values.items()}
-            seen.load_state_dict(values)
-            moments.append((values, measure(objective, choosing, seen)))
-    values, _ = best_of(moments, plain, CHOICE_ERROR)
-    module.load_state_dict(values)
-    return module.eval()
-
-
-def _runs(clips: ClipFeatures, count: int, length: int, generator: torch.Generator) -> ClipFeatures:
-    """[count] runs of `length` consecutive frames from anywhere."""
-    which = torch.randint(len(clips), (count,), generator=generator)
-    starts = torch.randint(clips.tokens.shape[1] - length + 1, (count,), generator=generator)
-    parts = []
-    for clip, start in zip(which.tolist(), starts.tolist(), strict=True):
-        one = clips[clip]
-        values = {
-            name: value if value.dim() == 0 else value[start : start + length] for name, value in vars(one).items()
-        }
-        parts.append(ClipFeatures(**values))
-    return ClipFeatures.stack(parts)
+def _clips(
+    model: Reconstructor, config: TemporalConfig, folder: Path, report: Callable[[str], object]
+) -> tuple[Clips, Clips, Clips]:
+    """To train on, to choose the moment by, and for the figures. Shards are opened first: what is wrong with them is
+    known before anything is rendered."""
+    data = config.data
+    real: list[list[RecordFeatures]] = [[], [], []]
+    if data.root is not None:
+        records = RecordClips(model, data.root, folder, config.optimiser.length, report)
+        groups = split_people(records.people, data)
+        real = [records.of(people) for people in groups]
+        for doing, people, clips in zip(("trained on", "chosen by", "held out"), groups, real, strict=True):
+            report(f"real clips {doing}: {sum(map(len, clips))} frames of {', '.join(sorted(people))}")
+    training, held_out = prepare(model, data, folder, report)
+    first = len(held_out) // 3
+    return Clips(training, real[0]), Clips(held_out[:first], real[1]), Clips(held_out[first:], real[2])
 
 
 def _figures(objective: TemporalObjective, held_out: ClipFeatures, module: TemporalTransformer) -> dict[str, Any]:
@@ -165,6 +121,19 @@ def _figures(objective: TemporalObjective, held_out: ClipFeatures, module: Tempo
         "picture_jitter_ratio": round(steady.picture_jitter / plain.picture_jitter, 4),
         "error_ratio": round(steady.error / plain.error, 4),
         "picture_error_ratio": round(steady.picture_error / plain.picture_error, 4),
+    }
+
+
+def _real_figures(
+    objective: RecordObjective, clips: list[RecordFeatures], module: TemporalTransformer
+) -> dict[str, Any]:
+    plain, steady = measure_records(objective, clips, None), measure_records(objective, clips, module)
+    before, after = asdict(plain), asdict(steady)
+    return {
+        "frames": sum(len(clip) for clip in clips),
+        "per_frame": _rounded(before),
+        "temporal": _rounded(after),
+        **{f"{name}_ratio": round(after[name] / before[name], 4) for name in before if name != "lag"},
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,13 @@ REACH = 4
 """Largest lag that is looked for, frames."""
 
 
+class Ratios(NamedTuple):
+    """Over per-frame's: the largest of the errors, and the jitter."""
+
+    error: float
+    jitter: float
+
+
 @dataclass(frozen=True)
 class Steadiness:
     """Mean over clips. error: mm, mean vertex distance in head space.  jitter: mm per frame², second
@@ -35,6 +42,11 @@ class Steadiness:
     picture_error: float
     picture_jitter: float
     lag: float
+
+    def over(self, plain: Steadiness) -> Ratios:
+        """What settings, and the moment of a run, are chosen by."""
+        errors = self.error / plain.error, self.picture_error / plain.picture_error
+        return Ratios(max(errors), self.picture_jitter / plain.picture_jitter)
 
 
 @torch.no_grad()
@@ -82,23 +94,22 @@ def truth_jitter(objective: TemporalObjective, clips: ClipFeatures) -> tuple[flo
     return float(head_space), float(picture)
 
 
-def best_of(tried: Sequence[tuple[T, Steadiness]], plain: Steadiness, limit: float) -> tuple[T, Steadiness]:
-    """The one with least jitter on the picture whose errors stay within `limit` × per-frame's; where none does, the
-    one with least error on the picture."""
-    fair = [t for t in tried if max(t[1].error / plain.error, t[1].picture_error / plain.picture_error) <= limit]
-    if fair:
-        return min(fair, key=lambda t: t[1].picture_jitter)
-    return min(tried, key=lambda t: t[1].picture_error)
+def best_of(tried: Sequence[tuple[T, Ratios]], limit: float) -> T:
+    """The one with least jitter whose errors stay within `limit`; where none does, the one with least error."""
+    fair = [t for t in tried if t[1].error <= limit]
+    return (min(fair, key=lambda t: t[1].jitter) if fair else min(tried, key=lambda t: t[1].error))[0]
 
 
 def best_one_euro(objective: TemporalObjective, clips: ClipFeatures) -> tuple[OneEuroSettings, Steadiness]:
     """`best_of` a grid of settings."""
+    plain = measure(objective, clips, None)
     tried = []
     for min_cutoff in (1.0, 2.0, 4.0, 8.0):
         for beta in (0.0, 0.02, 0.1):  # vertices are in mm, speeds in mm/s
             settings = OneEuroSettings(min_cutoff, beta)
-            tried.append((settings, measure(objective, clips, None, settings)))
-    return best_of(tried, measure(objective, clips, None), MOST_ERROR)
+            found = measure(objective, clips, None, settings)
+            tried.append(((settings, found), found.over(plain)))
+    return best_of(tried, MOST_ERROR)
 
 
 def _filtered(track: np.ndarray, settings: OneEuroSettings) -> np.ndarray:

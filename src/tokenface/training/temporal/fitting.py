@@ -1,0 +1,122 @@
+"""The loop: runs of synthetic and real clips in, the averaged weights of the run's best moment out."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tokenface.network.temporal import TemporalTransformer
+from tokenface.training.ema import WeightAverage
+from tokenface.training.temporal.batches import real_runs, synthetic_runs
+from tokenface.training.temporal.config import TemporalConfig, TemporalOptimiser
+from tokenface.training.temporal.features import ClipFeatures
+from tokenface.training.temporal.objective import TemporalObjective
+from tokenface.training.temporal.record_objective import RecordObjective
+from tokenface.training.temporal.record_validation import measure_records
+from tokenface.training.temporal.records import RecordFeatures
+from tokenface.training.temporal.validation import Ratios, best_of, measure
+from tokenface.training.temporal.windows import steadied
+
+REPORT_EVERY = 25
+CHOICE_ERROR = 1.02
+"""Error over per-frame's, of any kind, that the chosen weights keep on the clips they are chosen by."""
+
+
+@dataclass(frozen=True)
+class Clips:
+    """synthetic: with their truth.  real: of their own lengths; none: there are no shards."""
+
+    synthetic: ClipFeatures
+    real: list[RecordFeatures]
+
+
+@dataclass(frozen=True)
+class Objectives:
+    synthetic: TemporalObjective
+    real: RecordObjective
+
+    def terms(self, module: TemporalTransformer, clips: ClipFeatures, real: RecordFeatures | None) -> dict[str, Tensor]:
+        """Weighted terms of a batch, each part counting by its share of the runs."""
+        count = len(clips) + (0 if real is None else len(real))
+        terms = self.synthetic.terms(steadied(module, clips.tokens, clips.crops), clips)
+        terms = {name: value * (len(clips) / count) for name, value in terms.items()}
+        if real is not None:
+            found = self.real.terms(steadied(module, real.tokens, real.crops), real)
+            terms |= {f"real_{name}": value * (len(real) / count) for name, value in found.items()}
+        return terms
+
+    def ratios(self, module: TemporalTransformer, clips: Clips) -> Ratios:
+        """Over per-frame's: the worse error and the mean jitter of both kinds of clips."""
+        found = [measure(self.synthetic, clips.synthetic, module).over(measure(self.synthetic, clips.synthetic, None))]
+        if clips.real:
+            plain = measure_records(self.real, clips.real, None)
+            found.append(measure_records(self.real, clips.real, module).over(plain))
+        return Ratios(max(r.error for r in found), sum(r.jitter for r in found) / len(found))
+
+
+def fit(
+    module: TemporalTransformer,
+    objectives: Objectives,
+    training: Clips,
+    choosing: Clips,
+    config: TemporalConfig,
+    report: Callable[[str], object],
+) -> TemporalTransformer:
+    """The module with the averaged weights of the moment that did best on the clips to choose by: longer training
+    learns the clips' errors by heart."""
+    o = config.optimiser
+    optimiser = _optimiser(module, o)
+    average = WeightAverage(module, o.ema_decay)
+    module.train()
+    sums: dict[str, float] = {}
+    moments: list[tuple[dict[str, Tensor], Ratios]] = []
+    seen = copy.deepcopy(module).eval()
+    for step, (synthetic, real) in enumerate(_batches(training, config)):
+        terms = objectives.terms(module, synthetic, real)
+        optimiser.zero_grad(set_to_none=True)
+        torch.stack(list(terms.values())).sum().backward()
+        norm = torch.nn.utils.clip_grad_norm_(module.parameters(), o.clip_norm)
+        rate = min(1.0, (step + 1) / max(1, o.warmup_steps)) * 0.5 * (1 + math.cos(math.pi * step / max(1, o.steps)))
+        for group in optimiser.param_groups:
+            group["lr"] = group["most"] * rate
+        if torch.isfinite(norm):
+            optimiser.step()
+        average.update(module, step + 1)
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0.0) + float(value.detach())
+        if (step + 1) % REPORT_EVERY == 0 or step + 1 == o.steps:
+            count = (step % REPORT_EVERY) + 1
+            values = {name: value.clone() for name, value in average.values.items()}
+            seen.load_state_dict(values)
+            moments.append((values, objectives.ratios(seen, choosing)))
+            ratios = "error {:.3f} × jitter {:.3f} ×  ".format(*moments[-1][1])
+            report(f"step {step + 1}/{o.steps}  {ratios}" + "  ".join(f"{k} {v / count:.4f}" for k, v in sums.items()))
+            sums = {}
+    module.load_state_dict(best_of(moments, CHOICE_ERROR))
+    return module.eval()
+
+
+def _optimiser(module: TemporalTransformer, o: TemporalOptimiser) -> torch.optim.Optimizer:
+    quick = [module.caution, module.doubt]
+    others = [value for name, value in module.named_parameters() if name not in ("caution", "doubt")]
+    groups = [
+        {"params": others, "most": o.learning_rate, "weight_decay": o.weight_decay},
+        {"params": quick, "most": o.learning_rate * o.adaptation_rate, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, o.learning_rate)
+
+
+def _batches(clips: Clips, config: TemporalConfig) -> Iterator[tuple[ClipFeatures, RecordFeatures | None]]:
+    """A batch a step; the real runs are drawn after the synthetic ones."""
+    o, available = config.optimiser, clips.synthetic.tokens.shape[1]
+    generator = torch.Generator().manual_seed(o.seed + 1)
+    real = min(o.batch - 1, max(1, round(o.batch * config.data.clip_share))) if clips.real else 0
+    length = min(o.length, available)
+    for _ in range(o.steps):
+        synthetic = synthetic_runs(clips.synthetic, o.batch - real, length, o.strides, generator)
+        yield synthetic, real_runs(clips.real, real, length, o.strides, generator) if real else None

@@ -1,0 +1,34 @@
+"""The frozen image model on the frames of a clip, in the crops that the tracker would give it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from tokenface.images.crop import Crop, crop_from_landmarks
+from tokenface.video.look import FrameNetwork, Look, certainty
+from tokenface.video.person import following_crop, moved_far
+
+
+def follow(network: FrameNetwork, pictures: Iterable[np.ndarray], crop: Crop, crop_scale: float) -> Iterator[Look]:
+    """One look a frame [H, W, 3]: the first in the crop given, each other in the crop after the landmarks before, and
+    the better of two where the face has moved far."""
+    for picture in pictures:
+        look = network.look(picture, [crop])[0]
+        if np.isfinite(look.landmarks68).all():
+            fresh = crop_from_landmarks(look.landmarks68, crop_scale, look.roll)
+            if moved_far(crop, fresh):
+                look = max(look, network.look(picture, [fresh])[0], key=certainty)
+        yield look
+        crop = look.crop
+        if np.isfinite(look.landmarks68).all():
+            crop = following_crop(crop, look.landmarks68, look.roll, crop_scale)
+
+
+def first_crop(points: np.ndarray, crop_scale: float, seed: int) -> Crop:
+    """About where a detector would see a face with landmarks [68, 2]."""
+    generator = np.random.default_rng(seed)
+    exact = crop_from_landmarks(points, crop_scale)
+    moved = np.add(exact.centre, generator.normal(0, 0.05 * exact.size, 2))
+    return Crop((float(moved[0]), float(moved[1])), exact.size * float(np.exp(generator.normal(0, 0.08))))
