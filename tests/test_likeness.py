@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -105,6 +106,8 @@ def test_sums_solve_what_least_squares_solves_and_survive_the_disk(tmp_path):
     assert float((sums.solve(1e-3)(x) - y).abs().max()) < 1e-2
     shrunk = sums.solve(1e6).matrix
     assert float(shrunk.abs().max()) < 1e-2
+    held = sums.solve(1.0, still=x[7])
+    assert float(held(x[7:8]).abs().max()) < 1e-2 < float(sums.solve(1.0)(x[7:8]).abs().min())
     (tmp_path / "sums.safetensors").write_bytes(b"no")
     with pytest.raises(CheckpointError, match="delete it"):
         Sums.load(tmp_path / "sums.safetensors")
@@ -123,14 +126,19 @@ def test_the_camera_keeps_a_corrected_head_where_it_was(head, faces):
     assert torch.allclose(after.shape, before.shape + bias)
     assert torch.equal(after.expression, before.expression)
 
+    yaw = Camera.from_vector(before.camera).angles()[:, 0]
+
     def places(p, camera):
-        return Camera.from_vector(camera).project(likeness._steady(p.shape, p.expression, p.jaw).vertices)[..., :2]
+        vertices = head(p.shape, p.expression, p.jaw).vertices
+        return Camera.from_vector(camera).project(head.landmarks68(vertices, yaw))[..., :2]
 
     was = places(before, before.camera)
     kept, drifted = places(after, after.camera) - was, places(after, before.camera) - was
-    assert float(kept.mean(1).abs().max()) < 1e-5
-    assert float(kept.square().mean()) < float(drifted.square().mean())
-    assert torch.equal(after.camera[:, 1:4], before.camera[:, 1:4])
+    assert float(kept.mean(1).abs().max()) < 1e-4  # of half a crop
+    assert float(kept.square().mean()) < 0.8 * float(drifted.square().mean())
+    turned = before.replace(camera=before.camera + torch.tensor([0.3, 0.02, -0.05, 0.03, 0.02, -0.03, 0]))
+    again = Likeness(head, replace(zero, bias=torch.zeros_like(bias)), {"weights": "x"})
+    assert torch.allclose(again(faces.image, turned).camera, turned.camera, atol=1e-4)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import roma
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -20,13 +21,12 @@ from tokenface.head.model import HeadModel
 from tokenface.likeness.descriptor import Describer
 from tokenface.likeness.front import FrontView
 from tokenface.network.components import FaceParameters
-from tokenface.training.supervision import vertex_weights
 
 FORMAT = "tokenface-likeness-1"
 CLIP = 6.0
 """Standard deviations beyond which a descriptor says no more: pictures unlike all that were learned from."""
-PLACES = 400
-"""Vertices that the camera keeps in place, drawn in proportion to what they count in Eq. 3."""
+ROUNDS = 3
+"""Of the camera's fit."""
 
 logger = logging.getLogger("tokenface")
 
@@ -64,10 +64,6 @@ class Likeness:
                 f"this likeness reads {linear.matrix.shape[0]} numbers and gives {linear.matrix.shape[1]}; for "
                 f"'{head.name}' it needs {self.describe.length} and {head.sizes.shape}"
             )
-        share = vertex_weights(head).cumsum(0)
-        self._steady = head.restricted_to(
-            torch.searchsorted(share, (torch.arange(PLACES) + 0.5) * (share[-1] / PLACES)).unique()
-        )
 
     @property
     def weights_hash(self) -> str:
@@ -75,7 +71,7 @@ class Likeness:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, answer: FaceParameters) -> FaceParameters:
-        """The answer with another shape, and with the camera's size and place such that it covers the same pixels.
+        """The answer with another shape, and with the camera that keeps the landmarks where they were.
 
         Args:
             images: [B, 3, S, S] crops, RGB in [0, 1], float32 on the CPU.  answer: of the network for them.
@@ -85,19 +81,34 @@ class Likeness:
         return better.replace(camera=self._kept_in_place(answer, better))
 
     def _kept_in_place(self, before: FaceParameters, after: FaceParameters) -> Tensor:
-        """[B, 7] the camera whose scale and translation put the new head's vertices nearest to where the old ones are,
-        by least squares; rotation and depth stay."""
+        """[B, 7] the camera that puts the new head's landmarks nearest to where the old head's are: size, place and
+        rotation by a few rounds of Gauss and Newton; depth stays."""
         camera = Camera.from_vector(before.camera)
-        old, new = (
-            camera.rotate(self._steady(p.shape, p.expression, p.jaw).vertices)[..., :2] for p in (before, after)
-        )
-        old_middle, new_middle = old.mean(1, keepdim=True), new.mean(1, keepdim=True)
-        centred_old, centred_new = old - old_middle, new - new_middle
-        ratio = (centred_old * centred_new).sum((1, 2)) / centred_new.square().sum((1, 2)).clamp_min(1e-12)
-        scale = camera.scale * ratio
-        middle = camera.scale[:, None] * old_middle[:, 0] - scale[:, None] * new_middle[:, 0]
-        translation = camera.translation + torch.nn.functional.pad(middle, (0, 1))
-        return Camera(scale, camera.rotation, translation).to_vector()
+        yaw = camera.angles()[:, 0]
+        old, new = (self._points(p, yaw) for p in (before, after))
+        target = camera.project(old)[..., :2]
+        for _ in range(ROUNDS):
+            camera = _nearer(camera, new, target)
+        return camera.to_vector()
+
+    def _points(self, faces: FaceParameters, yaw: Tensor) -> Tensor:
+        return self.head.landmarks68(self.head(faces.shape, faces.expression, faces.jaw).vertices, yaw)
+
+
+def _nearer(camera: Camera, points: Tensor, target: Tensor) -> Camera:
+    """One round of least squares. points: [B, N, 3] head space.  target: [B, N, 2] crop NDC."""
+    x, y, z = camera.rotate(points).unbind(-1)
+    one, none, scale = torch.ones_like(x), torch.zeros_like(x), camera.scale[:, None]
+    # how a point moves on the picture with the scale, the place, and small turns about the camera's three axes
+    across = [x, one, none, none, z * scale, -y * scale]
+    down = [-y, none, -one, z * scale, none, -x * scale]
+    slopes = torch.stack([torch.stack(across, -1), torch.stack(down, -1)], 2).flatten(1, 2)  # [B, 2 N, 6]
+    left = (target - camera.project(points)[..., :2]).flatten(1)[..., None]
+    system = slopes.mT @ slopes + torch.diag(slopes.new_tensor([1e-6, 1e-6, 1e-6, 1e-3, 1e-3, 1e-3]))
+    step = torch.linalg.solve(system, slopes.mT @ left)[..., 0]
+    rotation = roma.rotvec_to_rotmat(step[:, 3:]) @ camera.rotation_matrix()
+    translation = camera.translation + torch.nn.functional.pad(step[:, 1:3], (0, 1))
+    return Camera(camera.scale + step[:, 0], roma.rotmat_to_rotvec(rotation), translation)
 
 
 def likeness_path(weights: str | Path) -> Path:

@@ -16,6 +16,8 @@ from tokenface.likeness.correction import CLIP, LinearMap
 
 SLIGHT = 1e-3
 """Of the largest spread: numbers of the answer that vary less than this are not blown up."""
+STILL = 1e5
+"""Rows that a descriptor which must be answered with 0 counts."""
 ANSWER_WEIGHT = 2.0
 """Of the answer's standardised numbers against the picture's, which are ten times as many."""
 
@@ -47,18 +49,29 @@ class Sums:
 
     def add(self, descriptors: Tensor, errors: Tensor) -> None:
         """[N, D − 1], [N, S]."""
-        x = ((descriptors - self.mean) / self.scale).clamp(-CLIP, CLIP)
+        x = self._standard(descriptors)
         x = torch.cat([x, x.new_ones(len(x), 1)], dim=1)
         self.squares.addmm_(x.T, x)
         self.products.addmm_(x.T, errors)
         self.rows += len(x)
 
-    def solve(self, ridge: float) -> LinearMap:
-        """Args: ridge: penalty on the squared matrix, in rows of standard deviation 1."""
+    def solve(self, ridge: float, still: Tensor | None = None) -> LinearMap:
+        """The best map.
+
+        Args:
+            ridge: penalty on the squared matrix, in rows of standard deviation 1.
+            still: [D − 1] descriptor that is to be answered with 0, whatever it costs; None: nothing is.
+        """
         system = self.squares.double()
         system.diagonal()[:-1] += ridge
+        if still is not None:
+            x = torch.cat([self._standard(still[None])[0], still.new_ones(1)]).double()
+            system += STILL * torch.outer(x, x)
         found = torch.cholesky_solve(self.products.double(), torch.linalg.cholesky(system)).float()
         return LinearMap(self.mean, self.scale, found[:-1], found[-1])
+
+    def _standard(self, descriptors: Tensor) -> Tensor:
+        return ((descriptors - self.mean) / self.scale).clamp(-CLIP, CLIP)
 
     def save(self, path: Path) -> None:
         tensors = {name: getattr(self, name) for name in ("mean", "scale", "squares", "products")}

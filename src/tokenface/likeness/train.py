@@ -7,15 +7,17 @@ faces never hurt.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from tokenface.configuration import read_config
+from tokenface.data.record import PhotoRecord
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.errors import ConfigError
+from tokenface.evaluation.photo_set import evaluation_crops
 from tokenface.formats.files import make_folder
 from tokenface.head.model import HeadModel
 from tokenface.likeness.correction import likeness_path, read_likeness, save_likeness
@@ -25,6 +27,8 @@ from tokenface.likeness.mirror import Mirror
 from tokenface.likeness.regression import Sums
 from tokenface.network.checkpoint import load_checkpoint
 from tokenface.network.components import FaceParameters
+from tokenface.training.batches import photo_records
+from tokenface.training.config import PhotoConfig
 from tokenface.training.provenance import code_version
 from tokenface.training.supervision import mode_importance
 from tokenface.weights import file_hash, find_weights
@@ -33,6 +37,8 @@ BLOCK = 64
 """Faces that are rendered, answered and added together."""
 SAVE_EVERY = 16
 """Blocks after which the sums go to disk."""
+PHOTOS = 400
+"""Photos that the mean one is taken of."""
 HELD_OUT_SEED = 661_000_000
 """Blocks of people by whom the ridge is chosen are numbered from here on."""
 
@@ -46,7 +52,8 @@ class LikenessConfig:
     folder: str = "runs/likeness"
     faces: int = 40_000
     held_out: int = 1024
-    ridges: tuple[float, ...] = (5e3, 1e4, 2e4, 4e4)
+    ridges: tuple[float, ...] = (2e3, 5e3, 1e4, 2e4)
+    photos: PhotoConfig = field(default_factory=PhotoConfig)  # whose people shall on average stay as they are
     seed: int = 880_000_000
     threads: int = 0
 
@@ -78,19 +85,29 @@ class Observer:
     def seen(self, images: Tensor, truth: FaceParameters) -> Block:
         """[B, 3, S, S] → 2 · B rows, the mirrored ones last."""
         answer = self.network(images)
-        flipped = self.mirror.parameters(answer)
-        descriptors = [
-            self.describe(self.front(picture, faces), faces)
-            for picture, faces in ((images, answer), (self.mirror.images(images), flipped))
-        ]
         errors = truth.shape - answer.shape
-        return Block(torch.cat(descriptors), torch.cat([errors, errors * self.mirror.shape]))
+        return Block(self._both(images, answer), torch.cat([errors, errors * self.mirror.shape]))
+
+    @torch.inference_mode()
+    def mean(self, records: list[PhotoRecord], size: int) -> Tensor:
+        """[D] mean descriptor of photos and their mirror images, cropped as in tests."""
+        groups = [records[i : i + BLOCK] for i in range(0, len(records), BLOCK)]
+        crops = [evaluation_crops(group, size)[0] for group in groups]
+        return torch.cat([self._both(images, self.network(images)) for images in crops]).mean(0)
+
+    def _both(self, images: Tensor, answer: FaceParameters) -> Tensor:
+        """[2 · B, D] descriptors of the pictures, then of their mirror images."""
+        pairs = ((images, answer), (self.mirror.images(images), self.mirror.parameters(answer)))
+        return torch.cat([self.describe(self.front(picture, faces), faces) for picture, faces in pairs])
 
 
 def train_likeness(
     config_path: str | Path | None = None, overrides: Iterable[str] = (), report: Callable[[str], object] = print
 ) -> Path:
     """Render, answer, solve, choose the ridge. A killed run goes on; with more faces, a finished one, too.
+
+    Photos look unlike renderings in ways that all of them share, and a map learned from renderings takes that for a
+    trait of everybody. With `photos.tar` the map is the best of those that leave the mean photo as it is answered.
 
     Returns:
         The file that was written.
@@ -108,7 +125,9 @@ def train_likeness(
     observer = Observer(network, head, network.config.image_size)
     sums = _sums(observer, config, make_folder(config.folder) / f"sums_{known}_{config.seed}.safetensors", report)
     held_out = [observer.block(HELD_OUT_SEED + number) for number in range(config.held_out // BLOCK)]
-    rows = {ridge: unexplained(held_out, sums.solve(ridge), head) for ridge in config.ridges}
+    photos = _some(photo_records(config.photos)[0])
+    still = observer.mean(photos, network.config.image_size) if photos else None
+    rows = {ridge: unexplained(held_out, sums.solve(ridge, still), head) for ridge in config.ridges}
     for ridge, (before, after) in rows.items():
         report(f"ridge {ridge:g}: unexplained share of the error {after / before:.4f}")
     best = min(rows, key=lambda ridge: rows[ridge][1])
@@ -116,16 +135,28 @@ def train_likeness(
     facts = {
         "weights": known,
         "licence": "Apache-2.0",
-        "training": {"faces": sums.rows // 2, "seed": config.seed, "ridge": best, "code": code_version()},
+        "training": {
+            "faces": sums.rows // 2,
+            "photos": len(photos),
+            "seed": config.seed,
+            "ridge": best,
+            "code": code_version(),
+        },
         "metrics": {
             "held out": config.held_out,
-            "left of the answers' squared shape error": rows[best][1] / rows[best][0],
+            "left of the answers' squared shape error": left,
         },
     }
     path = Path(config.output) if config.output else likeness_path(weights)
-    save_likeness(path, sums.solve(best), facts)
+    save_likeness(path, sums.solve(best, still), facts)
     read_likeness(path, head)
     return path
+
+
+def _some(photos: list[PhotoRecord]) -> list[PhotoRecord]:
+    """At most `PHOTOS`, the same ones for the same tar."""
+    chosen = torch.randperm(len(photos), generator=torch.Generator().manual_seed(0))[:PHOTOS]
+    return [photos[i] for i in sorted(chosen.tolist())]
 
 
 def unexplained(blocks: list[Block], linear: Callable[[Tensor], Tensor], head: HeadModel) -> tuple[float, float]:
