@@ -164,8 +164,9 @@ def test_training_learns_from_faces_and_goes_on(learned, head):
 
 
 def test_impossible_runs_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="faces ≥"):
-        train_likeness(None, ["faces=1", f"folder={tmp_path}"])
+    for change, message in (("faces=1", "faces ≥"), ("trust=1.5", "trust is above 0")):
+        with pytest.raises(ConfigError, match=message):
+            train_likeness(None, [change, f"folder={tmp_path}"])
 
 
 def test_a_reconstructor_corrects_faces_crops_and_nothing_else(learned, head, tmp_path):

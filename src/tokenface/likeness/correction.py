@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,10 @@ class LinearMap:
         """[B, D] → [B, S]."""
         standard = ((descriptors - self.mean) / self.scale).clamp(-CLIP, CLIP)
         return standard @ self.matrix + self.bias
+
+    def times(self, share: float) -> LinearMap:
+        """A map to that share of every error."""
+        return replace(self, matrix=share * self.matrix, bias=share * self.bias)
 
 
 class Likeness:

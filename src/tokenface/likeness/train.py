@@ -53,11 +53,14 @@ class LikenessConfig:
     faces: int = 40_000
     held_out: int = 1024
     ridges: tuple[float, ...] = (2e3, 5e3, 1e4, 2e4)
+    trust: float = 0.7  # share of the correction that is applied; what holds of renderings holds less of photos
     photos: PhotoConfig = field(default_factory=PhotoConfig)  # whose people shall on average stay as they are
     seed: int = 880_000_000
     threads: int = 0
 
     def __post_init__(self) -> None:
+        if not 0 < self.trust <= 1:
+            raise ConfigError(f"trust is above 0 and at most 1, got {self.trust}")
         if self.faces < BLOCK or self.held_out < BLOCK or not self.ridges or min(self.ridges) <= 0:
             raise ConfigError(f"a likeness needs faces ≥ {BLOCK}, held_out ≥ {BLOCK} and ridges above 0")
 
@@ -127,7 +130,8 @@ def train_likeness(
     held_out = [observer.block(HELD_OUT_SEED + number) for number in range(config.held_out // BLOCK)]
     photos = _some(photo_records(config.photos)[0])
     still = observer.mean(photos, network.config.image_size) if photos else None
-    rows = {ridge: unexplained(held_out, sums.solve(ridge, still), head) for ridge in config.ridges}
+    maps = {ridge: sums.solve(ridge, still).times(config.trust) for ridge in config.ridges}
+    rows = {ridge: unexplained(held_out, linear, head) for ridge, linear in maps.items()}
     for ridge, (before, after) in rows.items():
         report(f"ridge {ridge:g}: unexplained share of the error {after / before:.4f}")
     best = min(rows, key=lambda ridge: rows[ridge][1])
@@ -140,6 +144,7 @@ def train_likeness(
             "photos": len(photos),
             "seed": config.seed,
             "ridge": best,
+            "trust": config.trust,
             "code": code_version(),
         },
         "metrics": {
@@ -148,7 +153,7 @@ def train_likeness(
         },
     }
     path = Path(config.output) if config.output else likeness_path(weights)
-    save_likeness(path, sums.solve(best, still), facts)
+    save_likeness(path, maps[best], facts)
     read_likeness(path, head)
     return path
 
