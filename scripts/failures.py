@@ -13,15 +13,13 @@ import torch
 from openhead_pictures import clay, sheet
 from PIL import Image
 
+import tokenface
 from tokenface.data.batch import FaceBatch
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.evaluation.geometry import PeopleScans, face_error
 from tokenface.evaluation.landmarks import normalised_mean_error, predict_landmarks
-from tokenface.head.model import HeadModel
-from tokenface.network.checkpoint import load_checkpoint
-from tokenface.network.tokenface import TokenFace
+from tokenface.inference.reconstruct import Reconstructor
 from tokenface.render.renderer import Renderer
-from tokenface.weights import find_weights
 
 DEFAULT_OUTPUT = Path(__file__).resolve().parents[1] / "docs" / "images" / "failures"
 SEED = 27_182_818
@@ -32,21 +30,22 @@ BLEND = 0.75
 """Of the drawn head over the picture."""
 
 
-def alignment(model: TokenFace, head: HeadModel, batch: FaceBatch) -> Image.Image:
+def alignment(model: Reconstructor, batch: FaceBatch) -> Image.Image:
     """The pictures with the largest landmark errors, and under each the head as it was answered."""
-    errors = normalised_mean_error(predict_landmarks(model, head, batch.image), batch.landmarks68)
+    errors = normalised_mean_error(predict_landmarks(model.predict, model.head, batch.image), batch.landmarks68)
     worst = torch.as_tensor(errors).argsort(descending=True)[:COLUMNS]
     images = batch.image[worst]
-    drawn = Renderer(head).render(model(images), images.shape[-1])
+    drawn = Renderer(model.head).render(model.predict(images), images.shape[-1])
     share = BLEND * drawn.mask[:, None].float()
     shown = images * (1 - share) + drawn.image.clamp(0, 1) * share
     labels = [f"{float(errors[i]) * 100:.0f} % of the box" for i in worst]
     return Image.fromarray(sheet([*_pictures(images), *_pictures(shown)], COLUMNS, labels + [""] * COLUMNS))
 
 
-def identity(model: TokenFace, head: HeadModel, batch: FaceBatch) -> Image.Image:
+def identity(model: Reconstructor, batch: FaceBatch) -> Image.Image:
     """People of all degrees of error, a row each: the true neutral heads, then the answered ones."""
-    predicted = head(model(batch.image).shape).vertices.numpy()
+    head = model.head
+    predicted = head(model.predict(batch.image).shape).vertices.numpy()
     errors = face_error(PeopleScans.of(head, batch.neutral), predicted, head)
     chosen = np.argsort(errors)[np.linspace(0, len(errors) - 1, COLUMNS).round().astype(int)]
     rows = [batch.neutral.numpy()[chosen], predicted[chosen]]
@@ -67,11 +66,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT)
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    model, head, _ = load_checkpoint(find_weights(arguments.weights))
+    model = tokenface.load(arguments.weights, device="cpu")
     with torch.inference_mode():
-        batch = SyntheticFaces(head, model.config.image_size).sample(arguments.people, seed=SEED)
+        batch = SyntheticFaces(model.head, model.crop_size).sample(arguments.people, seed=SEED)
         for draw in (alignment, identity):
-            picture = draw(model, head, batch)
+            picture = draw(model, batch)
             picture.save(arguments.output / f"{draw.__name__}.jpg", quality=88)
             print(arguments.output / f"{draw.__name__}.jpg", picture.size)
 

@@ -1,4 +1,4 @@
-"""Does one person's head stay the same from photo to photo? Needs no scans, only photos of people kept out of training."""
+"""Does one person's head stay the same from photo to photo? Needs no scans, only several photos of each."""
 
 from __future__ import annotations
 
