@@ -20,7 +20,7 @@ from tokenface.cli import SOME_FAILED, run
 from tokenface.errors import CheckpointError
 from tokenface.head.model import HeadModel
 from tokenface.network.checkpoint import read_metadata
-from tokenface.weights import find_weights
+from tokenface.weights import COMPANIONS, companion, find_weights
 
 try:  # whichever huggingface_hub of this age is built on
     import httpx2 as httpx
@@ -42,8 +42,9 @@ def saved(model, tmp_path) -> Path:
 
 
 def files_of(model) -> set[str]:
-    calibrated = set() if model.calibration is None else {"model.confidence.safetensors"}
-    return {"README.md", "config.json", "model.safetensors"} | calibrated
+    beside = {f"model.{kind}.safetensors" for kind in COMPANIONS if companion(model.path, kind).is_file()}
+    assert {"model.confidence.safetensors", "model.likeness.safetensors"} <= beside
+    return {"README.md", "config.json", "model.safetensors"} | beside
 
 
 def test_a_saved_folder_is_the_same_model(model, saved):
@@ -54,7 +55,8 @@ def test_a_saved_folder_is_the_same_model(model, saved):
         assert isinstance(again, tokenface.Reconstructor)
         np.testing.assert_array_equal(again.predict(crops).shape, model.predict(crops).shape)
         assert again.origin.weights_hash == model.origin.weights_hash
-        assert (again.calibration is None) == (model.calibration is None)
+        assert again.calibration is not None
+        assert again.likeness is not None
 
 
 def test_saving_over_itself_keeps_the_weights(saved):

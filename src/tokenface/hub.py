@@ -1,7 +1,7 @@
 """Weights on the Hugging Face Hub: `from_pretrained`, `save_pretrained`, `push_to_hub`, and `hf://owner/name`.
 
-A repository (or a folder) holds the checkpoint as `model.safetensors`, its facts as `config.json`, and a model card
-written from them.
+A repository (or a folder) holds the checkpoint as `model.safetensors`, companions (`model.likeness.safetensors`, …), its
+facts as `config.json`, and a model card written from them.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from huggingface_hub.errors import (
 
 from tokenface.errors import CheckpointError
 from tokenface.formats.files import make_folder, write_atomically
-from tokenface.inference.calibration import Calibration, calibration_path
 from tokenface.network.checkpoint import read_metadata
+from tokenface.weights import COMPANIONS, companion
 
 WEIGHTS_FILE = "model.safetensors"
 PREFIX = "hf://"
@@ -42,10 +42,9 @@ METRICS = {
 
 
 class HubModel(ModelHubMixin, library_name="tokenface", pipeline_tag="image-to-3d"):
-    """What a reconstructor gains: the Hub's three methods. `path` is its checkpoint; a calibration lies beside it."""
+    """What a reconstructor gains: the Hub's three methods. `path` is its checkpoint, companions beside it."""
 
     path: Path | None
-    calibration: Calibration | None
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
@@ -91,9 +90,9 @@ class HubModel(ModelHubMixin, library_name="tokenface", pipeline_tag="image-to-3
         source = self._checkpoint()
         if source.resolve() != (save_directory / WEIGHTS_FILE).resolve():
             write_atomically(save_directory / WEIGHTS_FILE, source.read_bytes())
-        if self.calibration is not None:
-            beside = calibration_path(source).read_bytes()
-            write_atomically(calibration_path(save_directory / WEIGHTS_FILE), beside)
+        for kind in COMPANIONS:
+            if companion(source, kind).is_file():
+                write_atomically(companion(save_directory / WEIGHTS_FILE, kind), companion(source, kind).read_bytes())
         # below one key: the mixin hands keys that are named like arguments of the constructor to it
         text = json.dumps({"tokenface": public_facts(read_metadata(source))}, indent=1, sort_keys=True)
         write_atomically(save_directory / "config.json", text.encode())
@@ -128,8 +127,9 @@ def _file(model_id: str, **options: Any) -> Path:
             raise CheckpointError(f"'{folder}' has no {WEIGHTS_FILE}; expected a folder that save_pretrained wrote")
         return path
     path = Path(hf_hub_download(model_id, WEIGHTS_FILE, **options))
-    with suppress(EntryNotFoundError):  # weights may come without a calibration of their confidence
-        hf_hub_download(model_id, calibration_path(path).name, **options)
+    for kind in COMPANIONS:
+        with suppress(EntryNotFoundError):  # weights may come without any of them
+            hf_hub_download(model_id, companion(path, kind).name, **options)
     return path
 
 

@@ -13,6 +13,8 @@ from tokenface.errors import CheckpointError
 DEFAULT_WEIGHTS = "tokenface-ti"
 WEIGHTS_VARIABLE = "TOKENFACE_WEIGHTS"
 SUFFIX = ".safetensors"
+COMPANIONS = ("confidence", "likeness", "centred.temporal", "causal.temporal")
+"""Small files that belong to some weights, and say by their hash to which."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,12 @@ def find_weights(name_or_path: str | os.PathLike | None = None) -> Path:
         what = "is a folder" if path.is_dir() else "does not exist"
         raise CheckpointError(f"checkpoint '{path}' {what}; expected a {SUFFIX} file or one of: {', '.join(WEIGHTS)}")
     raise CheckpointError(f"no weights named '{text}'; known names: {', '.join(WEIGHTS)} (or give a checkpoint's path)")
+
+
+def companion(weights: str | os.PathLike, kind: str) -> Path:
+    """Where one of COMPANIONS stands: `a.safetensors` → `a.<kind>.safetensors`."""
+    path = Path(weights)
+    return path.with_name(f"{path.stem}.{kind}{SUFFIX}")
 
 
 def file_hash(path: str | os.PathLike) -> str:

@@ -17,6 +17,7 @@ from tokenface.formats.files import write_atomically
 from tokenface.inference.confidence import Evidence
 from tokenface.inference.signs import FEATURES, Signs
 from tokenface.network.components import COMPONENTS
+from tokenface.weights import companion
 
 FORMAT = "tokenface-confidence-1"
 ANSWERS = ("probability", *COMPONENTS)
@@ -78,9 +79,7 @@ class Calibration:
 
 
 def calibration_path(weights: str | Path) -> Path:
-    """Where the one of some weights stands: `a.safetensors` → `a.confidence.safetensors`."""
-    weights = Path(weights)
-    return weights.with_name(f"{weights.stem}.confidence.safetensors")
+    return companion(weights, "confidence")
 
 
 def save_calibration(path: str | Path, calibration: Calibration) -> None:

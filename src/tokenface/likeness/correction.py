@@ -21,6 +21,7 @@ from tokenface.head.model import HeadModel
 from tokenface.likeness.descriptor import Describer
 from tokenface.likeness.front import FrontView
 from tokenface.network.components import FaceParameters
+from tokenface.weights import companion
 
 FORMAT = "tokenface-likeness-1"
 CLIP = 6.0
@@ -116,9 +117,7 @@ def _nearer(camera: Camera, points: Tensor, target: Tensor) -> Camera:
 
 
 def likeness_path(weights: str | Path) -> Path:
-    """Where the one of some weights stands: `a.safetensors` → `a.likeness.safetensors`."""
-    weights = Path(weights)
-    return weights.with_name(f"{weights.stem}.likeness.safetensors")
+    return companion(weights, "likeness")
 
 
 def save_likeness(path: str | Path, linear: LinearMap, facts: dict[str, Any]) -> None:

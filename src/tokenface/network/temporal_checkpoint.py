@@ -13,14 +13,13 @@ from safetensors.torch import save
 from tokenface.errors import CheckpointError
 from tokenface.formats.files import write_atomically
 from tokenface.network.temporal import TemporalTransformer
+from tokenface.weights import companion
 
 FORMAT = "tokenface-temporal-1"
 
 
 def temporal_path(weights: str | Path, mode: str) -> Path:
-    """Where the one of some image weights stands: `a.safetensors` → `a.centred.temporal.safetensors`."""
-    weights = Path(weights)
-    return weights.with_name(f"{weights.stem}.{mode}.temporal.safetensors")
+    return companion(weights, f"{mode}.temporal")
 
 
 def save_temporal(
