@@ -1,7 +1,7 @@
 """Weights on the Hugging Face Hub: `from_pretrained`, `save_pretrained`, `push_to_hub`, and `hf://owner/name`.
 
-A repository (or a folder) holds the checkpoint as `model.safetensors`, companions (`model.likeness.safetensors`, …), its
-facts as `config.json`, and a model card written from them.
+A repository (or a folder) holds the checkpoint as `model.safetensors`, companions (`model.likeness.safetensors`, …),
+its facts as `config.json`, and a model card written from them.
 """
 
 from __future__ import annotations
