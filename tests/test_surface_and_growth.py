@@ -103,3 +103,11 @@ def test_a_grown_network_answers_as_before_and_its_new_blocks_learn():
 def test_a_network_that_does_not_fit_inside_is_refused(name):
     with pytest.raises(ConfigError, match="cannot grow from 'vit_tiny_stem_s3'"):
         grown(TokenFace(SMALL, SIZES, seed=0), NetworkConfig(backbone=name, image_size=144))
+
+
+def test_a_convolutional_network_cannot_grow():
+    convolutional = TokenFace(
+        NetworkConfig(backbone="resnet50", image_size=64, readout="global", tokens=1), SIZES, seed=0
+    )
+    with pytest.raises(ConfigError, match="vision transformers alone"):
+        grown(convolutional, NetworkConfig(backbone="resnet50", image_size=64))

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tokenface.errors import ConfigError
-from tokenface.network.backbone import Block
+from tokenface.network.backbone import Block, VisionTransformer
 from tokenface.network.config import NetworkConfig
 from tokenface.network.pretrained import resample_positions
 from tokenface.network.tokenface import TokenFace
@@ -35,6 +35,8 @@ def grown(model: TokenFace, config: NetworkConfig, seed: int | None = None) -> T
         surface_cells=config.surface_cells or old.surface_cells,
     )  # fmt: skip
     new = TokenFace(wanted, model.sizes, seed)
+    if not isinstance(model.backbone, VisionTransformer) or not isinstance(new.backbone, VisionTransformer):
+        raise ConfigError(f"vision transformers alone can grow, not '{old.backbone}' into '{wanted.backbone}'")
     tensors, fresh = model.state_dict(), new.state_dict()
     if "backbone.pos_embed" in tensors:
         prefix = int(model.backbone.cls_token is not None)
@@ -47,7 +49,8 @@ def grown(model: TokenFace, config: NetworkConfig, seed: int | None = None) -> T
             "it needs the same width, heads and stem, and no fewer blocks"
         )
     new.load_state_dict(fresh | tensors)
-    for block in new.backbone.blocks[len(model.backbone.blocks) :]:
+    for block in list(new.backbone.blocks)[len(model.backbone.blocks) :]:
+        assert isinstance(block, Block)
         _silence(block)
     return new
 
