@@ -81,7 +81,8 @@ def test_a_mirrored_picture_has_the_mirrored_front_view(head, faces):
 
 
 def test_descriptors_do_not_mind_light_but_mind_edges(head, faces):
-    describe, front = Describer(head), FrontView(head)
+    front = FrontView(head)
+    describe = Describer(front)
     view = front(faces.image, faces.parameters)
     rows = describe(view, faces.parameters)
     assert rows.shape == (4, describe.length)
@@ -114,7 +115,7 @@ def test_sums_solve_what_least_squares_solves_and_survive_the_disk(tmp_path):
 
 
 def test_the_camera_keeps_a_corrected_head_where_it_was(head, faces):
-    describe = Describer(head)
+    describe = Describer(FrontView(head))
     bias = torch.randn(head.sizes.shape, generator=torch.Generator().manual_seed(2))
     zero = LinearMap(
         torch.zeros(describe.length), torch.ones(describe.length),

@@ -55,7 +55,7 @@ class Likeness:
     """The correction of one network's answers.
 
     Args:
-        head: of the answers.  map: learned by `tokenface train-likeness`.
+        head: of the answers.  linear: learned by `tokenface train-likeness`.
         facts: how it was learned and how much it helps; "weights" is the hash of the weights that it belongs to.
     Raises:
         CheckpointError: the map is not one of this head model.
@@ -63,7 +63,8 @@ class Likeness:
 
     def __init__(self, head: HeadModel, linear: LinearMap, facts: dict[str, Any]):
         self.head, self.linear, self.facts = head, linear, facts
-        self.front, self.describe = FrontView(head), Describer(head)
+        self.front = FrontView(head)
+        self.describe = Describer(self.front)
         if linear.matrix.shape != (self.describe.length, head.sizes.shape):
             raise CheckpointError(
                 f"this likeness reads {linear.matrix.shape[0]} numbers and gives {linear.matrix.shape[1]}; for "

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokenface.head.model import HeadModel
 from tokenface.likeness.front import GRID, FrontView
 from tokenface.network.components import FaceParameters
 
@@ -26,12 +25,12 @@ FACING = 0.1
 class Describer:
     """Descriptors of one head model's front views. length: D, of a descriptor."""
 
-    def __init__(self, head: HeadModel):
-        covered = FrontView(head).covered.float().view(1, 1, GRID, GRID)
+    def __init__(self, front: FrontView):
+        covered = front.covered.float().view(1, 1, GRID, GRID)
         sides = [*((cell, ORIENTATIONS) for cell in CELLS), (BRIGHTNESS_CELL, 3)]
         self._kept = [F.avg_pool2d(covered, cell).gt(0).expand(-1, maps, -1, -1).flatten() for cell, maps in sides]
         self.view_length = sum(int(kept.sum()) for kept in self._kept)
-        sizes = head.sizes
+        sizes = front.part.sizes
         self.length = self.view_length + sizes.shape + sizes.expression + 3 + 7 + 3
 
     def __call__(self, view: Tensor, answer: FaceParameters) -> Tensor:

@@ -78,7 +78,8 @@ class Observer:
 
     def __init__(self, network: nn.Module, head: HeadModel, size: int):
         self.network, self.faces = network, SyntheticFaces(head, size)
-        self.front, self.describe, self.mirror = FrontView(head), Describer(head), Mirror(head)
+        self.front, self.mirror = FrontView(head), Mirror(head)
+        self.describe = Describer(self.front)
 
     def block(self, seed: int) -> Block:
         faces = self.faces.sample(BLOCK, seed)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -11,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.errors import CheckpointError
 from tokenface.formats.files import make_folder, write_atomically
 from tokenface.inference.reconstruct import Reconstructor
 from tokenface.training.temporal.clips import ClipShelf, TrueClip, clip_seed, render_clips
 from tokenface.training.temporal.config import SequenceData
 from tokenface.training.temporal.looking import first_crop, follow
+from tokenface.training.temporal.stored import packed, unpacked
 from tokenface.video.answer import crop_vector
 from tokenface.video.look import FrameNetwork
 
@@ -76,10 +75,10 @@ def prepare(
             if not path.is_file():
                 clip = shelf.clip(number)
                 seeds = (clip_seed(data.seed + 1, number * 8 + view) for view in range(1 if held_out else data.views))
-                write_atomically(path, _bytes([_see(network, clip, model.crop_scale, seed) for seed in seeds]))
+                write_atomically(path, packed([_see(network, clip, model.crop_scale, seed) for seed in seeds]))
                 if number % 10 == 0:
                     report(f"looked at clip {number - wanted.start} of {len(wanted)}")
-            sets[-1] += _read(path)
+            sets[-1] += unpacked(path, ClipFeatures)
     return ClipFeatures.stack(sets[0]), ClipFeatures.stack(sets[1])
 
 
@@ -90,22 +89,3 @@ def _see(network: FrameNetwork, clip: TrueClip, crop_scale: float, seed: int) ->
     crops = torch.from_numpy(np.stack([crop_vector(look.crop) for look in looks]))
     size = torch.tensor(float(clip.pictures.shape[1]))
     return ClipFeatures(tokens=tokens, crops=crops, size=size, **clip.truth)
-
-
-def _bytes(views: list[ClipFeatures]) -> bytes:
-    buffer = io.BytesIO()
-    arrays = {
-        f"{index}.{f.name}": getattr(view, f.name).numpy() for index, view in enumerate(views) for f in fields(view)
-    }
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
-
-
-def _read(path: Path) -> Iterator[ClipFeatures]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: torch.from_numpy(file[name]) for name in file.files}
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"features '{path}' are damaged ({error}); delete that file") from error
-    for index in range(len({name.split(".")[0] for name in arrays})):
-        yield ClipFeatures(**{f.name: arrays[f"{index}.{f.name}"] for f in fields(ClipFeatures)})

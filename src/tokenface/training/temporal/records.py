@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -15,11 +14,12 @@ from torch import Tensor
 from tokenface.data.record import FaceRecord
 from tokenface.data.shards.index import Entry, ShardIndex, find_shards
 from tokenface.data.shards.members import decode_record
-from tokenface.errors import CheckpointError, DataError
+from tokenface.errors import DataError
 from tokenface.formats.files import make_folder, write_atomically
 from tokenface.images.crop import crop_from_landmarks
 from tokenface.inference.reconstruct import Reconstructor
 from tokenface.training.temporal.looking import follow
+from tokenface.training.temporal.stored import packed, unpacked
 from tokenface.video.answer import crop_vector
 from tokenface.video.cuts import CutDetector
 from tokenface.video.look import FrameNetwork, Look
@@ -112,8 +112,8 @@ class RecordClips:
         path = self._folder / f"{entry.key}_{key}.npz"
         if not path.is_file():
             record = decode_record(entry.key, members)
-            write_atomically(path, _bytes(see_record(self._network, record, self._model.crop_scale)))
-        return list(_read(path))
+            write_atomically(path, packed(see_record(self._network, record, self._model.crop_scale)))
+        return list(unpacked(path, RecordFeatures))
 
 
 def person_of(entry: Entry) -> str:
@@ -161,20 +161,3 @@ def _features(record: FaceRecord, start: int, looks: list[Look]) -> RecordFeatur
         points=torch.from_numpy(np.stack([picture.landmarks for picture in pictures])),
         visible=torch.from_numpy(np.stack([picture.visible for picture in pictures])),
     )
-
-
-def _bytes(runs: list[RecordFeatures]) -> bytes:
-    buffer = io.BytesIO()
-    arrays = {f"{index}.{f.name}": getattr(run, f.name).numpy() for index, run in enumerate(runs) for f in fields(run)}
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
-
-
-def _read(path: Path) -> Iterator[RecordFeatures]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: torch.from_numpy(file[name]) for name in file.files}
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"features '{path}' are damaged ({error}); delete that file") from error
-    for index in range(len({name.split(".")[0] for name in arrays})):
-        yield RecordFeatures(**{f.name: arrays[f"{index}.{f.name}"] for f in fields(RecordFeatures)})
