@@ -18,6 +18,7 @@ from tokenface.camera import Camera
 from tokenface.errors import CheckpointError
 from tokenface.formats.files import write_atomically
 from tokenface.head.model import HeadModel
+from tokenface.head.subset import VertexSubset
 from tokenface.likeness.descriptor import Describer
 from tokenface.likeness.front import FrontView
 from tokenface.network.components import FaceParameters
@@ -65,6 +66,7 @@ class Likeness:
         self.head, self.linear, self.facts = head, linear, facts
         self.front = FrontView(head)
         self.describe = Describer(self.front)
+        self._subset = VertexSubset(head)
         if linear.matrix.shape != (self.describe.length, head.sizes.shape):
             raise CheckpointError(
                 f"this likeness reads {linear.matrix.shape[0]} numbers and gives {linear.matrix.shape[1]}; for "
@@ -75,15 +77,23 @@ class Likeness:
     def weights_hash(self) -> str:
         return str(self.facts["weights"])
 
-    @torch.inference_mode()
     def __call__(self, images: Tensor, answer: FaceParameters) -> FaceParameters:
         """The answer with another shape, and with the camera that keeps the landmarks where they were.
 
         Args:
             images: [B, 3, S, S] crops, RGB in [0, 1], float32 on the CPU.  answer: of the network for them.
         """
-        descriptors = self.describe(self.front(images, answer), answer)
-        better = answer.replace(shape=answer.shape + self.linear(descriptors))
+        return self.moved(answer, self.correction(images, answer))
+
+    @torch.inference_mode()
+    def correction(self, images: Tensor, answer: FaceParameters) -> Tensor:
+        """[B, S] what the pictures say that the answered shapes lack. Args as above."""
+        return self.linear(self.describe(self.front(images, answer), answer))
+
+    @torch.inference_mode()
+    def moved(self, answer: FaceParameters, correction: Tensor) -> FaceParameters:
+        """The answer with its shape moved by [B, S], and the camera that keeps the landmarks where they were."""
+        better = answer.replace(shape=answer.shape + correction)
         return better.replace(camera=self._kept_in_place(answer, better))
 
     def _kept_in_place(self, before: FaceParameters, after: FaceParameters) -> Tensor:
@@ -98,7 +108,7 @@ class Likeness:
         return camera.to_vector()
 
     def _points(self, faces: FaceParameters, yaw: Tensor) -> Tensor:
-        return self.head.landmarks68(self.head(faces.shape, faces.expression, faces.jaw).vertices, yaw)
+        return self._subset.landmarks68(self._subset.vertices(faces), yaw)
 
 
 def _nearer(camera: Camera, points: Tensor, target: Tensor) -> Camera:

@@ -16,6 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import Tensor
+
 from tokenface import __version__
 from tokenface.errors import ConfigError, OutputError, VideoError
 from tokenface.formats.files import discard, make_folder, read_marker, write_atomically
@@ -307,10 +309,10 @@ class TrackRun:
     def _settings(self) -> str:
         options = {name: value for name, value in asdict(self.options).items() if name not in ("overwrite", "device")}
         origin = self.model.origin
-        temporal = "" if self.temporal is None else _digest(
-            "".join(str(value.double().sum().item()) for value in self.temporal.state_dict().values())
-        )  # fmt: skip
-        return _digest(f"{__version__} {origin} {temporal} {sorted(options.items(), key=str)}")
+        temporal = "" if self.temporal is None else _contents(*self.temporal.state_dict().values())
+        likeness = self.model.likeness
+        second = "" if likeness is None else _contents(likeness.linear.matrix, likeness.linear.bias)
+        return _digest(f"{__version__} {origin} {temporal} {second} {sorted(options.items(), key=str)}")
 
     def _mark(self, state: str, files: list[str]) -> None:
         marker = {
@@ -331,6 +333,10 @@ def _check_refinement(options: TrackOptions) -> None:
         raise ConfigError("a refined person has one identity in all frames; leave out --no-pool or --refine")
     if options.refine_frames < 1:
         raise ConfigError(f"a person is refined from at least one frame, got {options.refine_frames}")
+
+
+def _contents(*tensors: Tensor) -> str:
+    return _digest("".join(str(value.double().sum().item()) for value in tensors))
 
 
 def _digest(text: str) -> str:
