@@ -54,7 +54,7 @@ def test_a_clip_shows_the_person_that_a_photo_of_it_shows(model, frames):
 
 
 def test_the_correction_settles_and_landmarks_stay_in_place(model, frames):
-    pipeline, corrected = answered(model, frames)
+    _, corrected = answered(model, frames)
     plain_model = tokenface.load()
     plain_model.likeness = None
     _, plain = answered(plain_model, frames)

@@ -1,4 +1,4 @@
-"""Photos to faces: find, crop, run the network, crop again from its own landmarks, judge."""
+"""Photos to faces: find them, read them, put together what belongs to one photo or one person."""
 
 from __future__ import annotations
 
@@ -7,32 +7,25 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tokenface.camera_opencv import FaceCamera
 from tokenface.errors import CheckpointError, ImageError, ModelFileError, TokenFaceError
 from tokenface.head.model import HeadModel
-from tokenface.hub import HubModel
-from tokenface.images.crop import TEST_SCALE, Crop, extract
+from tokenface.images.crop import TEST_SCALE
 from tokenface.images.detection import Detection
 from tokenface.images.detector import FaceDetector
 from tokenface.images.loading import MAX_PIXELS, collect_images
-from tokenface.inference.answer import Answer, Outputs, recropped
-from tokenface.inference.calibration import Calibration, find_calibration
-from tokenface.inference.confidence import Evidence, weigh
-from tokenface.inference.device import choose_device
+from tokenface.inference.calibration import find_calibration
 from tokenface.inference.face import Face, Origin
 from tokenface.inference.photos import BATCH_SIZE, Photo, groups, per_photo, prepared, unexpected
 from tokenface.inference.pooling import same_person as one_identity
+from tokenface.inference.reader import FaceReader
 from tokenface.inference.result import NoFaceError, PhotoResult
-from tokenface.inference.signs import signs_of
-from tokenface.likeness.correction import Likeness, find_likeness
-from tokenface.network.components import FaceParameters
+from tokenface.likeness.correction import find_likeness
 from tokenface.refinement.record import RefineOptions
 from tokenface.weights import file_hash, find_weights
 
@@ -43,17 +36,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("tokenface")
 
 
-class Reconstructor(HubModel):
+class Reconstructor(FaceReader):
     """A network with its head model, ready for photos. Made by `tokenface.load()`.
 
     Args:
-        network: maps crops [B, 3, S, S], RGB in [0, 1], to FaceParameters.
-        head: the head model it was trained for.
-        crop_size: S, pixels.
-        origin: name and hash of the weights.
-        device: "auto" takes CUDA, then Apple's MPS, then the CPU.
+        network, head, crop_size, origin, device, crop_scale: see `FaceReader`.
         detector: finds faces; None makes a `FaceDetector` when it is first needed (its models are fetched then).
-        crop_scale: enlargement of the landmarks' box to the crop, as in training.
     """
 
     def __init__(
@@ -66,15 +54,7 @@ class Reconstructor(HubModel):
         detector: FaceDetector | None = None,
         crop_scale: float = TEST_SCALE,
     ) -> None:
-        self.device = choose_device(device)
-        self.network = network.to(self.device).eval()
-        self.head = head.cpu()
-        self.crop_size = crop_size
-        self.origin = origin
-        self.crop_scale = crop_scale
-        self.path: Path | None = None  # of the weights' file, where there is one
-        self.calibration: Calibration | None = None  # of the confidence
-        self.likeness: Likeness | None = None  # corrects shapes; None: as the network says
+        super().__init__(network, head, crop_size, origin, device, crop_scale)
         self._detector = detector
 
     @classmethod
@@ -266,64 +246,6 @@ class Reconstructor(HubModel):
             _ = self.refiner  # a head model that cannot be refined is an error of the whole run
         return self._run(prepared(items, find, max_pixels), batch_size, second_crop, options)
 
-    def predict(self, crops: Tensor, batch_size: int = BATCH_SIZE) -> FaceParameters:
-        """Crops [B, 3, S, S] to parameters on the CPU, float32; expression weights in the head model's range, shapes
-        corrected where the weights have a likeness.
-
-        Raises:
-            CheckpointError: the network gives numbers that are not finite.
-        """
-        return self._likened(crops, self._outputs(crops, batch_size).parameters, batch_size)
-
-    def _likened(self, crops: Tensor, answers: FaceParameters, batch_size: int) -> FaceParameters:
-        if self.likeness is None:
-            return answers
-        starts = range(0, len(crops), batch_size)
-        parts = [(crops[i : i + batch_size].cpu(), answers[i : i + batch_size]) for i in starts]
-        return FaceParameters.cat([self.likeness(*part) for part in parts])
-
-    def judged(
-        self,
-        evidence: Evidence,
-        parameters: FaceParameters,
-        camera: FaceCamera,
-        sigma: float | None,
-        tokens: Tensor | None,
-    ) -> Evidence:
-        """The evidence with a calibrated probability, if these weights have a calibration.
-
-        Args:
-            parameters: every tensor [size].  sigma: mean expected error of the landmarks in crop half-widths.
-            tokens: [T, D]; None for both where the network does not say.
-        """
-        if self.calibration is None or sigma is None or tokens is None:
-            return evidence
-        return self.calibration.judge(evidence, signs_of(evidence, parameters, camera, sigma, tokens))
-
-    def _outputs(self, crops: Tensor, batch_size: int) -> Outputs:
-        parts, sigmas, tokens = [], [], []
-        full = getattr(self.network, "forward_with_extras", None)
-        with torch.inference_mode():
-            for chunk in crops.split(batch_size):
-                chunk = chunk.to(self.device)
-                if full is None:
-                    parts.append(self.network(chunk).to("cpu", torch.float32))
-                    continue
-                output = full(chunk)
-                parts.append(output.parameters.to("cpu", torch.float32))
-                tokens += output.tokens.float().cpu().unbind()
-                if output.log_sigma is not None:
-                    sigmas += output.log_sigma.float().exp().mean(-1).tolist()
-        parameters = FaceParameters.cat(parts)
-        if not all(torch.isfinite(value).all() for _, value in parameters.items()):
-            raise CheckpointError(f"the weights '{self.origin.weights}' give numbers that are not finite; train again")
-        unknown = [None] * len(crops)
-        return Outputs(
-            parameters.replace(expression=self.head.clamp_expression(parameters.expression)),
-            sigmas or unknown,
-            tokens or unknown,
-        )
-
     def _find(self, image: np.ndarray, boxes: Any, landmarks: Any) -> list[Detection]:
         if landmarks is not None:
             try:
@@ -375,7 +297,7 @@ class Reconstructor(HubModel):
     def _group(self, photos: list[Photo], batch_size: int, second_crop: bool) -> Iterable[PhotoResult]:
         """Both passes over the faces of a few photos."""
         try:
-            faces = iter(self._faces(photos, batch_size, second_crop))
+            faces = iter(self.read(photos, batch_size, second_crop))
         except TokenFaceError:
             raise
         except Exception as error:
@@ -391,94 +313,6 @@ class Reconstructor(HubModel):
                 )
             results.append(result)
         return results
-
-    def _faces(self, photos: list[Photo], batch_size: int, second_crop: bool) -> list[Face]:
-        seen = [(photo, index, face) for photo in photos for index, face in enumerate(photo.detections)]
-        if not seen:
-            return []
-        first_crops = [face.crop(self.crop_scale) for _, _, face in seen]
-        first = self._answers(seen, first_crops, batch_size)
-        final = first
-        if second_crop:
-            crops = [
-                recropped(crop, answer, face, self.crop_scale)
-                for crop, answer, (_, _, face) in zip(first_crops, first, seen, strict=True)
-            ]
-            final = self._answers(seen, crops, batch_size)
-        likened = self._corrected(seen, final, batch_size)
-        return [
-            Face(
-                parameters=parameters,
-                camera=camera,
-                box=np.asarray(detection.box, np.float64),
-                evidence=self._evidence(detection, before, answer),
-                head=self.head,
-                item=photo.item,
-                origin=self.origin,
-                index=index,
-                observed468=detection.landmarks468,
-            )
-            for before, answer, (parameters, camera), (photo, index, detection) in zip(
-                first, final, likened, seen, strict=True
-            )
-        ]
-
-    def _corrected(
-        self, seen: Sequence[tuple[Photo, int, Detection]], answers: list[Answer], batch_size: int
-    ) -> list[tuple[FaceParameters, FaceCamera]]:
-        """Parameters and camera of every face after the likeness; what is known of errors is known of the answers."""
-        if self.likeness is None:
-            return [(answer.parameters, answer.camera) for answer in answers]
-        crops = self._pixels(seen, [answer.camera.crop for answer in answers])
-        rows = FaceParameters.stack([answer.parameters for answer in answers])
-        better = self._likened(crops, rows, batch_size)
-        own = [better.row(index) for index in range(len(answers))]
-        return [
-            (p, replace(answer.camera, vector=p.camera.double().numpy()))
-            for p, answer in zip(own, answers, strict=True)
-        ]
-
-    def _evidence(self, detection: Detection, before: Answer, answer: Answer) -> Evidence:
-        evidence = weigh(
-            detection,
-            answer.landmarks68,
-            answer.landmarks468,
-            before.landmarks68,
-            answer.parameters.shape.numpy(),
-            answer.camera,
-        )
-        return self.judged(evidence, answer.parameters, answer.camera, answer.sigma, answer.tokens)
-
-    def _answers(
-        self, seen: Sequence[tuple[Photo, int, Detection]], crops: list[Crop], batch_size: int
-    ) -> list[Answer]:
-        outputs = self._outputs(self._pixels(seen, crops), batch_size)
-        parameters = outputs.parameters
-        with torch.inference_mode():
-            mesh = self.head(parameters.shape, parameters.expression, parameters.jaw)
-        answers = []
-        for index, ((photo, _, _), crop) in enumerate(zip(seen, crops, strict=True)):
-            assert photo.image is not None
-            own = parameters.row(index)
-            camera = FaceCamera(own.camera.double().numpy(), crop, photo.image.shape[:2])
-            points = self._landmarks(mesh.vertices[index : index + 1], camera)
-            answers.append(Answer(own, camera, *points, outputs.sigmas[index], outputs.tokens[index]))
-        return answers
-
-    def _pixels(self, seen: Sequence[tuple[Photo, int, Detection]], crops: list[Crop]) -> Tensor:
-        pixels = []
-        for (photo, _, _), crop in zip(seen, crops, strict=True):
-            assert photo.image is not None  # a photo with detections has been read
-            pixels.append(extract(photo.image, [crop], self.crop_size))
-        return torch.cat(pixels)
-
-    def _landmarks(self, vertices: Tensor, camera: FaceCamera) -> tuple[np.ndarray, np.ndarray | None]:
-        points68 = self.head.landmarks68(vertices, torch.tensor([camera.angles[0]]))[0].numpy()
-        if self.head.mesh468_faces is None:
-            return camera.project(points68), None
-        points468 = camera.project(self.head.landmarks468(vertices)[0].numpy())
-        points468[~self.head.mesh468_valid.numpy()] = np.nan
-        return camera.project(points68), points468
 
 
 def _refine_options(refine: bool | RefineOptions) -> RefineOptions | None:
