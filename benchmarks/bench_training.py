@@ -39,7 +39,7 @@ NETWORKS = {
     "small": {"backbone": "vit_small_stem_s3", "image_size": 192},
     "base": {"backbone": "vit_base_patch16", "image_size": 224},
 }
-"""Of configs/default.yaml, configs/openhead/tokenface-s.yaml and configs/paper/tokenface-b.yaml."""
+"""Of configs/default.yaml, configs/openhead/stages.yaml and configs/paper/tokenface-b.yaml."""
 
 
 def configuration(name: str, batch: int, folder: Path) -> TrainConfig:
