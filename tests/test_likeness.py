@@ -164,8 +164,23 @@ def test_training_learns_from_faces_and_goes_on(learned, head):
     assert likeness.facts["metrics"]["left of the answers' squared shape error"] < 1.05  # of others: it hardly harms
 
 
+def test_several_processes_see_the_same_faces(learned, tmp_path):
+    said: list[str] = []
+    changes = ["faces=128", "held_out=64", f"folder={tmp_path}", "threads=1", "processes=2"]
+    path = train_likeness(None, [*changes, f"output={tmp_path / 'two.safetensors'}"], said.append)
+    assert "128 of 128 faces" in said
+    alone, together = (Sums.load(next(folder.glob("sums_*"))) for folder in (learned.parent, path.parent))
+    assert alone.rows == together.rows == 256
+    torch.testing.assert_close(alone.squares, together.squares, rtol=1e-4, atol=0.5)
+    torch.testing.assert_close(alone.products, together.products, rtol=1e-3, atol=0.5)
+
+
 def test_impossible_runs_are_refused(tmp_path):
-    for change, message in (("faces=1", "faces ≥"), ("trust=1.5", "trust is above 0")):
+    for change, message in (
+        ("faces=1", "faces ≥"),
+        ("trust=1.5", "trust is above 0"),
+        ("processes=0", "at least one process"),
+    ):
         with pytest.raises(ConfigError, match=message):
             train_likeness(None, [change, f"folder={tmp_path}"])
 

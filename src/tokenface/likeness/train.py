@@ -6,17 +6,19 @@ faces never hurt.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tokenface.configuration import read_config
 from tokenface.data.record import PhotoRecord
 from tokenface.data.synthetic import SyntheticFaces
-from tokenface.errors import ConfigError
+from tokenface.errors import ConfigError, TokenFaceError
 from tokenface.evaluation.photo_set import evaluation_crops
 from tokenface.formats.files import make_folder
 from tokenface.head.model import HeadModel
@@ -27,12 +29,14 @@ from tokenface.likeness.mirror import Mirror
 from tokenface.likeness.regression import Sums
 from tokenface.network.checkpoint import load_checkpoint
 from tokenface.network.components import FaceParameters
+from tokenface.prepare.pool import OrderedPool
 from tokenface.training.batches import photo_records
 from tokenface.training.config import PhotoConfig
 from tokenface.training.provenance import code_version
 from tokenface.training.supervision import mode_importance
 from tokenface.weights import file_hash, find_weights
 
+Sent = tuple[np.ndarray, np.ndarray]
 BLOCK = 64
 """Faces that are rendered, answered and added together."""
 SAVE_EVERY = 16
@@ -57,12 +61,15 @@ class LikenessConfig:
     photos: PhotoConfig = field(default_factory=PhotoConfig)  # whose people shall on average stay as they are
     seed: int = 880_000_000
     threads: int = 0
+    processes: int = 1  # that render and answer, each with one thread; the sums are the same
 
     def __post_init__(self) -> None:
         if not 0 < self.trust <= 1:
             raise ConfigError(f"trust is above 0 and at most 1, got {self.trust}")
         if self.faces < BLOCK or self.held_out < BLOCK or not self.ridges or min(self.ridges) <= 0:
             raise ConfigError(f"a likeness needs faces ≥ {BLOCK}, held_out ≥ {BLOCK} and ridges above 0")
+        if self.processes < 1:
+            raise ConfigError(f"at least one process, got {self.processes}")
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,9 @@ def train_likeness(
         raise ConfigError(f"the head model '{head.name}' does not say which vertices are each other's mirror images")
     known = file_hash(weights)
     observer = Observer(network, head, network.config.image_size)
-    sums = _sums(observer, config, make_folder(config.folder) / f"sums_{known}_{config.seed}.safetensors", report)
+    sums = _sums(
+        observer, weights, config, make_folder(config.folder) / f"sums_{known}_{config.seed}.safetensors", report
+    )
     held_out = [observer.block(HELD_OUT_SEED + number) for number in range(config.held_out // BLOCK)]
     photos = _some(photo_records(config.photos)[0])
     still = observer.mean(photos, network.config.image_size) if photos else None
@@ -178,7 +187,9 @@ def unexplained(blocks: list[Block], linear: Callable[[Tensor], Tensor], head: H
     return before / len(blocks), after / len(blocks)
 
 
-def _sums(observer: Observer, config: LikenessConfig, path: Path, report: Callable[[str], object]) -> Sums:
+def _sums(
+    observer: Observer, weights: Path, config: LikenessConfig, path: Path, report: Callable[[str], object]
+) -> Sums:
     """Over the configured number of faces, from where the file stands."""
     blocks = -(-config.faces // BLOCK)
     if path.is_file():
@@ -187,10 +198,39 @@ def _sums(observer: Observer, config: LikenessConfig, path: Path, report: Callab
     else:
         first = observer.block(config.seed)  # to take means and scales from; its turn comes below
         sums = Sums.start(first.descriptors, observer.describe.view_length, first.errors.shape[1])
-    for number in range(sums.rows // (2 * BLOCK), blocks):
-        block = observer.block(config.seed + number)
+    start = sums.rows // (2 * BLOCK)
+    for number, block in enumerate(_blocks(observer, weights, config, range(start, blocks)), start):
         sums.add(block.descriptors, block.errors)
         if (number + 1) % SAVE_EVERY == 0 or number + 1 == blocks:
             sums.save(path)
             report(f"{(number + 1) * BLOCK} of {blocks * BLOCK} faces")
     return sums
+
+
+def _blocks(observer: Observer, weights: Path, config: LikenessConfig, numbers: range) -> Iterator[Block]:
+    """In order, by this process or by several."""
+    if config.processes == 1:
+        yield from (observer.block(config.seed + number) for number in numbers)
+        return
+    pool: OrderedPool[int, Sent] = OrderedPool(partial(_sender, weights), config.processes, _crashed)
+    try:
+        for descriptors, errors in pool.map(config.seed + number for number in numbers):
+            yield Block(torch.from_numpy(descriptors), torch.from_numpy(errors))
+    finally:
+        pool.close()
+
+
+def _sender(weights: Path) -> Callable[[int], Sent]:
+    """In a process of its own: the seed of a block → its arrays."""
+    network, head, _ = load_checkpoint(weights)
+    observer = Observer(network, head, network.config.image_size)
+
+    def send(seed: int) -> Sent:
+        block = observer.block(seed)
+        return block.descriptors.numpy(), block.errors.numpy()
+
+    return send
+
+
+def _crashed(seed: int) -> Sent:
+    raise TokenFaceError(f"a process died over the faces of seed {seed}; with fewer processes there is more memory")
