@@ -213,7 +213,7 @@ def test_weights_that_give_no_numbers_are_named(model: Reconstructor, monkeypatc
 
 def test_unknown_weights_and_devices_are_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(WEIGHTS_VARIABLE, raising=False)
-    with pytest.raises(CheckpointError, match="known names: tokenface-ti"):
+    with pytest.raises(CheckpointError, match="known names: tokenface-s, tokenface-ti"):
         tokenface.load("no-such-name")
     with pytest.raises(CheckpointError, match="does not exist"):
         find_weights(tmp_path / "none.safetensors")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tokenface.errors import CheckpointError
 
-DEFAULT_WEIGHTS = "tokenface-ti"
+DEFAULT_WEIGHTS = "tokenface-s"
 WEIGHTS_VARIABLE = "TOKENFACE_WEIGHTS"
 SUFFIX = ".safetensors"
 COMPANIONS = ("confidence", "likeness", "centred.temporal", "causal.temporal")
@@ -36,8 +36,9 @@ class WeightsEntry:
 WEIGHTS: dict[str, WeightsEntry] = {
     entry.name: entry
     for entry in (
-        WeightsEntry("tokenface-ti", "tiny ViT on OpenHead, trained on the CPU; the default"),
-        WeightsEntry("tokenface-ti-synthetic", "the same network, trained on rendered faces alone; no photo behind it"),
+        WeightsEntry("tokenface-s", "tokenface-ti with twice the blocks, trained on; the default"),
+        WeightsEntry("tokenface-ti", "tiny ViT on OpenHead, trained on the CPU; the fastest"),
+        WeightsEntry("tokenface-ti-synthetic", "a tiny ViT trained on rendered faces alone; no photo behind it"),
     )
 }
 """Every name that `tokenface.load` knows."""

@@ -15,12 +15,13 @@ class VertexSubset:
     Args:
         head: the whole head model.
         extra: [K] further vertex indices (a sample of the face for the vertex losses).
+        mesh468: the face mesh's points too, which are most of the vertices.
     """
 
-    def __init__(self, head: HeadModel, extra: Tensor | None = None):
+    def __init__(self, head: HeadModel, extra: Tensor | None = None, *, mesh468: bool = True):
         self.head = head
         triangles = [head.static_faces, head.contour_faces.flatten()]
-        if head.mesh468_faces is not None:
+        if mesh468 and head.mesh468_faces is not None:
             triangles.append(head.mesh468_faces[head.mesh468_faces >= 0])
         wanted = head.faces[torch.cat(triangles)].flatten()
         if extra is not None:
@@ -45,6 +46,6 @@ class VertexSubset:
         return self.head.landmarks68(vertices, yaw, position=self.position)
 
     def landmarks468(self, vertices: Tensor) -> Tensor:
-        """[B, K, 3] subset vertices → [B, 468, 3]."""
+        """[B, K, 3] subset vertices, made with `mesh468`, → [B, 468, 3]."""
         corners = self.position[self.head.faces[self.head.mesh468_faces.clamp(min=0)]].clamp(min=0)
         return on_triangles(vertices, corners, self.head.mesh468_barycentrics)

@@ -27,7 +27,7 @@ from tokenface.weights import companion
 FORMAT = "tokenface-likeness-1"
 CLIP = 6.0
 """Standard deviations beyond which a descriptor says no more: pictures unlike all that were learned from."""
-ROUNDS = 3
+ROUNDS = 2
 """Of the camera's fit."""
 
 logger = logging.getLogger("tokenface")
@@ -66,7 +66,7 @@ class Likeness:
         self.head, self.linear, self.facts = head, linear, facts
         self.front = FrontView(head)
         self.describe = Describer(self.front)
-        self._subset = VertexSubset(head)
+        self._subset = VertexSubset(head, mesh468=False)
         if linear.matrix.shape != (self.describe.length, head.sizes.shape):
             raise CheckpointError(
                 f"this likeness reads {linear.matrix.shape[0]} numbers and gives {linear.matrix.shape[1]}; for "

@@ -57,7 +57,7 @@ class FaceMaker:
 
     def __init__(self, head: HeadModel, origin: Origin, clip: str | Path) -> None:
         self.head, self.origin, self.clip = head, origin, str(clip)
-        self._subset = VertexSubset(head)
+        self._subset = VertexSubset(head, mesh468=False)
 
     def frame(self, frame: FrameAnswers, image: np.ndarray) -> TrackedFrame:
         faces = [self.face(answer, frame, place) for place, answer in enumerate(frame.answers)]

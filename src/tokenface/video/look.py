@@ -48,7 +48,7 @@ class FrameNetwork:
         self.model, self.head = model, model.head
         self.network = model.network
         self.has_tokens = isinstance(self.network, TokenFace)
-        self._subset = VertexSubset(self.head)
+        self._subset = VertexSubset(self.head, mesh468=False)
 
     @torch.inference_mode()
     def look(self, image: np.ndarray, crops: Sequence[Crop]) -> list[Look]:

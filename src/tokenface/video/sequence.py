@@ -24,7 +24,7 @@ class SequenceMaker:
     def __init__(self, head: HeadModel) -> None:
         self.head = head
         self.arkit = speaks_arkit(head)
-        self._subset = VertexSubset(head)
+        self._subset = VertexSubset(head, mesh468=False)
 
     @torch.inference_mode()
     def rows(self, chunk: dict[str, np.ndarray], person: int) -> dict[str, np.ndarray]:
