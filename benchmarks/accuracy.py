@@ -1,4 +1,4 @@
-"""Accuracy of some weights: held-out photos' landmarks, held-out rendered people's neutral shape.
+"""Accuracy of some weights: held-out photos' landmarks and identity, held-out rendered people's neutral shape.
 
     python benchmarks/accuracy.py [--weights NAME_OR_PATH] [--photos photos.tar] [--ict ict_facekit.npz] [--people 100]
 
@@ -16,6 +16,7 @@ import torch
 
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.evaluation.geometry import PeopleScans, compare_with_mean_head, predict_neutral
+from tokenface.evaluation.photo_identity import within_over_between
 from tokenface.evaluation.photo_set import photo_rows
 from tokenface.head.ict import load_ict
 from tokenface.head.model import HeadModel
@@ -24,6 +25,8 @@ from tokenface.likeness.correction import Likeness, find_likeness
 from tokenface.network.checkpoint import load_checkpoint
 from tokenface.network.components import FaceParameters
 from tokenface.network.tokenface import TokenFace
+from tokenface.training.batches import photo_records
+from tokenface.training.config import PhotoConfig
 from tokenface.weights import file_hash, find_weights
 
 TEST_SEED = 20_251_122
@@ -85,6 +88,8 @@ def main() -> None:
         report["ICT-FaceKit people"] = geometry_row(model, head, ict, arguments.people, arguments.seed)
     if arguments.photos:
         report["photos, NME in % of √box"] = photo_rows({"network": (model, head, model.size)}, arguments.photos)
+        held_out = photo_records(PhotoConfig(tar=str(arguments.photos)))[1]
+        report["one person's photos"] = within_over_between(model, head, held_out, model.size)
     text = json.dumps(report, indent=2, ensure_ascii=False)
     print(text)
     if arguments.output:

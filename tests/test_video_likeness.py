@@ -29,6 +29,14 @@ def model():
 
 
 @pytest.fixture(scope="module")
+def plain_model():
+    """The network alone."""
+    found = tokenface.load()
+    found.likeness = None
+    return found
+
+
+@pytest.fixture(scope="module")
 def frames() -> list[Frame]:
     """A photo that wanders over the frame."""
     photo = data.astronaut()
@@ -41,11 +49,9 @@ def answered(model, frames):
     return pipeline, [one.answers[0] for one in found]
 
 
-def test_a_clip_shows_the_person_that_a_photo_of_it_shows(model, frames):
+def test_a_clip_shows_the_person_that_a_photo_of_it_shows(model, plain_model, frames):
     _, corrected = answered(model, frames)
     face = model.reconstruct(frames[0].image)[0]
-    plain_model = tokenface.load()
-    plain_model.likeness = None
     _, plain = answered(plain_model, frames)
     wanted = face.parameters.shape - plain_model.reconstruct(frames[0].image)[0].parameters.shape
     change = corrected[-1].parameters.shape - plain[-1].parameters.shape
@@ -53,10 +59,8 @@ def test_a_clip_shows_the_person_that_a_photo_of_it_shows(model, frames):
     assert 0.8 < float(change.norm() / wanted.norm()) < 1.2
 
 
-def test_the_correction_settles_and_landmarks_stay_in_place(model, frames):
+def test_the_correction_settles_and_landmarks_stay_in_place(model, plain_model, frames):
     _, corrected = answered(model, frames)
-    plain_model = tokenface.load()
-    plain_model.likeness = None
     _, plain = answered(plain_model, frames)
     changes = [a.parameters.shape - b.parameters.shape for a, b in zip(corrected, plain, strict=True)]
     assert float((changes[FIRST - 1] - changes[FIRST]).norm()) == pytest.approx(0, abs=1e-5)  # no look in between

@@ -296,7 +296,7 @@ def _assert_same_film(one: Path, other: Path) -> None:
     assert our_sound == their_sound
     assert [pts for pts, _ in ours] == [pts for pts, _ in theirs]
     for (_, a), (_, b) in zip(ours, theirs, strict=True):
-        assert np.abs(a - b).mean() < 0.4  # the encoder makes more of a rounding; the next frame is 2 away
+        assert np.abs(a - b).mean() < 0.05
 
 
 def _start(clip: Path, out: Path) -> subprocess.Popen:
