@@ -25,7 +25,7 @@ from tokenface.likeness.correction import (
 )
 from tokenface.likeness.descriptor import Describer
 from tokenface.likeness.front import FrontView
-from tokenface.likeness.mirror import Mirror
+from tokenface.data.mirror import Mirror
 from tokenface.likeness.regression import Sums
 from tokenface.likeness.train import Observer, train_likeness, unexplained
 from tokenface.network.checkpoint import load_checkpoint

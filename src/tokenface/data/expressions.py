@@ -58,8 +58,12 @@ PATTERNS: dict[str, tuple[float, float, dict[str, float]]] = {
     "chin_forward": (0.2, 0.0, {"jawForward": 0.7}),
 }
 GAZE = ("eyeLookUp", "eyeLookDown", "eyeLookIn", "eyeLookOut")
+ONE_WAY = ("mouthLeft", "mouthRight", "jawLeft", "jawRight")
+"""Named after where they move; no action of the other side goes with them."""
 JAW_RANGE = 0.32
 """Radians that the jaw turns at full opening."""
+ONE_SIDED = 0.5
+"""Share of brows, smiles, sneers, squints and blinks that differ between the sides."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +98,15 @@ class ExpressionSampler:
         if has_jaw_joint and "jawOpen" in index:
             self._patterns[:, index["jawOpen"]] = 0
         # corresponding actions of the two sides move together: partner[i] is the other side's column
-        self._partner = torch.tensor([index.get(other_side(n), i) for i, n in enumerate(names)], dtype=torch.long)
+        own = torch.arange(len(names))
+        self._partner = torch.tensor(
+            [i if n in ONE_WAY else index.get(other_side(n), i) for i, n in enumerate(names)], dtype=torch.long
+        )
+        self._pair, self._sided = torch.minimum(own, self._partner), self._partner != own
+        self._is_left = torch.tensor([n.endswith(("Left", "_L")) for n in names], dtype=torch.bool)
 
     def sample(self, draw: Draw, batch: int) -> Expressions:
-        gaze = torch.where(
-            draw.chance(batch, 1, p=0.5), draw.normal(batch, 2, std=0.06), draw.normal(batch, 2, std=0.22)
-        )
-        gaze = gaze.clamp(-0.55, 0.55) * torch.tensor([1.0, 0.6], device=draw.device)
+        gaze = _sample_gaze(draw, batch)
         if not self.is_arkit:
             return self._gaussian(draw, batch, gaze)
         device = draw.device
@@ -112,21 +118,17 @@ class ExpressionSampler:
         weights = strength[:, :1] * patterns[first] + strength[:, 1:] * patterns[second]
         opening = strength[:, 0] * jaw_of[first] + strength[:, 1] * jaw_of[second]
 
-        # every face does it its own way: per-action strength, a little asymmetry, a few more single actions
+        # every face does it its own way: per-action strength, a few more single actions, sides that differ
         partner, free = self._partner.to(device), self._free.to(device)
         own = draw.uniform(batch, len(self.names), low=0.55, high=1.3)
-        symmetric = 0.5 * (own + own[:, partner])
-        asymmetry = draw.uniform(batch, 1) ** 3
-        weights = weights * torch.lerp(symmetric, own, asymmetry)
-        extra = draw.chance(batch, len(self.names), p=0.05) * draw.uniform(batch, len(self.names)) ** 2 * 0.7
-        extra = torch.where(draw.chance(batch, 1, p=0.75), torch.maximum(extra, extra[:, partner]), extra)
-        weights = weights + extra * free
+        weights = weights * 0.5 * (own + own[:, partner])
+        extra = draw.chance(batch, len(self.names), p=0.05) * draw.uniform(batch, len(self.names)) ** 2 * 0.8
+        extra = torch.where(draw.chance(batch, 1, p=0.5), torch.maximum(extra, extra[:, partner]), extra)
+        weights = self._one_sided(draw, weights + extra * free)
 
-        lids = draw.uniform(batch, 1)
-        blink = torch.where(lids < 0.07, draw.uniform(batch, 1, low=0.7, high=1.0), draw.uniform(batch, 1) ** 4 * 0.35)
-        wink = draw.chance(batch, 1, p=0.01)
-        self._put(weights, "eyeBlinkLeft", blink)
-        self._put(weights, "eyeBlinkRight", torch.where(wink, 1 - blink, blink))
+        left, right = self._lids(draw, batch)
+        self._put(weights, "eyeBlinkLeft", left)
+        self._put(weights, "eyeBlinkRight", right)
         self._put_gaze(weights, gaze)
 
         jaw = torch.zeros(batch, 3, device=device)
@@ -134,6 +136,30 @@ class ExpressionSampler:
             jaw[:, 0] = (opening * draw.uniform(batch, low=0.7, high=1.2)).clamp(0, 1.1) * JAW_RANGE
             jaw[:, 1] = draw.normal(batch, std=0.02) * draw.chance(batch, p=0.3)
         return Expressions(self._clamp(weights), jaw, gaze)
+
+    def _one_sided(self, draw: Draw, weights: Tensor) -> Tensor:
+        """Half of all pairs of actions (brows, smiles, sneers, squints) made weaker on one side, mostly the same."""
+        pair = self._pair.to(draw.device)
+        shape = weights.shape
+        differs = draw.chance(*shape, p=ONE_SIDED)[:, pair]
+        weak_is_left = (draw.chance(shape[0], 1, p=0.5) ^ draw.chance(*shape, p=0.2))[:, pair]
+        weak = differs & (weak_is_left == self._is_left.to(draw.device)) & self._sided.to(draw.device)
+        return torch.where(weak, weights * draw.uniform(*shape), weights)
+
+    def _lids(self, draw: Draw, batch: int) -> tuple[Tensor, Tensor]:
+        """Blinks [B, 1] of the left and the right eye: mostly open, some shut; half of them differ, some are winks."""
+
+        def one() -> Tensor:
+            shut = draw.uniform(batch, 1, low=0.6, high=1.0)
+            return torch.where(draw.chance(batch, 1, p=0.14), shut, draw.uniform(batch, 1) ** 3 * 0.5)
+
+        left, other = one(), one()
+        right = torch.where(draw.chance(batch, 1, p=ONE_SIDED), other, left)
+        wink, left_winks = draw.chance(batch, 1, p=0.05), draw.chance(batch, 1, p=0.5)
+        shut, open_ = draw.uniform(batch, 1, low=0.7, high=1.0), draw.uniform(batch, 1, high=0.25)
+        left = torch.where(wink, torch.where(left_winks, shut, open_), left)
+        right = torch.where(wink, torch.where(left_winks, open_, shut), right)
+        return left, right
 
     def _gaussian(self, draw: Draw, batch: int, gaze: Tensor) -> Expressions:
         """Principal components of scans (FLAME): strong first modes, none far beyond two deviations."""
@@ -160,6 +186,15 @@ class ExpressionSampler:
 
     def _clamp(self, weights: Tensor) -> Tensor:
         return weights if self.allowed is None else weights.clamp(*self.allowed)
+
+
+def _sample_gaze(draw: Draw, batch: int) -> Tensor:
+    """[B, 2] right on the picture and up, radians: a third near the camera, a third around it, a third anywhere."""
+    kind = draw.uniform(batch, 1)
+    near, around = draw.normal(batch, 2, std=0.06), draw.normal(batch, 2, std=0.22)
+    anywhere = draw.uniform(batch, 2, low=-0.55, high=0.55)
+    gaze = torch.where(kind < 1 / 3, near, torch.where(kind < 2 / 3, around, anywhere))
+    return gaze.clamp(-0.55, 0.55) * torch.tensor([1.0, 0.7], device=draw.device)
 
 
 def other_side(name: str) -> str:

@@ -14,11 +14,34 @@ from tokenface.head.landmarks import MIRROR68
 
 
 @dataclass(frozen=True)
+class PhotoTarget:
+    """What self-training says of B photos: shape [B, S], expression [B, E], jaw [B, 3].
+
+    known: [B, E] in [0, 1], how much is known of each action.
+    """
+
+    shape: Tensor
+    expression: Tensor
+    jaw: Tensor
+    known: Tensor
+
+
+@dataclass(frozen=True)
 class PhotoBatch:
-    """image: [B, 3, S, S] in [0, 1].  landmarks68: [B, 68, 2], crop NDC (x right, y down)."""
+    """image: [B, 3, S, S] in [0, 1].  landmarks68: [B, 68, 2], crop NDC (x right, y down).
+
+    target: of self-training.
+    """
 
     image: Tensor
     landmarks68: Tensor
+    target: PhotoTarget | None = None
+
+    def to(self, device: torch.device | str) -> PhotoBatch:
+        t = self.target
+        if t is not None:
+            t = PhotoTarget(t.shape.to(device), t.expression.to(device), t.jaw.to(device), t.known.to(device))
+        return PhotoBatch(self.image.to(device), self.landmarks68.to(device), t)
 
 
 @dataclass(frozen=True)

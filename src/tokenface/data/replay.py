@@ -38,6 +38,7 @@ class ReplayRing:
         self._image = mapped_array(folder / "image.npy", (capacity, 3, size, size), np.uint8)
         self._landmarks = mapped_array(folder / "landmarks.npy", (capacity, 68, 2), np.float32)
         self._parameters = mapped_array(folder / "parameters.npy", (capacity, width), np.float32)
+        self._stamps = mapped_array(folder / "stamps.npy", (capacity,), np.int64)
         self._arrays = {"image": self._image, "landmarks": self._landmarks, "parameters": self._parameters}
 
     def bytes_to_come(self) -> int:
@@ -47,13 +48,22 @@ class ReplayRing:
             for name, array in self._arrays.items()
         )
 
-    def write(self, first: int, faces: LabelledFaces) -> None:
-        """Store faces number `first`, `first` + 1, … (numbers count all faces ever rendered in this run)."""
+    def holds(self, first: int, count: int, stamp: int) -> bool:
+        """Whether faces number `first`, `first` + 1, … are here already, written with this stamp."""
+        return bool((self._stamps[(first + np.arange(count)) % self.capacity] == stamp).all())
+
+    def write(self, first: int, faces: LabelledFaces, stamp: int = 0) -> None:
+        """Store faces number `first`, `first` + 1, … (numbers count all faces ever rendered in this run).
+
+        stamp: says what they were rendered from (a seed), for `holds`.
+        """
         slots = (first + np.arange(len(faces.parameters))) % self.capacity
+        self._stamps[slots] = 0  # half-written faces belong to nobody
         self._image[slots] = (faces.image * 255).round().to(torch.uint8).cpu().numpy()
         self._landmarks[slots] = faces.landmarks68.cpu().numpy()
         flat = torch.cat([getattr(faces.parameters, name) for name in COMPONENTS], dim=1)
         self._parameters[slots] = flat.cpu().numpy()
+        self._stamps[slots] = stamp
 
     def draw(self, written: int, batch: int, seed: int, rows: slice = slice(None)) -> LabelledFaces:
         """The given rows of a random batch of the newest faces, when `written` have been stored so far."""

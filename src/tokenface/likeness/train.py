@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tokenface.configuration import read_config
+from tokenface.data.mirror import Mirror
 from tokenface.data.record import PhotoRecord
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.errors import ConfigError, TokenFaceError
@@ -25,7 +26,6 @@ from tokenface.head.model import HeadModel
 from tokenface.likeness.correction import likeness_path, read_likeness, save_likeness
 from tokenface.likeness.descriptor import Describer
 from tokenface.likeness.front import FrontView
-from tokenface.likeness.mirror import Mirror
 from tokenface.likeness.regression import Sums
 from tokenface.network.checkpoint import load_checkpoint
 from tokenface.network.components import FaceParameters

@@ -30,6 +30,18 @@ def coefficient_loss(predicted: Tensor, truth: Tensor, importance: Tensor) -> Te
     return ((predicted - truth).square() * importance).sum(-1) / importance.sum()
 
 
+def standardised_loss(predicted: Tensor, truth: Tensor, spread: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Mean squared error in units of each column's own spread, so that small actions count as much as large ones.
+
+    Args:
+        predicted, truth: [B, K].  spread: [K] standard deviation over the population.  weight: [B, K] of each number.
+    Returns:
+        [B]; 1 for a prediction of the mean.
+    """
+    error = ((predicted - truth) / spread).square()
+    return error.mean(-1) if weight is None else (error * weight).mean(-1)
+
+
 def range_loss(expression: Tensor, low: float, high: float) -> Tensor:
     """How far expression weights leave the range that the head model allows: [B, E] → [B]."""
     return ((expression - high).clamp_min(0) + (low - expression).clamp_min(0)).sum(-1)

@@ -53,6 +53,9 @@ class NetworkConfig:
     ambient_light: float = AMBIENT_LIGHT  # mean of the constant band, each of R, G and B
     landmark_uncertainty: bool = True  # also predict log sigma of each of the 68 landmarks
     log_sigma_mean: float = -3.0  # crop NDC; e⁻³ ≈ 0.05
+    closeups: int = 0  # blocks in which the tokens read close-ups of eyes and mouth; 0: none (see closeup)
+    recognition: bool = False  # the close-ups include a face recognition network's maps
+    label_sources: tuple[str, ...] = ()  # data sets whose annotators' habits are learned apart (see labels)
     surface_cells: int = 0  # per side of each patch, that say which point of the head they show; 0: none (see surface)
 
     def __post_init__(self) -> None:
@@ -64,6 +67,12 @@ class NetworkConfig:
             raise ConfigError(f"network.readout 'global' has one token; set network.tokens to 1, got {self.tokens}")
         if not 16 <= self.image_size <= MAX_IMAGE_SIZE:
             raise ConfigError(f"network.image_size must be 16 to {MAX_IMAGE_SIZE} pixels, got {self.image_size}")
+        if not 0 <= self.closeups <= 12:
+            raise ConfigError(f"network.closeups must be 0 to 12 blocks, got {self.closeups}")
+        if self.closeups and self.readout == "global":
+            raise ConfigError("network.closeups are read by component tokens; set network.readout to 'tokens'")
+        if self.recognition and not self.closeups:
+            raise ConfigError("network.recognition is a part of the close-ups; set network.closeups to 1 or more")
         if not 0 <= self.surface_cells <= 16:
             raise ConfigError(f"network.surface_cells must be 0 to 16, got {self.surface_cells}")
         if len(self.camera_mean) != 7 or self.camera_mean[0] <= 0:

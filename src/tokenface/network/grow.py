@@ -1,4 +1,4 @@
-"""A trained network made larger without changing what it answers: more blocks, a surface map, another crop size."""
+"""A trained network made larger without changing its predictions: more blocks, close-ups, a surface map."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def grown(model: TokenFace, config: NetworkConfig, seed: int | None = None) -> T
     """A network of another configuration that starts where `model` stands.
 
     New blocks come behind the old ones and add nothing at first: the last layers of their two branches are 0, so
-    gradients reach them and they leave the identity with the first step. A new surface map is fresh.
+    gradients reach them and they leave the identity with the first step. So do close-ups; a new surface map is fresh.
 
     Args:
         config: with the same width, stem and tokens as the model's, and at least as many blocks; what the outputs mean
@@ -32,7 +32,9 @@ def grown(model: TokenFace, config: NetworkConfig, seed: int | None = None) -> T
     old = model.config
     wanted = old.replace(
         backbone=config.backbone, image_size=config.image_size, drop_path=config.drop_path,
-        surface_cells=config.surface_cells or old.surface_cells,
+        surface_cells=config.surface_cells or old.surface_cells, closeups=config.closeups or old.closeups,
+        recognition=config.recognition or old.recognition,
+        label_sources=tuple(dict.fromkeys(old.label_sources + config.label_sources)),
     )  # fmt: skip
     new = TokenFace(wanted, model.sizes, seed)
     if not isinstance(model.backbone, VisionTransformer) or not isinstance(new.backbone, VisionTransformer):
@@ -42,7 +44,8 @@ def grown(model: TokenFace, config: NetworkConfig, seed: int | None = None) -> T
         prefix = int(model.backbone.cls_token is not None)
         tensors["backbone.pos_embed"] = resample_positions(tensors["backbone.pos_embed"], new.backbone.grid, prefix)
     lost = sorted(k for k, v in tensors.items() if k not in fresh or fresh[k].shape != v.shape)
-    lacking = sorted(k for k in fresh if k not in tensors and not k.startswith("surface.") and not _BLOCK.match(k))
+    parts = ("surface.", "closeups.", "labels.")
+    lacking = sorted(k for k in fresh if k not in tensors and not k.startswith(parts) and not _BLOCK.match(k))
     if lost or lacking:
         raise ConfigError(
             f"network.backbone '{wanted.backbone}' cannot grow from '{old.backbone}' ({(lost + lacking)[0]} differs); "

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from tokenface.errors import ConfigError
 from tokenface.network.backbone import Features, ResNet50, VisionTransformer, create_backbone
-from tokenface.network.components import ComponentSizes, FaceParameters
+from tokenface.network.closeup import CloseUps
+from tokenface.network.components import TOKEN_LAYOUTS, ComponentSizes, FaceParameters
 from tokenface.network.config import NetworkConfig
 from tokenface.network.heads import ComponentHeads
+from tokenface.network.labels import LabelOffsets
 from tokenface.network.surface import SurfaceMap
 
 torch.export.register_dataclass(FaceParameters, serialized_type_name="tokenface.FaceParameters")
@@ -20,12 +22,13 @@ torch.export.register_dataclass(FaceParameters, serialized_type_name="tokenface.
 class NetworkOutput(NamedTuple):
     """parameters: of every face.  log_sigma: [B, 68] log standard deviation of the landmarks in crop NDC, or None.
     tokens: [B, T, D] the component tokens after the last block, for temporal models.  surface: `SurfaceMap`'s, or
-    None where the network has none or it was not asked for."""
+    None where the network has none or it was not asked for.  anchors: [B, 5, 2] of the close-ups, or None."""
 
     parameters: FaceParameters
     log_sigma: Tensor | None
     tokens: Tensor
     surface: Tensor | None = None
+    anchors: Tensor | None = None
 
 
 class TokenFace(nn.Module):
@@ -61,8 +64,19 @@ class TokenFace(nn.Module):
             self.component_tokens = nn.Parameter(torch.randn(shape) * config.token_std)
             if config.token_positions:
                 self.token_positions = nn.Parameter(torch.randn(shape) * 0.02)
+        self.closeups = self._close_ups() if config.closeups else None
+        self.labels = LabelOffsets(config.label_sources) if config.label_sources else None
         self.heads = ComponentHeads(config, self.sizes, self.backbone.width)
         self.surface = SurfaceMap(self.backbone.width, config.surface_cells) if config.surface_cells else None
+
+    def _close_ups(self) -> CloseUps:
+        from tokenface.identity.recognition import load_recognition
+
+        config, backbone = self.config, self.backbone
+        assert isinstance(backbone, VisionTransformer)
+        shape_token = next(i for i, group in enumerate(TOKEN_LAYOUTS[config.tokens]) if "shape" in group)
+        recognition = load_recognition() if config.recognition else None
+        return CloseUps(backbone.width, backbone.spec.heads, config.tokens, config.closeups, shape_token, recognition)
 
     def forward(self, images: Tensor) -> FaceParameters:
         """Images [B, 3, S, S], RGB in [0, 1] → parameters."""
@@ -70,25 +84,29 @@ class TokenFace(nn.Module):
 
     def forward_with_extras(self, images: Tensor, surface: bool = False) -> NetworkOutput:
         """As `forward`, with the landmarks' uncertainty, the tokens themselves and, if asked for, the surface map."""
-        tokens, features = self._features(images)
+        tokens, anchors, features = self._features(images)
         parameters, log_sigma = self.heads(tokens)
         drawn = self.surface(features.patches) if surface and self.surface is not None else None
-        return NetworkOutput(parameters, log_sigma, tokens, drawn)
+        return NetworkOutput(parameters, log_sigma, tokens, drawn, anchors)
 
     def tokens(self, images: Tensor) -> Tensor:
-        """Images [B, 3, S, S] → [B, T, D] component tokens after the last norm; T = 1 for readout 'global'."""
+        """Images [B, 3, S, S] → [B, T, D] component tokens, as the heads read them; T = 1 for readout 'global'."""
         return self._features(images)[0]
 
-    def _features(self, images: Tensor) -> tuple[Tensor, Features]:
+    def _features(self, images: Tensor) -> tuple[Tensor, Tensor | None, Features]:
+        """Component tokens, anchors of the close-ups, and what the backbone says."""
         if self.component_tokens is None:
             features = self.backbone(images)
-            return features.pooled[:, None], features
+            return features.pooled[:, None], None, features
         tokens: Tensor = self.component_tokens
         if self.token_positions is not None:
             tokens = tokens + self.token_positions
         features = self.backbone(images, tokens)
         assert features.tokens is not None
-        return features.tokens, features
+        if self.closeups is None:
+            return features.tokens, None, features
+        closed_up = self.closeups(images, features.tokens, features.patches)
+        return closed_up.tokens, closed_up.anchors, features
 
     def parameter_groups(self, weight_decay: float) -> list[dict]:
         """For an optimiser: matrices inside the backbone (`muon`), other matrices, and what does not decay.
@@ -102,10 +120,11 @@ class TokenFace(nn.Module):
         ]
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
-                kind = 2 if not _decays(name, parameter) else 0 if name.startswith("backbone.") else 1
+                hidden = name.startswith(("backbone.", "closeups."))
+                kind = 2 if not _decays(name, parameter) else 0 if hidden else 1
                 groups[kind]["params"].append(parameter)  # type: ignore[attr-defined]
         return groups
 
 
 def _decays(name: str, parameter: Tensor) -> bool:
-    return parameter.dim() > 1 and not name.endswith(("component_tokens", "token_positions", "cls_token", "pos_embed"))
+    return parameter.dim() > 1 and not name.endswith(("_tokens", "_positions", "_token", "_embed", "offsets"))

@@ -30,6 +30,9 @@ from tokenface.head.model import HeadModel
 from tokenface.training.config import DataConfig, PhotoConfig, SyntheticConfig, TrainConfig
 from tokenface.training.state import Progress
 
+GENERATION = 2 << 32
+"""Which generator's faces a ring holds: changes with what it draws, so that older faces are rendered anew."""
+
 
 @dataclass(frozen=True)
 class Shares:
@@ -72,7 +75,7 @@ class StepBatch:
         s, p = self.synthetic, self.photos
         return StepBatch(
             None if s is None else LabelledFaces(s.image.to(device), s.landmarks68.to(device), s.parameters.to(device)),
-            None if p is None else PhotoBatch(p.image.to(device), p.landmarks68.to(device)),
+            None if p is None else p.to(device),
             None if self.scans is None else self.scans.to(device),
             None if self.pictures is None else self.pictures.to(device),
         )
@@ -116,16 +119,27 @@ class SyntheticStream:
         seed = mixed(self.config.seed + 1, step)
         return [self._changed(rendered, part, seed) for part in self.shares.parts(batch)], rendered
 
+    def plain(self, rendered: int, batch: int, seeds: list[int]) -> tuple[list[LabelledFaces], int]:
+        """Batches of faces as they were rendered, and how many are rendered now."""
+        rendered = self._render(self.config.warm_start, rendered)
+        return [self.ring.draw(rendered, batch, seed) for seed in seeds], rendered
+
     def _render(self, due: int, rendered: int) -> int:
         before, block = rendered, self.config.block
         while rendered < due:
             if (rendered // block) % self.shares.neighbours == self.shares.local:
-                faces = self.faces.sample(block, seed=mixed(self.config.seed, rendered))
-                self.ring.write(rendered, LabelledFaces(faces.image, faces.landmarks68, faces.parameters))
+                self._fill(rendered)
             rendered += block
         if rendered > before:
             self.shares.meet()
         return rendered
+
+    def _fill(self, first: int) -> None:
+        """One block of faces, unless an earlier run left it in this ring."""
+        seed = mixed(self.config.seed + GENERATION, first)
+        if not self.ring.holds(first, self.config.block, seed):
+            faces = self.faces.sample(self.config.block, seed=seed)
+            self.ring.write(first, LabelledFaces(faces.image, faces.landmarks68, faces.parameters), seed)
 
     def _changed(self, rendered: int, part: Part, seed: int) -> LabelledFaces:
         faces = self.ring.draw(rendered, part.total, seed, slice(part.start, part.stop))
@@ -134,7 +148,7 @@ class SyntheticStream:
         image, camera, light, landmarks = turn_and_zoom(
             faces.image, p.camera, p.light, faces.landmarks68, generator, part=part
         )
-        image = colour_jitter(image, generator, strength=0.6, part=part)
+        image = colour_jitter(image, generator, strength=0.3, part=part)
         return LabelledFaces(image, landmarks, p.replace(camera=camera, light=light))
 
 
@@ -228,11 +242,12 @@ class Batches:
         size = config.network.image_size
         self.counts = Counts.of(config, bool(photos), bool(shards))
         self.counts.check(self.shares, config.data.pictures_per_person)
-        self.photos = PhotoSampler(photos, size) if self.counts.photos else None
+        self.photos = PhotoSampler(photos, size) if self.counts.photos and not config.teaching.every else None
         self.synthetic: SyntheticStream | None = None
         if self.counts.synthetic:
             guard_steps = 2 * config.run.checkpoint_every + config.run.ahead
-            self.synthetic = SyntheticStream(head, config.synthetic, size, folder, guard_steps, self.shares)
+            ring = folder if config.synthetic.folder is None else Path(config.synthetic.folder)
+            self.synthetic = SyntheticStream(head, config.synthetic, size, ring, guard_steps, self.shares)
         options = CropOptions(size=size, mirror_vertices=head.data.mirror)
         self.records: dict[str, RecordStream] = {}
         for name, kinds in (("scans", ("scan", "synthetic")), ("pictures", ("photo", "clip"))):
@@ -264,6 +279,12 @@ class Batches:
             for i in passes
         ], rendered
 
+    def lesson_renders(self, rendered: int, batch: int, seeds: list[int]) -> tuple[list[LabelledFaces], int]:
+        """Batches of rendered faces as they are, to try a network on, and how many faces are in the ring now."""
+        if self.synthetic is None:
+            raise ConfigError("self-training needs rendered faces beside the photos; make photos.share smaller")
+        return self.synthetic.plain(rendered, batch, seeds)
+
     def ahead(self, progress: Progress) -> Iterator[tuple[list[StepBatch], int]]:
         """What `draw` gives, from the progress on, without end."""
         step, rendered = progress.step, progress.rendered
@@ -280,10 +301,14 @@ class Batches:
         """Damaged records that this process met, and why."""
         return {where: why for stream in self.records.values() for where, why in stream.troubles.items()}
 
+    def photo_seed(self, step: int) -> int:
+        """Of the photos of a step."""
+        return mixed(self.seed + 2, step)
+
     def _photos(self, step: int, part: Part) -> PhotoBatch | None:
         if self.photos is None:
             return None
-        seed = mixed(self.seed + 2, step)
+        seed = self.photo_seed(step)
         photos = self.photos.sample(part.total, seed, slice(part.start, part.stop))
         image = colour_jitter(photos.image, torch.Generator().manual_seed(seed), part=part)
         return PhotoBatch(image, photos.landmarks68)

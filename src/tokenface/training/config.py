@@ -26,10 +26,14 @@ class LossWeights:
     eyelids: float = 4.0  # Eq. 7
     lips: float = 4.0  # Eq. 7
     shape: float = 0.5  # identity coefficients against the truth, by what each mode moves
-    expression: float = 0.3  # weights against the truth, L1
+    expression: float = 1.5  # actions against the truth, squared, each by its own spread
     jaw: float = 1.0
-    texture: float = 0.02
-    light: float = 0.05
+    texture: float = 0.5  # albedo coefficients against the truth, squared, by what each moves
+    light: float = 0.5  # harmonics against the truth, squared, each band by its spread
+    anchors: float = 2.0  # of the close-ups (network.closeups)
+    photo_shape: float = 0.5  # against self-training's targets (teaching)
+    photo_expression: float = 1.0
+    photo_jaw: float = 0.5
     shape_prior: float = 1e-4  # Eq. 11, photos only
     expression_prior: float = 1e-3
     texture_prior: float = 1e-4
@@ -47,6 +51,7 @@ class PhotoConfig:
     held_out_people: int = 60
     split_seed: int = 0
     shift: LandmarkShift = YOUTUBE_FACES_SHIFT  # of the annotations; zeros for other sources
+    source: str = "youtube_faces"  # whose label offsets are learned (network.label_sources)
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class SyntheticConfig:
     fresh_per_step: int = 8
     block: int = 32  # rendered together
     ring: int = 12288
+    folder: str | None = None  # of the ring; runs that share it do not render the same faces again. null: the run's
     warm_start: int = 512  # faces rendered before the first step, so that the first batches are not all alike
     seed: int = 1
 
@@ -91,6 +97,20 @@ class PaperConfig:
     metric: bool = True  # False: Eqs. 3 and 5 after the best scale and translation
     identity_encoder: str | None = "tokenface-identity"  # or an ArcFace file; null: without Eq. 10
     partners: int = 1  # pictures of the same person whose shape each picture tries on
+
+
+@dataclass(frozen=True)
+class TeachingConfig:
+    """Self-training on the photos (training/teaching.py); off where `every` is 0."""
+
+    every: int = 0  # steps between lessons
+    quantile: float = 0.3  # of each action over the photos: what is below is rest
+    shape_warps: tuple[float, ...] = (0.0, 0.5, 0.8, 1.1)  # deviations of the known changes of shape, of the prior's
+    action_share: float = 0.5  # of the photos that get known changes of expression
+
+    def __post_init__(self) -> None:
+        if self.every < 0 or not 0 <= self.quantile <= 0.5 or not 0 <= self.action_share <= 1 or not self.shape_warps:
+            raise ConfigError("teaching: every ≥ 0, quantile 0 to 0.5, action_share 0 to 1, at least one shape_warp")
 
 
 @dataclass(frozen=True)
@@ -158,6 +178,7 @@ class TrainConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     losses: LossWeights = field(default_factory=LossWeights)
     photos: PhotoConfig = field(default_factory=PhotoConfig)
+    teaching: TeachingConfig = field(default_factory=TeachingConfig)
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     data: DataConfig = field(default_factory=DataConfig)
     paper: PaperConfig = field(default_factory=PaperConfig)

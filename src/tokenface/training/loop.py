@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Iterator
@@ -25,8 +26,12 @@ from tokenface.training.module import Prediction, TrainingModule
 from tokenface.training.objective import Objective
 from tokenface.training.optimiser import create_optimiser
 from tokenface.training.state import Progress, load_scaler, load_state, save_state
+from tokenface.training.teaching import Teaching
 from tokenface.training.validation import Validation
 from tokenface.video.ahead import ahead
+
+LESSON_RENDERS = 512
+"""Rendered faces on which self-training's teacher is tried, action by action."""
 
 
 class Trainer:
@@ -46,9 +51,10 @@ class Trainer:
         batches: Batches,
         validation: Validation,
         folder: Path,
+        teaching: Teaching | None = None,
     ):
         self.fabric, self.config, self.model, self.folder = fabric, config, model, folder
-        self.batches, self.validation = batches, validation
+        self.batches, self.validation, self.teaching = batches, validation, teaching
         self.objective = Objective(head, config, bool(batches.records))
         self.steps = config.run.epochs * batches.epoch_steps() or config.run.steps
         module = TrainingModule(model)
@@ -68,6 +74,8 @@ class Trainer:
             self.progress = load_state(self.state_path, model, self.average.values, self.optimiser)
             if self.scaler is not None and (saved := load_scaler(self.state_path)):
                 self.scaler.load_state_dict(saved)
+            if teaching is not None and self.progress.step:
+                teaching.restore()
         self._upcoming: Iterator[tuple[list[StepBatch], int]] | None = None
         self.waited = self.stepped = 0.0
         """Seconds in which steps waited for their batches, and whole steps, since the last line of the curve."""
@@ -79,6 +87,7 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         started, seconds_before, counted = time.monotonic(), progress.seconds, 0
         while progress.step < self.steps:
+            self._lesson(report)
             for name, value in self.step().items():
                 sums[name] = sums[name] + value if name in sums else value
             counted += 1
@@ -98,12 +107,28 @@ class Trainer:
                 self.save()
         return figures or self.validate(metrics)
 
+    def _lesson(self, report) -> None:
+        """Self-training's targets from the averaged weights, when they are due."""
+        if self.teaching is None or not self.teaching.due(self.progress.step):
+            return
+        batch, rendered = self.config.run.batch, self.progress.rendered
+        assert self.batches.synthetic is not None
+        seeds = range(LESSON_RENDERS // batch)
+        renders, rendered = self.batches.lesson_renders(rendered, batch, [mixed(-1, seed) for seed in seeds])
+        self.progress.rendered = rendered
+        bias = self.teaching.teach(self.averaged(), renders)
+        if self.fabric.is_global_zero:
+            self.teaching.save()
+        report(f"step {self.progress.step}  lesson: baseline {bias.baseline:.2f}, mean shape {bias.shape_bias:.3f}")
+
     def step(self) -> dict[str, Tensor]:
         """Draw the next batch and learn from it; returns the losses by name, of this process."""
         progress, begun = self.progress, time.monotonic()
         self.network.train()
         torch.manual_seed(mixed(self.config.run.seed + 3 + self.fabric.global_rank, progress.step))  # stochastic depth
         passes, rendered = self._next_batch()
+        if self.teaching is not None:
+            passes = self._taught(passes)
         self.waited += time.monotonic() - begun
         self.optimiser.zero_grad(set_to_none=True)
         figures: dict[str, Tensor] = {}
@@ -169,6 +194,16 @@ class Trainer:
         if self._upcoming is None:
             self._upcoming = ahead(self.batches.ahead(self.progress), self.config.run.ahead)
         return next(self._upcoming)
+
+    def _taught(self, passes: list[StepBatch]) -> list[StepBatch]:
+        """The passes with self-training's photos: they depend on the lesson, so they are not made ahead."""
+        assert self.teaching is not None
+        step, parts = self.progress.step, self.batches.shares.parts(self.batches.counts.photos)
+        seed = self.batches.photo_seed(step)
+        return [
+            dataclasses.replace(batch, photos=self.teaching.photos(seed, part))
+            for batch, part in zip(passes, parts, strict=True)
+        ]
 
     def _clip(self) -> Tensor:
         limit = self.config.optimiser.clip_norm or math.inf

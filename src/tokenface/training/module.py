@@ -19,35 +19,42 @@ class TrainingModule(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """[B, 3, S, S] → the six components and, if the network has them, "log_sigma" and "surface"."""
+        """[B, 3, S, S] → the six components, and "log_sigma", "surface", "anchors", "labels" if it has them."""
         output = self.network.forward_with_extras(images, surface=True)
-        extras = {"log_sigma": output.log_sigma, "surface": output.surface}
+        extras = {"log_sigma": output.log_sigma, "surface": output.surface, "anchors": output.anchors}
+        if self.network.labels is not None:
+            extras["labels"] = self.network.labels.coefficients()
         return dict(output.parameters.items()) | {k: v for k, v in extras.items() if v is not None}
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """parameters: of B faces, float32.  log_sigma: [B, 68] or None.  surface: [B, 4, H, W] or None."""
+    """parameters: of B faces, float32.  log_sigma: [B, 68], surface: [B, 4, H, W], anchors: [B, 5, 2], or None.
+    labels: [sources, 3, 68, 2] offsets of the data sources' annotators, or None."""
 
     parameters: FaceParameters
     log_sigma: Tensor | None
     surface: Tensor | None = None
+    anchors: Tensor | None = None
+    labels: Tensor | None = None
 
     @staticmethod
     def from_named(named: dict[str, Tensor]) -> Prediction:
         named = {name: value.float() for name, value in named.items()}
         parameters = FaceParameters(**{name: named[name] for name in COMPONENTS})
-        return Prediction(parameters, named.get("log_sigma"), named.get("surface"))
+        extras = (named.get(name) for name in ("log_sigma", "surface", "anchors", "labels"))
+        return Prediction(parameters, *extras)
 
     def __getitem__(self, rows: slice) -> Prediction:
-        extras = (None if extra is None else extra[rows] for extra in (self.log_sigma, self.surface))
-        return Prediction(self.parameters[rows], *extras)
+        extras = (None if extra is None else extra[rows] for extra in (self.log_sigma, self.surface, self.anchors))
+        return Prediction(self.parameters[rows], *extras, self.labels)
 
     def nothing(self) -> Tensor:
         """An exact 0 that belongs to the graph of every output: a head without a loss in this step (camera in mode
         3d) still takes part in the gradient's exchange between processes."""
         values = [value for _, value in self.parameters.items()]
-        values += [extra for extra in (self.log_sigma, self.surface) if extra is not None]
+        extras = (self.log_sigma, self.surface, self.anchors, self.labels)
+        values += [extra for extra in extras if extra is not None]
         return sum((value.sum() for value in values), values[0].new_zeros(())) * 0.0
 
 

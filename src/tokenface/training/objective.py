@@ -11,17 +11,26 @@ from tokenface.data.replay import LabelledFaces
 from tokenface.head.model import HeadModel
 from tokenface.losses.landmark import eyelid_loss, landmark_loss, landmark_uncertainty_loss, lip_loss
 from tokenface.losses.mesh import aligned_mesh_loss, scale_free_mesh_loss
-from tokenface.losses.regularisation import coefficient_loss, range_loss, regularisation_loss
-from tokenface.network.components import FaceParameters
+from tokenface.losses.regularisation import coefficient_loss, range_loss, regularisation_loss, standardised_loss
+from tokenface.network.closeup import anchor_points
+from tokenface.network.labels import adapted
 from tokenface.training.batches import StepBatch
 from tokenface.training.config import LossWeights, TrainConfig
 from tokenface.training.hybrid import HybridObjective
 from tokenface.training.module import Prediction
-from tokenface.training.supervision import mode_importance, supervised_vertices
+from tokenface.training.supervision import (
+    action_spread,
+    albedo_importance,
+    light_spread,
+    mode_importance,
+    supervised_vertices,
+)
 from tokenface.training.surface import SurfaceObjective
 
 HALF_WIDTHS_PER_METRE = 7.0
 """A typical camera scale: brings metric vertex errors to the unit of the picture."""
+LEAST_KNOWN = 0.1
+"""Weight of actions that self-training's teacher does not know: enough to hold them at rest."""
 CONTOUR_WEIGHT = 0.5
 """Annotators place the jaw line loosely (measured on held-out photos), so points 0–16 count half."""
 
@@ -31,7 +40,9 @@ class Objective:
 
     def __init__(self, head: HeadModel, config: TrainConfig, records: bool):
         """Args: records: there are scans or photos from shards, to be judged by the paper's losses."""
-        self.recipe = RecipeObjective(head, config.losses)
+        sources = config.network.label_sources
+        source = sources.index(config.photos.source) if config.photos.source in sources else None
+        self.recipe = RecipeObjective(head, config.losses, source)
         self.surface, self.surface_weight = SurfaceObjective(head), config.losses.surface
         self.hybrid = HybridObjective(head, config.paper, config.network.image_size) if records else None
 
@@ -46,12 +57,12 @@ class Objective:
                 first += len(part.image)
         if batch.synthetic is not None:
             p = rows["synthetic"]
-            terms |= self.recipe.synthetic(p.parameters, batch.synthetic, p.log_sigma)
+            terms |= self.recipe.synthetic(p, batch.synthetic)
             if p.surface is not None:
                 terms["surface"] = self.surface_weight * self.surface(p.surface, batch.synthetic.parameters).mean()
         if batch.photos is not None:
             p = rows["photos"]
-            terms |= self.recipe.photos(p.parameters, batch.photos, p.log_sigma)
+            terms |= self.recipe.photos(p, batch.photos)
         figures = dict(terms)
         if self.hybrid is not None:
             scans = None if batch.scans is None else (rows["scans"].parameters, batch.scans)
@@ -63,19 +74,26 @@ class Objective:
 
 
 class RecipeObjective:
-    """Our losses on rendered faces and photos; every method returns named scalars that are already weighted."""
+    """Our losses on rendered faces and photos; every method returns named scalars that are already weighted.
 
-    def __init__(self, head: HeadModel, weights: LossWeights):
-        self.head, self.weights = head, weights
+    Args:
+        source: index of the photos' data source among the network's label offsets; None: labels are taken as they are.
+    """
+
+    def __init__(self, head: HeadModel, weights: LossWeights, source: int | None = None):
+        self.head, self.weights, self.source = head, weights, source
         self.subset, self.vertex_weights = supervised_vertices(head)
         self.importance = mode_importance(head)
+        self.albedo_importance = albedo_importance(head)
+        self.action_spread = action_spread(head)
+        self.light_spread = light_spread(head.template.device)
         point_weights = torch.ones(68, device=head.template.device)
         point_weights[:17] = CONTOUR_WEIGHT
         self.point_weights = point_weights
 
-    def synthetic(self, predicted: FaceParameters, truth: LabelledFaces, log_sigma: Tensor | None) -> dict[str, Tensor]:
+    def synthetic(self, prediction: Prediction, truth: LabelledFaces) -> dict[str, Tensor]:
         """Vertices, landmarks and parameters against the truth of rendered faces."""
-        w, subset, true = self.weights, self.subset, truth.parameters
+        w, subset, true, predicted = self.weights, self.subset, truth.parameters, prediction.parameters
         with torch.no_grad():
             true_posed, true_neutral = subset.vertices(true), subset.neutral(true.shape)
         posed, neutral = subset.vertices(predicted), subset.neutral(predicted.shape)
@@ -91,22 +109,21 @@ class RecipeObjective:
             "eyelids": w.eyelids * eyelid_loss(points, truth.landmarks68),
             "lips": w.lips * lip_loss(points, truth.landmarks68),
             "shape": w.shape * coefficient_loss(predicted.shape, true.shape, self.importance),
-            "expression": w.expression * (predicted.expression - true.expression).abs().mean(-1),
+            "expression": w.expression * standardised_loss(predicted.expression, true.expression, self.action_spread),
             "jaw": w.jaw * (predicted.jaw - true.jaw).abs().sum(-1),
-            "texture": w.texture
-            * (predicted.texture - true.texture).square().sum(-1)
-            / max(1, self.head.sizes.texture),
-            "light": w.light * (predicted.light - true.light).abs().mean(-1),
+            "light": w.light * standardised_loss(predicted.light, true.light, self.light_spread),
         }
-        if log_sigma is not None:
-            terms["uncertainty"] = w.uncertainty * landmark_uncertainty_loss(points, truth.landmarks68, log_sigma)
-        return {name: value.mean() for name, value in terms.items()}
+        if self.head.sizes.texture:
+            terms["texture"] = w.texture * coefficient_loss(predicted.texture, true.texture, self.albedo_importance)
+        return self._means(terms, prediction, points, truth.landmarks68)
 
-    def photos(self, predicted: FaceParameters, truth: PhotoBatch, log_sigma: Tensor | None) -> dict[str, Tensor]:
-        """Landmarks of real photos, and priors on what they do not show."""
-        w = self.weights
+    def photos(self, prediction: Prediction, truth: PhotoBatch) -> dict[str, Tensor]:
+        """Landmarks of real photos as their annotators put them, self-training's targets, and priors on the rest."""
+        w, predicted, target = self.weights, prediction.parameters, truth.target
         camera = Camera.from_vector(predicted.camera)
         points = self._landmarks(self.subset.vertices(predicted), camera, camera.angles()[:, 0])
+        if self.source is not None and prediction.labels is not None:
+            points = adapted(points, camera, prediction.labels[self.source])
         terms = {
             "photo_landmarks": w.photo_landmarks * landmark_loss(points, truth.landmarks68, self.point_weights),
             "photo_eyelids": w.eyelids * eyelid_loss(points, truth.landmarks68),
@@ -115,8 +132,25 @@ class RecipeObjective:
         }
         if self.head.expression_range is not None:
             terms["range"] = w.expression_range * range_loss(predicted.expression, *self.head.expression_range)
-        if log_sigma is not None:
-            terms["photo_uncertainty"] = w.uncertainty * landmark_uncertainty_loss(points, truth.landmarks68, log_sigma)
+        if target is not None:
+            terms["photo_shape"] = w.photo_shape * coefficient_loss(predicted.shape, target.shape, self.importance)
+            terms["photo_expression"] = w.photo_expression * standardised_loss(
+                predicted.expression, target.expression, self.action_spread, target.known.clamp_min(LEAST_KNOWN)
+            )
+            terms["photo_jaw"] = w.photo_jaw * (predicted.jaw - target.jaw).abs().sum(-1)
+        named = self._means(terms, prediction, points, truth.landmarks68)
+        own = ("photo", "prior", "range")
+        return {name if name.startswith(own) else f"photo_{name}": value for name, value in named.items()}
+
+    def _means(
+        self, terms: dict[str, Tensor], prediction: Prediction, points: Tensor, truth: Tensor
+    ) -> dict[str, Tensor]:
+        """Means over the faces, with what every kind of face is judged by."""
+        w = self.weights
+        if prediction.log_sigma is not None:
+            terms["uncertainty"] = w.uncertainty * landmark_uncertainty_loss(points, truth, prediction.log_sigma)
+        if prediction.anchors is not None:
+            terms["anchors"] = w.anchors * (prediction.anchors - anchor_points(truth)).abs().sum(-1).mean(-1)
         return {name: value.mean() for name, value in terms.items()}
 
     def _landmarks(self, vertices: Tensor, camera: Camera, yaw: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ from tokenface.training.people import rendered_people
 from tokenface.training.preflight import check_disk, check_first_batch
 from tokenface.training.provenance import code_version, environment, note_start, without_folders
 from tokenface.training.stages import WEIGHTS, Leg, plan
+from tokenface.training.teaching import Teaching
 from tokenface.training.validation import Validation
 from tokenface.weights import WEIGHTS as NAMED_WEIGHTS
 from tokenface.weights import find_weights
@@ -122,7 +123,10 @@ def _run(config: TrainConfig, folder: Path, goes_on: bool, report: Report) -> Pa
     _report_start(config, folder, fabric, model, frozen, len(training), len(held_out), batches, report)
     held_out = held_out + _held_out_records(shards, kept)
     validation = Validation(cpu_head, held_out, config.network.image_size, config.run.validation_people)
-    trainer = Trainer(fabric, config, model, head, batches, validation, folder)
+    teaching = None
+    if config.teaching.every and batches.counts.photos:
+        teaching = Teaching(cpu_head, training, config.network.image_size, config.teaching, folder)
+    trainer = Trainer(fabric, config, model, head, batches, validation, folder, teaching)
     if fabric.is_global_zero and goes_on:  # only now is it known to fit the state
         write_atomically(folder / "config.yaml", to_yaml(config).encode())
     check_first_batch(batches, trainer.progress, config.network.image_size)

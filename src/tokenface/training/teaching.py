@@ -1,0 +1,232 @@
+"""Self-training on real photos: the network's own predictions without their bias, and photos with known changes.
+
+A lesson predicts every training photo with the averaged weights and takes out what is the same for everybody: the mean
+shape (people's mean is the prior's), and the low quantile of each action and of the jaw (at rest, most are 0). What is
+left of a person's photos is averaged and becomes the target of their shape.
+
+In between, each photo that is drawn is warped as if the person had β + δ and ψ + δψ, and the target moves by δ. Let the
+teacher give a share a of the truth b: the student sees b + δ, is told a·b + δ, and answers best with (a + 1)/2 of what
+it sees; lesson by lesson a tends to 1, as far as the picture shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from tokenface.data.augment import Part, colour_jitter, turn_and_zoom
+from tokenface.data.mirror import Mirror
+from tokenface.data.photos import PhotoBatch, PhotoTarget, SquareCrop
+from tokenface.data.record import PhotoRecord
+from tokenface.data.replay import LabelledFaces
+from tokenface.data.warping import move_points, warp_faces
+from tokenface.errors import CheckpointError
+from tokenface.formats.files import write_atomically
+from tokenface.head.landmarks import MIRROR68
+from tokenface.head.model import HeadModel
+from tokenface.network.components import COMPONENTS, FaceParameters
+from tokenface.network.tokenface import TokenFace
+from tokenface.training.config import TeachingConfig
+
+CROP_SCALE = 1.5
+"""Side of the photos' crops over the landmark box: the middle of the training crops."""
+BATCH = 32
+WARPED_ACTIONS = (
+    "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "eyeBlinkLeft",
+    "eyeBlinkRight", "eyeSquintLeft", "eyeSquintRight", "cheekSquintLeft", "cheekSquintRight", "noseSneerLeft",
+    "noseSneerRight", "mouthSmileLeft", "mouthSmileRight", "mouthFrownLeft", "mouthFrownRight", "mouthLeft",
+    "mouthRight", "mouthPucker", "mouthStretchLeft", "mouthStretchRight", "mouthDimpleLeft", "mouthDimpleRight",
+    "mouthShrugLower", "mouthShrugUpper", "mouthPressLeft", "mouthPressRight",
+)  # fmt: skip
+"""Actions whose change a warp can show; opening lips and turning eyes would need pixels that no photo has."""
+LIMITED = {"eyeBlinkLeft": 0.45, "eyeBlinkRight": 0.45}
+"""How much of an action a warp adds at the most; others 0.7."""
+
+
+class Lesson(NamedTuple):
+    """What is known of N photos. raw: predictions as they are.  target: [N, ·] of shape, expression and jaw without
+    what all photos share.  reliability: [E] share of each action's variance that the teacher explains on renders."""
+
+    raw: FaceParameters
+    shape: Tensor
+    expression: Tensor
+    jaw: Tensor
+    reliability: Tensor
+
+
+@dataclass
+class Debiased:
+    """The teacher's bias, in numbers for the curves.
+
+    baseline: sum of the actions' low quantiles.  shape_bias: rms of the mean shape's coefficients.
+    """
+
+    baseline: float
+    shape_bias: float
+
+
+class Teaching:
+    """The photos of a run with their lesson; batches of them are a function of a seed and the lesson.
+
+    Args:
+        head: on the device of training.  records: training photos.  size: of the crops.  folder: the run's.
+    """
+
+    def __init__(
+        self, head: HeadModel, records: Sequence[PhotoRecord], size: int, config: TeachingConfig, folder: Path
+    ):
+        self.head, self.config, self.path = head, config, folder / "lesson.safetensors"
+        self.mirror = Mirror(head)
+        names = list(head.expression_names)
+        self.warped = torch.tensor([names.index(n) for n in WARPED_ACTIONS if n in names], dtype=torch.long)
+        self.limit = torch.tensor([LIMITED.get(n, 0.7) for n in WARPED_ACTIONS if n in names])
+        crops = [_crop(record, size) for record in records]
+        self.images = torch.from_numpy(np.stack([image for image, _ in crops])).permute(0, 3, 1, 2).contiguous()
+        self.points = torch.from_numpy(np.stack([points for _, points in crops]))
+        people: dict[str, int] = {}
+        self.person = torch.tensor([people.setdefault(r.identity, len(people)) for r in records])
+        self.lesson: Lesson | None = None
+
+    def due(self, step: int) -> bool:
+        """Whether a lesson comes before this step."""
+        return self.lesson is None or (self.config.every > 0 and step % self.config.every == 0)
+
+    @torch.no_grad()
+    def teach(self, network: TokenFace, renders: Sequence[LabelledFaces]) -> Debiased:
+        """A lesson from a network in evaluation mode; renders: faces with truth, to see which actions it knows."""
+        device = next(network.parameters()).device
+        parts = [
+            network(self.images[i : i + BATCH].to(device).float() / 255) for i in range(0, len(self.images), BATCH)
+        ]
+        raw = FaceParameters.cat([part.to("cpu") for part in parts])
+        own = self._pooled(raw.shape)
+        bias = _mean_over_people(own, self.person)
+        low = torch.quantile(raw.expression, self.config.quantile, dim=0).clamp_min(0)
+        jaw_low = torch.quantile(raw.jaw[:, 0], self.config.quantile).clamp_min(0)
+        jaw = raw.jaw.clone()
+        jaw[:, 0] = (jaw[:, 0] - jaw_low).clamp_min(0)
+        predicted = torch.cat([network(faces.image.to(device)).expression.cpu() for faces in renders])
+        truth = torch.cat([faces.parameters.expression for faces in renders])
+        self.lesson = Lesson(
+            raw,
+            own - bias,
+            (raw.expression - low).clamp_min(0),
+            jaw,
+            explained(predicted, truth).clamp(0, 1),
+        )
+        return Debiased(float(low.sum()), float(bias.square().mean().sqrt()))
+
+    def photos(self, seed: int, part: Part) -> PhotoBatch:
+        """The rows of a batch: drawn, warped, turned, mirrored, coloured; with targets."""
+        assert self.lesson is not None
+        generator = torch.Generator().manual_seed(seed)
+        rows = torch.randint(len(self.images), (part.total,), generator=generator)
+        shape_change, action_change = self._changes(rows, generator)
+        mirrored = torch.rand(part.total, generator=generator) < 0.5
+        own = slice(part.start, part.stop)
+        rows, mirrored = rows[own], mirrored[own]
+        raw, lesson = self.lesson.raw[rows], self.lesson
+        image = self.images[rows].float() / 255
+        after = raw.replace(shape=raw.shape + shape_change[own], expression=raw.expression + action_change[own])
+        moved = warp_faces(image, self.head, raw, after)
+        points = move_points(moved.flow, self.points[rows])
+        target = raw.replace(
+            shape=lesson.shape[rows] + shape_change[own],
+            expression=(lesson.expression[rows] + action_change[own]).clamp_min(0),
+            jaw=lesson.jaw[rows],
+        )
+        image, points, target = self._mirrored(moved.images, points, target, mirrored)
+        image, _, _, points = turn_and_zoom(image, raw.camera, raw.light, points, generator, part=part)
+        image = colour_jitter(image, generator, part=part)
+        # what was changed is known, whatever the teacher knows of that action
+        changed = (action_change[own] != 0).float()
+        flipped = torch.where(mirrored[:, None], changed[:, self.mirror.expression], changed)
+        known = torch.maximum(lesson.reliability.expand_as(flipped), flipped)
+        return PhotoBatch(image, points, PhotoTarget(target.shape, target.expression, target.jaw, known))
+
+    def save(self) -> None:
+        """The lesson, atomically, for a run that goes on."""
+        assert self.lesson is not None
+        tensors = {f"raw.{name}": value.contiguous() for name, value in self.lesson.raw.items()}
+        tensors |= {k: v.contiguous() for k, v in self.lesson._asdict().items() if isinstance(v, Tensor)}
+        write_atomically(self.path, save(tensors))
+
+    def restore(self) -> None:
+        """The lesson of the run that is continued.
+
+        Raises:
+            CheckpointError: missing, damaged, or of other photos.
+        """
+        try:
+            with safe_open(str(self.path), framework="pt") as file:
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+            raw = FaceParameters(**{name: tensors.pop(f"raw.{name}") for name in COMPONENTS})
+            self.lesson = Lesson(raw, **tensors)
+        except (SafetensorError, OSError, KeyError, TypeError) as error:
+            raise CheckpointError(f"the run's lesson '{self.path}' is missing or damaged ({error})") from error
+        if len(raw) != len(self.images):
+            raise CheckpointError(f"'{self.path}' is of {len(raw)} photos, the run has {len(self.images)}")
+
+    def _pooled(self, shape: Tensor) -> Tensor:
+        """Every photo's shape replaced by the mean over the photos of that person."""
+        people = int(self.person.max()) + 1
+        sums = torch.zeros(people, shape.shape[1]).index_add_(0, self.person, shape)
+        counts = torch.bincount(self.person, minlength=people)[:, None]
+        return (sums / counts)[self.person]
+
+    def _changes(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Known changes of shape [B, S] and of actions [B, E] for some photos."""
+        assert self.lesson is not None
+        batch, raw = len(rows), self.lesson.raw[rows]
+        spreads = torch.tensor(self.config.shape_warps)
+        spread = spreads[torch.randint(len(spreads), (batch,), generator=generator)]
+        shape = spread[:, None] * torch.randn(batch, raw.shape.shape[1], generator=generator)
+        chosen = torch.rand(batch, len(self.warped), generator=generator) < 2.5 / max(1, len(self.warped))
+        chosen &= torch.rand(batch, 1, generator=generator) < self.config.action_share
+        amount = torch.rand(batch, len(self.warped), generator=generator) * self.limit
+        less = torch.rand(batch, len(self.warped), generator=generator) < 0.3
+        present = self.lesson.expression[rows][:, self.warped]
+        amount = torch.where(less, -torch.minimum(present, amount), torch.minimum(amount, 1 - present).clamp_min(0))
+        actions = torch.zeros_like(raw.expression)
+        actions[:, self.warped] = torch.where(chosen, amount, torch.zeros_like(amount))
+        return shape, actions
+
+    def _mirrored(
+        self, image: Tensor, points: Tensor, target: FaceParameters, rows: Tensor
+    ) -> tuple[Tensor, Tensor, FaceParameters]:
+        """Left and right exchanged in some rows, in pictures, points and targets."""
+        other = self.mirror.parameters(target)
+        flipped = points[:, list(MIRROR68)] * points.new_tensor([-1.0, 1.0])
+
+        def chosen(a: Tensor, b: Tensor) -> Tensor:
+            return torch.where(rows.view(-1, *[1] * (a.dim() - 1)), a, b)
+
+        mixed = {name: chosen(getattr(other, name), value) for name, value in target.items()}
+        return chosen(image.flip(-1), image), chosen(flipped, points), FaceParameters(**mixed)
+
+
+def explained(predicted: Tensor, truth: Tensor) -> Tensor:
+    """[K] `1 − Σ(p − t)² / Σ(t − mean t)²` of each column of [N, K]; 0 where the truth never changes."""
+    total = (truth - truth.mean(0)).square().sum(0)
+    left = (predicted - truth).square().sum(0)
+    return torch.where(total > 1e-9, 1 - left / total.clamp_min(1e-9), torch.zeros_like(total))
+
+
+def _mean_over_people(shape: Tensor, person: Tensor) -> Tensor:
+    """[S] of pooled shapes [N, S], everybody counted once."""
+    weight = 1.0 / torch.bincount(person)[person]
+    return (shape * weight[:, None]).sum(0) / weight.sum()
+
+
+def _crop(record: PhotoRecord, size: int) -> tuple[np.ndarray, np.ndarray]:
+    low, high = record.landmarks.min(0), record.landmarks.max(0)
+    crop = SquareCrop((low + high) / 2, float((high - low).mean()) * CROP_SCALE, 0.0, False, size)
+    return crop.pixels(record.image), crop.landmarks(record.landmarks)
