@@ -12,6 +12,7 @@ from skimage import data
 
 import tokenface
 from tokenface.camera import Camera
+from tokenface.data.mirror import Mirror
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.errors import CheckpointError, ConfigError
 from tokenface.head.registry import load_head
@@ -25,7 +26,6 @@ from tokenface.likeness.correction import (
 )
 from tokenface.likeness.descriptor import Describer
 from tokenface.likeness.front import FrontView
-from tokenface.data.mirror import Mirror
 from tokenface.likeness.regression import Sums
 from tokenface.likeness.train import Observer, train_likeness, unexplained
 from tokenface.network.checkpoint import load_checkpoint
