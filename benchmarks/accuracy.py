@@ -2,8 +2,7 @@
 
     python benchmarks/accuracy.py [--weights NAME_OR_PATH] [--photos photos.tar] [--ict ict_facekit.npz] [--people 100]
 
-Rendered people come from seeds that training never uses; every figure is also a ratio to the mean head. Shapes are
-those of the network and its likeness, where there is one (--plain: of the network alone).
+Rendered people come from seeds that training never uses; every figure is also a ratio to the mean head.
 """
 
 from __future__ import annotations
@@ -21,34 +20,21 @@ from tokenface.evaluation.photo_set import photo_rows
 from tokenface.head.ict import load_ict
 from tokenface.head.model import HeadModel
 from tokenface.head.transfer import dress
-from tokenface.likeness.correction import Likeness, find_likeness
 from tokenface.network.checkpoint import load_checkpoint
-from tokenface.network.components import FaceParameters
 from tokenface.network.tokenface import TokenFace
 from tokenface.training.batches import photo_records
 from tokenface.training.config import PhotoConfig
-from tokenface.weights import file_hash, find_weights
+from tokenface.weights import find_weights
 
 TEST_SEED = 20_251_122
 """Of the rendered people; training seeds are mixed from small numbers, validation has another one."""
 
 
-class Answers:
-    """What the weights and their likeness say of crops."""
-
-    def __init__(self, network: TokenFace, likeness: Likeness | None):
-        self.network, self.likeness, self.size = network, likeness, network.config.image_size
-
-    def __call__(self, images: torch.Tensor) -> FaceParameters:
-        answer = self.network(images)
-        return answer if self.likeness is None else self.likeness(images, answer)
-
-
 def geometry_row(
-    model: Answers, head: HeadModel, people_head: HeadModel, people: int, seed: int = TEST_SEED
+    model: TokenFace, head: HeadModel, people_head: HeadModel, people: int, seed: int = TEST_SEED
 ) -> dict[str, float]:
     """Neutral shape of rendered people of `people_head`, one picture each, as OpenHead meshes against the truth."""
-    batch = SyntheticFaces(people_head, model.size).sample(people, seed=seed)
+    batch = SyntheticFaces(people_head, model.config.image_size).sample(people, seed=seed)
     predicted = predict_neutral(model, head, batch.image).numpy()
     result = compare_with_mean_head(PeopleScans.of(people_head, batch.neutral), predicted, head)
     shape = model(batch.image).shape if people_head is head else torch.zeros(0)
@@ -72,24 +58,22 @@ def main() -> None:
     parser.add_argument("--ict", type=Path)
     parser.add_argument("--people", type=int, default=100)
     parser.add_argument("--seed", type=int, default=TEST_SEED)
-    parser.add_argument("--plain", action="store_true")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     path = find_weights(arguments.weights)
-    network, head, facts = load_checkpoint(path)
-    model = Answers(network, None if arguments.plain else find_likeness(path, file_hash(path), head))
+    model, head, facts = load_checkpoint(path)
     report = {
         "images seen": images_seen(facts.get("training", {})),
-        "likeness": model.likeness is not None,
         "OpenHead people": geometry_row(model, head, head, arguments.people, arguments.seed),
     }
     if arguments.ict:
         ict = HeadModel(dress(load_ict([arguments.ict]), head.data))
         report["ICT-FaceKit people"] = geometry_row(model, head, ict, arguments.people, arguments.seed)
     if arguments.photos:
-        report["photos, NME in % of √box"] = photo_rows({"network": (model, head, model.size)}, arguments.photos)
+        size = model.config.image_size
+        report["photos, NME in % of √box"] = photo_rows({"network": (model, head, size)}, arguments.photos)
         held_out = photo_records(PhotoConfig(tar=str(arguments.photos)))[1]
-        report["one person's photos"] = within_over_between(model, head, held_out, model.size)
+        report["one person's photos"] = within_over_between(model, head, held_out, size)
     text = json.dumps(report, indent=2, ensure_ascii=False)
     print(text)
     if arguments.output:

@@ -5,7 +5,7 @@ python benchmarks/bench_runtimes.py [--weights NAME] [--threads 1] [--repeats 10
 Milliseconds are processor time of all threads of this process, the least of the repeats, so that a busy machine
 disturbs little; ratios are of figures of this run. ResNet-50 is the network that DECA-like tools run; it stands here
 for theirs, for one crop. "photo" is `reconstruct` of a portrait from array to parameters: detector, face mesh, two
-passes, likeness. "video" is `track` of one second (25 frames) of a portrait that moves, decoded from MP4.
+passes. "video" is `track` of one second (25 frames) of a portrait that moves, decoded from MP4.
 """
 
 from __future__ import annotations
@@ -93,9 +93,7 @@ def rows(weights: str | None, repeats: int, quick: bool = False) -> Iterator[tup
 
 
 def _figures(model: Reconstructor, crop: torch.Tensor, photo, clip: Path | None, repeats: int, resnet: float) -> str:
-    likeness, model.likeness = model.likeness, None  # of the network alone, as ResNet-50 is
     network = processor_ms(lambda: model.predict(crop), repeats)
-    model.likeness = likeness
     text = f"{network:8.1f} ms a crop, {network / resnet:.2f} × ResNet-50 fp32 there"
     text += f"; photo {processor_ms(lambda: model.reconstruct(photo), max(2, repeats // 3)):6.0f} ms"
     if clip is not None:

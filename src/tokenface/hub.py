@@ -1,6 +1,6 @@
 """Weights on the Hugging Face Hub: `from_pretrained`, `save_pretrained`, `push_to_hub`, and `hf://owner/name`.
 
-A repository (or a folder) holds the checkpoint as `model.safetensors`, companions (`model.likeness.safetensors`, …),
+A repository (or a folder) holds the checkpoint as `model.safetensors`, companions (`model.confidence.safetensors`, …),
 its facts as `config.json`, and a model card written from them.
 """
 

@@ -13,7 +13,7 @@ from tokenface.errors import CheckpointError
 DEFAULT_WEIGHTS = "tokenface-s"
 WEIGHTS_VARIABLE = "TOKENFACE_WEIGHTS"
 SUFFIX = ".safetensors"
-COMPANIONS = ("confidence", "likeness", "centred.temporal", "causal.temporal")
+COMPANIONS = ("confidence", "centred.temporal", "causal.temporal")
 """Small files that belong to some weights, and say by their hash to which."""
 
 

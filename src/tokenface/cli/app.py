@@ -19,7 +19,6 @@ from tokenface.cli import (
     serve,
     track,
     train,
-    train_likeness,
     train_temporal,
     transfer,
 )
@@ -42,7 +41,6 @@ app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
 app.command("ablate")(train.ablate)
 app.command("export")(export.export)
-app.command("train-likeness")(train_likeness.train_likeness)
 app.command("train-temporal")(train_temporal.train_temporal)
 app.command("calibrate")(calibrate.calibrate)
 app.command("report")(report.report)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,6 @@ from tokenface.inference.device import choose_device
 from tokenface.inference.face import Face, Origin
 from tokenface.inference.photos import BATCH_SIZE, Photo
 from tokenface.inference.signs import signs_of
-from tokenface.likeness.correction import Likeness
 from tokenface.network.components import FaceParameters
 
 
@@ -56,23 +54,14 @@ class FaceReader(HubModel):
         self.crop_scale = crop_scale
         self.path: Path | None = None  # of the weights' file, where there is one
         self.calibration: Calibration | None = None  # of the confidence
-        self.likeness: Likeness | None = None  # corrects shapes; None: as the network says
 
     def predict(self, crops: Tensor, batch_size: int = BATCH_SIZE) -> FaceParameters:
-        """Crops [B, 3, S, S] to parameters on the CPU, float32; expression weights in the head model's range, shapes
-        corrected where the weights have a likeness.
+        """Crops [B, 3, S, S] to parameters on the CPU, float32; expression weights in the head model's range.
 
         Raises:
             CheckpointError: the network gives numbers that are not finite.
         """
-        return self._likened(crops, self._outputs(crops, batch_size).parameters, batch_size)
-
-    def _likened(self, crops: Tensor, answers: FaceParameters, batch_size: int) -> FaceParameters:
-        if self.likeness is None:
-            return answers
-        starts = range(0, len(crops), batch_size)
-        parts = [(crops[i : i + batch_size].cpu(), answers[i : i + batch_size]) for i in starts]
-        return FaceParameters.cat([self.likeness(*part) for part in parts])
+        return self._outputs(crops, batch_size).parameters
 
     def judged(
         self,
@@ -131,11 +120,10 @@ class FaceReader(HubModel):
                 for crop, answer, (_, _, face) in zip(first_crops, first, seen, strict=True)
             ]
             final = self._answers(seen, crops, batch_size)
-        likened = self._corrected(seen, final, batch_size)
         return [
             Face(
-                parameters=parameters,
-                camera=camera,
+                parameters=answer.parameters,
+                camera=answer.camera,
                 box=np.asarray(detection.box, np.float64),
                 evidence=self._evidence(detection, before, answer),
                 head=self.head,
@@ -144,24 +132,7 @@ class FaceReader(HubModel):
                 index=index,
                 observed468=detection.landmarks468,
             )
-            for before, answer, (parameters, camera), (photo, index, detection) in zip(
-                first, final, likened, seen, strict=True
-            )
-        ]
-
-    def _corrected(
-        self, seen: Sequence[tuple[Photo, int, Detection]], answers: list[Answer], batch_size: int
-    ) -> list[tuple[FaceParameters, FaceCamera]]:
-        """Parameters and camera of every face after the likeness; what is known of errors is known of the answers."""
-        if self.likeness is None:
-            return [(answer.parameters, answer.camera) for answer in answers]
-        crops = self._pixels(seen, [answer.camera.crop for answer in answers])
-        rows = FaceParameters.stack([answer.parameters for answer in answers])
-        better = self._likened(crops, rows, batch_size)
-        own = [better.row(index) for index in range(len(answers))]
-        return [
-            (p, replace(answer.camera, vector=p.camera.double().numpy()))
-            for p, answer in zip(own, answers, strict=True)
+            for before, answer, (photo, index, detection) in zip(first, final, seen, strict=True)
         ]
 
     def _evidence(self, detection: Detection, before: Answer, answer: Answer) -> Evidence:

@@ -25,7 +25,6 @@ from tokenface.inference.photos import BATCH_SIZE, Photo, groups, per_photo, pre
 from tokenface.inference.pooling import same_person as one_identity
 from tokenface.inference.reader import FaceReader
 from tokenface.inference.result import NoFaceError, PhotoResult
-from tokenface.likeness.correction import find_likeness
 from tokenface.refinement.record import RefineOptions
 from tokenface.weights import file_hash, find_weights
 
@@ -83,7 +82,6 @@ class Reconstructor(FaceReader):
         model = cls(runner, head, network.config.image_size, origin, device, crop_scale=float(scale))
         model.path = path
         model.calibration = find_calibration(path, origin.weights_hash)
-        model.likeness = find_likeness(path, origin.weights_hash, head)
         return model
 
     @property

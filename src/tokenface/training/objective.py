@@ -29,7 +29,7 @@ from tokenface.training.surface import SurfaceObjective
 
 HALF_WIDTHS_PER_METRE = 7.0
 """A typical camera scale: brings metric vertex errors to the unit of the picture."""
-LEAST_KNOWN = 0.1
+LEAST_KNOWN = 0.25
 """Weight of actions that self-training's teacher does not know: enough to hold them at rest."""
 CONTOUR_WEIGHT = 0.5
 """Annotators place the jaw line loosely (measured on held-out photos), so points 0–16 count half."""

@@ -1,4 +1,4 @@
-"""Tracker, temporal transformer, likeness and smoothing in a row; their state can be put on disk between two frames."""
+"""Tracker, temporal transformer and smoothing in a row; their state can be put on disk between two frames."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from tokenface.network.temporal import TemporalTransformer, crop_motion
 from tokenface.video.answer import Answer, FrameAnswers, crop_of, crop_vector
 from tokenface.video.clip import Frame
 from tokenface.video.finding import FaceFinder
-from tokenface.video.likened import PeopleLikeness
 from tokenface.video.look import FrameNetwork
 from tokenface.video.one_euro import OneEuroSettings
 from tokenface.video.smoothing import FaceSmoother
@@ -71,7 +70,6 @@ class Pipeline:
             raise CheckpointError("the temporal transformer needs a network with component tokens; use --temporal off")
         self.temporal = None if temporal is None else temporal.eval()
         self.tracker = Tracker(self.network, FaceFinder(model.detector), options.tracker, model.crop_scale)
-        self.likeness = None if model.likeness is None else PeopleLikeness(model.likeness, model.crop_size)
         self.smoother = FaceSmoother(options.one_euro) if options.smooth == "one-euro" else None
         self._together = 1 if temporal is None else options.together
         self._lag = 0 if temporal is None else temporal.lag
@@ -85,8 +83,6 @@ class Pipeline:
         seen, cut = self.tracker.step(frame)
         size = (frame.image.shape[0], frame.image.shape[1])
         answers = [_answer(one, size) for one in seen]
-        if self.likeness is not None:
-            self.likeness.look(frame.image, frame.time, answers)
         self._ring.append(_Kept(frame.index, frame.time, cut, size, answers, [one.look.tokens for one in seen]))
         self.pushed += 1
         self._waiting += 1
@@ -100,7 +96,6 @@ class Pipeline:
         """Everything that the next frames' answers depend on, once all answers of `push` have been taken."""
         return {
             "tracker": self.tracker.state(),
-            "likeness": None if self.likeness is None else self.likeness.state(),
             "smoother": None if self.smoother is None else self.smoother.state(),
             "ring": [_kept_state(kept) for kept in self._ring],
             "waiting": self._waiting,
@@ -109,8 +104,6 @@ class Pipeline:
 
     def restore(self, state: dict[str, Any]) -> None:
         self.tracker.restore(state["tracker"])
-        if self.likeness is not None:
-            self.likeness.restore(state["likeness"])
         if self.smoother is not None:
             self.smoother.restore(state["smoother"])
         self._ring.clear()
@@ -124,8 +117,6 @@ class Pipeline:
         answers = [kept.answers for kept in due]
         if self.temporal is not None:
             answers = self._steadied(self.temporal, due)
-        if self.likeness is not None:
-            answers = self.likeness.applied(answers)
         if self.smoother is not None:
             answers = [self.smoother.step(k.index, k.time, own) for k, own in zip(due, answers, strict=True)]
         return [FrameAnswers(k.index, k.time, k.cut, own) for k, own in zip(due, answers, strict=True)]

@@ -310,9 +310,7 @@ class TrackRun:
         options = {name: value for name, value in asdict(self.options).items() if name not in ("overwrite", "device")}
         origin = self.model.origin
         temporal = "" if self.temporal is None else _contents(*self.temporal.state_dict().values())
-        likeness = self.model.likeness
-        second = "" if likeness is None else _contents(likeness.linear.matrix, likeness.linear.bias)
-        return _digest(f"{__version__} {origin} {temporal} {second} {sorted(options.items(), key=str)}")
+        return _digest(f"{__version__} {origin} {temporal} {sorted(options.items(), key=str)}")
 
     def _mark(self, state: str, files: list[str]) -> None:
         marker = {
