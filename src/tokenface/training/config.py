@@ -34,6 +34,7 @@ class LossWeights:
     photo_shape: float = 0.5  # against self-training's targets (teaching)
     photo_expression: float = 1.0
     photo_jaw: float = 0.5
+    photo_colours: float = 0.0  # Eq. 8 for texture and light alone; the geometry is held
     shape_prior: float = 1e-4  # Eq. 11, photos only
     expression_prior: float = 1e-3
     texture_prior: float = 1e-4

@@ -15,6 +15,7 @@ from tokenface.losses.regularisation import coefficient_loss, range_loss, regula
 from tokenface.network.closeup import anchor_points
 from tokenface.network.labels import adapted
 from tokenface.training.batches import StepBatch
+from tokenface.training.colours import ColourObjective
 from tokenface.training.config import LossWeights, TrainConfig
 from tokenface.training.hybrid import HybridObjective
 from tokenface.training.module import Prediction
@@ -86,6 +87,7 @@ class RecipeObjective:
         self.importance = mode_importance(head)
         self.albedo_importance = albedo_importance(head)
         self.action_spread = action_spread(head)
+        self.colours = ColourObjective(head) if weights.photo_colours and head.sizes.texture else None
         self.light_spread = light_spread(head.template.device)
         point_weights = torch.ones(68, device=head.template.device)
         point_weights[:17] = CONTOUR_WEIGHT
@@ -132,6 +134,8 @@ class RecipeObjective:
         }
         if self.head.expression_range is not None:
             terms["range"] = w.expression_range * range_loss(predicted.expression, *self.head.expression_range)
+        if self.colours is not None:
+            terms["photo_colours"] = w.photo_colours * self.colours(predicted, truth.image)
         if target is not None:
             terms["photo_shape"] = w.photo_shape * coefficient_loss(predicted.shape, target.shape, self.importance)
             terms["photo_expression"] = w.photo_expression * standardised_loss(
