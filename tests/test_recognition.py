@@ -255,7 +255,7 @@ def test_dlib_itself_agrees(network):
     from tokenface.identity.alignment import aligned_faces
 
     batch = SyntheticFaces(load_head("openhead"), 192).sample(6, torch.Generator().manual_seed(4))
-    faces = (aligned_faces(batch.image, batch.landmarks68, 150) * 255).round().byte()
+    faces = (aligned_faces(batch.image, batch.landmarks68, CHIP_POINTS, 150) * 255).round().byte()
     chips = [patterned_chip(), *faces.permute(0, 2, 3, 1).numpy()]
     reference = dlib.face_recognition_model_v1(str(path))
     expected = np.stack([np.array(reference.compute_face_descriptor(np.ascontiguousarray(c))) for c in chips])

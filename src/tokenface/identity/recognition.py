@@ -72,7 +72,7 @@ class RecognitionNetwork(nn.Module):
 
     size = 150
     dimensions = 128
-    aligned = True
+    places = CHIP_POINTS
 
     def __init__(self) -> None:
         super().__init__()
