@@ -11,14 +11,14 @@ from tokenface.data.record import PhotoRecord
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.errors import CheckpointError, ConfigError
 from tokenface.head.registry import load_head
-from tokenface.identity.alignment import TEMPLATE112, aligned_faces, best_similarity, template_ndc
-from tokenface.identity.discriminant import fisher_discriminant
+from tokenface.identity.alignment import ARCFACE_POINTS, aligned_faces, best_similarity
 from tokenface.identity.encoder import IdentityEncoder, faces_for, load_identity_encoder
 from tokenface.identity.iresnet import IResNet
+from tokenface.identity.measure import measure_identity
 from tokenface.identity.people import Cast, PeoplePictures, photo_pictures, render_block, rendered_pictures
-from tokenface.identity.token_encoder import read_token_encoder
-from tokenface.identity.train import train_identity
+from tokenface.identity.recognition import CHIP_POINTS
 from tokenface.identity.verification import baselines, encoded, verification
+from tokenface.training.config import PaperConfig
 
 DEPTHS, WIDTHS = (2, 1, 2, 1), (4, 4, 6, 8, 10)
 
@@ -247,12 +247,17 @@ def test_best_similarity_recovers_a_known_one():
     torch.testing.assert_close(found[:, :, 2], torch.tensor([[0.4, -1.0]], dtype=torch.float64).expand(3, 2))
 
 
+PLACES = {"arcface": (ARCFACE_POINTS + 0.5, 112), "dlib": (CHIP_POINTS, 150)}
+
+
 @pytest.mark.parametrize("size", [224, 320, 100])
-def test_aligned_faces_bring_the_five_points_to_arcfaces_template(size):
-    """Five blobs on a turned, shrunk face must arrive at the template's pixels."""
+@pytest.mark.parametrize("kind", ["arcface", "dlib"])
+def test_aligned_faces_bring_the_five_points_to_their_places(size, kind):
+    """Five blobs on a turned, shrunk face must arrive at the places that the network was trained with."""
+    places, side = PLACES[kind]
     angle, scale = 0.3, 0.7
     linear = scale * torch.tensor([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]).float()
-    points5 = template_ndc() @ linear.T + 0.05
+    points5 = (places * 2 / side - 1) @ linear.T + 0.05
     landmarks = torch.zeros(1, 68, 2)
     for indices, point in zip((range(36, 42), range(42, 48), [30], [48], [54]), points5, strict=True):
         landmarks[0, list(indices)] = point
@@ -261,64 +266,25 @@ def test_aligned_faces_bring_the_five_points_to_arcfaces_template(size):
     image = torch.zeros(1, 3, size, size)
     for point in points5:
         image += torch.exp(-((x - point[0]) ** 2 + (y - point[1]) ** 2) / (2 * 0.04**2))
-    crop = aligned_faces(image, landmarks, 112)[0, 0]
-    pixels = torch.arange(112.0)
-    for px, py in TEMPLATE112:
+    crop = aligned_faces(image, landmarks, places, side)[0, 0]
+    pixels = torch.arange(side) + 0.5
+    for px, py in places.tolist():
         window = torch.exp(-((pixels[None] - px) ** 2 + (pixels[:, None] - py) ** 2) / (2 * 4.0**2)) * crop
         found_x, found_y = (window * pixels[None]).sum() / window.sum(), (window * pixels[:, None]).sum() / window.sum()
-        assert float(found_x) == pytest.approx(px, abs=0.15)
-        assert float(found_y) == pytest.approx(py, abs=0.15)
+        assert float(found_x) == pytest.approx(px, abs=0.15 * side / 112)
+        assert float(found_y) == pytest.approx(py, abs=0.15 * side / 112)
 
 
-def test_an_encoder_says_which_faces_it_wants(arcface, tmp_path):
+def test_an_encoder_says_where_it_wants_the_face(arcface, tmp_path):
     torch.save(arcface.state_dict(), tmp_path / "arcface.pth")
-    wants_aligned, wants_crops = load_identity_encoder(tmp_path / "arcface.pth"), load_identity_encoder()
+    theirs, ours = load_identity_encoder(tmp_path / "arcface.pth"), load_identity_encoder()
+    assert isinstance(theirs, IdentityEncoder)
+    assert isinstance(ours, IdentityEncoder)
     image = torch.rand(2, 3, 384, 384, generator=torch.Generator().manual_seed(0))
     points = torch.rand(2, 68, 2, generator=torch.Generator().manual_seed(1)) - 0.5
-    torch.testing.assert_close(faces_for(wants_aligned, image, points), aligned_faces(image, points, 32))
-    assert wants_crops.size == 192
-    # antialiased: every result is a mean over its neighbourhood, so a checkerboard becomes grey
-    board = ((torch.arange(384)[:, None] + torch.arange(384)) % 2).float().expand(1, 3, 384, 384)
-    grey = faces_for(wants_crops, board, points)[:, :, 1:-1, 1:-1]
-    torch.testing.assert_close(grey, torch.full_like(grey, 0.5))
-
-
-def test_fisher_directions_maximise_the_ratio_and_leave_pictures_unit_variance():
-    """Against the definition, written out picture by picture, and scipy's generalised eigenvectors."""
-    from scipy.linalg import eigh
-
-    rng = np.random.default_rng(0)
-    sources, labels = [], []
-    for people, pictures in ((30, 4), (12, 6)):
-        centres = rng.normal(size=(people, 5)) * [3, 1, 2, 0.2, 0.1] + rng.normal(size=5)
-        sources.append(np.repeat(centres, pictures, 0) + rng.normal(size=(people * pictures, 5)) * [2, 0.3, 2, 1, 1])
-        labels.append(np.repeat(np.arange(people), pictures))
-    within, between = np.zeros((5, 5)), np.zeros((5, 5))
-    centre = np.mean([x.mean(0) for x in sources], axis=0)
-    for x, y in zip(sources, labels, strict=True):
-        off = x.mean(0) - centre
-        within += np.outer(off, off) / 2
-        for person in np.unique(y):
-            own = x[y == person]
-            mean = own.mean(0)
-            within += np.cov(own.T, ddof=1) / len(np.unique(y)) / 2
-            between += np.outer(mean - x.mean(0), mean - x.mean(0)) / len(np.unique(y)) / 2
-    values, vectors = eigh(between, within)
-    weight, bias = fisher_discriminant(
-        [torch.from_numpy(x).float() for x in sources], [torch.from_numpy(y) for y in labels], 3, shrinkage=0.0
-    )
-    w = weight.double().numpy()
-    np.testing.assert_allclose(w @ within @ w.T, np.eye(3), atol=1e-4)
-    np.testing.assert_allclose(w @ between @ w.T, np.diag(values[::-1][:3]), rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(np.abs(w @ within @ vectors[:, ::-1][:, :3]), np.eye(3), atol=1e-3)
-    np.testing.assert_allclose(w @ centre + bias.numpy(), 0, atol=1e-4)
-
-
-def test_impossible_discriminants_are_refused():
-    with pytest.raises(ValueError, match="two pictures"):
-        fisher_discriminant([torch.randn(4, 3)], [torch.arange(4)], 2)
-    with pytest.raises(ValueError, match="no 9 independent"):
-        fisher_discriminant([torch.randn(4, 3)], [torch.arange(4) // 2], 9)
+    arcface_places = (ARCFACE_POINTS + 0.5) * 32 / 112
+    torch.testing.assert_close(faces_for(theirs, image, points), aligned_faces(image, points, arcface_places, 32))
+    torch.testing.assert_close(faces_for(ours, image, points), aligned_faces(image, points, CHIP_POINTS, 150))
 
 
 def test_verification_counts_pairs_as_the_definition_does():
@@ -366,11 +332,11 @@ def test_people_keep_shape_and_albedo_and_change_their_looks(monkeypatch):
     assert not torch.equal(seen["batch"].parameters.camera[0], seen["batch"].parameters.camera[1])
 
 
-def test_the_shipped_encoder_tells_rendered_people_apart_better_than_pixels_and_colours(tmp_path):
+def test_the_shipped_encoder_tells_rendered_people_apart_better_than_pixels_and_colours():
     """People of a seed that nothing was trained on; only pictures in different looks count."""
-    encoder = load_identity_encoder(dimensions=64)
-    cast = Cast(people=16, looks=3, pictures=1)
-    people = rendered_pictures(tmp_path, load_head("openhead"), cast, seed=77_777)
+    encoder = load_identity_encoder(dimensions=128)
+    people = rendered_pictures(load_head("openhead"), Cast(people=16, looks=3, pictures=1), seed=77_777)
+    assert (len(people), people.people, len(set(people.session))) == (48, 16, 48)
     ours = verification(encoded(encoder, people), people)
     others = baselines(people)
     assert set(others) == {"grey pixels", "colour histogram"}
@@ -379,60 +345,24 @@ def test_the_shipped_encoder_tells_rendered_people_apart_better_than_pixels_and_
     assert ours["auc"] > 0.65
 
 
-def test_the_shipped_encoder_is_small_differentiable_and_says_where_it_comes_from():
-    from tokenface.identity.encoder import _path
-
-    path = _path("tokenface-identity")
-    assert path.stat().st_size < 10e6
-    facts = read_token_encoder(path)
-    assert facts["training"]["people"] == {"rendered": 880, "photographed": 227}
-    assert facts["metrics"]["photographed"]["encoder"]["auc"] > 0.8
-    assert "LICENSES.md" in facts["licence"]
-    assert "/" not in facts["training"]["config"]  # no paths of the machine that made it
-    encoder = load_identity_encoder().double()  # type: ignore[attr-defined]
-    generator = torch.Generator().manual_seed(2)
-    faces = torch.rand(1, 3, 192, 192, generator=generator, dtype=torch.float64).requires_grad_(True)
-    direction = torch.randn(faces.shape, generator=generator, dtype=torch.float64)
-    backbone = encoder.backbone
-    backbone.norm.register_forward_pre_hook(lambda module, args: (args[0].double(),))  # it computes in float32
-    encoder(faces).sum().backward()
-    step = 3e-5
-    with torch.no_grad():
-        numeric = (encoder(faces + step * direction).sum() - encoder(faces - step * direction).sum()) / (2 * step)
-    torch.testing.assert_close((faces.grad * direction).sum(), numeric, rtol=0.05, atol=1e-3)
-    assert not any(p.requires_grad for p in encoder.parameters())
+def test_the_former_name_stands_for_the_recognition_network():
+    with pytest.warns(FutureWarning, match="'tokenface-identity' was replaced by 'tokenface-recognition'"):
+        former = load_identity_encoder("tokenface-identity")
+    face = torch.rand(1, 3, 150, 150, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(former(face), load_identity_encoder()(face))
+    assert PaperConfig().identity_encoder == "tokenface-recognition"
+    with pytest.raises(CheckpointError, match="128 numbers, expected 512"):
+        load_identity_encoder(dimensions=512)
 
 
-def test_an_encoder_is_made_and_made_again_from_what_is_kept(tmp_path, monkeypatch):
-    small = ("cast.people=6", "cast.looks=2", "cast.pictures=1", "cast.size=64", "held_out_people=4", "dimensions=4")
+def test_an_encoder_is_measured_on_people_kept_out():
     lines: list[str] = []
-    path = train_identity(None, (*small, f"folder={tmp_path}"), lines.append)
-    facts = read_token_encoder(path)
-    assert facts["training"]["people"] == {"rendered": 6}
-    assert facts["training"]["pictures"] == {"rendered": 12}
-    assert facts["training"]["network"]["images"] > 0  # what the network had seen travels along
-    assert set(facts["metrics"]["rendered"]) == {"encoder", "grey pixels", "colour histogram"}
-    encoder = load_identity_encoder(path, dimensions=4)
-    with pytest.raises(CheckpointError, match="4 numbers"):
-        load_identity_encoder(path, dimensions=512)
-    pictures = rendered_pictures(tmp_path / "pictures", load_head("openhead"), Cast(6, 2, 1, 64), seed=1)
-    features = encoded(encoder, pictures)
-    spread = features - features.view(6, 2, 4).mean(1).repeat_interleave(2, 0)
-    assert float(spread.square().sum(0).mean()) * 2 / 12 < 1.05  # unit variance within people, less by the shrinkage
-
-    def never(*arguments, **named):
-        raise AssertionError("what is kept must not be made again")
-
-    monkeypatch.setattr("tokenface.identity.people.render_block", never)
-    monkeypatch.setattr("tokenface.identity.train.token_features", never)
-    again = train_identity(None, (*small, f"folder={tmp_path}", "shrinkage=0.5"), lines.append)
-    assert again == path
-    with pytest.raises(AssertionError, match="must not be made again"):  # other pictures are none of these
-        train_identity(None, (*small, f"folder={tmp_path}", "cast.size=32"), lines.append)
-    with pytest.raises(ConfigError, match="at least 2 people"):
-        train_identity(None, ("cast.people=1", f"folder={tmp_path / 'one'}"))
-    with pytest.raises(ConfigError, match="no 5000 independent"):
-        train_identity(None, (*small[:-1], f"folder={tmp_path}", "dimensions=5000"), lines.append)
+    table = measure_identity(None, ("cast.people=5", "cast.looks=2", "cast.pictures=1", "cast.size=64"), lines.append)
+    assert set(table) == {"rendered"}
+    assert set(table["rendered"]) == {"encoder", "grey pixels", "colour histogram"}
+    assert lines[0] == "rendered: 10 pictures of 5 people"
+    with pytest.raises(ConfigError, match="2 people in 2 looks"):
+        measure_identity(None, ("cast.people=5", "cast.looks=1"))
 
 
 def test_photos_are_grouped_by_person_and_video():
@@ -450,9 +380,9 @@ def test_a_damaged_encoder_is_refused(tmp_path):
     from safetensors.torch import save_file
 
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(CheckpointError, match="no identity encoder"):
+    with pytest.raises(CheckpointError, match="is no recognition network"):
         load_identity_encoder(tmp_path / "other.safetensors")
-    save_file({"x": torch.zeros(1)}, tmp_path / "cut.safetensors", {"tokenface-identity-2": '{"config": {}}'})
+    save_file({"x": torch.zeros(1)}, tmp_path / "cut.safetensors", {"tokenface-recognition-1": "{}"})
     with pytest.raises(CheckpointError, match="damaged"):
         load_identity_encoder(tmp_path / "cut.safetensors")
     (tmp_path / "noise.safetensors").write_bytes(b"\xff" * 64)

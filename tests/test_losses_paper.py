@@ -10,6 +10,7 @@ import torch
 from toy_head import toy_head_data
 
 from tokenface.head.model import HeadModel
+from tokenface.identity.alignment import ARCFACE_POINTS
 from tokenface.losses.consistency import vertex_consistency_loss
 from tokenface.losses.identity import cosine_identity_loss, identity_loss
 from tokenface.losses.landmark import eyelid_loss, lip_loss
@@ -182,7 +183,7 @@ def test_identity_loss_is_one_minus_the_cosine():
 class MeanColour(torch.nn.Module):
     """An encoder that is easy to predict: the mean colour of the aligned crop."""
 
-    size, dimensions, aligned = 112, 3, True
+    size, dimensions, places = 112, 3, ARCFACE_POINTS + 0.5
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
         return faces.mean((2, 3))

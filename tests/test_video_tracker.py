@@ -31,7 +31,7 @@ def model():
 def looks(model) -> int:
     detector = model.detector
     assert isinstance(detector, MarkDetector)
-    return len(detector.looked_at)
+    return sum(shape == (120, 160, 3) for shape in detector.looked_at)  # of whole frames, not around one face
 
 
 def people_of(model, frames, people=1, **options) -> list[list[int]]:

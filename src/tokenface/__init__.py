@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tokenface.errors import TokenFaceError
     from tokenface.head import HeadData, HeadModel
     from tokenface.head.registry import load_head
+    from tokenface.identity.grouping import group_people
     from tokenface.inference.face import Face
     from tokenface.inference.reconstruct import Reconstructor
     from tokenface.inference.result import PhotoResult
@@ -37,6 +38,7 @@ __all__ = [
     "TokenFaceError",
     "TrackedFace",
     "TrackedFrame",
+    "group_people",
     "load",
     "load_head",
 ]
@@ -52,6 +54,7 @@ _HOMES = {
     "TokenFaceError": "tokenface.errors",
     "TrackedFace": "tokenface.video.face",
     "TrackedFrame": "tokenface.video.face",
+    "group_people": "tokenface.identity.grouping",
     "load_head": "tokenface.head.registry",
 }
 

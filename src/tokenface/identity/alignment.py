@@ -6,15 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-TEMPLATE112 = (
-    (38.2946, 51.6963),
-    (73.5318, 51.5014),
-    (56.0252, 71.7366),
-    (41.5493, 92.3655),
-    (70.7299, 92.2041),
+ARCFACE_POINTS = torch.tensor(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
-"""ArcFace's places of the eye centres, nose tip and mouth corners, pixels of a 112 × 112 crop whose pixel centres are
-integers; the subject's right eye first, which lies on the left of the picture."""
+"""[5, 2] ArcFace's places of the eye centres, nose tip and mouth corners, pixels of a 112 × 112 crop whose pixel
+centres are integers; the subject's right eye first, which lies on the left of the picture."""
 
 
 def five_points(landmarks68: Tensor) -> Tensor:
@@ -29,11 +25,6 @@ def five_points(landmarks68: Tensor) -> Tensor:
         ],
         dim=1,
     )
-
-
-def template_ndc(size: int = 112, device: torch.device | str | None = None) -> Tensor:
-    """[5, 2] the template in NDC of the aligned crop (−1 and 1 are its edges); the same for every `size`."""
-    return (torch.tensor(TEMPLATE112, device=device) + 0.5) * (2 / 112) - 1
 
 
 def best_similarity(source: Tensor, target: Tensor) -> Tensor:
@@ -54,22 +45,23 @@ def best_similarity(source: Tensor, target: Tensor) -> Tensor:
     return torch.cat([linear, offset[..., None]], dim=-1)
 
 
-def aligned_faces(image: Tensor, landmarks68: Tensor, size: int = 112) -> Tensor:
+def aligned_faces(image: Tensor, landmarks68: Tensor, places: Tensor, size: int) -> Tensor:
     """Crops as recognition networks want them.
 
     Args:
         image: [B, 3, S, S] in [0, 1].  landmarks68: [B, 68, 2], NDC of the image; no gradient flows through them.
+        places: [5, 2] where the five points shall be, pixels of the result, which spans 0 … size.
         size: side of the result, pixels.
     Returns:
         [B, 3, size, size]; black beyond the image, as the networks' own alignment leaves it.
     """
-    return faces_at(image, five_points(landmarks68.detach()), size)
+    return faces_at(image, five_points(landmarks68.detach()), places, size)
 
 
-def faces_at(image: Tensor, points: Tensor, size: int = 112) -> Tensor:
+def faces_at(image: Tensor, points: Tensor, places: Tensor, size: int) -> Tensor:
     """`aligned_faces` by the five points themselves: [B, 5, 2], NDC of the image."""
     points = points.to(image.dtype)
-    template = template_ndc(device=image.device).to(image.dtype).expand_as(points)
+    template = (places.to(image) * (2 / size) - 1).expand_as(points)
     to_image = best_similarity(template, points)
     grid = F.affine_grid(to_image, [len(image), 3, size, size], align_corners=False)
     # a crop that shrinks is averaged first: bilinear sampling alone would alias

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokenface.errors import CheckpointError
-from tokenface.identity.alignment import aligned_faces
+from tokenface.identity.alignment import ARCFACE_POINTS, aligned_faces
+from tokenface.identity.recognition import NAME as SHIPPED
+from tokenface.identity.recognition import load_recognition
 
-SHIPPED = "tokenface-identity"
-"""The encoder that comes with the package (docs/training.md)."""
+FORMER = "tokenface-identity"
+"""Name of the encoder that came with the package before; it stands for SHIPPED and is going to be removed."""
 
 
 @runtime_checkable
 class IdentityEncoder(Protocol):
-    """size: side of the crops it wants, pixels.  dimensions: length of its vectors.  aligned: it wants faces brought
-    to ArcFace's places (`alignment.py`); else the network's own crops, as they are."""
+    """size: side of the crops it wants, pixels.  dimensions: length of its vectors.  places: [5, 2] where in its crops
+    it wants the eye centres, nose tip and mouth corners, pixels, the crop spanning 0 … size."""
 
     size: int
     dimensions: int
-    aligned: bool
+
+    @property
+    def places(self) -> Tensor: ...
 
     def __call__(self, faces: Tensor) -> Tensor:
         """[B, 3, size, size], RGB in [0, 1] → [B, dimensions], not normalised."""
@@ -37,26 +41,19 @@ def faces_for(encoder: IdentityEncoder, image: Tensor, landmarks68: Tensor) -> T
     Returns:
         [B, 3, size, size].
     """
-    if encoder.aligned:
-        return aligned_faces(image, landmarks68, encoder.size)
-    return resized(image, encoder.size)
-
-
-def resized(image: Tensor, size: int) -> Tensor:
-    """[B, 3, S, S] → [B, 3, size, size], averaged where it shrinks."""
-    if image.shape[-1] == size:
-        return image
-    return F.interpolate(image, (size, size), mode="bilinear", antialias=image.shape[-1] > size, align_corners=False)
+    return aligned_faces(image, landmarks68, encoder.places, encoder.size)
 
 
 class ScaledInput(nn.Module):
     """A network that wants aligned RGB in [−1, 1] (ArcFace's `(x − 127.5) / 127.5`) behind the interface's [0, 1]."""
 
-    aligned = True
-
     def __init__(self, network: nn.Module, size: int, dimensions: int):
         super().__init__()
         self.network, self.size, self.dimensions = network, size, dimensions
+
+    @property
+    def places(self) -> Tensor:
+        return (ARCFACE_POINTS + 0.5) * (self.size / 112)
 
     def forward(self, faces: Tensor) -> Tensor:
         return self.network(faces * 2 - 1)
@@ -66,47 +63,36 @@ def load_identity_encoder(name_or_path: str | Path = SHIPPED, dimensions: int | 
     """An encoder in evaluation mode, its weights frozen; gradients still flow to the pictures.
 
     Args:
-        name_or_path: "tokenface-identity" (shipped), a `.safetensors` of our own trainer, insightface's `.pth` of an
-            `iresnet`, or an `.onnx` of a recognition network (needs the extra `onnx`).
+        name_or_path: "tokenface-recognition" (shipped), a `.safetensors` of `save_recognition`, insightface's `.pth` of
+            an `iresnet`, or an `.onnx` of a recognition network (needs the extra `onnx`).
         dimensions: what the vectors must have; None: whatever they have.
     Raises:
         CheckpointError: missing, unreadable, or no recognition network.
     """
-    path = _path(name_or_path)
-    encoder: nn.Module
-    if path.suffix == ".onnx":
-        from tokenface.identity.onnx_network import load_onnx_encoder
-
-        encoder = load_onnx_encoder(path)
-    elif path.suffix == ".safetensors":
-        from tokenface.identity.token_encoder import load_token_encoder
-
-        encoder = load_token_encoder(path)
-    else:
-        from tokenface.identity.iresnet import load_iresnet
-
-        encoder = load_iresnet(path)
+    encoder = _load(str(name_or_path))
     found = int(encoder.dimensions)  # type: ignore[arg-type]
     if dimensions is not None and found != dimensions:
-        raise CheckpointError(f"'{path}' gives vectors of {found} numbers, expected {dimensions}")
+        raise CheckpointError(f"'{name_or_path}' gives vectors of {found} numbers, expected {dimensions}")
     encoder.eval().requires_grad_(False)
     return encoder  # type: ignore[return-value]
 
 
-def _path(name_or_path: str | Path) -> Path:
-    if str(name_or_path) == SHIPPED:
-        from importlib import resources
-
-        path = Path(str(resources.files("tokenface"))) / "assets" / "weights" / f"{SHIPPED}.safetensors"
-        if not path.is_file():
-            raise CheckpointError(
-                f"the identity encoder '{SHIPPED}' is not in this installation; train it with "
-                "'python -m tokenface.identity.train', or give an ArcFace checkpoint (.pth, .onnx)"
-            )
-        return path
+def _load(name_or_path: str) -> nn.Module:
+    if name_or_path == FORMER:
+        warnings.warn(f"'{FORMER}' was replaced by '{SHIPPED}', which is used instead", FutureWarning, stacklevel=3)
+    if name_or_path in (SHIPPED, FORMER):
+        return load_recognition()
     path = Path(name_or_path).expanduser()
     if not path.is_file():
         raise CheckpointError(
             f"no identity encoder at '{path}'; expected '{SHIPPED}', an insightface .pth or .onnx, or a .safetensors"
         )
-    return path
+    if path.suffix == ".onnx":
+        from tokenface.identity.onnx_network import load_onnx_encoder
+
+        return load_onnx_encoder(path)
+    if path.suffix == ".safetensors":
+        return load_recognition(path)
+    from tokenface.identity.iresnet import load_iresnet
+
+    return load_iresnet(path)

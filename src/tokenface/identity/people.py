@@ -1,10 +1,9 @@
-"""Pictures of people to learn recognition from and to test it with: rendered ones kept in files, and photos."""
+"""Pictures of people to test recognition with: rendered ones, and photos."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,10 +11,8 @@ from torch import Tensor
 
 from tokenface.data.photos import crop_labelled
 from tokenface.data.record import PhotoRecord
-from tokenface.data.replay import mapped_array
 from tokenface.data.sampling import Framing
 from tokenface.data.synthetic import SyntheticConfig, SyntheticFaces
-from tokenface.formats.files import make_folder
 from tokenface.head.model import HeadModel
 from tokenface.identity.alignment import faces_at, five_points
 
@@ -53,9 +50,9 @@ class PeoplePictures:
         """[N, 3, S, S] in [0, 1]."""
         return torch.from_numpy(np.array(self.image)).float().div_(255)
 
-    def aligned(self, size: int) -> Tensor:
-        """[N, 3, size, size] in [0, 1]."""
-        return faces_at(self.crops(), torch.from_numpy(np.array(self.points)), size)
+    def aligned(self, places: Tensor, size: int) -> Tensor:
+        """[N, 3, size, size] in [0, 1], the five points at `places` (`alignment.aligned_faces`)."""
+        return faces_at(self.crops(), torch.from_numpy(np.array(self.points)), places, size)
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ class Cast:
     every picture.
     """
 
-    people: int = 880
+    people: int = 64
     looks: int = 3
     pictures: int = 2
     size: int = 128  # pixels of a rendered picture
@@ -76,33 +73,16 @@ class Cast:
     def each(self) -> int:
         return self.looks * self.pictures
 
-    def key(self, seed: int) -> str:
-        """Names these very pictures."""
-        return f"{self.people}x{self.looks}x{self.pictures}-{self.size}px-seed{seed}"
 
-
-def rendered_pictures(
-    folder: Path, head: HeadModel, cast: Cast, seed: int, report: Callable[[str], None] = lambda line: None
-) -> PeoplePictures:
-    """The pictures, from files below the folder, rendered where they are missing; a seed gives the same people."""
-    folder = folder / cast.key(seed)
-    make_folder(folder)
-    total = cast.people * cast.each
-    image = mapped_array(folder / "image.npy", (total, 3, cast.size, cast.size), np.uint8)
-    points = mapped_array(folder / "points.npy", (total, 5, 2), np.float32)
-    done = mapped_array(folder / "done.npy", (-(-cast.people // BLOCK),), np.uint8)
-    faces = None
-    for block in np.flatnonzero(done == 0):
-        faces = faces or SyntheticFaces(head, cast.size, SyntheticConfig(framing=FRAMING))
-        first = int(block) * BLOCK
-        people = min(BLOCK, cast.people - first)
-        rows = slice(first * cast.each, (first + people) * cast.each)
-        image[rows], points[rows] = render_block(faces, people, cast, seed * 1_000_003 + int(block))
-        image.flush()  # type: ignore[attr-defined]
-        done[block] = 1
-        if block % 25 == 0:
-            report(f"{first + people} of {cast.people} people rendered")
-    row = np.arange(total)
+def rendered_pictures(head: HeadModel, cast: Cast, seed: int) -> PeoplePictures:
+    """Pictures of rendered people; a seed gives the same ones."""
+    faces = SyntheticFaces(head, cast.size, SyntheticConfig(framing=FRAMING))
+    parts = [
+        render_block(faces, min(BLOCK, cast.people - first), cast, seed * 1_000_003 + first // BLOCK)
+        for first in range(0, cast.people, BLOCK)
+    ]
+    image, points = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    row = np.arange(len(image))
     return PeoplePictures(image, points, row // cast.each, row // cast.pictures)
 
 

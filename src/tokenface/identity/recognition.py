@@ -22,8 +22,9 @@ from tokenface.identity.dlib_file import DlibLayer, read_dlib_network
 
 NAME = "tokenface-recognition"
 FORMAT = "tokenface-recognition-1"
-CHIP_POINTS = ((46.0, 55.0), (104.0, 55.0), (75.0, 87.0), (52.0, 112.0), (98.0, 112.0))
-"""[5, 2] pixels of the 150-px chip: eye centres (the one on the left of the picture first), nose tip, mouth corners."""
+CHIP_POINTS = torch.tensor([[46.0, 55.0], [104.0, 55.0], [75.0, 87.0], [52.0, 112.0], [98.0, 112.0]])
+"""[5, 2] pixels of the 150-px chip, which spans 0 … 150: eye centres (the one on the left of the picture first), nose
+tip, mouth corners."""
 MEAN = (122.782, 117.001, 104.298)
 """RGB of the mean face chip, of 0 … 255."""
 BLOCKS = (
@@ -71,7 +72,7 @@ class RecognitionNetwork(nn.Module):
 
     size = 150
     dimensions = 128
-    aligned = True
+    places = CHIP_POINTS
 
     def __init__(self) -> None:
         super().__init__()

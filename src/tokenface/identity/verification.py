@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokenface.identity.encoder import IdentityEncoder, resized
+from tokenface.identity.alignment import ARCFACE_POINTS
+from tokenface.identity.encoder import IdentityEncoder
 from tokenface.identity.people import PeoplePictures
 
 BASELINE_SIZE = 96
@@ -50,19 +51,14 @@ def area_under_curve(positive: Tensor, negative: Tensor) -> float:
 @torch.no_grad()
 def encoded(encoder: IdentityEncoder, pictures: PeoplePictures) -> Tensor:
     """[N, dimensions] features."""
-    return torch.cat(
-        [
-            encoder(part.aligned(encoder.size) if encoder.aligned else resized(part.crops(), encoder.size))
-            for part in pictures.chunks()
-        ]
-    )
+    return torch.cat([encoder(part.aligned(encoder.places, encoder.size)) for part in pictures.chunks()])
 
 
 def baselines(pictures: PeoplePictures) -> dict[str, dict[str, float]]:
     """`verification` by what any encoder must beat, on aligned faces: grey pixels, colours."""
-    found = {}
+    found, places = {}, (ARCFACE_POINTS + 0.5) * (BASELINE_SIZE / 112)
     for name, features in (("grey pixels", pixel_features), ("colour histogram", colour_features)):
-        faces = [features(part.aligned(BASELINE_SIZE)) for part in pictures.chunks()]
+        faces = [features(part.aligned(places, BASELINE_SIZE)) for part in pictures.chunks()]
         found[name] = verification(torch.cat(faces), pictures)
     return found
 

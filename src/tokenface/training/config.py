@@ -96,7 +96,7 @@ class PaperConfig:
     weights: PaperWeights = field(default_factory=PaperWeights)
     vertex_scale: float = 7.0  # half-widths per metre: brings Eqs. 3 and 5 to the unit of the landmark loss; ours
     metric: bool = True  # False: Eqs. 3 and 5 after the best scale and translation
-    identity_encoder: str | None = "tokenface-identity"  # or an ArcFace file; null: without Eq. 10
+    identity_encoder: str | None = "tokenface-recognition"  # or an ArcFace file; null: without Eq. 10
     partners: int = 1  # pictures of the same person whose shape each picture tries on
 
 

@@ -18,6 +18,10 @@ MESH_BOX = 1.15
 """The 468 points reach up the forehead, the 68 end at the brows."""
 
 
+NEIGHBOURHOOD = 0.75
+"""Margin around a face, in its sizes, in which a detector is asked whether it is still there."""
+
+
 class FaceFinder:
     """Finds faces that no track holds yet.
 
@@ -46,6 +50,24 @@ class FaceFinder:
             if mesh.presence >= PRESENCE:
                 faces.append(Detection(box=box, score=float(score), keypoints=keypoints).with_mesh(mesh))
         return sorted(faces, key=lambda face: -face.size)
+
+    def detected(self, image: np.ndarray, landmarks68: np.ndarray) -> bool:
+        """Whether the detector finds a face where these landmarks are; for detectors without a mesh.
+
+        Args:
+            landmarks68: [68, 2] frame pixels.
+        """
+        low, high = landmarks68.min(axis=0), landmarks68.max(axis=0)
+        margin = (high - low).max() * NEIGHBOURHOOD
+        edges = np.array([image.shape[1], image.shape[0]])
+        x0, y0 = np.clip(np.floor(low - margin), 0, edges).astype(int)
+        x1, y1 = np.clip(np.ceil(high + margin), 0, edges).astype(int)
+        if x1 - x0 < 8 or y1 - y0 < 8:
+            return False
+        found = self.detector.detect(np.ascontiguousarray(image[y0:y1, x0:x1]))
+        shift = np.array([x0, y0, x0, y0])
+        middles = [(face.box + shift).reshape(2, 2).mean(axis=0) for face in found]
+        return any(bool((low <= middle).all() and (middle <= high).all()) for middle in middles)
 
     def check(self, image: np.ndarray, landmarks68: np.ndarray, roll: float) -> Detection | None:
         """A tracked face seen by the face mesh: its presence, and its points if it sees one; None without a mesh.

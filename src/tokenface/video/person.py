@@ -17,6 +17,8 @@ trembles with the landmarks makes them tremble more."""
 MOVED, GROWN, TURNED = 0.12, 0.2, math.radians(15)
 """Motions likewise, after which the same frame is looked at a second time."""
 COLOUR_MEMORY = 0.9
+VECTOR_MEMORY = 20
+"""Recognition vectors that the running mean reaches back."""
 
 
 @dataclass
@@ -24,7 +26,10 @@ class Person:
     """landmarks68: [68, 2] frame pixels, when last seen.  crop: that the next frame is looked at in.  roll: radians.
     colours: [N] running mean of the crop's colours.  last_frame, last_time: when last seen.  scene: number of the shot.
     checked: time of the last look of the face mesh.  doubts: looks in a row that saw no face.
-    detection, agreement, presence: of the last look."""
+    detection, agreement, presence: of the last look.
+    vector: [D] running mean of `vectors` recognition vectors.  recognised: time of the last one.
+    strange: more looks that must see a stranger, `stranger` [D], before it is one; 0 while all is well.
+    glimpse: the face in the last frame, small (`identity.face_glimpse`)."""
 
     number: int
     landmarks68: np.ndarray
@@ -38,6 +43,12 @@ class Person:
     detection: float = 1.0
     agreement: float = 1.0
     presence: float = 0.0
+    vector: np.ndarray | None = None
+    vectors: int = 0
+    recognised: float = -math.inf
+    strange: int = 0
+    stranger: np.ndarray | None = None
+    glimpse: np.ndarray | None = None
 
     @property
     def box(self) -> np.ndarray:
@@ -47,6 +58,16 @@ class Person:
         self.landmarks68, self.crop = landmarks68, crop
         self.colours = COLOUR_MEMORY * self.colours + (1 - COLOUR_MEMORY) * colours
         self.last_frame, self.last_time = frame, time
+
+    def distance(self, vector: np.ndarray) -> float:
+        """Euclidean, from this person's mean vector; 0 where there is none yet, for nothing speaks against it."""
+        return 0.0 if self.vector is None else float(np.linalg.norm(self.vector - vector))
+
+    def learn(self, vector: np.ndarray) -> None:
+        self.vectors = min(self.vectors + 1, VECTOR_MEMORY)
+        before = vector if self.vector is None else self.vector
+        self.vector = (before + (vector - before) / self.vectors).astype(np.float32)
+        self.strange, self.stranger = 0, None
 
     def judge(self, evidence: Evidence) -> None:
         self.detection, self.agreement, self.presence = evidence.detection, evidence.agreement, evidence.presence

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from tokenface.errors import CheckpointError
+from tokenface.images.detector import FaceDetector
 from tokenface.inference.confidence import Evidence
 from tokenface.inference.reconstruct import Reconstructor
 from tokenface.network.components import COMPONENTS, FaceParameters
@@ -18,6 +19,7 @@ from tokenface.network.temporal import TemporalTransformer, crop_motion
 from tokenface.video.answer import Answer, FrameAnswers, crop_of, crop_vector
 from tokenface.video.clip import Frame
 from tokenface.video.finding import FaceFinder
+from tokenface.video.identity import recognise
 from tokenface.video.look import FrameNetwork
 from tokenface.video.one_euro import OneEuroSettings
 from tokenface.video.smoothing import FaceSmoother
@@ -69,7 +71,9 @@ class Pipeline:
         if temporal is not None and not self.network.has_tokens:
             raise CheckpointError("the temporal transformer needs a network with component tokens; use --temporal off")
         self.temporal = None if temporal is None else temporal.eval()
-        self.tracker = Tracker(self.network, FaceFinder(model.detector), options.tracker, model.crop_scale)
+        # as the face mesh: a detector of the caller's own may find what no recognition network knows
+        who = recognise if isinstance(model.detector, FaceDetector) else None
+        self.tracker = Tracker(self.network, FaceFinder(model.detector), options.tracker, model.crop_scale, who)
         self.smoother = FaceSmoother(options.one_euro) if options.smooth == "one-euro" else None
         self._together = 1 if temporal is None else options.together
         self._lag = 0 if temporal is None else temporal.lag

@@ -16,6 +16,7 @@ from tokenface.inference.confidence import Evidence, box_size, landmark_distance
 from tokenface.video.clip import Frame
 from tokenface.video.cuts import CutDetector
 from tokenface.video.finding import FaceFinder
+from tokenface.video.identity import COMES_BACK, OTHER, IdentityGuard, Recognise
 from tokenface.video.look import FrameNetwork, Look, certainty
 from tokenface.video.person import Person, colour_distance, following_crop, moved_far
 
@@ -63,9 +64,18 @@ class Tracker:
 
     Args:
         network: the image model.  finder: looks for faces.  crop_scale: as the image model was trained.
+        recognise: tells people apart; None: place and colours alone do.
     """
 
-    def __init__(self, network: FrameNetwork, finder: FaceFinder, options: TrackerOptions, crop_scale: float) -> None:
+    def __init__(
+        self,
+        network: FrameNetwork,
+        finder: FaceFinder,
+        options: TrackerOptions,
+        crop_scale: float,
+        recognise: Recognise | None = None,
+    ) -> None:
+        self.guard = IdentityGuard(recognise)
         self.network, self.finder, self.options, self.crop_scale = network, finder, options, crop_scale
         self.cuts = CutDetector()
         self.people: list[Person] = []  # everyone seen so far, by number
@@ -81,7 +91,8 @@ class Tracker:
             self.active = []
             self.searched = self.searched_thoroughly = -math.inf
         before = list(self.active)
-        found = self._follow(frame)
+        found, jumped = self._follow(frame)
+        cut = cut or jumped
         if self._search_due(frame.time, lost=len(found) < len(before)):
             found = self._join(frame, found)
         found.sort(key=lambda seen: seen.person)
@@ -105,8 +116,8 @@ class Tracker:
         self.searched, self.searched_thoroughly = state["searched"], state["searched_thoroughly"]
         self.cuts.restore(state["cuts"])
 
-    def _follow(self, frame: Frame) -> list[Seen]:
-        """The people of the frame before, where they are now."""
+    def _follow(self, frame: Frame) -> tuple[list[Seen], bool]:
+        """The people of the frame before, where they are now, and whether a cut was missed."""
         people = [self.people[number] for number in self.active]
         looks = self.network.look(frame.image, [person.crop for person in people])
         again = [
@@ -118,14 +129,36 @@ class Tracker:
         kept = [
             (person, look) for person, look in zip(people, looks, strict=True) if self._still_there(frame, person, look)
         ]
-        seen = []
-        for person, look in _without_doubles(kept):
-            look, evidence = self._judge(frame, person, look)
-            if person.doubts >= 2:
-                continue
+        judged = [(person, *self._judge(frame, person, look)) for person, look in _without_doubles(kept)]
+        judged = [(person, look, evidence) for person, look, evidence in judged if person.doubts < 2]
+        judged, jumped = self._guarded(frame, judged)
+        for person, look, _ in judged:
             self._remember(frame, person, look)
-            seen.append(Seen(person.number, self.scene, look, evidence))
-        return seen
+        return [Seen(person.number, self.scene, look, evidence) for person, look, evidence in judged], jumped
+
+    def _guarded(
+        self, frame: Frame, judged: list[tuple[Person, Look, Evidence]]
+    ) -> tuple[list[tuple[Person, Look, Evidence]], bool]:
+        """The same faces as the people whose they are. Where that is news a new shot begins, so that nothing is mixed
+        with what was there before; a cut is reported where the picture jumped."""
+
+        def here(look: Look) -> bool:
+            checked = self.finder.check(frame.image, look.landmarks68, look.roll)
+            if checked is None:
+                return self.finder.detected(frame.image, look.landmarks68)
+            return checked.landmarks68 is not None
+
+        news = self.guard.owners(frame, [(person, look) for person, look, _ in judged], self.people, here)
+        if news is None:
+            return judged, False
+        self.scene += 1
+        owned = []
+        for owner, (_, look, evidence) in zip(news[0], judged, strict=True):
+            person = self._newcomer(frame, look, self.guard.vector(frame, look)) if owner is None else owner
+            person.judge(evidence)
+            person.checked, person.doubts, person.scene = frame.time, 0, self.scene
+            owned.append((person, look, evidence))
+        return owned, news[1]
 
     def _second_look(self, person: Person, look: Look) -> bool:
         if not _plausible(look) or _unsure(look, LOST_SIGMA):
@@ -142,10 +175,16 @@ class Tracker:
     def _judge(self, frame: Frame, person: Person, look: Look) -> tuple[Look, Evidence]:
         """The signs of a face. The face mesh has a look now and then, and when the network is unsure; where the two
         disagree, the network looks again from where the mesh saw the face."""
-        unsure = _unsure(look, UNSURE_SIGMA)
-        checked = None
-        if unsure or frame.time - person.checked >= self.options.check_seconds:
+        unsure, unknown = _unsure(look, UNSURE_SIGMA), look.sigma is None
+        checked, absent = None, False
+        if unsure or (unknown and person.doubts) or frame.time - person.checked >= self.options.check_seconds:
             checked = self.finder.check(frame.image, look.landmarks68, look.roll)
+            if checked is not None:
+                absent = (unsure or unknown) and checked.landmarks68 is None
+            elif unknown:  # neither the network nor a mesh says whether somebody is there
+                absent = not self.finder.detected(frame.image, look.landmarks68)
+            person.doubts = person.doubts + 1 if absent else 0
+            person.checked = frame.time
         if checked is not None and checked.landmarks68 is not None:
             apart = _apart(checked, look)
             if apart > ASTRAY:
@@ -155,8 +194,6 @@ class Tracker:
         known = checked or Detection(box=_box(points), score=person.detection)
         evidence = weigh(known, points, None, points, look.parameters.shape.numpy(), look.camera)
         if checked is not None:
-            person.checked = frame.time
-            person.doubts = person.doubts + 1 if unsure and checked.landmarks68 is None else 0
             person.judge(evidence)
         return look, self._judged(look, replace(evidence, agreement=person.agreement, presence=person.presence))
 
@@ -210,15 +247,22 @@ class Tracker:
         ]
 
     def _recognise(self, frame: Frame, look: Look, taken: set[int]) -> Person:
-        """The person that this is, by place and colours; somebody new if nobody fits."""
+        """The person that this is: by the recognition network, where it can see the face; else by place and colours.
+        Somebody new if nobody fits."""
         best, cost = None, math.inf
+        vector = self.guard.vector(frame, look)
         box = _box(look.landmarks68)
         for person in self.people:
             if person.number in taken:
                 continue
             colours = colour_distance(person.colours, look.colours)
             gone = frame.time - person.last_time
-            if person.scene == self.scene and gone < FORGOTTEN:
+            if vector is not None and person.vector is not None:
+                recent = person.scene == self.scene and gone < FORGOTTEN
+                distance = person.distance(vector)
+                if distance < (OTHER if recent else COMES_BACK) and distance < cost:
+                    best, cost = person, distance
+            elif person.scene == self.scene and gone < FORGOTTEN:
                 size = float(np.ptp(person.landmarks68, axis=0).mean())
                 step = float(np.linalg.norm(_middle(person.box) - _middle(box))) / max(size, 1.0)
                 ratio = abs(math.log(max(float(np.ptp(look.landmarks68, axis=0).mean()), 1.0) / max(size, 1.0)))
@@ -227,18 +271,29 @@ class Tracker:
             elif colours < SAME_COLOURS and 0.3 + colours < cost:
                 best, cost = person, 0.3 + colours
         if best is None:
-            best = Person(
-                number=len(self.people),
-                landmarks68=look.landmarks68,
-                crop=look.crop,
-                colours=look.colours.copy(),
-                last_frame=frame.index,
-                last_time=frame.time,
-                scene=self.scene,
-                checked=frame.time,
-            )
-            self.people.append(best)
+            return self._newcomer(frame, look, vector)
+        if vector is not None:
+            best.learn(vector)
+            best.recognised = frame.time
+        best.glimpse = None
         return best
+
+    def _newcomer(self, frame: Frame, look: Look, vector: np.ndarray | None) -> Person:
+        person = Person(
+            number=len(self.people),
+            landmarks68=look.landmarks68,
+            crop=look.crop,
+            colours=look.colours.copy(),
+            last_frame=frame.index,
+            last_time=frame.time,
+            scene=self.scene,
+            checked=frame.time,
+        )
+        if vector is not None:
+            person.learn(vector)
+            person.recognised = frame.time
+        self.people.append(person)
+        return person
 
     def _remember(self, frame: Frame, person: Person, look: Look) -> None:
         crop = following_crop(look.crop, look.landmarks68, look.roll, self.crop_scale)

@@ -1,0 +1,184 @@
+"""Who a tracked face is: recognition vectors, compared when there is a reason, so that numbers follow people.
+
+Landmarks follow places. Two people who change places, a cut between two people before alike backdrops, a cross-fade:
+the face stays where it was and is somebody else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from tokenface.identity.chips import chip_crop, recognition_vectors
+from tokenface.images.crop import extract
+from tokenface.video.clip import Frame
+from tokenface.video.look import Look
+from tokenface.video.person import Person
+
+Recognise = Callable[[np.ndarray, Sequence[np.ndarray]], np.ndarray]
+"""A frame [H, W, 3] and landmarks [68, 2] of its faces → vectors [N, D]."""
+
+SURE = 0.5
+"""Distance of a face from a person's mean vector up to which it is that person: within a clip one's own is at most 0.35
+away, another's 0.6 to 1."""
+OTHER = 0.6
+"""Distance from which it is somebody else, if it stays so."""
+COMES_BACK = 0.55
+"""Distance up to which a face that was not followed is taken for somebody who was there before."""
+BETTER = 0.1
+"""By how much another person must fit better than the one whose place it is."""
+AT_MOST, NEWCOMER = 0.85, 0.9
+"""Costs of keeping a number that does not fit, and of a new one."""
+CONSISTENT = 0.45
+"""Distance up to which two looks at a stranger are of one stranger."""
+STRANGE_LOOKS = 3
+"""Looks in a row that see a stranger, before there is one more person; after a jump one less."""
+CHECK_SECONDS = 1.0
+"""Between looks at a face to which nothing happens."""
+MEETING_SECONDS = 0.2
+"""Between looks at faces that are near each other."""
+MEETING = 1.5
+"""Distance of two faces, in sizes of theirs, that is near."""
+ALIKE = 0.7
+"""Correlation of a face with itself in the frame before, below which it jumped; speech and turns have 0.8 to 1."""
+GLIMPSE = 24
+"""Side of the pictures that are compared for that, pixels."""
+SMALLEST = 24.0
+"""Size of a face in pixels, from which the recognition network knows it."""
+ASKANCE = math.radians(45)
+"""Yaw beyond which it does not."""
+
+
+def recognise(image: np.ndarray, landmarks68: Sequence[np.ndarray]) -> np.ndarray:
+    """`Recognise` by the shipped network."""
+    return recognition_vectors(image, landmarks68)
+
+
+class IdentityGuard:
+    """Compares faces with the people of a clip. It keeps nothing: what it knows is in every `Person`.
+
+    Args:
+        recognise: None: nobody is recognised, and numbers follow places and colours.
+    """
+
+    def __init__(self, recognise: Recognise | None) -> None:
+        self.recognise = recognise
+
+    def vector(self, frame: Frame, look: Look) -> np.ndarray | None:
+        """[D] of one face; None where it is too small or turned away."""
+        return self._vectors(frame, [look]).get(0)
+
+    def owners(
+        self, frame: Frame, faces: Sequence[tuple[Person, Look]], people: Sequence[Person], here: Callable[[Look], bool]
+    ) -> tuple[list[Person | None], bool] | None:
+        """Whose the followed faces are, where it is not as followed.
+
+        Args:
+            faces: of this frame, with the person each is taken for.  people: everyone seen so far.
+            here: whether something looks like a face there, asked before there is a new person.
+        Returns:
+            The person of every face, None for somebody new, and whether the picture jumped, as at a cut; or None,
+            where all is as followed.
+        """
+        if self.recognise is None or not faces:
+            return None
+        jumped = [_jumped(frame, person, look) for person, look in faces]
+        jump = any(jumped)
+        due = [i for i, (person, _) in enumerate(faces) if jump or self._due(frame.time, person, faces)]
+        vectors = self._vectors(frame, [faces[i][1] for i in due])
+        vectors = {due[i]: vector for i, vector in vectors.items()}
+        strange = [i for i, vector in vectors.items() if faces[i][0].distance(vector) >= SURE]
+        if strange and len(vectors) < len(faces):
+            rest = [i for i in range(len(faces)) if i not in due]
+            more = self._vectors(frame, [faces[i][1] for i in rest])
+            vectors |= {rest[i]: vector for i, vector in more.items()}
+        for i in vectors:
+            faces[i][0].recognised = frame.time
+        owners: list[Person | None] = [person for person, _ in faces]
+        if strange:
+            owners = self._assigned(faces, vectors, people)
+            for i in vectors:
+                person, look = faces[i]
+                if owners[i] is person and self._stranger(person, vectors[i], jump) and here(look):
+                    owners[i] = None
+        for i, vector in vectors.items():
+            owner = owners[i]
+            if owner is not None and owner.distance(vector) < SURE:
+                owner.learn(vector)
+        if all(owner is person for owner, (person, _) in zip(owners, faces, strict=True)):
+            return None
+        glimpses = [person.glimpse for person, _ in faces]
+        for owner, glimpse in zip(owners, glimpses, strict=True):
+            if owner is not None:
+                owner.glimpse, owner.strange, owner.stranger = glimpse, 0, None
+        return owners, jump
+
+    def _due(self, time: float, person: Person, faces: Sequence[tuple[Person, Look]]) -> bool:
+        if person.strange or person.vector is None:
+            return True
+        near = any(_near(person, other) for other, _ in faces if other is not person)
+        return time - person.recognised >= (MEETING_SECONDS if near else CHECK_SECONDS)
+
+    def _vectors(self, frame: Frame, looks: Sequence[Look]) -> dict[int, np.ndarray]:
+        """Of the faces that can be recognised, by place."""
+        if self.recognise is None:
+            return {}
+        able = [i for i, look in enumerate(looks) if _recognisable(look)]
+        if not able:
+            return {}
+        return dict(zip(able, self.recognise(frame.image, [looks[i].landmarks68 for i in able]), strict=True))
+
+    def _assigned(
+        self, faces: Sequence[tuple[Person, Look]], vectors: dict[int, np.ndarray], people: Sequence[Person]
+    ) -> list[Person | None]:
+        """Faces to people, at the least sum of distances. Nobody has two faces."""
+        impossible = 1e3
+        costs = np.full((len(faces), len(people) + len(faces)), impossible)
+        for i, (own, _) in enumerate(faces):
+            costs[i, len(people) + i] = NEWCOMER
+            for j, person in enumerate(people):
+                if i not in vectors:
+                    costs[i, j] = 0.0 if person is own else impossible
+                elif person is own:
+                    costs[i, j] = min(person.distance(vectors[i]), AT_MOST)
+                elif person.vector is not None and person.distance(vectors[i]) < SURE:
+                    costs[i, j] = person.distance(vectors[i]) + BETTER
+        columns = linear_sum_assignment(costs)[1]
+        return [people[j] if j < len(people) else None for j in columns]
+
+    def _stranger(self, person: Person, vector: np.ndarray, jump: bool) -> bool:
+        """Counts looks that see one and the same stranger; whether they are enough."""
+        if person.distance(vector) < OTHER:
+            person.strange, person.stranger = 0, None
+            return False
+        same = person.stranger is not None and float(np.linalg.norm(person.stranger - vector)) < CONSISTENT
+        begins = STRANGE_LOOKS - 1 if not jump else STRANGE_LOOKS - 2
+        person.strange = person.strange - 1 if same and person.strange else begins
+        person.stranger = vector
+        return person.strange == 0 and same
+
+
+def _jumped(frame: Frame, person: Person, look: Look) -> bool:
+    """The face looks another way than in the frame before; remembers how it looks now."""
+    before, person.glimpse = person.glimpse, face_glimpse(frame.image, look.landmarks68)
+    return before is not None and float(before @ person.glimpse) < ALIKE
+
+
+def face_glimpse(image: np.ndarray, landmarks68: np.ndarray) -> np.ndarray:
+    """[GLIMPSE²] the aligned face in grey, without mean and contrast: products are correlations."""
+    grey = extract(image, [chip_crop(landmarks68)], GLIMPSE)[0].mean(0).numpy().ravel()
+    grey = grey - grey.mean()
+    return (grey / max(float(np.linalg.norm(grey)), 1e-6)).astype(np.float32)
+
+
+def _recognisable(look: Look) -> bool:
+    yaw = look.camera.angles[0]
+    return abs(yaw) < ASKANCE and float(np.ptp(look.landmarks68, axis=0).mean()) >= SMALLEST
+
+
+def _near(person: Person, other: Person) -> bool:
+    size = max(float(np.ptp(p.landmarks68, axis=0).mean()) for p in (person, other))
+    return float(np.linalg.norm(person.landmarks68.mean(0) - other.landmarks68.mean(0))) < MEETING * size
