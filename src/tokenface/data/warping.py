@@ -1,0 +1,149 @@
+"""Photos with a known change: a face warped as if the person had another shape or expression.
+
+The head is rasterised with the parameters after the change, carrying the image positions before it as attributes: that
+is the backward map inside the head. Outside, it is extended by normalised convolution (Knutsson and Westin 1993) and
+fades. Light and shading are not changed, and nothing that the photo does not show is invented.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import roma
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tokenface.camera import Camera
+from tokenface.head.model import HeadModel
+from tokenface.network.components import FaceParameters
+from tokenface.render.rasterizer import interpolate, rasterize
+
+FADE = 0.06
+"""Standard deviation, as a share of the crop's side, with which the displacement fades outside the head."""
+EXTENSION = ((1.0, 100.0), (0.3, 10.0), (0.1, 1.0))
+"""Gaussians of the extrapolation: standard deviation over FADE, and weight. Narrow ones hold the edge together."""
+INVERSION_ROUNDS = 8
+
+
+class WarpedFaces(NamedTuple):
+    """images: [B, 3, S, S], as if photographed after the change.
+
+    flow: [B, S, S, 2] crop NDC: pixel p of the result shows what stood at p + flow.
+    parameters: those after the change; the camera holds the 2-D similarity that was taken out of it.
+    """
+
+    images: Tensor
+    flow: Tensor
+    parameters: FaceParameters
+
+
+@torch.no_grad()
+def warp_faces(
+    images: Tensor, head: HeadModel, before: FaceParameters, after: FaceParameters, *, map_size: int = 96
+) -> WarpedFaces:
+    """Pictures of faces `before` as pictures of faces `after`.
+
+    The 2-D similarity that a change of shape brings to the projected face is folded into the camera, so that the face
+    neither moves nor grows on the picture. Movement by expression and jaw stays as it is.
+
+    Args:
+        images: [B, 3, S, S].  head: on the device of the images.
+        before: what the pictures show, as well as it is known.  after: with `before`'s pose; its camera is not read.
+        map_size: pixels of the map that is rasterised; the flow is smooth, and a coarse one is enough.
+    """
+    size = images.shape[-1]
+    camera = Camera.from_vector(before.camera)
+    standing = head(before.shape, before.expression, before.jaw).vertices
+    moved = head(after.shape, after.expression, after.jaw).vertices
+    start = camera.project(standing)
+    if not torch.equal(after.shape, before.shape):
+        same = torch.equal(after.expression, before.expression) and torch.equal(after.jaw, before.jaw)
+        shaped = moved if same else head(after.shape, before.expression, before.jaw).vertices
+        face = _face_vertices(head)
+        camera = _without_similarity(camera, camera.project(shaped)[:, face, :2], start[:, face, :2])
+    end = camera.project(moved)
+    fragments = rasterize(end, head.faces, map_size, map_size)
+    inside = fragments.mask[:, None].to(images.dtype)
+    displacement = interpolate(fragments, (start - end)[..., :2].contiguous(), head.faces).permute(0, 3, 1, 2)
+    coarse = _extended(displacement, inside)
+    flow = F.interpolate(coarse, (size, size), mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
+    grid = pixel_grid(size, images.device) + flow
+    warped = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return WarpedFaces(warped, flow, after.replace(camera=camera.to_vector()))
+
+
+@torch.no_grad()
+def move_points(flow: Tensor, points: Tensor) -> Tensor:
+    """Where points of the picture before stand after, by fixed-point inversion of the backward map.
+
+    Args:
+        flow: [B, S, S, 2] of `warp_faces`.  points: [B, K, 2], crop NDC.
+    Returns:
+        [B, K, 2], crop NDC.
+    """
+    field = flow.permute(0, 3, 1, 2)
+    found = points
+    for _ in range(INVERSION_ROUNDS):
+        at = F.grid_sample(field, found[:, :, None], mode="bilinear", padding_mode="border", align_corners=False)
+        found = points - at[..., 0].transpose(1, 2)
+    return found
+
+
+def pixel_grid(size: int, device: torch.device | str | None = None) -> Tensor:
+    """[size, size, 2] crop NDC (x, y) of the pixel centres."""
+    centres = (torch.arange(size, device=device, dtype=torch.float32) * 2 + 1) / size - 1
+    return torch.stack(torch.meshgrid(centres, centres, indexing="xy"), dim=-1)
+
+
+def _face_vertices(head: HeadModel) -> Tensor:
+    region = head.data.regions.get("face", np.arange(head.vertex_count))
+    return torch.as_tensor(np.array(region, dtype=np.int64), device=head.template.device)
+
+
+def _without_similarity(camera: Camera, source: Tensor, target: Tensor) -> Camera:
+    """The camera after which the points [B, K, 2] that it projects to `source` lie as near `target` as can be.
+
+    A 2-D similarity of the picture is a scale, a turn about the line of sight and a shift of a scaled-orthographic
+    camera, exactly (least squares over complex numbers).
+    """
+    a = torch.complex(source[..., 0], -source[..., 1])  # y up, as the camera's own
+    b = torch.complex(target[..., 0], -target[..., 1])
+    mean_a, mean_b = a.mean(1, keepdim=True), b.mean(1, keepdim=True)
+    factor = ((a - mean_a).conj() * (b - mean_b)).sum(1) / (a - mean_a).abs().square().sum(1).clamp(min=1e-12)
+    growth, angle = factor.abs(), factor.angle()
+    zero = torch.zeros_like(angle)
+    turn = roma.rotvec_to_rotmat(torch.stack([zero, zero, angle], dim=-1))
+    place = factor * torch.complex(camera.translation[:, 0], camera.translation[:, 1])
+    place = place + mean_b[:, 0] - factor * mean_a[:, 0]
+    return Camera(
+        camera.scale * growth,
+        roma.rotmat_to_rotvec(turn @ camera.rotation_matrix()),
+        torch.stack([place.real, place.imag, camera.translation[:, 2] * growth], dim=-1),
+    )
+
+
+def _extended(displacement: Tensor, inside: Tensor) -> Tensor:
+    """[B, 2, M, M], given where `inside` [B, 1, M, M] is 1, carried on outside and faded there."""
+    spread = FADE * inside.shape[-1]
+    layers = torch.cat([displacement * inside, inside], dim=1)
+    total = torch.zeros_like(layers)
+    for share, weight in EXTENSION:
+        total = total + weight * _blurred(layers, max(share * spread, 0.6))
+    mean = total[:, :2] / total[:, 2:].clamp(min=1e-6)
+    fade = (2 * _blurred(inside, spread)).clamp(max=1)  # a straight edge blurs to one half: 1 there, falling outwards
+    return torch.where(inside > 0, displacement, mean * fade)
+
+
+def _blurred(layers: Tensor, deviation: float) -> Tensor:
+    """Gaussian blur of [B, C, M, M], zero beyond the border."""
+    radius = math.ceil(3 * deviation)
+    steps = torch.arange(-radius, radius + 1, dtype=layers.dtype, device=layers.device)
+    kernel = torch.exp(-0.5 * (steps / deviation) ** 2)
+    kernel = kernel / kernel.sum()
+    flat = layers.flatten(0, 1)[:, None]
+    flat = F.conv2d(flat, kernel.view(1, 1, 1, -1), padding=(0, radius))
+    flat = F.conv2d(flat, kernel.view(1, 1, -1, 1), padding=(radius, 0))
+    return flat.view_as(layers)
