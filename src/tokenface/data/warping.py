@@ -66,9 +66,9 @@ def warp_faces(
         camera = _without_similarity(camera, camera.project(shaped)[:, face, :2], start[:, face, :2])
     end = camera.project(moved)
     fragments = rasterize(end, head.faces, map_size, map_size)
-    inside = fragments.mask[:, None].to(images.dtype)
-    displacement = interpolate(fragments, (start - end)[..., :2].contiguous(), head.faces).permute(0, 3, 1, 2)
-    coarse = _extended(displacement, inside)
+    attributes = torch.cat([(start - end)[..., :2], _skin(head).expand(len(start), -1, 1)], dim=-1)
+    drawn = interpolate(fragments, attributes, head.faces).permute(0, 3, 1, 2)
+    coarse = _extended(drawn[:, :2], (drawn[:, 2:] > 0.5).to(images.dtype), fragments.mask[:, None].to(images.dtype))
     flow = F.interpolate(coarse, (size, size), mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
     grid = pixel_grid(size, images.device) + flow
     warped = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
@@ -103,6 +103,13 @@ def _face_vertices(head: HeadModel) -> Tensor:
     return torch.as_tensor(np.array(region, dtype=np.int64), device=head.template.device)
 
 
+def _skin(head: HeadModel) -> Tensor:
+    """[V, 1]: 0 in the mouth's interior, which lips uncover and tear; its flow is filled in from around it."""
+    skin = torch.ones(head.vertex_count, 1, device=head.template.device)
+    skin[torch.as_tensor(np.array(head.data.regions.get("mouth_interior", ()), dtype=np.int64))] = 0
+    return skin
+
+
 def _without_similarity(camera: Camera, source: Tensor, target: Tensor) -> Camera:
     """The camera after which the points [B, K, 2] that it projects to `source` lie as near `target` as can be.
 
@@ -125,16 +132,16 @@ def _without_similarity(camera: Camera, source: Tensor, target: Tensor) -> Camer
     )
 
 
-def _extended(displacement: Tensor, inside: Tensor) -> Tensor:
-    """[B, 2, M, M], given where `inside` [B, 1, M, M] is 1, carried on outside and faded there."""
+def _extended(displacement: Tensor, known: Tensor, inside: Tensor) -> Tensor:
+    """[B, 2, M, M], given where `known` [B, 1, M, M] is 1, carried on elsewhere and faded outside of `inside`."""
     spread = FADE * inside.shape[-1]
-    layers = torch.cat([displacement * inside, inside], dim=1)
+    layers = torch.cat([displacement * known, known], dim=1)
     total = torch.zeros_like(layers)
     for share, weight in EXTENSION:
         total = total + weight * _blurred(layers, max(share * spread, 0.6))
     mean = total[:, :2] / total[:, 2:].clamp(min=1e-6)
     fade = (2 * _blurred(inside, spread)).clamp(max=1)  # a straight edge blurs to one half: 1 there, falling outwards
-    return torch.where(inside > 0, displacement, mean * fade)
+    return torch.where(known > 0, displacement, mean * torch.maximum(fade, inside))
 
 
 def _blurred(layers: Tensor, deviation: float) -> Tensor:
