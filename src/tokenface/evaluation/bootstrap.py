@@ -24,7 +24,7 @@ Statistic = Callable[[np.ndarray], Mapping[str, float]]
 
 
 def measured_over_people(
-    people: Sequence, statistic: Statistic, rounds: int = ROUNDS, seed: int = SEED
+    people: Sequence | np.ndarray, statistic: Statistic, rounds: int = ROUNDS, seed: int = SEED
 ) -> dict[str, Measured]:
     """The figures of all pictures, and their percentile intervals over people drawn with replacement.
 

@@ -10,21 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from tokenface.camera import Camera
+from tokenface.data.photos import SquareCrop
 from tokenface.data.readers.landmark_tar import read_landmark_tar
 from tokenface.data.record import PhotoRecord, split_by_identity
 from tokenface.errors import EvaluationError
-from tokenface.evaluation.bootstrap import Measured, measured_over_people
-from tokenface.evaluation.face_space import FaceSpace
-from tokenface.evaluation.landmarks import evaluation_crops
+from tokenface.evaluation.landmarks import TEST_CROP_SCALE, evaluation_crops
 from tokenface.evaluation.photo_statistics import (
-    action_weights,
-    as_displacements,
-    expression_baseline,
-    landmark_errors,
-    mean_prediction,
+    photo_figures,
     predict_all,
-    shape_variance_ratio,
 )
 from tokenface.evaluation.rendered_measures import rendered_figures, rendered_people
 from tokenface.evaluation.warp_response import (
@@ -33,15 +26,13 @@ from tokenface.evaluation.warp_response import (
     ResponseTable,
     Spread,
     action_response,
+    mirrored,
     shape_response,
 )
 from tokenface.head.model import HeadModel
 from tokenface.network.components import FaceParameters
 from tokenface.training.config import PhotoConfig
 from tokenface.training.validation import HELD_OUT_SEED
-
-SHOWN_ACTIONS = 12
-"""Of the table of expression baselines."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +84,11 @@ def held_out_photos(tar: Path, count: int, seed: int = 0) -> PhotoSet:
 
 
 def measure_photos(
-    predict: Predict, head: HeadModel, size: int, photos: PhotoSet | None, counts: PhotoCounts | None = None,
+    predict: Predict,
+    head: HeadModel,
+    size: int,
+    photos: PhotoSet | None,
+    counts: PhotoCounts | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """The document of `tokenface evaluate photos`: every figure is [value, low, high] with its 95 % interval.
@@ -144,7 +139,7 @@ def _on_photos(
     responses["shape"] = table.row(shape_response(predict, head, images, before, photos.people))
     rows = torch.from_numpy(np.random.default_rng(1).permutation(len(images))[: counts.action_photos])
     people = [photos.people[i] for i in rows.tolist()]
-    for action in (a for a in ACTIONS if a in head.expression_names):
+    for action in (a for a in ACTIONS if {a, mirrored(a)} <= set(head.expression_names)):
         say(f"changes of {action}")
         response = action_response(predict, head, images[rows], before[rows], people, action)
         responses[action.removesuffix("Left") if action != "mouthLeft" else action] = table.row(response)
@@ -153,71 +148,11 @@ def _on_photos(
     return document
 
 
-def photo_figures(
-    head: HeadModel, predicted: FaceParameters, people: list[str], shifted: torch.Tensor, raw: torch.Tensor,
-    intervals: bool = True,
-) -> tuple[dict[str, Measured], dict[str, float]]:
-    """Baseline, mean prediction, within over between and the three landmark errors; the largest baselines by action.
-
-    Args:
-        shifted, raw: [N, 68, 2] labels in crop NDC without and with their known displacement.
-        intervals: False leaves the resampling out (curves of a run).
-    """
-    space = FaceSpace(head)
-    names, weights = action_weights(head, predicted)
-    shapes = predicted.shape.double().numpy()
-    displacements = as_displacements(space, predicted.shape)
-    camera = Camera.from_vector(predicted.camera)
-    points = _projected(head, predicted, camera)
-    errors = landmark_errors(points, raw, shifted, camera.angles(), people)
-    who = np.unique(np.asarray(people), return_inverse=True)[1]
-
-    def figures(rows: np.ndarray) -> dict[str, float]:
-        return {
-            "expression baseline": float(expression_baseline(weights[rows]).sum()),
-            **mean_prediction(space, shapes[rows]),
-            "within / between": shape_variance_ratio(displacements[rows], _apart(who[rows], rows)),
-            **{f"68 points {name} %": float(error[rows].mean()) for name, error in errors.items()},
-        }
-
-    measured = measured_over_people(people, figures, **({} if intervals else {"rounds": 0}))
-    single = expression_baseline(weights)
-    largest = np.argsort(-single)[:SHOWN_ACTIONS]
-    return measured, {names[i]: float(single[i]) for i in largest}
-
-
-def _apart(who: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """People that were drawn twice as two people: the n-th copy of a row belongs to the n-th copy of its person."""
-    order = np.argsort(rows, kind="stable")
-    ordered = rows[order]
-    first = np.searchsorted(ordered, ordered)
-    copy = np.empty(len(rows), np.int64)
-    copy[order] = np.arange(len(rows)) - first
-    return who * (copy.max() + 1) + copy
-
-
-@torch.no_grad()
-def _projected(head: HeadModel, p: FaceParameters, camera: Camera, block: int = 64) -> torch.Tensor:
-    parts = []
-    for i in range(0, len(p), block):
-        rows = slice(i, i + block)
-        own = Camera.from_vector(p.camera[rows])
-        vertices = head(p.shape[rows], head.clamp_expression(p.expression[rows]), p.jaw[rows]).vertices
-        parts.append(own.project(head.landmarks68(vertices, own.angles()[:, 0]))[..., :2])
-    return torch.cat(parts)
-
-
 def _in_crops_of(photos: PhotoSet) -> torch.Tensor:
     """[N, 68, 2] the raw labels in the crops that the others cut."""
     points = []
     for record, labelled in zip(photos.records, photos.raw, strict=True):
         low, high = record.landmarks.min(0), record.landmarks.max(0)
-        points.append(_crop(low, high).points(labelled.landmarks))
+        crop = SquareCrop((low + high) / 2, float((high - low).mean()) * TEST_CROP_SCALE, 0.0, False, 64)
+        points.append(crop.points(labelled.landmarks))
     return torch.from_numpy(np.stack(points))
-
-
-def _crop(low: np.ndarray, high: np.ndarray):
-    from tokenface.data.photos import SquareCrop
-    from tokenface.evaluation.landmarks import TEST_CROP_SCALE
-
-    return SquareCrop((low + high) / 2, float((high - low).mean()) * TEST_CROP_SCALE, 0.0, False, 64)

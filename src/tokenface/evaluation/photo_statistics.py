@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tokenface.camera import Camera
+from tokenface.evaluation.bootstrap import Measured, measured_over_people
 from tokenface.evaluation.face_space import FaceSpace
 from tokenface.evaluation.label_habit import without_habit
 from tokenface.evaluation.landmarks import normalised_mean_error
@@ -21,6 +23,8 @@ from tokenface.inference.expressions import speaks_arkit
 from tokenface.network.components import FaceParameters
 
 QUARTILE = 25
+SHOWN_ACTIONS = 12
+"""Of the table of expression baselines."""
 
 
 def action_weights(head: HeadModel, parameters: FaceParameters) -> tuple[tuple[str, ...], np.ndarray]:
@@ -53,7 +57,7 @@ def mean_prediction(space: FaceSpace, shapes: np.ndarray) -> dict[str, float]:
     }
 
 
-def shape_variance_ratio(shapes: np.ndarray, people: Sequence) -> float:
+def shape_variance_ratio(shapes: np.ndarray, people: Sequence | np.ndarray) -> float:
     """Variance of shapes [N, S] among a person's photos over the variance of people's true means; NaN below two people.
 
     Shapes are already in the metric that counts. The variance of the means is corrected for what a person's photos
@@ -100,3 +104,61 @@ def as_displacements(space: FaceSpace, shapes: Tensor) -> np.ndarray:
 def predict_all(predict, images: Tensor, batch: int = 32) -> FaceParameters:
     """Predictions of [N, 3, S, S], a few at a time."""
     return FaceParameters.cat([predict(chunk) for chunk in images.split(batch)])
+
+
+def photo_figures(
+    head: HeadModel,
+    predicted: FaceParameters,
+    people: list[str],
+    shifted: Tensor,
+    raw: Tensor,
+    intervals: bool = True,
+) -> tuple[dict[str, Measured], dict[str, float]]:
+    """Baseline, mean prediction, within over between and the three landmark errors; the largest baselines by action.
+
+    Args:
+        shifted, raw: [N, 68, 2] labels in crop NDC without and with their known displacement.
+        intervals: False leaves the resampling out (curves of a run).
+    """
+    space = FaceSpace(head)
+    names, weights = action_weights(head, predicted)
+    shapes = predicted.shape.double().numpy()
+    displacements = as_displacements(space, predicted.shape)
+    angles = Camera.from_vector(predicted.camera).angles()
+    errors = landmark_errors(projected_landmarks(head, predicted), raw, shifted, angles, people)
+    who = np.unique(np.asarray(people), return_inverse=True)[1]
+
+    def figures(rows: np.ndarray) -> dict[str, float]:
+        return {
+            "expression baseline": float(expression_baseline(weights[rows]).sum()),
+            **mean_prediction(space, shapes[rows]),
+            "within / between": shape_variance_ratio(displacements[rows], _apart(who[rows], rows)),
+            **{f"68 points {name} %": float(error[rows].mean()) for name, error in errors.items()},
+        }
+
+    measured = measured_over_people(people, figures, **({} if intervals else {"rounds": 0}))
+    single = expression_baseline(weights)
+    largest = np.argsort(-single)[:SHOWN_ACTIONS]
+    return measured, {names[i]: float(single[i]) for i in largest}
+
+
+def _apart(who: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """People that were drawn twice as two people: the n-th copy of a row belongs to the n-th copy of its person."""
+    order = np.argsort(rows, kind="stable")
+    ordered = rows[order]
+    first = np.searchsorted(ordered, ordered)
+    copy = np.empty(len(rows), np.int64)
+    copy[order] = np.arange(len(rows)) - first
+    return who * (copy.max() + 1) + copy
+
+
+@torch.no_grad()
+def projected_landmarks(head: HeadModel, p: FaceParameters, block: int = 64) -> Tensor:
+    """[N, 68, 2] where predictions put the points, crop NDC."""
+    parts = []
+    for i in range(0, len(p), block):
+        rows = slice(i, i + block)
+        own = Camera.from_vector(p.camera[rows])
+        vertices = head(p.shape[rows], head.clamp_expression(p.expression[rows]), p.jaw[rows]).vertices
+        parts.append(own.project(head.landmarks68(vertices, own.angles()[:, 0]))[..., :2])
+    return torch.cat(parts)

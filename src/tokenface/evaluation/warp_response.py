@@ -37,8 +37,8 @@ ACTIONS = {
     "mouthPucker": 0.6,
     "noseSneerLeft": 0.7,
 }
-"""Actions that show without inventing content, and by how much they change. An action of the left stands for both sides:
-photos take turns, and a turned face moves the side that is seen."""
+"""Actions that show without inventing content, and by how much they change. An action of the left stands for both
+sides: photos take turns, and a turned face moves the side that is seen."""
 SEEN_YAW = 0.3
 BATCH = 16
 SEED = 20
@@ -95,7 +95,7 @@ def action_response(
     predict: Predict, head: HeadModel, images: Tensor, before: FaceParameters, people: Sequence[str], action: str
 ) -> Response:
     """Every photo with one action of ACTIONS, or its mirror image, done."""
-    column, twin = (head.expression_names.index(name) for name in (action, _mirrored(action)))
+    column, twin = (head.expression_names.index(name) for name in (action, mirrored(action)))
     yaw = Camera.from_vector(before.camera).angles()[:, 0]
     turns = torch.arange(len(images)) % 2 == 1
     on_right = torch.where(yaw.abs() > SEEN_YAW, yaw > 0, turns)  # a face turned to the picture's right shows its right
@@ -105,7 +105,8 @@ def action_response(
     return Response(moved, change.double().numpy(), tuple(people))
 
 
-def _mirrored(action: str) -> str:
+def mirrored(action: str) -> str:
+    """The action of the other side, or the action itself."""
     return {"mouthLeft": "mouthRight"}.get(action, other_side(action))
 
 
@@ -141,9 +142,12 @@ class ResponseTable:
         self.expression_rms = float(np.sqrt(np.trace(covariance @ self.expression_gram)))
 
     def row(self, response: Response) -> dict[str, Measured]:
-        """"slope": of the answered change on the known one; "explained": squared correlation of the two; the movement of
-        each component relative to the population's spread, an action's own weight apart from the other actions; "leak":
-        the largest movement of another component over the own."""
+        """Figures of a response.
+
+        "slope": of the answered change on the known one.  "explained": squared correlation of the two.  "own" (of an
+        action) and the names of the components: root mean square movement over the population's spread; the own action
+        is left out of "expression".  "leak": the largest movement of another component over the own.
+        """
         is_shape = response.wanted.shape[1] == self.space.gram.shape[0]
         gram = self.space.gram if is_shape else np.eye(response.wanted.shape[1])
         own = getattr(response.moved, "shape" if is_shape else "expression").double().numpy()
@@ -173,7 +177,9 @@ class ResponseTable:
         expression = moved["expression"]
         if not is_shape:
             done = response.wanted != 0
-            squares["own"] = (expression[done] / np.maximum(np.tile(spread.expression, (len(done), 1))[done], 1e-6)) ** 2
+            squares["own"] = (
+                expression[done] / np.maximum(np.tile(spread.expression, (len(done), 1))[done], 1e-6)
+            ) ** 2
             expression = np.where(done, 0, expression)
         squares["shape"] = (self.space.rms(moved["shape"]) / self.space.spread) ** 2
         displaced = np.einsum("ni,ni->n", expression @ self.expression_gram, expression)
