@@ -341,6 +341,51 @@ def photos(
     return 0
 
 
+@app.command()
+def scans(
+    folder: Annotated[
+        Path, typer.Argument(help="A folder with a scan, or folders of one scan each.", show_default=False)
+    ],
+    model: Weights = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for scans.json.")] = Path("runs/scans"),
+    device: Device = "auto",
+) -> int:
+    """Neutral shape of scanned people against their scans, from photos, or from renderings of the textured scan."""
+    import json
+
+    import tokenface
+    from tokenface.cli.console import err, out
+    from tokenface.cli.photo_tables import print_scans
+    from tokenface.errors import EvaluationError
+    from tokenface.evaluation.open_run import rounded
+    from tokenface.evaluation.scan_files import read_scans
+    from tokenface.evaluation.scan_photos import measure_scans
+    from tokenface.formats.files import write_atomically
+
+    reconstructor, console = tokenface.load(model, device), err()
+
+    def shape_of(photo: Path):
+        faces = reconstructor.reconstruct(photo, max_faces=1)
+        if not faces:
+            raise EvaluationError(f"no face found in '{photo}'; remove it from the scan's photos")
+        return faces[0].parameters.shape
+
+    document = measure_scans(
+        reconstructor.predict,
+        reconstructor.head,
+        reconstructor.crop_size,
+        read_scans(folder, reconstructor.head),
+        shape_of,
+        lambda text: console.print(text) if console.is_terminal else None,
+    )
+    print_scans(document)
+    origin = reconstructor.origin
+    document = {"weights": origin.weights, "weights hash": origin.weights_hash, **document}
+    text = json.dumps(rounded(document), indent=1, ensure_ascii=False) + "\n"
+    out().print(f"all figures: {write_atomically(output / 'scans.json', text.encode())}")
+    return 0
+
+
 @app.command(name="open")
 def open_benchmark(
     model: Annotated[
