@@ -120,9 +120,10 @@ def rendered_figures(
             difference = [side["expression"][:, blink[:1]] - side["expression"][:, blink[1:]] for side in (p, t)]
             result["blink difference"] = float(r_squared(*difference)[0])
         result["jaw"] = pooled_r_squared(p["jaw"], t["jaw"])
-        result["shape"] = 1 - _total(space, t["shape"] - p["shape"]) / _total(space, t["shape"] - t["shape"].mean(0))
+        people = max(_total(space, t["shape"] - t["shape"].mean(0)), 1e-30)
+        result["shape"] = 1 - _total(space, t["shape"] - p["shape"]) / people
         along = space.inner(p["shape"] - p["shape"].mean(0), t["shape"]).sum()
-        result["shape slope"] = float(along / _total(space, t["shape"] - t["shape"].mean(0)))
+        result["shape slope"] = float(along) / people
         if cheeks is not None:
             result["texture std ratio"] = spread_ratio(p["texture"], t["texture"])
             result["cheek correlation"] = _correlation(cheeks[0][rows], cheeks[1][rows])
@@ -132,8 +133,7 @@ def rendered_figures(
         result["camera degrees"] = float(turn[rows].mean())
         return result
 
-    people = np.arange(len(turn))
-    measured = measured_over_people(people, figures, **({} if intervals else {"rounds": 0}))
+    measured = measured_over_people(np.arange(len(turn)), figures, **({} if intervals else {"rounds": 0}))
     actions = dict(zip(names, r_squared(found["expression"], true["expression"]).tolist(), strict=True))
     return measured, actions, leakage(found["expression"], true["expression"])
 
