@@ -32,6 +32,7 @@ from tokenface.head.landmarks import MIRROR68
 from tokenface.head.registry import load_head
 from tokenface.network.components import FaceParameters
 from tokenface.render.shading import ambient_light
+from tokenface.training.validation import Validation
 
 SIZE = 64
 
@@ -259,3 +260,25 @@ def test_a_tar_with_too_few_people_is_one_line(batch, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "photos.tar" in error
     assert "Traceback" not in error
+
+
+def test_the_training_curve_has_the_cheap_measures_of_a_network_that_knows(head, batch, tmp_path):
+    photos = held_out_photos(photo_tar(tmp_path / "photos.tar", batch, 64), 12).records
+    validation = Validation(head, photos, SIZE, 6)
+
+    def still(crops):
+        return FaceParameters(**{n: v[:1].expand(len(crops), -1) for n, v in batch.parameters.items()})
+
+    def knowing(crops):
+        return validation.truth if len(crops) == 6 else still(crops)
+
+    figures = validation.run(knowing)
+    for name in ("r2_actions", "r2_gaze", "r2_brows", "r2_light", "texture_std", "cheek_correlation"):
+        assert figures[name] == pytest.approx(1, abs=1e-4), name
+    assert figures["neutral_ratio"] < 0.1
+    shape = batch.parameters.shape[:1].double().numpy()
+    assert figures["mean_prediction_mm"] == pytest.approx(FaceSpace(head).rms(shape)[0], rel=1e-4)
+    weights = action_weights(head, batch.parameters[:1])[1]
+    assert figures["expression_baseline"] == pytest.approx(weights.sum(), rel=1e-4)
+    assert {"photo_nme", "photo_nme_habit", "synthetic_nme"} <= set(figures)
+    assert all(np.isfinite(list(figures.values())))
