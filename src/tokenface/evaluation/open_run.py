@@ -90,12 +90,19 @@ def run_open(options: OpenOptions, say: Callable[[str], None] = lambda text: Non
         ict = HeadModel(dress(load_ict([options.ict]), head.data))
         document["ICT-FaceKit people"] = _measure_people(ict, methods, options, say, None)
     if options.photos is not None:
+        from tokenface.evaluation.photo_run import PhotoCounts, held_out_photos, measure_photos
         from tokenface.evaluation.photo_set import MAX_PHOTOS, photo_rows
 
         say(f"photos of '{options.photos}'")
         networks = {model.origin.weights: (model.predict, model.head, model.crop_size) for model in models}
         limit = MAX_PHOTOS // 10 if options.quick else MAX_PHOTOS
         document["photos"] = photo_rows(networks, options.photos, limit)
+        counts = PhotoCounts.quick() if options.quick else PhotoCounts()
+        chosen = held_out_photos(options.photos, counts.photos)
+        document["photo measures"] = {
+            name: measure_photos(predict, head, size, chosen, counts, say)
+            for name, (predict, head, size) in networks.items()
+        }
     return report
 
 

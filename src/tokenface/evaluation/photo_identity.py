@@ -11,6 +11,7 @@ from torch import Tensor
 from tokenface.data.record import PhotoRecord
 from tokenface.errors import EvaluationError
 from tokenface.evaluation.landmarks import evaluation_crops
+from tokenface.evaluation.photo_statistics import shape_variance_ratio
 from tokenface.head.model import HeadModel
 from tokenface.network.components import FaceParameters
 from tokenface.training.supervision import mode_importance
@@ -40,10 +41,5 @@ def within_over_between(
         raise EvaluationError("identity over photos needs two people with two photos each")
     crops = [evaluation_crops(records[i : i + BATCH], size)[0] for i in range(0, len(records), BATCH)]
     shapes = torch.cat([predict(images).shape for images in crops]) * mode_importance(head)
-    means = torch.stack([shapes[rows].mean(0) for rows in groups])
-    scatter = [(shapes[rows] - mean).square().sum() for rows, mean in zip(groups, means, strict=True)]
-    within = float(sum(scatter) / sum(len(rows) - 1 for rows in groups))
-    noise = within * sum(1 / len(rows) for rows in groups) / len(groups)
-    between = float((means - means.mean(0)).square().sum()) / (len(groups) - 1) - noise
-    figures = {"photos": sum(len(rows) for rows in groups), "people": len(groups)}
-    return figures | {"within / between": within / between if between > 0 else float("inf")}
+    ratio = shape_variance_ratio(shapes.double().numpy(), [record.identity for record in records])
+    return {"photos": sum(len(rows) for rows in groups), "people": len(groups), "within / between": ratio}

@@ -1,7 +1,11 @@
-"""What a run is watched by: held-out photos' landmarks, held-out rendered people's neutral shape."""
+"""What a run is watched by: the cheap measures on held-out photos and held-out rendered people.
+
+All of them with intervals, and the response to known changes, are `tokenface evaluate photos`.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -10,8 +14,10 @@ from torch import Tensor
 
 from tokenface.data.record import PhotoRecord
 from tokenface.data.synthetic import SyntheticFaces
-from tokenface.evaluation.geometry import PeopleScans, compare_with_mean_head, predict_neutral
-from tokenface.evaluation.landmarks import evaluation_crops, normalised_mean_error, predict_landmarks
+from tokenface.evaluation.geometry import PeopleScans, compare_with_mean_head
+from tokenface.evaluation.landmarks import evaluation_crops, normalised_mean_error
+from tokenface.evaluation.photo_statistics import photo_figures, predict_all, projected_landmarks
+from tokenface.evaluation.rendered_measures import rendered_figures
 from tokenface.head.model import HeadModel
 from tokenface.network.components import FaceParameters
 from tokenface.training.pictures import sample_sheet
@@ -21,6 +27,24 @@ HELD_OUT_SEED = 987_654_321
 MAX_PHOTOS = 300
 SHOWN = 3
 """Photos and rendered people on the sample pictures, each."""
+
+PHOTO_FIGURES = {
+    "photo_nme": "68 points shift removed %",
+    "photo_nme_habit": "68 points habit removed %",
+    "expression_baseline": "expression baseline",
+    "mean_prediction_mm": "mean prediction mm",
+    "within_between": "within / between",
+}
+RENDERED_FIGURES = {
+    "r2_actions": "mean r²",
+    "r2_gaze": "gaze",
+    "r2_brows": "brows",
+    "r2_blink_difference": "blink difference",
+    "texture_std": "texture std ratio",
+    "cheek_correlation": "cheek correlation",
+    "r2_light": "light",
+}
+"""Columns of the curve → names of `photo_figures` and `rendered_figures`."""
 
 Predict = Callable[[Tensor], FaceParameters]
 """Crops [B, 3, S, S] → parameters, both on the CPU; wherever the network is."""
@@ -38,28 +62,33 @@ class Validation:
         self.photos: tuple[Tensor, Tensor] | None = None
         if photos:
             chosen = np.random.default_rng(0).permutation(len(photos))[:MAX_PHOTOS]
-            self.photos = evaluation_crops([photos[i] for i in sorted(chosen)], size)
+            shown = [photos[i] for i in sorted(chosen)]
+            self.photos = evaluation_crops(shown, size)
+            self.photographed = [record.identity for record in shown]
         batch = SyntheticFaces(head, size).sample(people, seed=HELD_OUT_SEED)
         self.images, self.scans = batch.image, PeopleScans.of(head, batch.neutral)
-        self.synthetic_landmarks = batch.landmarks68
+        self.synthetic_landmarks, self.truth = batch.landmarks68, batch.parameters
 
     @torch.no_grad()
     def run(self, predict: Predict) -> dict[str, float]:
-        """Named figures: NME in per cent of √box, neutral shape as a ratio to the mean head's error."""
+        """Named figures: NME in per cent of √box, neutral shape as a ratio to the mean head's error, and the columns of
+        PHOTO_FIGURES and RENDERED_FIGURES; those that are not finite are left out."""
         figures: dict[str, float] = {}
         if self.photos is not None:
             images, truth = self.photos
-            error = normalised_mean_error(predict_landmarks(predict, self.head, images), truth)
-            figures["photo_nme"] = float(error.mean()) * 100
-        points = predict_landmarks(predict, self.head, self.images)
+            predicted = predict_all(predict, images)
+            found, _ = photo_figures(self.head, predicted, self.photographed, truth, truth, intervals=False)
+            figures |= {column: found[name].value for column, name in PHOTO_FIGURES.items()}
+        rendered = predict_all(predict, self.images)
+        points = projected_landmarks(self.head, rendered)
         figures["synthetic_nme"] = float(normalised_mean_error(points, self.synthetic_landmarks).mean()) * 100
-        shape = predict(self.images).shape
-        figures["shape_rms"] = float(shape.square().mean().sqrt())
-        predicted = predict_neutral(predict, self.head, self.images).numpy()
-        result = compare_with_mean_head(self.scans, predicted, self.head)
+        figures["shape_rms"] = float(rendered.shape.square().mean().sqrt())
+        known, _, _ = rendered_figures(self.head, rendered, self.truth, intervals=False)
+        figures |= {column: known[name].value for column, name in RENDERED_FIGURES.items() if name in known}
+        result = compare_with_mean_head(self.scans, self.head(rendered.shape).vertices.numpy(), self.head)
         figures["neutral_ratio"] = result.ratio
         figures["neutral_mm"] = result.error
-        return figures
+        return {name: value for name, value in figures.items() if math.isfinite(value)}
 
     def sheet(self, predict: Predict) -> np.ndarray:
         """Some held-out photos and rendered people: photo, overlay, truth."""

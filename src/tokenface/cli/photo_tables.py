@@ -1,0 +1,69 @@
+"""Tables of `evaluate photos` and `evaluate scans` on the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from tokenface.cli.console import out
+from tokenface.network.components import COMPONENTS
+
+
+def print_measures(document: dict[str, Any]) -> None:
+    """The document of `photo_run.measure_photos`."""
+    rendered = document["rendered"]
+    table = _table(
+        "rendered people kept out (r² unless said otherwise)", ("", *(f"{name} pictures" for name in rendered))
+    )
+    for name in next(iter(rendered.values()))["figures"]:
+        table.add_row(name, *(_interval(part["figures"][name]) for part in rendered.values()))
+    out().print(table)
+    if "photos" not in document:
+        return
+    photos = document["photos"]
+    table = _table(f"{photos['photos']} photos of {photos['people']} people kept out", ("", "95 % over people"))
+    for name, figure in photos["figures"].items():
+        table.add_row(name, _interval(figure))
+    out().print(table)
+    largest = ", ".join(f"{name} {value:.2f}" for name, value in photos["baseline"].items())
+    out().print(f"largest baselines: {largest}")
+    columns = ("changed", "slope", "explained", "own", *COMPONENTS, "leak")
+    table = _table("response to known changes; movement over people's spread, leak over the own", columns)
+    for name, row in photos["responses"].items():
+        own = row["shape" if name == "shape" else "own"]
+        cells = (f"{row[c].value:.2f}" for c in COMPONENTS)
+        both = (_interval(row[c]) for c in ("slope", "explained"))
+        table.add_row(name, *both, f"{own.value:.2f}", *cells, _interval(row["leak"]))
+    out().print(table)
+
+
+def print_scans(document: dict[str, Any]) -> None:
+    """The document of `scan_photos.measure_scans`."""
+    table = _table(
+        "scans: scan-to-mesh, ratio to the mean head", ("", "views", "mean head mm", "mean over views", "pooled")
+    )
+    for name, row in document["scans"].items():
+        table.add_row(
+            name,
+            str(row["views"]),
+            f"{row['mean head mm']:.3f}",
+            f"{row['mean over views']:.3f}",
+            f"{row['pooled']:.3f}",
+        )
+    out().print(table)
+    out().print(
+        f"all: mean over views {_interval(document['mean over views'])}, pooled {_interval(document['pooled'])}"
+    )
+
+
+def _table(title: str, columns: tuple[str, ...]) -> Table:
+    table = Table(title=title, box=None, title_justify="left")
+    for column in columns:
+        table.add_column(column, justify="right" if column else "left")
+    return table
+
+
+def _interval(figure) -> str:
+    value, low, high = figure
+    return f"{value:.2f} ({low:.2f}–{high:.2f})" if low == low else f"{value:.2f}"

@@ -1,0 +1,164 @@
+"""What predictions on many photos of many people say about themselves, without knowing the truth of any.
+
+Most faces do little at a time, so each expression weight is near 0 on most photos; the mean of many people's shapes is
+near the population's mean; one person's photos give one shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tokenface.camera import Camera
+from tokenface.evaluation.bootstrap import Measured, measured_over_people
+from tokenface.evaluation.face_space import FaceSpace
+from tokenface.evaluation.label_habit import without_habit
+from tokenface.evaluation.landmarks import normalised_mean_error
+from tokenface.head.arkit import ARKIT_NAMES, to_arkit
+from tokenface.head.model import HeadModel
+from tokenface.inference.expressions import speaks_arkit
+from tokenface.network.components import FaceParameters
+
+QUARTILE = 25
+SHOWN_ACTIONS = 12
+"""Of the table of expression baselines."""
+
+
+def action_weights(head: HeadModel, parameters: FaceParameters) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names and [N, A] weights as files carry them: ARKit's actions with the jaw's, or the head model's own."""
+    if speaks_arkit(head):
+        kept = [i for i, name in enumerate(ARKIT_NAMES) if name != "tongueOut"]
+        weights = to_arkit(head, parameters.expression, parameters.jaw)[:, kept].numpy()
+        return tuple(ARKIT_NAMES[i] for i in kept), weights
+    return tuple(head.expression_names), head.clamp_expression(parameters.expression).numpy()
+
+
+def expression_baseline(weights: np.ndarray) -> np.ndarray:
+    """[N, A] → [A] 25th percentile of each weight's size: what three photos of four exceed. Right is 0."""
+    return np.percentile(np.abs(weights), QUARTILE, axis=0)
+
+
+def mean_prediction(space: FaceSpace, shapes: np.ndarray) -> dict[str, float]:
+    """Where the mean predicted neutral head of [N, S] lies, from the mean head, and how far predictions spread.
+
+    Millimetres, root mean square over the face, similarity removed; the ratios are to the population's spread.
+    """
+    mean = shapes.mean(0, keepdims=True)
+    apart = float(space.rms(mean)[0])
+    spread = float(np.sqrt((space.rms(shapes - mean) ** 2).mean()))
+    return {
+        "mean prediction mm": apart,
+        "mean prediction / people": apart / space.spread,
+        "spread mm": spread,
+        "spread / people": spread / space.spread,
+    }
+
+
+def shape_variance_ratio(shapes: np.ndarray, people: Sequence | np.ndarray) -> float:
+    """Variance of shapes [N, S] among a person's photos over the variance of people's true means; NaN below two people.
+
+    Shapes are already in the metric that counts. The variance of the means is corrected for what a person's photos
+    scatter; infinite where nothing is left of it.
+    """
+    names, person = np.unique(np.asarray(people), return_inverse=True)
+    count = np.bincount(person)
+    several = count > 1
+    if several.sum() < 2:
+        return float("nan")
+    means = np.zeros((len(names), shapes.shape[1]))
+    np.add.at(means, person, shapes)
+    means /= count[:, None]
+    kept = several[person]
+    within = float(((shapes - means[person])[kept] ** 2).sum() / (count[several] - 1).sum())
+    noise = within * float((1 / count[several]).mean())
+    own = means[several]
+    between = float(((own - own.mean(0)) ** 2).sum()) / (len(own) - 1) - noise
+    return within / between if between > 0 else float("inf")
+
+
+def landmark_errors(
+    points: Tensor, raw: Tensor, shifted: Tensor, angles: Tensor, people: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Per-photo error of the 68 points, per cent of √box, by what is taken out of the labels.
+
+    Args:
+        points: [N, 68, 2] predicted.  raw, shifted: labels as published, and without the known displacement of the
+            whole set.  angles: [N, 3] yaw, pitch, roll of the predicted camera.
+    """
+    yaw, roll = angles[:, 0], angles[:, 2]
+    moved = without_habit(points, shifted, yaw, roll, people)
+    pairs = {"raw": (points, raw), "shift removed": (points, shifted), "habit removed": (moved, shifted)}
+    return {name: 100 * normalised_mean_error(p, t).double().numpy() for name, (p, t) in pairs.items()}
+
+
+def as_displacements(space: FaceSpace, shapes: Tensor) -> np.ndarray:
+    """[N, S] coefficients whose Euclidean distance is `FaceSpace`'s (its matrix square root), metres."""
+    values, vectors = np.linalg.eigh(space.gram)
+    return shapes.double().numpy() @ (vectors * np.sqrt(np.maximum(values, 0)))
+
+
+@torch.no_grad()
+def predict_all(predict, images: Tensor, batch: int = 32) -> FaceParameters:
+    """Predictions of [N, 3, S, S], a few at a time."""
+    return FaceParameters.cat([predict(chunk) for chunk in images.split(batch)])
+
+
+def photo_figures(
+    head: HeadModel,
+    predicted: FaceParameters,
+    people: list[str],
+    shifted: Tensor,
+    raw: Tensor,
+    intervals: bool = True,
+) -> tuple[dict[str, Measured], dict[str, float]]:
+    """Baseline, mean prediction, within over between and the three landmark errors; the largest baselines by action.
+
+    Args:
+        shifted, raw: [N, 68, 2] labels in crop NDC without and with their known displacement.
+        intervals: False leaves the resampling out (curves of a run).
+    """
+    space = FaceSpace(head)
+    names, weights = action_weights(head, predicted)
+    shapes = predicted.shape.double().numpy()
+    displacements = as_displacements(space, predicted.shape)
+    angles = Camera.from_vector(predicted.camera).angles()
+    errors = landmark_errors(projected_landmarks(head, predicted), raw, shifted, angles, people)
+    who = np.unique(np.asarray(people), return_inverse=True)[1]
+
+    def figures(rows: np.ndarray) -> dict[str, float]:
+        return {
+            "expression baseline": float(expression_baseline(weights[rows]).sum()),
+            **mean_prediction(space, shapes[rows]),
+            "within / between": shape_variance_ratio(displacements[rows], _apart(who[rows], rows)),
+            **{f"68 points {name} %": float(error[rows].mean()) for name, error in errors.items()},
+        }
+
+    measured = measured_over_people(people, figures, **({} if intervals else {"rounds": 0}))
+    single = expression_baseline(weights)
+    largest = np.argsort(-single)[:SHOWN_ACTIONS]
+    return measured, {names[i]: float(single[i]) for i in largest}
+
+
+def _apart(who: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """People that were drawn twice as two people: the n-th copy of a row belongs to the n-th copy of its person."""
+    order = np.argsort(rows, kind="stable")
+    ordered = rows[order]
+    first = np.searchsorted(ordered, ordered)
+    copy = np.empty(len(rows), np.int64)
+    copy[order] = np.arange(len(rows)) - first
+    return who * (copy.max() + 1) + copy
+
+
+@torch.no_grad()
+def projected_landmarks(head: HeadModel, p: FaceParameters, block: int = 64) -> Tensor:
+    """[N, 68, 2] where predictions put the points, crop NDC."""
+    parts = []
+    for i in range(0, len(p), block):
+        rows = slice(i, i + block)
+        own = Camera.from_vector(p.camera[rows])
+        vertices = head(p.shape[rows], head.clamp_expression(p.expression[rows]), p.jaw[rows]).vertices
+        parts.append(own.project(head.landmarks68(vertices, own.angles()[:, 0]))[..., :2])
+    return torch.cat(parts)
