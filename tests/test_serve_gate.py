@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -358,3 +359,20 @@ def test_a_clip_stops_when_its_visitor_leaves(visitor: TestClient, app: Any, mon
     assert asked(visitor, TRACK, [file_of(path)], "leaving").status_code == 200
     assert begun.wait(20)
     assert stopped.wait(20)  # nobody came to listen
+
+
+@pytest.mark.parametrize("path", ["*", "", "http://127.0.0.1/healthz"])
+def test_a_request_without_a_path_is_refused_in_one_form(running: TestClient, app: Any, path: str) -> None:
+    """`PRI * HTTP/2.0` begins HTTP/2, which nobody speaks here."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "http_version": "1.1", "method": "PRI", "path": path, "raw_path": path.encode()}
+    scope |= {"query_string": b"", "root_path": "", "scheme": "http", "client": ("a", 1), "server": ("b", 80)}
+    asyncio.run(app({**scope, "headers": [(b"host", b"127.0.0.1")]}, receive, send))
+    assert (sent[0]["status"], list(json.loads(sent[1]["body"]))) == (400, ["error"])
