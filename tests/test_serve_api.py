@@ -56,7 +56,7 @@ def folder() -> Iterator[WorkFolder]:
 @pytest.fixture
 def client(model: Reconstructor, folder: WorkFolder) -> Iterator[TestClient]:
     app = create_app(lambda: model, lambda: model, folder, LIMITS, page=False)
-    with TestClient(app, raise_server_exceptions=False) as made:
+    with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as made:
         yield made
 
 
@@ -150,7 +150,8 @@ def test_an_upload_that_breaks_off_or_stalls_ends_in_peace(
 ) -> None:
     app = create_app(lambda: model, lambda: model, folder, replace(LIMITS, seconds=0.5), page=False)
     upload = form("", TWO)
-    headers = [(name.lower().encode(), value.encode()) for name, value in upload.headers.items()]
+    headers = [(b"host", b"127.0.0.1")]
+    headers += [(name.lower().encode(), value.encode()) for name, value in upload.headers.items()]
     scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": PATH, "raw_path": PATH.encode()}
     scope |= {"query_string": b"", "root_path": "", "scheme": "http", "client": ("test", 1), "server": ("test", 80)}
     pieces = [{"type": "http.request", "body": upload.body[:1000], "more_body": True}]
@@ -254,7 +255,7 @@ def test_hostile_uploads_are_refused_in_one_line_and_leave_nothing(client: TestC
 
 def test_the_page_serves_and_takes_no_file_outside_its_folder(model: Reconstructor, folder: WorkFolder) -> None:
     app = create_app(lambda: model, lambda: model, folder, LIMITS)
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
         assert "tokenface" in client.get("/").text.lower()
         for path in ("/etc/passwd", Path(__file__), folder.root.parent / "x", f"{folder.uploads}/../../etc/passwd"):
             assert client.get(f"/gradio_api/file={path}").status_code in (403, 404), path

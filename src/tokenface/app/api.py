@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from tokenface.app.limits import Limits
 from tokenface.app.metrics import CONTENT_TYPE, Counted, Metrics
+from tokenface.app.shares import client_of
 from tokenface.app.worker import Busy, TooLate, Worker, answer
 from tokenface.errors import TokenFaceError
 from tokenface.inference.bundle import everything, face_glb, faces_json
@@ -69,7 +70,8 @@ def _router(worker: Worker, limits: Limits, metrics: Metrics) -> APIRouter:
             metrics.faces.inc(len(result.faces))
             return _encoded(result, name, chosen, face, max_faces)
 
-        content = await answer(worker.photo(data, encoded), begin + limits.seconds - time.monotonic())
+        future = worker.photo(data, encoded, client_of(request.scope))
+        content = await answer(future, begin + limits.seconds - time.monotonic(), request.is_disconnected)
         return Response(content, media_type=MEDIA_TYPE[chosen], headers={"x-content-type-options": "nosniff"})
 
     @router.get("/healthz", tags=["server"], summary="Whether the server is up, and how busy it is")

@@ -23,7 +23,7 @@ class BodyLimit:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
             await self.app(scope, receive, send)
             return
-        limit = next(size for prefix, size in self.sizes if scope["path"].startswith(prefix))
+        limit = next((size for prefix, size in self.sizes if scope["path"].startswith(prefix)), 0)
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if not declared.isdigit() or int(declared) > limit:
             response = JSONResponse({"error": _too_large(limit)}, 413, {"connection": "close"})
@@ -48,7 +48,20 @@ class BodyLimit:
                     raise HTTPException(413, _too_large(limit), {"connection": "close"})
             return message
 
-        await self.app(scope, limited, send)
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, limited, watched)
+        except HTTPException as error:  # from a middleware that read the body itself
+            if begun:
+                raise
+            response = JSONResponse({"error": error.detail}, error.status_code, error.headers)
+            await response(scope, receive, send)
 
 
 def _too_large(limit: int) -> str:

@@ -7,11 +7,12 @@ from importlib import resources
 from typing import Literal
 
 import numpy as np
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import Response
 from PIL import Image
 
 from tokenface.app.limits import Limits
+from tokenface.app.shares import client_of
 from tokenface.app.visits import Files, Skin, Visit, Visits
 from tokenface.app.worker import Worker, answer
 
@@ -37,13 +38,14 @@ def made_router(worker: Worker, visits: Visits, limits: Limits) -> APIRouter:
         return visit
 
     @router.get("/made/{token}/{index}/{name}")
-    async def made(token: str, index: int, name: Download, skin: Skin = "model") -> Response:
+    async def made(request: Request, token: str, index: int, name: Download, skin: Skin = "model") -> Response:
         visit = known(token)
         if not 0 <= index < len(visit.faces):
             raise HTTPException(404, "there is no such face")
         if name == "partner.glb" and visit.partner is None:
             raise HTTPException(404, "there is nobody to blend with")
-        content = await answer(worker.call(lambda: _make(visit, index, name, skin)), limits.seconds)
+        future = worker.call(lambda: _make(visit, index, name, skin), client_of(request.scope))
+        content = await answer(future, limits.seconds, request.is_disconnected)
         return Response(content, media_type=KINDS[name.rpartition(".")[2]], headers=NEVER_STORED)
 
     @router.get("/made/{token}/{name}")

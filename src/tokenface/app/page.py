@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from importlib import resources
+from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
 
 from tokenface.app.folder import WorkFolder
 from tokenface.app.limits import Limits
+from tokenface.app.page_gate import PageGate
 from tokenface.app.page_photo import photo_tab
 from tokenface.app.page_transfer import transfer_tab
 from tokenface.app.page_video import video_tab
+from tokenface.app.visitors import Visitors
 from tokenface.app.visits import Visits
 from tokenface.app.worker import Worker
 from tokenface.inference.examples import example_photos
@@ -25,8 +29,20 @@ VISITORS = 500
 HEAD = '<script type="module" src="viewer/viewer.js"></script>'
 
 
-def add_page(app: FastAPI, worker: Worker, clips: Worker, visits: Visits, folder: WorkFolder, limits: Limits) -> None:
-    """Mount the page at the server's root, behind every route that is there already."""
+def add_page(
+    app: FastAPI,
+    worker: Worker,
+    clips: Worker,
+    visits: Visits,
+    visitors: Visitors,
+    folder: WorkFolder,
+    limits: Limits,
+) -> Callable[[], Awaitable[None]]:
+    """Mount the page at the server's root, behind every route that is there already, with a gate before it.
+
+    Returns:
+        What is to be done every second: stopping the work of visitors that left.
+    """
     examples = {}
     for name, data in example_photos(worker.model.head).items():
         examples[name] = folder.root / name
@@ -39,7 +55,7 @@ def add_page(app: FastAPI, worker: Worker, clips: Worker, visits: Visits, folder
         with gr.Tab("Video"):
             video_tab(clips, folder, limits)
         with gr.Tab("Transfer"):
-            transfer_tab(clips, visits, folder, examples, limits)
+            transfer_tab(clips, visits, examples, limits)
         gr.HTML('<a href="docs">HTTP API</a>', elem_id="foot")
     blocks.queue(max_size=WAITING, default_concurrency_limit=HANDLERS, api_open=False)
     blocks.state_session_capacity = VISITORS
@@ -57,6 +73,24 @@ def add_page(app: FastAPI, worker: Worker, clips: Worker, visits: Visits, folder
         css=(resources.files("tokenface.app") / "static" / "page.css").read_text(encoding="utf-8"),
         head=HEAD,
     )
+
+    def inputs(number: int) -> int | None:
+        function = blocks.fns.get(number)
+        return None if function is None or function.fn is None else len(function.inputs)
+
+    gate: dict[str, Any] = {"visitors": visitors, "inputs": inputs, "queue": lambda: blocks._queue}
+    app.add_middleware(PageGate, **gate)
+
+    async def stop_abandoned() -> None:
+        queue = blocks._queue
+        for name in visitors.abandoned():
+            await queue.clean_events(session_hash=name)
+            if not any(number in queue.event_ids_to_events for number in queue.pending_event_ids_session.get(name, ())):
+                queue.pending_event_ids_session.pop(name, None)
+                if name in queue.pending_messages_per_session:
+                    del queue.pending_messages_per_session[name]
+
+    return stop_abandoned
 
 
 def _theme() -> gr.themes.Base:

@@ -17,9 +17,13 @@ import gradio as gr
 import numpy as np
 
 from tokenface.app.limits import MEGABYTE, Limits
+from tokenface.app.page_session import example_of, owned, session_of, waited
+from tokenface.app.uploads import as_uploaded
+from tokenface.app.visitors import Session
 from tokenface.app.visits import Skin, Visit, Visits
 from tokenface.app.worker import Worker
 from tokenface.errors import ImageError, TokenFaceError
+from tokenface.formats.regular import read_regular
 from tokenface.head.arkit import ARKIT_NAMES
 from tokenface.inference.editing import Edit
 from tokenface.inference.expressions import speaks_arkit
@@ -61,7 +65,9 @@ def photo_tab(worker: Worker, visits: Visits, examples: dict[str, Path], limits:
     token = gr.State("")
     with gr.Row():
         with gr.Column(scale=2, min_width=260):
-            photo = gr.Image(label="Photo", type="filepath", sources=["upload", "webcam", "clipboard"], height=300)
+            photo = as_uploaded(
+                gr.Image(label="Photo", type="filepath", sources=["upload", "webcam", "clipboard"], height=300)
+            )
             with gr.Row(elem_classes="examples"):
                 buttons = [gr.Button(_title(name), size="sm", min_width=90) for name in examples]
             who = gr.Radio([], label="Face", visible=False, elem_id="faces")
@@ -80,7 +86,7 @@ def photo_tab(worker: Worker, visits: Visits, examples: dict[str, Path], limits:
     photo.input(bench.reconstruct, [photo, skin, token], [token, who, partner, *shown], api_visibility="private",
                 show_progress_on=[viewer])  # fmt: skip
     for button, path in zip(buttons, examples.values(), strict=True):
-        button.click(lambda path=path: str(path), None, photo, **quiet).then(
+        button.click(example_of(path), None, photo, **quiet).then(
             bench.reconstruct, [photo, skin, token], [token, who, partner, *shown], api_visibility="private",
             show_progress_on=[viewer])  # fmt: skip
     who.input(bench.show, [token, who, skin], shown, **quiet)
@@ -110,7 +116,9 @@ def _sliders(arkit: bool) -> tuple[Sliders, gr.Image, gr.Button]:
             gr.Slider(0, 2, 1, step=0.05, label="Strength", elem_id="light-strength", buttons=[]),
         ]
     with gr.Accordion("Blend with another person", open=False):
-        partner = gr.Image(label="Photo of another person", type="filepath", sources=["upload"], height=180)
+        partner = as_uploaded(
+            gr.Image(label="Photo of another person", type="filepath", sources=["upload"], height=180)
+        )
         others.append(gr.Slider(0, 1, 0, step=0.01, label="Share of the other", elem_id="share", buttons=[]))
     reset = gr.Button("As found in the photo", size="sm", elem_id="reset")
     return Sliders(actions, others), partner, reset
@@ -122,13 +130,13 @@ class _Bench:
     def __init__(self, worker: Worker, visits: Visits, limits: Limits, sliders: Sliders) -> None:
         self.worker, self.visits, self.limits, self.sliders = worker, visits, limits, sliders
 
-    def reconstruct(self, path: str | None, skin: str, token: str) -> list[Any]:
+    def reconstruct(self, path: str | None, skin: str, token: str, request: gr.Request) -> list[Any]:
         """A new photo: token, faces to choose from, nobody to blend with, and what `show` returns."""
         self.visits.forget(token)
         if path is None:
             return ["", gr.Radio([], visible=False), None, *self._nothing()]
         with friendly():
-            visit = self._visit(path)
+            visit = self._visit(path, session_of(request))
         token = self.visits.add(visit)
         names = [(f"{index + 1}", index) for index in range(len(visit.faces))]
         who = gr.Radio(names, value=0, visible=len(names) > 1)
@@ -139,8 +147,7 @@ class _Bench:
         visit = self.visits.get(token)
         if not isinstance(visit, Visit):
             return self._nothing()
-        index = index or 0
-        kind = SKINS[skin]
+        index, kind = _face(visit, index), SKINS.get(skin, "model")
         return [
             _viewer(token, visit, index, kind),
             _overlay(token),
@@ -148,12 +155,12 @@ class _Bench:
             *self._values(visit, index),
         ]
 
-    def meet(self, token: str, index: int | None, skin: str, path: str | None) -> list[Any]:
+    def meet(self, token: str, index: int | None, skin: str, path: str | None, request: gr.Request) -> list[Any]:
         """Somebody to blend with, or nobody."""
         visit = self.visits.get(token)
         if isinstance(visit, Visit):
             with friendly():
-                visit.partner = None if path is None else self._visit(path)
+                visit.partner = None if path is None else self._visit(path, session_of(request))
                 for face, edit in list(visit.edits.items()):
                     visit.edit(face, edit)
         return self.show(token, index, skin)
@@ -163,7 +170,8 @@ class _Bench:
         visit = self.visits.get(token)
         if not isinstance(visit, Visit):
             return HINT
-        count, face = len(self.sliders.actions), visit.faces[index or 0]
+        index = _face(visit, index)
+        count, face = len(self.sliders.actions), visit.faces[index]
         *angles, turn, height, strength, share = values[count:]
         found = self._found(face)
         moved = angles != found[count:]  # what was not touched keeps its digits
@@ -175,21 +183,21 @@ class _Bench:
             light_strength=strength,
             share=share,
         )
-        visit.edit(index or 0, edit)
+        visit.edit(index, edit)
         return _overlay(token)
 
     def undo(self, token: str, index: int | None, skin: str) -> list[Any]:
         """The face as it was found."""
         visit = self.visits.get(token)
         if isinstance(visit, Visit):
-            visit.edits.pop(index or 0, None)
+            visit.edits.pop(_face(visit, index), None)
         return self.show(token, index, skin)
 
-    def _visit(self, path: str) -> Visit:
-        file = Path(path)
+    def _visit(self, path: str, session: Session) -> Visit:
+        file = owned(path, session)
         if file.stat().st_size > self.limits.upload_bytes:
             raise ImageError(f"the photo is larger than {self.limits.upload_bytes / MEGABYTE:g} MB; make it smaller")
-        data = file.read_bytes()
+        data = read_regular(file, self.limits.upload_bytes)
 
         def visit(result: PhotoResult) -> Visit:
             if result.error is not None:
@@ -197,7 +205,7 @@ class _Bench:
             assert result.image is not None  # a photo with faces has been read
             return Visit.of(file.name, data, result.faces, result.image)
 
-        return self.worker.photo(data, visit).result(self.limits.seconds)
+        return waited(self.worker.photo(data, visit, session.client), self.limits.seconds, session)
 
     def _nothing(self) -> list[Any]:
         return [HINT, "", "", *(gr.skip() for _ in self.sliders.all)]
@@ -215,6 +223,11 @@ class _Bench:
         return [*(round(arkit[name], 3) for name in self.sliders.actions), *angles]
 
 
+def _face(visit: Visit, index: object) -> int:
+    """The number of a face that the visit has."""
+    return index if isinstance(index, int) and 0 <= index < len(visit.faces) else 0
+
+
 @contextmanager
 def friendly() -> Iterator[None]:
     """Turns our errors, and waiting in vain, into the page's own notes."""
@@ -225,6 +238,8 @@ def friendly() -> Iterator[None]:
         raise gr.Error(re.sub(r"'[^']*/([^'/]+)'", r"'\1'", str(error)), print_exception=False) from None
     except TimeoutError:
         raise gr.Error("no answer in time; try again", print_exception=False) from None
+    except OSError:
+        raise gr.Error("the file is gone; choose it again", print_exception=False) from None
 
 
 def _viewer(token: str, visit: Visit, index: int, skin: Skin) -> str:

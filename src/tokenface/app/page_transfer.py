@@ -8,10 +8,11 @@ from typing import Any
 
 import gradio as gr
 
-from tokenface.app.folder import WorkFolder
 from tokenface.app.limits import Limits
 from tokenface.app.page_photo import friendly, tag
+from tokenface.app.page_session import copied, owned, session_of
 from tokenface.app.page_video import followed
+from tokenface.app.uploads import as_uploaded
 from tokenface.app.visits import Files, Visits
 from tokenface.app.worker import Worker
 from tokenface.images.loading import IMAGE_SUFFIXES
@@ -20,20 +21,20 @@ from tokenface.transfer.run import TransferOptions, TransferResult, transfer
 CLIP_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".npz")
 
 
-def transfer_tab(clips: Worker, visits: Visits, folder: WorkFolder, examples: dict[str, Path], limits: Limits) -> None:
+def transfer_tab(clips: Worker, visits: Visits, examples: dict[str, Path], limits: Limits) -> None:
     """Build the tab."""
     token = gr.State("")
     with gr.Row():
         with gr.Column(scale=2, min_width=260):
-            source = gr.File(
+            source = as_uploaded(gr.File(
                 label="Source: a photo, a clip or parameters.npz; its expression is taken",
                 file_types=[*sorted(IMAGE_SUFFIXES), *CLIP_SUFFIXES],
                 elem_id="transfer-source",
-            )
-            target = gr.Image(
+            ))  # fmt: skip
+            target = as_uploaded(gr.Image(
                 label="Target: a photo; its person stays", type="filepath", sources=["upload"], height=240,
                 elem_id="transfer-target",
-            )  # fmt: skip
+            ))  # fmt: skip
             pose = gr.Radio(["auto", "source", "target"], value="auto", label="Head pose of the pictures")
             with gr.Row():
                 start = gr.Button("Transfer", variant="primary", elem_id="transfer")
@@ -51,19 +52,22 @@ def transfer_tab(clips: Worker, visits: Visits, folder: WorkFolder, examples: di
             files = gr.File(label="Downloads", file_count="multiple", interactive=False, elem_id="transfer-files")
 
     def run(
-        source: str | None, target: str | None, pose: Any, before: str, progress: gr.Progress = gr.Progress()  # noqa: B008
+        source: str | None, target: str | None, pose: Any, before: str, request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[list[Any]]:  # fmt: skip
         if source is None or target is None:
             raise gr.Error("choose a source and a target first", print_exception=False)
         visits.forget(before)
-        output = folder.new()
+        session = session_of(request)
+        given, wanted = owned(source, session), owned(target, session)
+        output = session.visitor.new()
 
         def work(report: Callable[[int], None]) -> TransferResult:
             options = TransferOptions(pose=pose, end=limits.video_seconds)
-            return transfer(clips.model, Path(source), Path(target), output, options, report)
+            return transfer(clips.model, given, wanted, output, options, report)
 
         with friendly():
-            for step in followed(clips, work):
+            for step in followed(clips, work, session):
                 if isinstance(step, int):
                     progress((step, None), desc="transferring", unit="frames")
                 else:
@@ -71,8 +75,12 @@ def transfer_tab(clips: Worker, visits: Visits, folder: WorkFolder, examples: di
 
     outputs = [picture, video, viewer, files, token]
     start.click(run, [source, target, pose, token], outputs, api_visibility="private", concurrency_id="clips")
-    paths = [str(path) for path in examples.values()][:2]
-    example.click(lambda: paths, None, [source, target], api_visibility="private", show_progress="hidden")
+    paths = list(examples.values())[:2]
+
+    def people(request: gr.Request) -> list[str]:
+        return [copied(path, session_of(request)) for path in paths]
+
+    example.click(people, None, [source, target], api_visibility="private", show_progress="hidden")
 
 
 def _shown(result: TransferResult, visits: Visits) -> list[Any]:

@@ -14,7 +14,10 @@ import gradio as gr
 from tokenface.app.folder import WorkFolder
 from tokenface.app.limits import Limits
 from tokenface.app.page_photo import friendly
-from tokenface.app.worker import Worker
+from tokenface.app.page_session import copied, owned, session_of, waited
+from tokenface.app.uploads import as_uploaded
+from tokenface.app.visitors import Session
+from tokenface.app.worker import LOOK_EVERY, Worker
 from tokenface.errors import VideoError
 from tokenface.inference.examples import write_example_clip
 from tokenface.video.run import Step, TrackOptions, TrackRun
@@ -28,8 +31,8 @@ def video_tab(clips: Worker, folder: WorkFolder, limits: Limits) -> None:
     """Build the tab."""
     with gr.Row():
         with gr.Column(min_width=300):
-            clip = gr.Video(
-                label=f"Clip (the first {limits.video_seconds:g} s)", sources=["upload", "webcam"], height=360
+            clip = as_uploaded(
+                gr.Video(label=f"Clip (the first {limits.video_seconds:g} s)", sources=["upload", "webcam"], height=360)
             )
             people = gr.Slider(1, PEOPLE, 1, step=1, label="People, at most", buttons=[])
             with gr.Row():
@@ -40,31 +43,39 @@ def video_tab(clips: Worker, folder: WorkFolder, limits: Limits) -> None:
             files = gr.File(label="Downloads", file_count="multiple", interactive=False, elem_id="track-files")
             note = gr.Markdown(elem_id="track-note")
 
-    def track(path: str | None, count: float, progress: gr.Progress = gr.Progress()) -> Iterator[list[Any]]:  # noqa: B008
+    def track(
+        path: str | None, count: float, request: gr.Request, progress: gr.Progress = gr.Progress()  # noqa: B008
+    ) -> Iterator[list[Any]]:  # fmt: skip
         if path is None:
             raise gr.Error("choose a clip first", print_exception=False)
-        output = folder.new()
+        session = session_of(request)
+        source, output = owned(path, session), session.visitor.new()
 
         def work(report: Callable[[Step], None]) -> TrackRun:
-            options = TrackOptions(people=int(count), end=limits.video_seconds)
-            run = TrackRun(Path(path), output, options, clips.model)
+            options = TrackOptions(people=min(max(int(count), 1), PEOPLE), end=limits.video_seconds)
+            run = TrackRun(source, output, options, clips.model)
             for step in run:
                 report(step)
             return run
 
         with friendly():
-            for step in followed(clips, work):
+            for step in followed(clips, work, session):
                 if isinstance(step, Step):
                     progress((step.done, step.total), desc=STAGES[step.stage], unit="frames")
                 else:
                     yield [_overlay(output), _downloads(output), _summary(step)]
 
-    def rendered() -> str:
-        path = folder.root / "rendered_person.mp4"
+    def rendered(request: gr.Request) -> str:
+        path, session = folder.root / "rendered_person.mp4", session_of(request)
+
+        def make() -> None:
+            if not path.is_file():
+                write_example_clip(path, clips.model.head)
+
         with friendly():
             if not path.is_file():
-                clips.call(lambda: write_example_clip(path, clips.model.head)).result()
-        return str(path)
+                waited(clips.call(make, session.client), limits.seconds * 10, session)
+        return copied(path, session)
 
     outputs = [overlay, files, note]
     start.click(track, [clip, people], outputs, api_visibility="private", concurrency_id="clips",
@@ -74,20 +85,35 @@ def video_tab(clips: Worker, folder: WorkFolder, limits: Limits) -> None:
     )
 
 
-def followed(clips: Worker, work: Callable[[Callable[[Any], None]], T]) -> Iterator[Any]:
-    """Run a long job in the clips' worker: what it reports, then what it returns. Whoever stops listening stops it."""
+def followed(clips: Worker, work: Callable[[Callable[[Any], None]], T], session: Session) -> Iterator[Any]:
+    """Run a long job in the clips' worker: what it reports, then what it returns. It stops when the generator is
+    closed, and when nobody listens to the session any more."""
     reports: queue.SimpleQueue[Any] = queue.SimpleQueue()
     gone = False
 
-    def report(step: object) -> None:
-        if gone:
+    def stay() -> None:
+        if gone or session.gone.is_set():
             raise VideoError("nobody waits for this clip any more")
+
+    def report(step: object) -> None:
+        stay()
         reports.put(step)
 
-    future: Future[T] = clips.call(lambda: work(report))
+    def begin() -> T:
+        stay()
+        return work(report)
+
+    future: Future[T] = clips.call(begin, session.client)
     future.add_done_callback(lambda _: reports.put(None))
     try:
-        while (step := reports.get()) is not None:
+        while True:
+            try:
+                step = reports.get(timeout=LOOK_EVERY)
+            except queue.Empty:
+                stay()
+                continue
+            if step is None:
+                break
             yield step
         yield future.result()
     finally:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tokenface import __version__
 from tokenface.app.folder import WorkFolder, work_folder
-from tokenface.app.limits import Limits
+from tokenface.app.limits import MEGABYTE, Limits
 from tokenface.errors import ConfigError, TokenFaceError
 from tokenface.inference.examples import example_photos
 from tokenface.inference.reconstruct import Reconstructor
@@ -21,16 +22,20 @@ from tokenface.inference.reconstruct import Reconstructor
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+logger = logging.getLogger("tokenface")
+
 TIDY_EVERY = 60.0
 """Seconds."""
 VIDEO_PATIENCE = 900.0
 """Seconds that a clip may wait for the clips before it."""
-OPEN_CONNECTIONS = 256
+REQUESTS, CLIENT_REQUESTS = 256, 64
+"""That are answered at a time: all, and of one address."""
 
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """weights, device, runtime, precision: as `tokenface.load`.  page: the page for people beside the API."""
+    """weights, device, runtime, precision: as `tokenface.load`.  page: the page for people beside the API.
+    names: that the server is asked by, besides its own.  proxies: addresses whose X-Forwarded-For is believed."""
 
     host: str = "127.0.0.1"
     port: int = 7860
@@ -40,6 +45,8 @@ class ServerOptions:
     precision: str = "fp32"
     page: bool = True
     limits: Limits = field(default_factory=Limits)
+    names: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ("127.0.0.1", "::1")
 
 
 def serve(options: ServerOptions, ready: Callable[[str], object] = lambda address: None) -> None:
@@ -51,6 +58,9 @@ def serve(options: ServerOptions, ready: Callable[[str], object] = lambda addres
     """
     try:
         import uvicorn
+
+        from tokenface.app.addresses import own_names
+        from tokenface.app.connections import PatientProtocol
     except ImportError as error:
         raise _missing(error) from error
     # The order matters: the folder is gone before the signal is forgotten.
@@ -61,17 +71,18 @@ def serve(options: ServerOptions, ready: Callable[[str], object] = lambda addres
 
         model = load()
         _ = model.detector  # what cannot be had should be said now, not to the first visitor
-        app = create_app(lambda: model, load, folder, options.limits, options.page)
+        names = own_names(options.host, options.names)
+        app = create_app(lambda: model, load, folder, options.limits, options.page, names)
         host, port = listener.getsockname()[:2]
         ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
         config = uvicorn.Config(
             app,
-            http="h11",  # refuses headers beyond 64 kB
+            http=PatientProtocol,  # refuses headers beyond 64 kB
             ws="none",
             log_level="warning",
             access_log=False,
             server_header=False,
-            limit_concurrency=OPEN_CONNECTIONS,
+            forwarded_allow_ips=list(options.proxies),
             timeout_keep_alive=5,
             timeout_graceful_shutdown=5,
         )
@@ -84,11 +95,13 @@ def create_app(
     folder: WorkFolder,
     limits: Limits,
     page: bool = True,
+    names: frozenset[str] = frozenset({"localhost"}),
 ) -> FastAPI:
     """The application.
 
     Args:
         model, clip_model: make the models of the two workers, photos and clips, when they are first needed.
+        names: of `own_names`.
 
     Raises:
         ConfigError: a package of the extra `web` is missing.
@@ -98,12 +111,15 @@ def create_app(
     try:
         from fastapi import FastAPI
 
+        from tokenface.app.addresses import OwnAddress
         from tokenface.app.api import add_api
         from tokenface.app.body_limit import BodyLimit
         from tokenface.app.made import made_router
         from tokenface.app.metrics import Metrics
+        from tokenface.app.shares import ClientShare
     except ImportError as error:
         raise _missing(error) from error
+    from tokenface.app.visitors import Visitors
     from tokenface.app.visits import Visits
     from tokenface.app.worker import Worker
 
@@ -113,13 +129,19 @@ def create_app(
     metrics = Metrics(lambda: worker.length, lambda: len(visits))
     worker.watch = metrics.batch.observe
 
+    often: list[Callable[[], Awaitable[None]]] = []
+
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         for photo in list(example_photos(worker.model.head).values())[:1]:
             worker.photo(photo, lambda result: None)  # compiles what is compiled on first use
-        tidying = asyncio.create_task(_tidy(folder, visits, limits))
+        tasks = [
+            asyncio.create_task(_tidy(folder, visits, limits)),
+            *map(asyncio.create_task, map(_every_second, often)),
+        ]
         yield
-        tidying.cancel()
+        for task in tasks:
+            task.cancel()
         for one in (worker, clips):
             await asyncio.to_thread(one.close)
 
@@ -132,16 +154,29 @@ def create_app(
         lifespan=lifespan,
     )
     add_api(app, worker, limits, metrics)
-    sizes = {"/": limits.upload_bytes, "/gradio_api/upload": limits.video_bytes}
-    app.add_middleware(BodyLimit, sizes=sizes, seconds=limits.seconds)
     if page:
         app.include_router(made_router(worker, visits, limits))
         try:
             from tokenface.app.page import add_page
+            from tokenface.app.uploads import upload_router
         except ImportError as error:
             raise _missing(error) from error
-        add_page(app, worker, clips, visits, folder, limits)
+        app.include_router(upload_router(folder, limits))
+        often.append(add_page(app, worker, clips, visits, Visitors(folder), folder, limits))
+    sizes = {"/": limits.upload_bytes, "/gradio_api": MEGABYTE, "/gradio_api/upload": limits.video_bytes}
+    app.add_middleware(BodyLimit, sizes=sizes, seconds=limits.seconds)
+    app.add_middleware(ClientShare, total=REQUESTS, each=CLIENT_REQUESTS)
+    app.add_middleware(OwnAddress, names=names)
     return app
+
+
+async def _every_second(work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(1)
+        try:
+            await work()
+        except Exception:
+            logger.exception("while looking after the visitors")
 
 
 async def _tidy(folder: WorkFolder, visits: object, limits: Limits) -> None:
@@ -170,7 +205,7 @@ def _stoppable() -> Iterator[None]:
 def _listening(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=OPEN_CONNECTIONS)
+        return socket.create_server((host, port), family=family, backlog=REQUESTS)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"cannot listen on {host}:{port} ({reason}); choose another --port or --host") from error

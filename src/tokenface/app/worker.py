@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -23,6 +23,8 @@ BATCH_PHOTOS = 4
 """Photos that wait are done together, up to so many."""
 MEMORY = 0.3
 """Share of the newest job in the running mean of how long a job takes."""
+LOOK_EVERY = 0.5
+"""Seconds between two looks whether the client is still there."""
 PROMISE = 0.6
 """Whoever would wait longer than this share of the time that a request may take is refused at once."""
 
@@ -41,33 +43,53 @@ class TooLate(TokenFaceError):
     """The answer did not come within the seconds that a request may take."""
 
 
-async def answer(future: Future[T], seconds: float) -> T:
+async def _stays() -> bool:
+    return False
+
+
+async def answer(future: Future[T], seconds: float, left: Callable[[], Awaitable[bool]] = _stays) -> T:
     """A worker's answer, for coroutines. Who stops waiting takes the job out of the queue, if it has not begun.
 
+    Args:
+        left: asked now and then whether the client is gone.
     Raises:
-        Busy: its turn did not come in time.  TooLate: the work took too long.
+        Busy: its turn did not come in time.  TooLate: the work took too long, or nobody waits for it any more.
     """
+    waiting, end = asyncio.wrap_future(future), time.monotonic() + max(seconds, 0.01)
     try:
-        return await asyncio.wait_for(asyncio.wrap_future(future), max(seconds, 0.01))
-    except TimeoutError:
-        if future.cancelled():  # it never began: too many others
-            raise Busy(max(1, round(seconds))) from None
-        raise TooLate("no answer in time; try again, or send a smaller photo") from None
+        while not waiting.done():
+            await asyncio.wait([waiting], timeout=max(0.0, min(LOOK_EVERY, end - time.monotonic())))
+            if not waiting.done() and await left():
+                raise TooLate("nobody waits for the answer any more")
+            if not waiting.done() and time.monotonic() >= end:
+                if future.cancel():  # it never began: too many others
+                    raise Busy(max(1, round(seconds)))
+                raise TooLate("no answer in time; try again, or send a smaller photo")
+        return waiting.result()
+    finally:
+        future.cancel()
+        waiting.cancel()
 
 
 @dataclass
 class _Job:
-    """run: what to do; for a photo it takes the result.  deadline: `time.monotonic()` after which nobody waits."""
+    """run: what to do; for a photo it takes the result.  deadline: `time.monotonic()` after which nobody waits.
+    client: who asks.  turn: its place among the jobs of that client, counted on from the ones that are done."""
 
     future: Future[Any]
     deadline: float
     run: Callable[..., Any]
+    client: str
     photo: bytes | None = None
+    turn: int = 0
 
 
 @dataclass
 class Worker:
-    """Jobs are done one after another, in order; photos that wait next to each other go through the network together.
+    """Jobs are done one after another; photos that wait next to each other go through the network together.
+
+    Clients take turns, each in its own order: the first job of a second client comes before the second of the first.
+    One client may fill the queue; when another comes, the first one's last job makes room.
 
     load: makes the model; called in the thread, once.  queue: jobs that may wait.
     pixels, faces: limits of a photo.  watch: told the number of photos of every batch.
@@ -80,7 +102,8 @@ class Worker:
     faces: int
     watch: Callable[[int], object] = lambda photos: None
     name: str = "tokenface-worker"
-    _waiting: deque[_Job] = field(default_factory=deque, init=False)
+    _waiting: list[_Job] = field(default_factory=list, init=False)  # in the order in which they will be done
+    _turn: int = field(default=0, init=False)
     _wake: threading.Condition = field(default_factory=threading.Condition, init=False)
     _closed: bool = field(default=False, init=False)
     _in_hand: int = field(default=0, init=False)
@@ -103,21 +126,21 @@ class Worker:
             self._model = self.load()
         return self._model
 
-    def photo(self, data: bytes, then: Callable[[PhotoResult], T]) -> Future[T]:
+    def photo(self, data: bytes, then: Callable[[PhotoResult], T], client: str = "") -> Future[T]:
         """The faces of an encoded picture, and what `then` makes of them (the result may hold an error).
 
         Raises:
             Busy: the queue is full, or so long that the answer would come too late.
         """
-        return self._put(_Job(Future(), time.monotonic() + self.seconds, then, data))
+        return self._put(_Job(Future(), time.monotonic() + self.seconds, then, client, data))
 
-    def call(self, run: Callable[[], T]) -> Future[T]:
+    def call(self, run: Callable[[], T], client: str = "") -> Future[T]:
         """Any other work.
 
         Raises:
             Busy: as `photo`.
         """
-        return self._put(_Job(Future(), time.monotonic() + self.seconds, run))
+        return self._put(_Job(Future(), time.monotonic() + self.seconds, run, client))
 
     def close(self) -> None:
         """Finish the job in hand, refuse the others."""
@@ -126,15 +149,22 @@ class Worker:
             self._wake.notify()
         self._thread.join(timeout=10)
         while self._waiting:
-            self._waiting.popleft().future.cancel()
+            self._waiting.pop().future.cancel()
 
     def _put(self, job: _Job) -> Future[Any]:
         with self._wake:
-            waiting = len(self._waiting)
-            expected = (waiting + self._in_hand) * self._job_seconds
-            if waiting >= self.queue or expected > PROMISE * self.seconds or self._closed:
+            self._waiting = [other for other in self._waiting if not other.future.cancelled()]
+            job.turn = max([self._turn, *(other.turn for other in self._waiting if other.client == job.client)]) + 1
+            place = bisect.bisect_right(self._waiting, job.turn, key=lambda other: other.turn)
+            expected = (place + self._in_hand) * self._job_seconds
+            full = len(self._waiting) >= self.queue
+            if (full and place == len(self._waiting)) or expected > PROMISE * self.seconds or self._closed:
                 raise Busy(max(1, round(min(expected, self.seconds))))
-            self._waiting.append(job)
+            if full:  # the last one belongs to a client that has more waiting than this one
+                last = self._waiting.pop()
+                if last.future.set_running_or_notify_cancel():
+                    _fail(last, Busy(max(1, round(min(expected, self.seconds)))))
+            self._waiting.insert(place, job)
             self._wake.notify()
         return job.future
 
@@ -145,11 +175,11 @@ class Worker:
             self._wake.wait_for(lambda: self._waiting or self._closed)
             if self._closed:
                 return []
-            jobs = [self._waiting.popleft()]
+            jobs = [self._waiting.pop(0)]
             if jobs[0].photo is not None:
                 while self._waiting and self._waiting[0].photo is not None and len(jobs) < BATCH_PHOTOS:
-                    jobs.append(self._waiting.popleft())
-            self._in_hand = len(jobs)
+                    jobs.append(self._waiting.pop(0))
+            self._in_hand, self._turn = len(jobs), jobs[-1].turn
             return jobs
 
     def _work(self) -> None:

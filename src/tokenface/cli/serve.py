@@ -24,8 +24,22 @@ def serve(
     max_queue: Annotated[int, typer.Option(min=1, help="Photos that wait; more are told to come back.")] = 16,
     max_video: Annotated[float, typer.Option(min=0.001, help="Megabytes of a clip.")] = 200,
     max_video_seconds: Annotated[float, typer.Option(min=1, help="Seconds of a clip that are looked at.")] = 60,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A name by which the server may be asked, such as a proxy's; repeatable.", show_default=False
+        ),
+    ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address of a proxy whose X-Forwarded-For is believed; repeatable.", show_default="this machine"
+        ),
+    ] = None,
 ) -> int:
     """Serve the page and the HTTP API (POST /v1/reconstruct; /docs describes it) until Ctrl-C."""
+    from dataclasses import replace
+
     from tokenface.app.limits import MEGABYTE, Limits
     from tokenface.app.server import ServerOptions
     from tokenface.app.server import serve as run
@@ -45,8 +59,9 @@ def serve(
         video_seconds=max_video_seconds,
     )
     console = out()
+    options = ServerOptions(host, port, weights, device, runtime, precision, page, limits, tuple(allow_host or ()))
     run(
-        ServerOptions(host, port, weights, device, runtime, precision, page, limits),
+        options if proxy is None else replace(options, proxies=tuple(proxy)),
         lambda address: console.print(f"{address}/   page\n{address}/docs   API" if page else f"{address}/docs   API"),
     )
     return SUCCESS

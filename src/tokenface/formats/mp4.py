@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from tokenface.errors import VideoError
+from tokenface.formats.clip_files import open_clip
 from tokenface.formats.files import replacing
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def join_pieces(
     with (
         _encoding(av, path) as part,
         av.open(str(part), "w", format="mp4", options=options) as out,
-        av.open(str(sound)) if sound is not None else nullcontext() as source,
+        open_clip(sound) if sound is not None else nullcontext() as source,
     ):
         _join(av, out, pieces, source, start, end)
     return path

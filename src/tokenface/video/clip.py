@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from tokenface.errors import VideoError
-from tokenface.formats.mp4 import import_av
+from tokenface.formats.clip_files import open_clip
 from tokenface.images.loading import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Clip:
         """
         self.damaged_packets = 0
         index, due = 0, self.start
-        with self._open() as container:
+        with open_clip(self.path, self.max_pixels) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             for decoded, time in _timed(self._decoded(container, stream), stream):
@@ -135,38 +135,33 @@ class Clip:
                 if self.damaged_packets > 10_000:
                     return
 
+    def _check_size(self, width: int, height: int) -> None:
+        if width * height > self.max_pixels:
+            raise VideoError(f"'{self.path}' has frames of {width} × {height} pixels, more than {self.max_pixels}")
+
     def _upright(self, frame: VideoFrame) -> np.ndarray:
+        self._check_size(frame.width, frame.height)  # a stream may change it
         image: np.ndarray = frame.to_ndarray(format="rgb24")
         width = _square_width(image.shape[1], self._aspect)
         if width != image.shape[1]:
             image = cv2.resize(image, (width, image.shape[0]), interpolation=cv2.INTER_AREA)
         return np.ascontiguousarray(np.rot90(image, self.facts.rotation // 90))
 
-    def _open(self) -> InputContainer:
-        av = import_av()
-        if not self.path.exists():
-            raise VideoError(f"no video at '{self.path}'")
-        try:
-            return av.open(str(self.path), metadata_errors="replace")
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise VideoError(
-                f"'{self.path}' is no video, or is cut off ({reason}); expected mp4, mov, mkv, …"
-            ) from error
-
     def _facts(self) -> ClipFacts:
-        with self._open() as container:
+        with open_clip(self.path, self.max_pixels) as container:
             if not container.streams.video:
                 raise VideoError(f"'{self.path}' has no video stream ({len(container.streams.audio)} of sound)")
             stream = container.streams.video[0]
             self._aspect = float(stream.sample_aspect_ratio or 1) or 1.0
+            if stream.codec_context is None:
+                raise VideoError(f"'{self.path}' is encoded in a way that FFmpeg does not know; save it as MP4")
+            self._check_size(stream.codec_context.width or 0, stream.codec_context.height or 0)
             frame = next(self._decoded(container, stream), None)
             if frame is None:
                 raise VideoError(f"'{self.path}' has no frame that can be decoded; is the file complete?")
             rotation = round(frame.rotation / 90) % 4 * 90
             width, height = _square_width(frame.width, self._aspect), frame.height
-            if width * height > self.max_pixels:
-                raise VideoError(f"'{self.path}' has frames of {width} × {height} pixels, more than {self.max_pixels}")
+            self._check_size(width, height)
             if rotation % 180:
                 width, height = height, width
             rate = float(stream.average_rate or stream.guessed_rate or 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import numpy as np
 
 from tokenface.data.readers.dataset import VIDEO_SUFFIXES, Item
 from tokenface.errors import DataError
+from tokenface.formats.clip_files import open_capture
+from tokenface.formats.regular import reason
 
 CLIP_FRAMES = 7
 """Five middle frames with both neighbours (Sec. 3.3) of every clip; neighbouring frames teach little more."""
@@ -22,9 +26,8 @@ def windows_of(item: Item, frames: int) -> list[Item]:
     path = item.pictures[0]
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         return [item]
-    capture = cv2.VideoCapture(str(path))
-    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
-    capture.release()
+    with _opened(path) as capture:
+        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
     starts = range(0, max(count - frames, 0) + 1, frames)
     return [replace(item, key=f"{item.key}-{first:06d}", note=f"{first}+{frames}") for first in starts]
 
@@ -44,8 +47,7 @@ def read_clip(path: Path, frames: int = CLIP_FRAMES, first: int | None = None) -
     Raises:
         DataError: not a video that can be decoded.
     """
-    capture = cv2.VideoCapture(str(path))
-    try:
+    with _opened(path) as capture:
         if not capture.isOpened():
             raise DataError(f"'{path}' is no video that can be read")
         if capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT) > MAX_FRAME_PIXELS:
@@ -57,11 +59,18 @@ def read_clip(path: Path, frames: int = CLIP_FRAMES, first: int | None = None) -
             if not read:
                 break
             clip.append(np.ascontiguousarray(frame[..., ::-1]))
-    finally:
-        capture.release()
     if not clip:
         raise DataError(f"'{path}' has no frame that can be decoded")
     return clip
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
+    try:
+        with open_capture(path) as capture:
+            yield capture
+    except OSError as error:
+        raise DataError(f"'{path}' is no video that can be read ({reason(error)})") from error
 
 
 def _go_to(capture: cv2.VideoCapture, frames: int, first: int | None) -> None:
