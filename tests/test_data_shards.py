@@ -279,6 +279,29 @@ def test_geometry_is_mirrored_with_its_picture_or_not_at_all():
     assert 0 < flips < 10
 
 
+def test_pictures_of_one_person_are_mirrored_together(tmp_path):
+    """Eqs. 5 and 9 exchange the shapes of a person's pictures: a mirrored face has another shape."""
+    shards(tmp_path, 48, 12, people=6)
+    loader = ShardLoader(tmp_path, OrderConfig(batch=12, pictures_per_person=4), CropOptions(32), workers=1)
+    coins = []
+    for batch, _ in zip(loader.batches(), range(12), strict=False):
+        tossed: dict[int, set[bool]] = {}
+        for key, yaw, person in zip(batch.keys, batch.angles[:, 0].tolist(), batch.identity.tolist(), strict=True):
+            tossed.setdefault(person, set()).add(yaw * record(int(key[1:])).pictures[0].angles[0] < 0)
+        assert all(len(coin) == 1 for coin in tossed.values())
+        coins.append([coin.pop() for coin in tossed.values()])
+    assert 0.2 < np.mean([coin for batch in coins for coin in batch]) < 0.8
+    assert any(len(set(batch)) == 2 for batch in coins)  # each person by itself
+
+
+def test_a_person_in_the_mirror_is_paired_with_nobody_else():
+    """A scan that cannot be mirrored beside photos of its person that can."""
+    scan, photos = record(2, "ann", geometry=True), [record(n, "ann") for n in (4, 6)]
+    seed = next(s for s in range(20) if crop_record(photos[0], CropOptions(32), 0, s).mirrored)
+    batch = collate([crop_record(r, CropOptions(32), n, seed) for n, r in enumerate([scan, *photos])])
+    assert batch.identity[1] == batch.identity[2] != batch.identity[0]
+
+
 def test_three_frames_of_a_clip_are_consecutive_and_photos_stand_still():
     clip = record(4, "ann", frames=5)
     found = set()
