@@ -78,6 +78,7 @@ def test_shipped_configurations_read_and_survive_a_round_trip(path, tmp_path):
 
 def test_the_papers_configuration_has_the_papers_numbers():
     config = read_config(TrainConfig, CONFIGS / "paper" / "tokenface-b.yaml")
+    assert config.head == "flame2020"
     w, o = config.paper.weights, config.optimiser
     assert (w.three_d, w.two_d, w.mesh, w.vertex_consistency, w.eyelids, w.lips) == (0.6, 0.4, 2.0, 1.2, 0.8, 1.0)
     assert (w.shape_prior, w.expression_prior, w.texture_prior) == (1e-4, 1e-4, 1e-4)

@@ -23,7 +23,7 @@ from tokenface.prepare.item import ItemPreparer, Outcome
 from tokenface.prepare.options import PrepareOptions
 from tokenface.prepare.pool import OrderedPool
 
-VERSION = 1
+VERSION = 2
 FAILURES_SHOWN = 1000
 """Failures kept in the index of one shard; more than this is a wrong folder, not bad luck."""
 

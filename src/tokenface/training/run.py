@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from tokenface.configuration import read_config, to_yaml
 from tokenface.data.record import PhotoRecord
 from tokenface.data.shards import ShardIndex, find_shards
+from tokenface.data.shards.index import check_heads
 from tokenface.data.shards.loader import Selection, ShardRecords, split_people
 from tokenface.errors import ConfigError
 from tokenface.formats.files import make_folder, write_atomically
@@ -177,7 +178,10 @@ def _framed(network: NetworkConfig, head: HeadModel) -> NetworkConfig:
 def _shards(config: TrainConfig, folder: Path, head: HeadModel, fabric: Fabric) -> list[ShardIndex]:
     data = config.data
     if data.root is not None:
-        return find_shards(data.root)
+        shards = find_shards(data.root)
+        if config.paper.mode != "2d":  # which looks at no vertices
+            check_heads(shards, head.data.geometry_hash(), data.datasets)
+        return shards
     if not data.rendered_people:
         return []
 

@@ -52,12 +52,14 @@ class Item:
 
 @dataclass(frozen=True, eq=False)
 class FlameParameters:
-    """A registration in FLAME's own numbers: shape [300], expression [100], jaw [3] axis-angle, radians."""
+    """A registration in FLAME's own numbers: shape [300], expression [100], jaw [3] axis-angle, radians.
+    release: name of the FLAME that they were fitted with; MICA's fits are of FLAME 2020."""
 
     shape: np.ndarray
     expression: np.ndarray
     jaw: np.ndarray
     neutral: bool
+    release: str = "flame2020"
 
 
 @dataclass(frozen=True, eq=False)

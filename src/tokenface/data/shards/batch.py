@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from tokenface.data.photos import CropJitter, SquareCrop
-from tokenface.data.record import FaceRecord, Geometry, Picture
+from tokenface.data.record import UNKNOWNS, FaceRecord, Geometry, Picture
+from tokenface.errors import DataError
 from tokenface.head.landmarks import MIRROR68
 from tokenface.losses.swapping import identity_labels
 
@@ -19,14 +20,18 @@ from tokenface.losses.swapping import identity_labels
 @dataclass(frozen=True)
 class GeometryBatch:
     """The scans of a batch. rows: [G] their places in it.  vertices: [G, V, 3], metres, head space.
-    neutral: [G] bool, the shape alone explains the face."""
+    neutral: [G] bool, the shape alone explains the face.  unknown: [G] int64 into `UNKNOWNS`, what the vertices leave
+    open.  head: `geometry_hash` of the head model whose vertices these are."""
 
     rows: Tensor
     vertices: Tensor
     neutral: Tensor
+    unknown: Tensor
+    head: str
 
     def to(self, device: torch.device | str) -> GeometryBatch:
-        return GeometryBatch(self.rows.to(device), self.vertices.to(device), self.neutral.to(device))
+        moved = (t.to(device) for t in (self.rows, self.vertices, self.neutral, self.unknown))
+        return GeometryBatch(*moved, self.head)
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,11 @@ def crop_record(record: FaceRecord, options: CropOptions, seed: int, batch_seed:
     geometry = record.geometry
     if geometry is not None and mirror:
         assert options.mirror_vertices is not None
+        if len(geometry.vertices) != len(options.mirror_vertices):
+            raise DataError(
+                f"'{record.source}' has {len(geometry.vertices)} vertices, the head model "
+                f"{len(options.mirror_vertices)}; prepare the data set for this head model"
+            )
         vertices = geometry.vertices[options.mirror_vertices] * np.array([-1, 1, 1], np.float32)
         geometry = replace(geometry, vertices=vertices)
     return Example(image, landmarks, visible, mask, angles, record.key, record.kind, record.identity, geometry, mirror)
@@ -154,18 +164,23 @@ def collate(examples: list[Example]) -> RecordBatch:
     """Stack examples.
 
     Raises:
-        ValueError: geometries of different head models, which one shard folder must not hold.
+        DataError: geometries of different head models, which one shard folder must not hold.
     """
     with_geometry = [(row, e.geometry) for row, e in enumerate(examples) if e.geometry is not None]
     geometry = None
     if with_geometry:
         heads = {g.head for _, g in with_geometry}
         if len(heads) > 1:
-            raise ValueError(f"scans of different head models in one batch ({', '.join(sorted(heads))})")
+            raise DataError(
+                f"scans of different head models in one batch ({', '.join(sorted(heads))}); keep one folder of shards "
+                "per head model"
+            )
         geometry = GeometryBatch(
             rows=torch.tensor([row for row, _ in with_geometry]),
             vertices=torch.from_numpy(np.stack([g.vertices for _, g in with_geometry])).clone(),
             neutral=torch.tensor([g.neutral for _, g in with_geometry]),
+            unknown=torch.tensor([UNKNOWNS.index(g.unknown) for _, g in with_geometry]),
+            head=heads.pop(),
         )
     image = torch.from_numpy(np.stack([e.image for e in examples])).movedim(-1, 2).float().div_(255)
     mask = torch.from_numpy(np.stack([e.mask for e in examples]))[:, :, None].float().div_(255)
