@@ -304,7 +304,7 @@ def test_a_flame_named_twice_is_copied_not_registered(tmp_path, monkeypatch):
 
 def test_parameters_are_put_on_the_flame_of_their_release_or_on_none(tmp_path, monkeypatch):
     toy_flame(tmp_path, monkeypatch, "flame2019", seed=1)  # first by name
-    with pytest.raises(HeadModelError, match="of FLAME 'flame2020', installed: 'flame2019'; add it .* --flame NAME"):
+    with pytest.raises(HeadModelError, match=r"of FLAME 'flame2020', installed: 'flame2019'; add it .* --flame NAME"):
         GeometryFitter(load_head("flame2019")).fit(toy_parameters())
     flame = toy_flame(tmp_path, monkeypatch, "flame2020", seed=2)
     found = toy_parameters()

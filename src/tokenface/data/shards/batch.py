@@ -30,8 +30,9 @@ class GeometryBatch:
     head: str
 
     def to(self, device: torch.device | str) -> GeometryBatch:
-        moved = (t.to(device) for t in (self.rows, self.vertices, self.neutral, self.unknown))
-        return GeometryBatch(*moved, self.head)
+        return GeometryBatch(
+            self.rows.to(device), self.vertices.to(device), self.neutral.to(device), self.unknown.to(device), self.head
+        )
 
 
 @dataclass(frozen=True)
