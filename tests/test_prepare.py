@@ -37,7 +37,7 @@ from tokenface.prepare.masks import hull_mask, supplied_mask
 from tokenface.prepare.options import PrepareOptions, QualityFilter
 from tokenface.prepare.pool import OrderedPool
 from tokenface.prepare.pose import PoseEstimator
-from tokenface.prepare.run import Preparation
+from tokenface.prepare.run import Preparation, signature
 
 OPTIONS = PrepareOptions(per_shard=4, size=128)
 
@@ -201,6 +201,40 @@ def test_changed_files_and_settings_are_prepared_again_and_stale_shards_go(tmp_p
     report = prepare(source, tmp_path / "shards", PrepareOptions(per_shard=9, size=96))
     assert [p.name for p in sorted((tmp_path / "shards").glob("*.tar"))] == ["folder-00000.tar"]
     assert report.done == 9
+
+
+def test_shards_of_another_head_file_of_the_same_name_are_not_kept(tmp_path, monkeypatch):
+    """Settings name files; what counts is what is in them."""
+    seen: list[str] = []
+    options = PrepareOptions(
+        head="mine", dlib_predictor=str(tmp_path / "dlib.dat"), masks=str(tmp_path / "masks"), per_shard=4
+    )
+    source = tmp_path / "photos"
+    source.mkdir()
+    (source / "a.png").write_bytes(b"picture")
+    items = [Item("a", "photo", (source / "a.png",))]
+
+    def differs(flame: str | None = None) -> bool:
+        common = options.depends_on(flame)
+        seen.append(signature(common, options, items))
+        return seen[-1] not in seen[:-1]
+
+    toy_flame(tmp_path, monkeypatch, "mine")
+    (tmp_path / "dlib.dat").write_bytes(b"1")
+    (tmp_path / "masks").mkdir()
+    assert differs()
+    assert not differs()
+    toy_flame(tmp_path, monkeypatch, "mine", seed=1)
+    assert differs()
+    (tmp_path / "dlib.dat").write_bytes(b"2")
+    assert differs()
+    (tmp_path / "masks" / "a.png").write_bytes(b"mask")
+    assert differs()
+    (tmp_path / "masks" / "another.png").write_bytes(b"mask")  # of a picture of another shard
+    assert not differs()
+    assert differs("flame2020")  # parameters on a FLAME that is not there yet
+    toy_flame(tmp_path, monkeypatch, "flame2020")
+    assert differs("flame2020")
 
 
 def test_damaged_files_are_reported_and_cost_nobody_else(tmp_path, head, no_networks):

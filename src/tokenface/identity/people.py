@@ -14,7 +14,7 @@ from tokenface.data.photos import crop_labelled
 from tokenface.data.record import PhotoRecord
 from tokenface.data.replay import mapped_array
 from tokenface.data.sampling import Framing
-from tokenface.data.synthetic import SyntheticConfig, SyntheticFaces
+from tokenface.data.synthetic import GENERATOR_VERSION, SyntheticConfig, SyntheticFaces
 from tokenface.formats.files import make_folder
 from tokenface.head.model import HeadModel
 from tokenface.identity.alignment import faces_at, five_points
@@ -85,7 +85,7 @@ def rendered_pictures(
     folder: Path, head: HeadModel, cast: Cast, seed: int, report: Callable[[str], None] = lambda line: None
 ) -> PeoplePictures:
     """The pictures, from files below the folder, rendered where they are missing; a seed gives the same people."""
-    folder = folder / cast.key(seed)
+    folder = folder / f"{cast.key(seed)}-v{GENERATOR_VERSION}-{head.data.geometry_hash()[:8]}"
     make_folder(folder)
     total = cast.people * cast.each
     image = mapped_array(folder / "image.npy", (total, 3, cast.size, cast.size), np.uint8)

@@ -20,6 +20,7 @@ from tokenface.images.detection import Detection
 from tokenface.images.detector import FaceDetector
 from tokenface.images.loading import MAX_PIXELS, collect_images
 from tokenface.inference.calibration import find_calibration
+from tokenface.inference.depends import calibration_facts
 from tokenface.inference.face import Face, Origin
 from tokenface.inference.photos import BATCH_SIZE, Photo, groups, per_photo, prepared, unexpected
 from tokenface.inference.pooling import same_person as one_identity
@@ -82,7 +83,7 @@ class Reconstructor(FaceReader):
             device = device if runtime == "torch" else "cpu"
         model = cls(runner, head, network.config.image_size, origin, device, crop_scale=float(scale))
         model.path = path
-        model.calibration = find_calibration(path, origin.weights_hash)
+        model.calibration = find_calibration(path, origin.weights_hash, calibration_facts(path))
         model.likeness = find_likeness(path, origin.weights_hash, head)
         return model
 
