@@ -205,6 +205,7 @@ class Reconstructor(FaceReader):
         *,
         people: int | Literal["all"] = 1,
         temporal: Literal["auto", "off", "causal", "centred"] = "auto",
+        temporal_weights: str | os.PathLike | None = None,
         smooth: Literal["none", "one-euro"] = "none",
         start: float | None = None,
         end: float | None = None,
@@ -214,8 +215,16 @@ class Reconstructor(FaceReader):
         from tokenface.video.track import track
 
         return track(
-            self, source, people=people, temporal=temporal, smooth=smooth, start=start, end=end, fps=fps
-        )  # fmt: skip
+            self,
+            source,
+            people=people,
+            temporal=temporal,
+            temporal_weights=None if temporal_weights is None else os.fspath(temporal_weights),
+            smooth=smooth,
+            start=start,
+            end=end,
+            fps=fps,
+        )
 
     def iterate(
         self,
