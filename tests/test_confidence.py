@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from tokenface.camera_opencv import FaceCamera
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.errors import CheckpointError
 from tokenface.evaluation.reliability import auroc, expected_calibration_error
+from tokenface.fingerprint import fingerprint
 from tokenface.head.registry import load_head
 from tokenface.images.crop import Crop
 from tokenface.images.loading import ImageItem
@@ -31,11 +33,12 @@ from tokenface.inference.calibration import (
     save_calibration,
 )
 from tokenface.inference.confidence import Evidence
+from tokenface.inference.depends import calibration_facts, model_facts
 from tokenface.inference.face import Face, Origin
 from tokenface.inference.pooling import same_person
 from tokenface.inference.signs import FEATURES, Signs
 from tokenface.network.components import COMPONENTS
-from tokenface.weights import WEIGHTS, file_hash
+from tokenface.weights import WEIGHTS, companion, file_hash, find_weights
 
 TOKENS = 24
 
@@ -127,6 +130,36 @@ def test_the_file_round_trips_and_belongs_to_its_weights(calibration, tmp_path, 
         assert find_calibration(weights, file_hash(weights)) is None
     with pytest.raises(CheckpointError, match="tokenface calibrate"):
         read_calibration(path)
+
+
+def test_a_calibration_of_predictions_that_are_corrected_otherwise_is_left_out(calibration, tmp_path, caplog):
+    """The weights are the same; what lies beside them, and changes the predictions, is not."""
+    weights = tmp_path / "net.safetensors"
+    shutil.copyfile(find_weights("tokenface-ti"), weights)
+    known = file_hash(weights)
+    save_calibration(calibration_path(weights), replace(calibration, weights_hash=known), calibration_facts(weights))
+    facts = calibration_facts(weights)
+    assert find_calibration(weights, known, facts) is not None
+    assert set(facts) == {"weights", "head"}  # the calibration itself is none of them
+    with caplog.at_level(logging.WARNING, "tokenface"):
+        assert find_calibration(weights, known, {**facts, "correction": "abc"}) is None
+    assert "made with another correction; make it again with 'tokenface calibrate" in caplog.text
+
+
+def test_predictions_depend_on_weights_head_and_what_lies_beside(tmp_path):
+    weights = tmp_path / "net.safetensors"
+    shutil.copyfile(find_weights("tokenface-ti"), weights)
+    facts = [model_facts(weights)]
+    companion(weights, "confidence").write_bytes(b"1")
+    facts.append(model_facts(weights))
+    companion(weights, "confidence").write_bytes(b"2")
+    facts.append(model_facts(weights))
+    companion(weights, "centred.temporal").write_bytes(b"1")  # of clips alone
+    assert model_facts(weights) == facts[-1]
+    shutil.copyfile(find_weights("tokenface-ti-synthetic"), weights)
+    facts.append(model_facts(weights))
+    assert len({fingerprint(each) for each in facts}) == 4
+    assert model_facts("tokenface-ti")["head"] == load_head().data.geometry_hash()
 
 
 def test_confidence_is_the_probability_where_there_is_one_else_the_product(calibration):

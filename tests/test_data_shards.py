@@ -13,7 +13,7 @@ import torch
 from tokenface.data.photos import CropJitter
 from tokenface.data.record import FaceRecord, Geometry, Picture
 from tokenface.data.shards.batch import CropOptions, collate, crop_record
-from tokenface.data.shards.index import find_shards, index_path, load_index
+from tokenface.data.shards.index import check_heads, find_shards, index_path, load_index
 from tokenface.data.shards.loader import Selection, ShardLoader, split_people
 from tokenface.data.shards.members import METRES_PER_STEP, decode_record, encode_record
 from tokenface.data.shards.order import BatchOrder, OrderConfig
@@ -50,7 +50,7 @@ def record(number: int, identity: str = "", frames: int = 1, geometry: bool = Fa
         dataset="test",
         source=f"somewhere/{number}.jpg",
         licence="CC0",
-        geometry=Geometry(rng.normal(size=(30, 3)).astype(np.float32) * 0.05, number % 2 == 0, "abc")
+        geometry=Geometry(rng.normal(size=(30, 3)).astype(np.float32) * 0.05, number % 2 == 0, "abc", "size")
         if geometry
         else None,
     )
@@ -85,6 +85,7 @@ def test_a_record_comes_back_from_its_members(frames, geometry):
         assert before.geometry is not None
         assert np.abs(after.geometry.vertices - before.geometry.vertices).max() <= METRES_PER_STEP / 2 + 1e-8
         assert (after.geometry.neutral, after.geometry.head) == (before.geometry.neutral, "abc")
+        assert after.geometry.unknown == "size"
 
 
 def test_every_flipped_byte_and_cut_of_a_member_is_noticed():
@@ -277,6 +278,58 @@ def test_geometry_is_mirrored_with_its_picture_or_not_at_all():
         unmirrored = crop_record(scan, CropOptions(32), seed)
         assert np.sign(unmirrored.angles[0, 0]) == np.sign(scan.pictures[0].angles[0])
     assert 0 < flips < 10
+
+
+def test_pictures_of_one_person_are_mirrored_together(tmp_path):
+    """Eqs. 5 and 9 exchange the shapes of a person's pictures: a mirrored face has another shape."""
+    shards(tmp_path, 48, 12, people=6)
+    loader = ShardLoader(tmp_path, OrderConfig(batch=12, pictures_per_person=4), CropOptions(32), workers=1)
+    coins = []
+    for batch, _ in zip(loader.batches(), range(12), strict=False):
+        tossed: dict[int, set[bool]] = {}
+        for key, yaw, person in zip(batch.keys, batch.angles[:, 0].tolist(), batch.identity.tolist(), strict=True):
+            tossed.setdefault(person, set()).add(yaw * record(int(key[1:])).pictures[0].angles[0] < 0)
+        assert all(len(coin) == 1 for coin in tossed.values())
+        coins.append([coin.pop() for coin in tossed.values()])
+    assert 0.2 < np.mean([coin for batch in coins for coin in batch]) < 0.8
+    assert any(len(set(batch)) == 2 for batch in coins)  # each person by itself
+
+
+def test_a_person_in_the_mirror_is_paired_with_nobody_else():
+    """A scan that cannot be mirrored beside photos of its person that can."""
+    scan, photos = record(2, "ann", geometry=True), [record(n, "ann") for n in (4, 6)]
+    seed = next(s for s in range(20) if crop_record(photos[0], CropOptions(32), 0, s).mirrored)
+    batch = collate([crop_record(r, CropOptions(32), n, seed) for n, r in enumerate([scan, *photos])])
+    assert batch.identity[1] == batch.identity[2] != batch.identity[0]
+
+
+def test_scans_of_another_head_are_refused_before_a_training(tmp_path):
+    scans = [record(n, "ann", geometry=True) for n in range(3)]
+    write_shard(tmp_path / "scans-00000.tar", ((r.key, encode_record(r)) for r in scans))
+    shards(tmp_path / "photos", 4, 4)
+    check_heads(find_shards(tmp_path), "abc")
+    check_heads(find_shards(tmp_path / "photos"), "other")  # photos have no vertices
+    check_heads(find_shards(tmp_path), "other", ["another data set"])
+    with pytest.raises(DataError, match="with hash abc, and the one with hash other is trained; prepare"):
+        check_heads(find_shards(tmp_path), "other")
+    path = index_path(tmp_path / "scans-00000.tar")  # an index that was written before indices knew
+    content = json.loads(path.read_text())
+    for entry in content["entries"]:
+        del entry["head"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="with hash abc"):
+        check_heads(find_shards(tmp_path), "other")
+
+
+def test_scans_of_another_size_and_of_two_heads_are_one_line_each():
+    scan = record(2, "ann", geometry=True)
+    options = CropOptions(32, mirror_vertices=np.arange(20))
+    mirrored = next(s for s in range(20) if crop_record(record(2), CropOptions(32), s).mirrored)
+    with pytest.raises(DataError, match="30 vertices, the head model 20; prepare the data set for this head"):
+        crop_record(scan, options, mirrored)
+    other = replace(scan, geometry=replace(scan.geometry, head="def"))
+    with pytest.raises(DataError, match="different head models in one batch"):
+        collate([crop_record(r, CropOptions(32), 0) for r in (scan, other)])
 
 
 def test_three_frames_of_a_clip_are_consecutive_and_photos_stand_still():

@@ -18,7 +18,7 @@ from tokenface.deploy.drift import Drift
 from tokenface.deploy.export import export
 from tokenface.deploy.graphs import HeadGraph, ParameterGraph, example_coefficients
 from tokenface.deploy.lowering import PRECISIONS
-from tokenface.errors import CheckpointError, ConfigError
+from tokenface.errors import CheckpointError, ConfigError, OutputError
 from tokenface.head.model import HeadModel
 from tokenface.network import COMPONENTS, NetworkConfig, TokenFace
 from tokenface.network.checkpoint import load_checkpoint
@@ -173,6 +173,45 @@ def test_runtime_option_gives_the_same_faces_and_keeps_its_file(tmp_path, monkey
         tokenface.load(runtime="tensorrt")
     with pytest.raises(ConfigError, match="'torch' has no precision 'int8'"):
         tokenface.load(precision="int8")
+
+
+def test_a_kept_file_of_other_weights_head_or_version_is_not_used(tmp_path, monkeypatch, head, network):
+    from tokenface.deploy import cached
+
+    made: list[Path] = []
+
+    def make(network, head, path, precision):
+        path.write_bytes(b"graph")
+        made.append(path)
+
+    monkeypatch.setenv("TOKENFACE_CACHE", str(tmp_path))
+    monkeypatch.setattr(cached, "_make", make)
+    monkeypatch.setattr(cached, "open_network", lambda path, *_, **__: path)
+    other_head = HeadModel(toy_head_data(seed=1))
+    for number, arguments in enumerate([("a", head), ("b", head), ("a", other_head)], 1):
+        for _ in range(2):
+            path = cached.other_network(network, arguments[1], arguments[0], "onnx", "fp32")
+            assert len(made) == number
+            assert path == made[-1]
+    monkeypatch.setattr(cached, "GRAPH_VERSION", cached.GRAPH_VERSION + 1)
+    cached.other_network(network, head, "a", "onnx", "fp32")
+    assert len(set(made)) == 4
+
+
+def test_an_export_leaves_no_files_of_other_weights_beside_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("tokenface.deploy.export._programs", lambda *_: [])
+    export(None, tmp_path, ["torch"], photos=False)
+    kept = ("photo.int8.onnx", "head.fp16.xml", "head.fp16.bin", "parameters.pt2")
+    for name in (*kept, "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    export(None, tmp_path, ["torch"], photos=False)
+    assert all((tmp_path / name).is_file() for name in kept)  # of the same weights
+    export("tokenface-ti", tmp_path, ["torch"], photos=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["faces.npy", "model.json", "notes.txt"]
+    (tmp_path / "photo.int8.onnx").write_bytes(b"")
+    (tmp_path / "model.json").unlink()
+    with pytest.raises(OutputError, match=r"holds '.*' and no model.json that says whose it is"):
+        export(None, tmp_path, ["torch"], photos=False)
 
 
 def test_bfloat16_is_another_arithmetic_and_near(network):

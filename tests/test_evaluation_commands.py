@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,7 +58,10 @@ def test_now_reconstructs_the_photos_and_falls_back_to_the_data_sets_box(model, 
     assert "IMG_3" in captured.err
     assert "IMG_4" in captured.err
     written = tmp_path / "out" / "predictions" / "S1" / "selfie"
-    assert sorted(path.name for path in written.iterdir()) == ["IMG_1.npy", "IMG_1.ply", "IMG_2.npy", "IMG_2.ply"]
+    stems = ("IMG_1", "IMG_2")
+    assert {path.name for path in written.iterdir()} == {
+        f"{stem}{suffix}" for stem in stems for suffix in (".npy", ".ply", ".npy.made.json")
+    }
     points = np.load(written / "IMG_1.npy")
     head = model.head
     import torch
@@ -67,6 +71,59 @@ def test_now_reconstructs_the_photos_and_falls_back_to_the_data_sets_box(model, 
     batches = len(model.network.batches)
     call("evaluate", "now", root, "-o", tmp_path / "out", "--workers", 1, "--worst", 0)
     assert len(model.network.batches) == batches  # finished predictions are kept
+
+
+def now_of_one_photo(tmp_path, count: int = 1):
+    rows = [f"selfie/IMG_{n}.jpg" for n in range(count)]
+    root = write_now(tmp_path / "NoW", {"S1": 1}, {"S1": rows}, side=21)
+    for row in rows:
+        photo = root / "NoW_Dataset" / "final_release_version" / "iphone_pictures" / "S1" / row
+        photo.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(MARKED).save(photo, quality=100)
+    return root
+
+
+def another_model(monkeypatch, seed: int):
+    made = stand_in_model(HeadModel(toy_head_data(seed)))
+    made.origin = replace(made.origin, weights_hash=f"{seed}" * 16, head_hash=made.head.data.geometry_hash())
+    monkeypatch.setattr(tokenface, "load", lambda name=None, device="auto": made)
+    return made
+
+
+def now(root, output) -> dict:
+    assert call("evaluate", "now", root, "-o", output, "--workers", 1, "--worst", 1) == 0
+    return json.loads((output / "summary.json").read_text())
+
+
+def test_two_models_into_one_folder_are_two_results(monkeypatch, tmp_path):
+    root, together = now_of_one_photo(tmp_path), tmp_path / "together"
+    figures = []
+    for seed in (1, 2):
+        another_model(monkeypatch, seed)
+        alone = now(root, tmp_path / f"alone{seed}")
+        shared = now(root, together)
+        assert shared["figures"] == alone["figures"]
+        assert list(shared["weights"].values()) == [f"{seed}" * 16]
+        figures.append(shared["figures"]["all"]["median"])
+    assert figures[0] != figures[1]
+    made = another_model(monkeypatch, 1)
+    now(root, together)
+    batches = len(made.network.batches)
+    assert now(root, together)["figures"]["all"]["median"] == figures[0]
+    assert len(made.network.batches) == batches
+
+
+def test_a_photo_that_changed_or_now_fails_keeps_no_prediction(monkeypatch, tmp_path):
+    root, output = now_of_one_photo(tmp_path), tmp_path / "out"
+    another_model(monkeypatch, 1)
+    now(root, output)
+    photo = root / "NoW_Dataset" / "final_release_version" / "iphone_pictures" / "S1" / "selfie" / "IMG_0.jpg"
+    Image.fromarray(EMPTY).save(photo, quality=100)
+    assert call("evaluate", "now", root, "-o", output, "--workers", 1, "--worst", 0) == 1
+    assert list((output / "predictions" / "S1" / "selfie").iterdir()) == []
+    assert json.loads((output / "summary.json").read_text())["figures"]["all"]["images"] == 0
+    assert not (output / "curve.csv").exists()  # of the evaluation before
+    assert list((output / "worst").iterdir()) == []
 
 
 def test_nersemble_packs_what_has_a_face_and_names_the_rest(model, tmp_path, capsys):

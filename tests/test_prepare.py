@@ -37,7 +37,7 @@ from tokenface.prepare.masks import hull_mask, supplied_mask
 from tokenface.prepare.options import PrepareOptions, QualityFilter
 from tokenface.prepare.pool import OrderedPool
 from tokenface.prepare.pose import PoseEstimator
-from tokenface.prepare.run import Preparation
+from tokenface.prepare.run import Preparation, signature
 
 OPTIONS = PrepareOptions(per_shard=4, size=128)
 
@@ -203,6 +203,40 @@ def test_changed_files_and_settings_are_prepared_again_and_stale_shards_go(tmp_p
     assert report.done == 9
 
 
+def test_shards_of_another_head_file_of_the_same_name_are_not_kept(tmp_path, monkeypatch):
+    """Settings name files; what counts is what is in them."""
+    seen: list[str] = []
+    options = PrepareOptions(
+        head="mine", dlib_predictor=str(tmp_path / "dlib.dat"), masks=str(tmp_path / "masks"), per_shard=4
+    )
+    source = tmp_path / "photos"
+    source.mkdir()
+    (source / "a.png").write_bytes(b"picture")
+    items = [Item("a", "photo", (source / "a.png",))]
+
+    def differs(flame: str | None = None) -> bool:
+        common = options.depends_on(flame)
+        seen.append(signature(common, options, items))
+        return seen[-1] not in seen[:-1]
+
+    toy_flame(tmp_path, monkeypatch, "mine")
+    (tmp_path / "dlib.dat").write_bytes(b"1")
+    (tmp_path / "masks").mkdir()
+    assert differs()
+    assert not differs()
+    toy_flame(tmp_path, monkeypatch, "mine", seed=1)
+    assert differs()
+    (tmp_path / "dlib.dat").write_bytes(b"2")
+    assert differs()
+    (tmp_path / "masks" / "a.png").write_bytes(b"mask")
+    assert differs()
+    (tmp_path / "masks" / "another.png").write_bytes(b"mask")  # of a picture of another shard
+    assert not differs()
+    assert differs("flame2020")  # parameters on a FLAME that is not there yet
+    toy_flame(tmp_path, monkeypatch, "flame2020")
+    assert differs("flame2020")
+
+
 def test_damaged_files_are_reported_and_cost_nobody_else(tmp_path, head, no_networks):
     source = photos(tmp_path / "photos", head, 12)
     names = sorted(source.rglob("*.png"))
@@ -255,7 +289,9 @@ def test_check_counts_finds_damage_and_draws_a_sheet(tmp_path, head, no_networks
 
 
 def test_flame_parameters_become_vertices_of_their_own_head(monkeypatch):
-    toy = HeadModel(toy_head_data())
+    data = toy_head_data()
+    data.name = "flame2020"
+    toy = HeadModel(data)
     monkeypatch.setattr(geometry_module, "FLAME_VERTICES", toy.vertex_count)
     rng = np.random.default_rng(0)
     found = FlameParameters(rng.normal(size=6), rng.random(5), rng.normal(size=3) * 0.1, neutral=False)
@@ -273,6 +309,56 @@ def test_flame_parameters_without_flame_say_how_to_get_it(head, tmp_path, monkey
     monkeypatch.setenv("TOKENFACE_DATA", str(tmp_path))
     with pytest.raises(HeadModelError, match="tokenface head add flame"):
         GeometryFitter(head).fit(FlameParameters(np.zeros(300), np.zeros(100), np.zeros(3), True))
+
+
+def toy_flame(folder, monkeypatch, name: str, seed: int = 0) -> HeadModel:
+    """An installed FLAME of another size."""
+    monkeypatch.setenv("TOKENFACE_DATA", str(folder))
+    data = toy_head_data(seed)
+    data.name = name
+    data.save(folder / "heads" / f"{name}.safetensors")
+    monkeypatch.setattr(geometry_module, "FLAME_VERTICES", len(data.template))
+    return HeadModel(data)
+
+
+def toy_parameters(seed: int = 0, release: str = "flame2020") -> FlameParameters:
+    rng = np.random.default_rng(seed)
+    return FlameParameters(rng.normal(size=6), rng.random(5), rng.normal(size=3) * 0.1, False, release)
+
+
+def test_a_flame_named_twice_is_copied_not_registered(tmp_path, monkeypatch):
+    """--head flame2020 --flame flame2020: two objects of one file."""
+    flame = toy_flame(tmp_path, monkeypatch, "flame2020")
+    found = toy_parameters()
+    geometry = GeometryFitter(load_head("flame2020"), "flame2020").fit(found)
+    tensors = (torch.from_numpy(v).float()[None] for v in (found.shape, found.expression, found.jaw))
+    np.testing.assert_allclose(geometry.vertices, flame(*tensors).vertices[0], atol=1e-6)
+    assert geometry.unknown == "nothing"
+
+
+def test_parameters_are_put_on_the_flame_of_their_release_or_on_none(tmp_path, monkeypatch):
+    toy_flame(tmp_path, monkeypatch, "flame2019", seed=1)  # first by name
+    with pytest.raises(HeadModelError, match=r"of FLAME 'flame2020', installed: 'flame2019'; add it .* --flame NAME"):
+        GeometryFitter(load_head("flame2019")).fit(toy_parameters())
+    flame = toy_flame(tmp_path, monkeypatch, "flame2020", seed=2)
+    found = toy_parameters()
+    vertices = GeometryFitter(load_head("flame2020")).fit(found).vertices
+    tensors = (torch.from_numpy(v).float()[None] for v in (found.shape, found.expression, found.jaw))
+    np.testing.assert_allclose(vertices, flame(*tensors).vertices[0], atol=1e-6)
+    on_purpose = GeometryFitter(load_head("flame2019"), "flame2019").fit(found).vertices
+    assert np.abs(on_purpose - vertices).max() > 1e-3
+
+
+def test_what_a_registration_leaves_open_is_said_per_record(head, monkeypatch):
+    from tokenface.data.readers.dataset import ScanMesh
+    from tokenface.prepare import registration
+
+    laid = registration.Registered(head.template.numpy(), 0.0, 1.0)
+    monkeypatch.setattr(registration.ScanRegistration, "register", lambda self, scan: laid)
+    fitter = GeometryFitter(head)
+    for metres, unknown in ((None, "size"), (1e-3, "place")):
+        scan = ScanMesh(np.zeros((9, 3)), np.zeros((9, 3), int), np.zeros((7, 3)), np.arange(7), metres, True)
+        assert fitter.fit(scan).unknown == unknown
 
 
 @pytest.mark.slow

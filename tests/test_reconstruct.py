@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import torch
 import trimesh
 from PIL import Image
-from stand_ins import MarkNetwork, photo_with_marks, stand_in_model
+from stand_ins import MarkDetector, MarkNetwork, photo_with_marks, stand_in_model
 from test_formats import displayed_vertices
 from toy_head import toy_head_data
 
@@ -24,6 +25,7 @@ from tokenface.formats.mesh import split_seams
 from tokenface.formats.parameters import read_parameters
 from tokenface.head.model import HeadModel
 from tokenface.images.crop import Crop
+from tokenface.images.detection import Detection
 from tokenface.inference.device import choose_device
 from tokenface.inference.face import Face
 from tokenface.inference.reconstruct import Reconstructor
@@ -130,6 +132,36 @@ def test_refinement_crops_from_the_networks_own_landmarks(model: Reconstructor) 
     expected = plain.landmarks.min(axis=0) + np.ptp(plain.landmarks, axis=0) / 2
     np.testing.assert_allclose(refined.crop.centre, expected, atol=1e-6)
     assert refined.crop.size != pytest.approx(plain.crop.size, rel=1e-3)
+
+
+class Twice(MarkDetector):
+    """Finds every red square twice, as detectors do that look at a photo in tiles."""
+
+    def detect(self, image: np.ndarray) -> list[Detection]:
+        found = super().detect(image)
+        moved = [replace(face, box=face.box + face.size * np.array([-0.45, -0.1, 0.4, 0.6])) for face in found]
+        return sorted([*found, *moved], key=lambda face: -face.size)
+
+
+def test_a_face_that_is_found_twice_is_one_face(model: Reconstructor, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = photo_with_marks((10, 10, 40), (90, 40, 50))
+    alone = model.reconstruct(image)
+    monkeypatch.setattr(model, "_detector", Twice())
+    assert len(model.detector.detect(image)) == 4
+    merged = model.reconstruct(image)
+    assert [face.index for face in merged] == [0, 1]
+    for one, other in zip(merged, alone, strict=True):
+        np.testing.assert_allclose(one.landmarks, other.landmarks, atol=1.5)
+    two = model.reconstruct(image, max_faces=2)  # the doubles take nobody's place
+    assert np.linalg.norm(two[0].landmarks.mean(0) - two[1].landmarks.mean(0)) > 40
+    assert len(model.reconstruct(image, max_faces=1)) == 1
+    known = [[10, 10, 50, 50], [11, 10, 51, 50]]
+    assert len(model.reconstruct(image, boxes=known)) == 2  # who says where faces are gets what he asks for
+
+
+def test_faces_cheek_to_cheek_are_two(model: Reconstructor) -> None:
+    image = photo_with_marks((20, 30, 40), (62, 34, 40))
+    assert len(model.reconstruct(image)) == 2
 
 
 # --- bad input

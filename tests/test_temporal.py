@@ -165,7 +165,10 @@ def test_auto_takes_what_is_there_and_fits(
     model = copy.copy(token_model)
     model.path = tmp_path / "w.safetensors"
     assert choose_temporal(model, "auto") is None
+    assert "come without a centred temporal transformer: each frame is answered by itself" in caplog.text
+    caplog.clear()
     assert choose_temporal(model, "off") is None
+    assert not caplog.text
     with pytest.raises(CheckpointError, match="without a centred temporal"):
         choose_temporal(model, "centred")
     beside = temporal_path(model.path, "centred")
@@ -182,6 +185,21 @@ def test_auto_takes_what_is_there_and_fits(
     assert "other image weights" in caplog.text
     with pytest.raises(CheckpointError, match="other image weights"):
         choose_temporal(model, "centred")
+
+
+def test_temporal_weights_that_are_named_are_taken_or_refused(token_model: Reconstructor, tmp_path: Path) -> None:
+    model, file = token_model, tmp_path / "mine.safetensors"
+    save_temporal(file, trained("causal"), model.origin.weights_hash)
+    found = choose_temporal(model, "auto", file)  # its own mode, also where centred would come first
+    assert found is not None
+    assert found.mode == "causal"
+    with pytest.raises(CheckpointError, match="is a causal temporal transformer; expected a centred one"):
+        choose_temporal(model, "centred", file)
+    with pytest.raises(CheckpointError, match="--temporal off uses no temporal weights"):
+        choose_temporal(model, "off", file)
+    save_temporal(file, trained("causal"), "of other weights")
+    with pytest.raises(CheckpointError, match="other image weights"):
+        choose_temporal(model, "auto", file)
 
 
 def test_the_shipped_modules_belong_to_the_shipped_weights() -> None:

@@ -122,6 +122,14 @@ def test_a_state_of_another_network_or_a_damaged_one_is_refused(finished, tmp_pa
         train(None, ["network.tokens=1"], resume=folder, report=lambda _: None)
     assert read_config(TrainConfig, folder / "config.yaml").network.tokens == 6  # a refused change leaves no trace
     state = folder / "state.safetensors"
+    from tokenface.head.data import HeadData
+    from tokenface.head.registry import head_path
+
+    other = HeadData.load(head_path("openhead"))
+    other.template = other.template * np.float32(1.01)  # as many numbers, another head
+    other.save(tmp_path / "other.safetensors")
+    with pytest.raises(CheckpointError, match="another head model"):
+        train(None, [f"head={tmp_path / 'other.safetensors'}"], resume=folder, report=lambda _: None)
     state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="damaged"):
         train(resume=folder, report=lambda _: None)

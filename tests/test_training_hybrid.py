@@ -61,7 +61,13 @@ def records(objective: HybridObjective, head: HeadModel, p: FaceParameters, yaw:
         mask=torch.ones(count, 1, SIZE, SIZE),
         angles=torch.tensor([yaw, 0.0, 0.0]).repeat(count, 1),
         identity=torch.arange(count) // 2,
-        geometry=GeometryBatch(torch.arange(count), vertices, torch.zeros(count, dtype=torch.bool)),
+        geometry=GeometryBatch(
+            torch.arange(count),
+            vertices,
+            neutral=torch.zeros(count, dtype=torch.bool),
+            unknown=torch.zeros(count, dtype=torch.int64),
+            head=head.data.geometry_hash(),
+        ),
         keys=("",) * count,
         kinds=("",) * count,
     )
@@ -163,11 +169,36 @@ def test_scans_of_another_head_model_are_refused(head):
     p = faces(head, 2)
     batch = records(objective, head, p)
     assert batch.geometry is not None
-    other = dataclasses.replace(batch.geometry, vertices=batch.geometry.vertices[:, :10])
-    with pytest.raises(DataError, match="scans have 10 vertices"):
-        objective.three_d(p, dataclasses.replace(batch, geometry=other))
+    other = HeadModel(toy_head_data(seed=1)).data.geometry_hash()  # as many vertices, other faces
+    with pytest.raises(DataError, match=rf"the scans have the vertices of the head model with hash {other}"):
+        objective.three_d(p, dataclasses.replace(batch, geometry=dataclasses.replace(batch.geometry, head=other)))
     with pytest.raises(DataError, match="scan without vertices"):
         objective.three_d(p, dataclasses.replace(batch, geometry=None))
+
+
+def turned(vertices: torch.Tensor, size: float = 1.0) -> torch.Tensor:
+    """As registrations place a scan: a little aside, a little turned."""
+    import roma
+
+    turn = roma.rotvec_to_rotmat(torch.tensor([0.02, -0.03, 0.01]))
+    return size * vertices @ turn.T + torch.tensor([0.001, -0.003, 0.002])
+
+
+def test_what_a_registration_guessed_is_not_learned_as_shape(head):
+    objective = HybridObjective(head, config(mode="3d"), SIZE)
+    p = shared_shapes(faces(head, 4))
+    batch = records(objective, head, p)
+    placed = batch.geometry.vertices.clone()
+    placed[1], placed[2], placed[3] = (turned(placed[n], size) for n, size in ((1, 1.0), (2, 1.05), (3, 1.05)))
+    said = dataclasses.replace(batch.geometry, vertices=placed, unknown=torch.tensor([0, 1, 2, 1]))
+    terms = objective.three_d(p, dataclasses.replace(batch, geometry=said))
+    for name in ("mesh", "vertex_consistency"):
+        right, wrong = terms[name][:3], terms[name][3]
+        assert float(right.max()) < 1e-5 < float(wrong), name  # a true size still counts
+    unsaid = dataclasses.replace(batch, geometry=dataclasses.replace(said, unknown=torch.zeros(4, dtype=torch.int64)))
+    assert float(objective.three_d(p, unsaid)["mesh"][1:].min()) > 1e-3
+    free = HybridObjective(head, config(mode="3d", metric=False), SIZE)
+    assert float(free.three_d(p, dataclasses.replace(batch, geometry=said))["mesh"].max()) < 1e-5
 
 
 def test_modes_decide_what_a_batch_is_made_of():

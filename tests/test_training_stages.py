@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -12,11 +13,15 @@ from safetensors import safe_open
 import tokenface
 from tokenface.configuration import from_dict, read_config, to_yaml
 from tokenface.errors import ConfigError
+from tokenface.network.temporal import TemporalTransformer
+from tokenface.network.temporal_checkpoint import save_temporal
 from tokenface.training.config import PhotoConfig, RunConfig, TrainConfig
 from tokenface.training.provenance import without_folders
 from tokenface.training.run import train
 from tokenface.training.stages import plan
 from tokenface.training.temporal.config import TemporalConfig
+from tokenface.video.temporal_weights import choose_temporal
+from tokenface.weights import file_hash, find_weights
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 STAGED = {
@@ -41,7 +46,39 @@ def test_stages_follow_each_other(tmp_path):
     assert warm.config.freeze == ()
     assert frames.config.weights == str(hybrid.weights)
     assert frames.config.data.clips == 3
+    assert frames.config.output == str(frames.folder / "weights.centred.temporal.safetensors")
     assert hybrid.folder == tmp_path / "hybrid"
+
+
+@pytest.mark.parametrize("mode", ["centred", "causal"])
+def test_what_a_temporal_stage_leaves_serves_photos_and_clips(tmp_path, monkeypatch, mode):
+    """The file that `train` names at the end is one for `reconstruct -w` and `track -w`."""
+    from tokenface.training.temporal import run as temporal_run
+
+    def quick(config_path, settings, report):
+        config = read_config(TemporalConfig, config_path, settings)
+        path = Path(config.output)
+        save_temporal(path, TemporalTransformer(192, 6, config.mode), file_hash(find_weights(config.weights)))
+        return path
+
+    monkeypatch.setattr(temporal_run, "train_temporal", quick)
+    config = {
+        "start_from": "tokenface-ti",
+        "run": {"folder": str(tmp_path), "name": "staged"},
+        "stages": [{"name": "frames", "kind": "temporal", "changes": {"mode": mode}}],
+    }
+    (tmp_path / "staged.yaml").write_text(json.dumps(config))
+    said: list[str] = []
+    path = train(tmp_path / "staged.yaml", report=said.append)
+    assert path == tmp_path / "staged" / "frames" / "weights.safetensors"
+    model = tokenface.load(path)
+    assert model.origin.weights_hash == file_hash(find_weights("tokenface-ti"))
+    assert model.calibration is not None  # what belongs to the weights came along
+    found = choose_temporal(model, mode)  # the new one, and not the one beside tokenface-ti
+    assert found is not None
+    assert not found.out.weight.any()
+    assert choose_temporal(tokenface.load("tokenface-ti"), mode).out.weight.any()
+    assert str(path.with_name(f"weights.{mode}.temporal.safetensors")) in " ".join(said)
 
 
 def test_a_stage_alone_starts_from_what_is_there(tmp_path):
@@ -78,6 +115,7 @@ def test_shipped_configurations_read_and_survive_a_round_trip(path, tmp_path):
 
 def test_the_papers_configuration_has_the_papers_numbers():
     config = read_config(TrainConfig, CONFIGS / "paper" / "tokenface-b.yaml")
+    assert config.head == "flame2020"
     w, o = config.paper.weights, config.optimiser
     assert (w.three_d, w.two_d, w.mesh, w.vertex_consistency, w.eyelids, w.lips) == (0.6, 0.4, 2.0, 1.2, 0.8, 1.0)
     assert (w.shape_prior, w.expression_prior, w.texture_prior) == (1e-4, 1e-4, 1e-4)

@@ -11,7 +11,7 @@ import pytest
 
 av = pytest.importorskip("av", reason="needs the extra 'video'")
 
-from video_stand_ins import scene, set_display_rotation, write_clip  # noqa: E402
+from video_stand_ins import scene, set_display_matrix, set_display_rotation, write_clip  # noqa: E402
 
 from tokenface.errors import VideoError  # noqa: E402
 from tokenface.video.ahead import ahead  # noqa: E402
@@ -72,6 +72,35 @@ def test_phones_say_how_the_picture_is_turned(tmp_path: Path, degrees: int, turn
     assert frame.image.shape == expected.shape == (clip.facts.height, clip.facts.width, 3)
     np.testing.assert_allclose(frame.image.astype(int), expected, atol=40)
     assert np.abs(frame.image.astype(int) - expected).mean() < 3
+
+
+@pytest.mark.parametrize("signs", [(1, 1), (1, -1), (-1, 1), (-1, -1)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_frames_are_shown_as_the_whole_display_matrix_says(tmp_path: Path, signs, turned) -> None:
+    """Selfie applications and editors flip. The reference moves every pixel by the definition of the matrix."""
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[:20, :30], image[:20, 60:] = (255, 255, 255), (200, 30, 30)
+    path = write_clip(tmp_path / "a.mp4", [image] * 3)
+    a, b, c, d = (0, signs[0], signs[1], 0) if turned else (signs[0], 0, 0, signs[1])
+    set_display_matrix(path, a, b, c, d)
+    y, x = np.mgrid[:64, :96]
+    p, q = a * x + c * y, b * x + d * y
+    p, q = p - p.min(), q - q.min()
+    expected = np.zeros((q.max() + 1, p.max() + 1, 3), np.uint8)
+    expected[q, p] = image
+    clip = Clip(path)
+    frame = next(clip.frames())
+    assert frame.image.shape == expected.shape == (clip.facts.height, clip.facts.width, 3)
+    assert np.abs(frame.image.astype(int) - expected).mean() < 4
+    assert clip.facts.mirrored == (a * d - b * c < 0)
+
+
+def test_a_matrix_that_says_nothing_changes_nothing(tmp_path: Path) -> None:
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[:20, :30] = 255
+    path = write_clip(tmp_path / "a.mp4", [image] * 3)
+    set_display_matrix(path, 0, 0, 0, 0)
+    assert np.abs(next(Clip(path).frames()).image.astype(int) - image).mean() < 3
 
 
 def test_odd_sizes_and_4k(tmp_path: Path) -> None:

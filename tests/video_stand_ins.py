@@ -106,11 +106,16 @@ def write_clip(
 
 
 def set_display_rotation(path: Path, degrees: int) -> None:
-    """Write the track's matrix by hand, as cameras do (ISO/IEC 14496-12, 8.3.2): clockwise for display."""
+    """Clockwise for display, as cameras write it."""
+    cos, sin = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
+    set_display_matrix(path, cos, sin, -sin, cos)
+
+
+def set_display_matrix(path: Path, a: int, b: int, c: int, d: int) -> None:
+    """Write the track's matrix by hand (ISO/IEC 14496-12, 8.3.2): the pixel (x, y) is shown at (ax + cy, bx + dy)."""
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4 + 40  # version 0: the matrix follows 40 bytes of other fields
-    cos, sin = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
     one = 1 << 16
-    matrix = (cos * one, sin * one, 0, -sin * one, cos * one, 0, 0, 0, 1 << 30)
+    matrix = (a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
     data[at : at + 36] = struct.pack(">9i", *matrix)
     path.write_bytes(data)

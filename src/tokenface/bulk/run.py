@@ -14,9 +14,10 @@ from tokenface.bulk.table import FORMATS
 from tokenface.errors import ConfigError
 from tokenface.formats.files import make_folder
 from tokenface.images.models import fetch_models
+from tokenface.inference.depends import model_facts
 from tokenface.prepare.cluster import RayPool
 from tokenface.prepare.pool import OrderedPool
-from tokenface.weights import file_hash, find_weights
+from tokenface.weights import find_weights
 
 
 @dataclass
@@ -79,7 +80,7 @@ class BulkRun:
 
     def __iter__(self) -> Iterator[ShardReport]:
         fetch_models(quiet=True)  # once, before several processes want them
-        make = partial(ShardWorker, self.source, self.output, self.options, file_hash(self.weights))
+        make = partial(ShardWorker, self.source, self.output, self.options, model_facts(self.weights))
         pool: OrderedPool[Shard, ShardReport] | RayPool[Shard, ShardReport]
         if self.ray is not None:
             pool = RayPool(make, self.workers, _crashed, self.ray, largest_block=1)

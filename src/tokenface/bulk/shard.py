@@ -6,13 +6,13 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from tokenface import __version__
 from tokenface.bulk.places import Picture, Place
 from tokenface.bulk.table import METADATA, columns, encode, metadata
+from tokenface.fingerprint import Facts, fingerprint
 from tokenface.images.loading import MAX_PIXELS
 from tokenface.inference.photos import BATCH_SIZE
 from tokenface.inference.reconstruct import Reconstructor
@@ -41,14 +41,10 @@ class BulkOptions:
     max_pixels: int = MAX_PIXELS
     overwrite: bool = False
 
-    def signature(self, weights_hash: str) -> str:
-        """What the tables depend on besides the photos."""
-        device = "" if self.device in ("auto", "cpu") else f" {self.device}"
-        return (
-            f"{__version__} {weights_hash} {self.form} {self.per_shard} {self.batch_size} {self.runtime} "
-            f"{self.precision} {self.max_faces} {self.second_crop} {self.max_pixels}{device}"
-            f"{'' if self.refine is None else f' {self.refine}'}"
-        )
+    def signature(self, model: Facts) -> str:
+        """What the tables depend on besides the photos. model: facts of the weights (`model_facts`)."""
+        device = "cpu" if self.device == "auto" else self.device
+        return fingerprint({**model, "options": replace(self, weights=None, device=device, overwrite=False)})
 
 
 @dataclass(frozen=True)
@@ -90,9 +86,9 @@ class ShardWorker:
     A shard that is finished is left alone: a worker that died, or a cluster that asks twice, costs no photo.
     """
 
-    def __init__(self, source: Place, output: Place, options: BulkOptions, weights_hash: str):
+    def __init__(self, source: Place, output: Place, options: BulkOptions, model: Facts):
         self.source, self.output, self.options = source, output, options
-        self.settings = options.signature(weights_hash)
+        self.settings = options.signature(model)
 
     @cached_property
     def model(self) -> Reconstructor:

@@ -22,11 +22,12 @@ def calibrate(
     from tokenface.calibration.samples import FIT_SEED
     from tokenface.cli.console import out
     from tokenface.inference.calibration import calibration_path, save_calibration
+    from tokenface.inference.depends import calibration_facts
 
     model, drawn = _drawn(weights, samples, FIT_SEED)
     assert model.path is not None
     path = output or calibration_path(model.path)
-    save_calibration(path, fit(drawn, model.origin.weights_hash))
+    save_calibration(path, fit(drawn, model.origin.weights_hash), calibration_facts(model.path))
     out().print(f"{len(drawn)} answers of {model.origin.weights} ({model.origin.weights_hash}) → {path}", markup=False)
 
 

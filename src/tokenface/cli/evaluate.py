@@ -60,12 +60,13 @@ def now(
     folder = NowFolder(dataset)
     images = folder.images(split, challenge)
     place = predictions
+    facts: dict[str, object] = {}
     if place is None:
         place = output / "predictions"
         tasks = [
             PhotoTask(i.name, folder.photo(i), folder.box(i), place / i.subject / i.challenge / i.stem) for i in images
         ]
-        _predict(tasks, model, device)
+        facts = _predict(tasks, model, device)
     method = method or (predictions.resolve().name if predictions else "tokenface")
     if split == "test":
         packed, missing = pack_predictions(images, place, output / f"{method}_test.zip")
@@ -73,14 +74,14 @@ def now(
         return _complain(missing, "has no mesh and landmarks, and is not packed")
     name = "NoW, metrical" if metrical else "NoW, non-metrical"
     protocol = Protocol(name, metrical=metrical, quirks=not corrected)
-    results = _measure(now_jobs(folder, images, place), protocol, unit, output, method, workers, worst)
+    results = _measure(now_jobs(folder, images, place), protocol, unit, output, method, workers, worst, facts)
     official = write_official_results(output / "results", method, results.outcomes, metrical, challenge)
     out().print(f"official result file: {official}")
     return _finish(results, output)
 
 
-def _predict(tasks, model: str | None, device: str) -> None:
-    """Run the network over the photos; what fails is missing later, and is said now."""
+def _predict(tasks, model: str | None, device: str) -> dict[str, object]:
+    """Run the network over the photos; what fails is missing later, and is said now. Returns whose they are."""
     import tokenface
     from tokenface.cli.console import err, print_error
     from tokenface.evaluation.predict import predict_photos
@@ -95,9 +96,12 @@ def _predict(tasks, model: str | None, device: str) -> None:
     ):
         if problem is not None:
             print_error(f"{task.name}: {problem}")
+    return {"weights": {reconstructor.origin.weights: reconstructor.origin.weights_hash}}
 
 
-def _measure(jobs, protocol, unit: str, output: Path, method: str, workers: int | None, worst: int) -> Results:
+def _measure(
+    jobs, protocol, unit: str, output: Path, method: str, workers: int | None, worst: int, facts: dict[str, object]
+) -> Results:
     """Measure all jobs with a progress bar, and write the files."""
     import time
 
@@ -118,7 +122,8 @@ def _measure(jobs, protocol, unit: str, output: Path, method: str, workers: int 
         track(steps, "measuring", len(jobs), console=console, transient=True, disable=not console.is_terminal)
     )
     results = summarise(method, protocol, outcomes)
-    write_results(results, output, {"wall seconds": round(time.perf_counter() - begun, 2), "workers": workers}, worst)
+    facts = {**facts, "wall seconds": round(time.perf_counter() - begun, 2), "workers": workers}
+    write_results(results, output, facts, worst)
     return results
 
 
@@ -173,14 +178,16 @@ def stirling(
     from tokenface.errors import ConfigError
     from tokenface.evaluation.predict import PhotoTask
     from tokenface.evaluation.stirling import RULES, SPLITS, StirlingFolder, stirling_jobs, write_distance_files
+    from tokenface.fingerprint import remove_stale
 
     folder, splits, rules = StirlingFolder(dataset), tuple(split or SPLITS), tuple(rule or RULES)
     if unknown := set(rules) - set(RULES):
         raise ConfigError(f"no rule '{unknown.pop()}' for Stirling; there are {', '.join(RULES)}")
     place = predictions
+    facts: dict[str, object] = {}
     if place is None:
         place = output / "predictions"
-        _predict(
+        facts = _predict(
             [PhotoTask(p.name, p, None, place / name / p.stem) for name in splits for p in folder.photos(name)],
             model,
             device,
@@ -189,10 +196,10 @@ def stirling(
     jobs, problems = stirling_jobs(folder, splits, place)
     code = _complain(problems, "")
     for name in rules:
-        results = _measure(jobs, RULES[name], "mm", output / name, method, workers, worst)
+        results = _measure(jobs, RULES[name], "mm", output / name, method, workers, worst, facts)
         if name == "fg2018":
-            for _ in write_distance_files(output / name / "distances", results.outcomes):
-                pass
+            distances = output / name / "distances"
+            remove_stale(distances, "**/*_distances.txt", list(write_distance_files(distances, results.outcomes)))
         code = max(code, _finish(results, output / name))
     return code
 

@@ -28,7 +28,7 @@ def prepare(
     ] = None,
     head: Annotated[str, typer.Option(help="Head model of geometry, pose and visibility.")] = "openhead",
     flame: Annotated[
-        str | None, typer.Option(help="FLAME that parameters belong to; none: the installed one.", show_default=False)
+        str | None, typer.Option(help="FLAME that parameters belong to; none: of their release.", show_default=False)
     ] = None,
     size: Annotated[int, typer.Option(min=64, help="Largest side of stored crops, pixels.")] = 384,
     dlib_predictor: Annotated[
@@ -111,7 +111,7 @@ def _check(path: Path, sheet: Path | None) -> int:
     from tokenface.cli import SOME_FAILED, SUCCESS
     from tokenface.cli.console import err, one_line, out, print_error
     from tokenface.data.shards.index import find_shards
-    from tokenface.prepare.check import ShardCheck, check_shards, contact_sheet
+    from tokenface.prepare.check import UNKNOWN_WORDS, ShardCheck, check_shards, contact_sheet
 
     total = sum(len(shard.entries) for shard in find_shards(path))
     check = ShardCheck()
@@ -135,6 +135,7 @@ def _check(path: Path, sheet: Path | None) -> int:
         ("  most records of one", many),
     ]
     rows += [("with geometry", check.geometries), ("  neutral", check.neutral)] if check.geometries else []
+    rows += [(f"  {UNKNOWN_WORDS[name]}", count) for name, count in check.unknown.most_common()]
     rows += [(f"yaw {degrees}–{degrees + 15}°", check.yaw[degrees]) for degrees in sorted(check.yaw)]
     rows += [(f"left out: {reason}", count) for reason, count in check.rejected.most_common()]
     rows += [("could not be read from the data set", len(check.failed))] if check.failed else []

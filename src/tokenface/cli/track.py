@@ -64,7 +64,7 @@ def track(
     if refine and source.isdigit():
         raise ConfigError("--refine needs a whole clip; record the camera first")
     if source.isdigit():
-        return _camera(int(source), number, temporal, smooth, weights, device, show, seconds)
+        return _camera(int(source), number, temporal, temporal_weights, smooth, weights, device, show, seconds)
 
     from tokenface.video.run import TrackOptions, TrackRun
 
@@ -131,7 +131,7 @@ def _work(run) -> None:
             progress.update(task, completed=step.done, total=step.total, rate=f"{speed:.1f} frames/s" if speed else "")
 
 
-def _camera(number, people, temporal, smooth, weights, device, show, seconds) -> int:
+def _camera(number, people, temporal, temporal_weights, smooth, weights, device, show, seconds) -> int:
     """Live: a window, or one line a second."""
     from tokenface.cli import SUCCESS
     from tokenface.inference.reconstruct import Reconstructor
@@ -139,7 +139,15 @@ def _camera(number, people, temporal, smooth, weights, device, show, seconds) ->
 
     model = Reconstructor.load(weights, device)
     camera = Camera.open(number)
-    frames = live(model, camera, people=people, temporal=temporal, smooth=smooth, seconds=seconds)
+    frames = live(
+        model,
+        camera,
+        people=people,
+        temporal=temporal,
+        temporal_weights=temporal_weights,
+        smooth=smooth,
+        seconds=seconds,
+    )
     if show:
         show_live(model.head, frames, camera)
     else:

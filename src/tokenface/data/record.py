@@ -10,6 +10,10 @@ import numpy as np
 
 Kind = Literal["photo", "clip", "scan", "synthetic"]
 KINDS: tuple[Kind, ...] = ("photo", "clip", "scan", "synthetic")
+Unknown = Literal["nothing", "place", "size"]
+UNKNOWNS: tuple[Unknown, ...] = ("nothing", "place", "size")
+"""What vertices leave open of a head in its own space: nothing (the model's own parameters); place and orientation (a
+registered scan, whose placement is an estimate, millimetres off); these and the size (a scan without a true one)."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,13 @@ class Geometry:
 
     vertices: [V, 3] float32, metres, head space of the head model (no head rotation), with the expression and jaw of
     the scan.  neutral: the face is relaxed, so the shape alone explains it (Sec. 3.2.1).  head: `geometry_hash` of the
-    head model whose vertices these are.
+    head model whose vertices these are.  unknown: what a loss must not take from them.
     """
 
     vertices: np.ndarray
     neutral: bool
     head: str
+    unknown: Unknown = "nothing"
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,6 +38,9 @@ from tokenface.network.components import FaceParameters
 from tokenface.render.rasterizer import Backend
 from tokenface.render.texture import HeadAlbedo
 
+GENERATOR_VERSION = 2
+"""Raised whenever the same seed gives other faces: what was rendered before and kept is then rendered again."""
+
 
 @dataclass(frozen=True)
 class SyntheticConfig:

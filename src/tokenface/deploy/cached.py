@@ -8,13 +8,15 @@ from pathlib import Path
 
 import torch
 
-from tokenface.deploy.export import SUFFIX
+from tokenface import __version__
+from tokenface.deploy.export import GRAPH_VERSION, SUFFIX
 from tokenface.deploy.lowering import PRECISIONS, lowered
 from tokenface.deploy.onnx_files import export_network
 from tokenface.deploy.openvino_files import convert
 from tokenface.deploy.rendered import CALIBRATION, rendered_crops
 from tokenface.deploy.runtime import AnotherNetwork, BFloat16Network, open_network
 from tokenface.errors import ConfigError
+from tokenface.fingerprint import fingerprint
 from tokenface.formats.files import make_folder
 from tokenface.head.model import HeadModel
 from tokenface.images.models import cache_folder
@@ -29,7 +31,7 @@ def other_network(
     """The network on another runtime, or in another precision.
 
     Args:
-        weights_hash: of the checkpoint: other weights have another file.
+        weights_hash: of the checkpoint: other weights have another file, and so has another version of the software.
         precision: of `RUNTIME_PRECISIONS[runtime]`; bf16 is arithmetic on the fp32 file.
     Raises:
         ConfigError: unknown runtime or precision.  TokenFaceError: a package is missing.
@@ -38,7 +40,14 @@ def other_network(
     if runtime == "torch":
         return BFloat16Network(network)
     stored = "fp32" if precision == "bf16" else precision
-    folder = make_folder(cache_folder() / "exported" / weights_hash)
+    facts = {
+        "software": __version__,
+        "graph": GRAPH_VERSION,
+        "weights": weights_hash,
+        "head": head.data.geometry_hash(),
+        "size": network.config.image_size,
+    }
+    folder = make_folder(cache_folder() / "exported" / f"{weights_hash}-{fingerprint(facts)[:12]}")
     path = folder / f"parameters.{stored}.{SUFFIX[runtime]}"
     if not path.is_file():
         _make(network.eval(), head, path, stored)

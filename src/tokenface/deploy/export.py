@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tokenface import __version__
 from tokenface.deploy.drift import Drift, DriftMeter
 from tokenface.deploy.graphs import LARGEST_BATCH, HeadGraph, ParameterGraph, example_coefficients, example_crops
 from tokenface.deploy.lowering import PRECISIONS, lowered
@@ -19,8 +21,9 @@ from tokenface.deploy.onnx_files import export_head, export_network, export_phot
 from tokenface.deploy.openvino_files import convert
 from tokenface.deploy.photo_graph import PhotoGraph
 from tokenface.deploy.rendered import CALIBRATION, rendered_crops, rendered_photos
-from tokenface.errors import ConfigError, ModelFileError
-from tokenface.formats.files import make_folder, write_atomically
+from tokenface.errors import ConfigError, ModelFileError, OutputError
+from tokenface.fingerprint import fingerprint
+from tokenface.formats.files import discard, make_folder, read_marker, write_atomically
 from tokenface.head.model import HeadModel
 from tokenface.images.crop import TEST_SCALE
 from tokenface.network.checkpoint import load_checkpoint
@@ -30,6 +33,13 @@ from tokenface.weights import file_hash, find_weights
 
 RUNTIMES = ("onnx", "openvino", "torch")
 SUFFIX = {"onnx": "onnx", "openvino": "xml"}
+GRAPH_VERSION = 1
+"""Raised whenever the same weights would give another file."""
+FORMAT = "tokenface-export-1"
+MADE = re.compile(
+    rf"((parameters|head|photo)\.(fp32|{'|'.join(PRECISIONS)})\.(onnx|onnx\.data|xml|bin)|(parameters|head)\.pt2|faces\.npy)"
+)
+"""Names of the files of an export."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,9 @@ def export(
     network, head, facts = load_checkpoint(path)
     network.eval()
     folder = make_folder(Path(folder))
-    write_atomically(folder / "model.json", json.dumps(_facts(path, network, head, facts), indent=1).encode())
+    document = _facts(path, network, head, facts)
+    _clear(folder, document)
+    write_atomically(folder / "model.json", json.dumps(document, indent=1).encode())
     np.save(folder / "faces.npy", np.asarray(head.data.faces, np.int32))
     if "torch" in runtimes:
         for program in _programs(network, head, folder):
@@ -130,9 +142,29 @@ def _photo_graph(network: TokenFace, head: HeadModel, facts: dict, report: Calla
         return None
 
 
+def _clear(folder: Path, document: dict) -> None:
+    """Files of an earlier export of something else: beside the new model.json they would pass for its own.
+
+    Raises:
+        OutputError: the folder holds such files and nothing says whose they are.
+    """
+    before = read_marker(folder / "model.json") or {}
+    if fingerprint(before) == fingerprint(document):
+        return
+    files = [file for file in folder.iterdir() if file.is_file() and MADE.fullmatch(file.name)]
+    if files and before.get("format") != FORMAT:
+        raise OutputError(
+            f"'{folder}' holds '{files[0].name}' and no model.json that says whose it is; choose another folder with -o"
+        )
+    for file in files:
+        discard(file)
+
+
 def _facts(path: Path, network: TokenFace, head: HeadModel, facts: dict) -> dict:
     return {
-        "format": "tokenface-export-1",
+        "format": FORMAT,
+        "software": f"TokenFace {__version__}",
+        "graph": GRAPH_VERSION,
         "weights": path.stem,
         "weights_hash": file_hash(path),
         "image_size": network.config.image_size,

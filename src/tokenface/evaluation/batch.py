@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
-import json
 import multiprocessing
 import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from tokenface.evaluation.mesh_files import (
 from tokenface.evaluation.regions import face_regions
 from tokenface.evaluation.scan_to_mesh import MILLIMETRES, Protocol, ScanFace, Unit, measure, scan_face
 from tokenface.evaluation.surface import Surface
+from tokenface.fingerprint import content_hash, fingerprint
 from tokenface.formats.files import write_atomically
 
 CACHE_VERSION = 1
@@ -204,18 +203,15 @@ def load_scan(scan: Path, landmarks: Path, protocol: Protocol) -> ScanFace:
 def _key(job: Job, protocol: Protocol, unit: Unit) -> str:
     assert job.mesh is not None
     assert job.landmarks is not None
-    facts = {**asdict(protocol), "unit": unit if protocol.metrical else "", "version": CACHE_VERSION}
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for path in (job.scan, job.scan_landmarks, job.mesh, job.landmarks):
-        digest.update(_content(path, path.stat().st_mtime_ns) if path.exists() else b"missing")
-    return digest.hexdigest()[:32]
-
-
-@lru_cache(maxsize=64)
-def _content(path: Path, changed: int) -> bytes:
-    del changed  # part of the cache's key only
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+    files = {"scan": job.scan, "points": job.scan_landmarks, "mesh": job.mesh, "landmarks": job.landmarks}
+    return fingerprint(
+        {
+            "protocol": protocol,
+            "unit": unit if protocol.metrical else "",
+            "version": CACHE_VERSION,
+            **{name: content_hash(path) for name, path in files.items()},
+        }
+    )
 
 
 def _store(path: Path, outcome: Outcome) -> None:

@@ -12,11 +12,17 @@ import numpy as np
 import torch
 
 from tokenface.errors import EvaluationError, TokenFaceError
-from tokenface.formats.files import write_atomically
+from tokenface.fingerprint import content_hash, is_current, remove_note, write_note
+from tokenface.formats.files import discard, write_atomically
 from tokenface.head.landmarks import NOW7
+from tokenface.inference.depends import facts_of
 
 if TYPE_CHECKING:
     from tokenface.inference.reconstruct import Reconstructor
+
+
+VERSION = 1
+"""Raised whenever the same weights and photo would give another prediction."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +38,29 @@ class PhotoTask:
 def predict_photos(
     model: Reconstructor, tasks: Sequence[PhotoTask], overwrite: bool = False
 ) -> Iterator[tuple[PhotoTask, str | None]]:
-    """Write `<stem>.ply` and `<stem>.npy` for each; yields the task and why it failed, None when it is there.
+    """Write `<stem>.ply`, `<stem>.npy` and a note of what they depend on; yields the task and why it failed, None when
+    they are there.
 
-    The face is looked for first, and the known box taken where none is found; finished ones are left alone.
+    The face is looked for first, and the known box taken where none is found. Finished ones are left alone where
+    weights, head model, photo and box are still the same; what others left is removed, also where the photo now fails.
     """
+    common = {**facts_of(model), "version": VERSION}
     for task in tasks:
-        if not overwrite and all(_beside(task.stem, suffix).is_file() for suffix in (".ply", ".npy")):
+        mesh, landmarks = (_beside(task.stem, suffix) for suffix in (".ply", ".npy"))
+        facts = {**common, "photo": content_hash(task.photo), "box": task.box}
+        if not overwrite and mesh.is_file() and is_current(landmarks, facts):
             yield task, None
             continue
+        remove_note(landmarks)
+        for path in (mesh, landmarks):
+            discard(path)
         try:
-            vertices, landmarks = neutral_face(model, task)
+            vertices, points = neutral_face(model, task)
         except TokenFaceError as error:
             yield task, str(error)
             continue
-        write_prediction(task.stem, vertices, model.head.data.faces, landmarks)
+        write_prediction(task.stem, vertices, model.head.data.faces, points)
+        write_note(landmarks, facts)
         yield task, None
 
 

@@ -20,6 +20,7 @@ from tokenface.evaluation.predict import ply_bytes
 from tokenface.evaluation.regions import REGIONS
 from tokenface.evaluation.scan_to_mesh import Protocol
 from tokenface.evaluation.summary import Figures, cumulative_curve, figures
+from tokenface.fingerprint import remove_stale
 from tokenface.formats.files import write_atomically
 
 COLOUR_END = 5.0
@@ -69,6 +70,7 @@ def summarise(method: str, protocol: Protocol, outcomes: Sequence[Outcome]) -> R
 
 def write_results(results: Results, folder: Path, facts: Mapping[str, object], worst: int = 5) -> dict[str, Path]:
     """Write `images.csv`, `summary.json`, `curve.csv`, `curve.png` and `worst/`; returns what was written, by kind.
+    What an earlier evaluation left there of these is removed.
 
     Args:
         facts: further entries of the summary (command, weights, seconds).
@@ -86,6 +88,8 @@ def write_results(results: Results, folder: Path, facts: Mapping[str, object], w
         written["plot"] = draw_curves(folder / "curve.png", {results.method: (edges, share)}, results.protocol.label)
     for rank, outcome in enumerate(results.worst(worst)):
         written[f"worst {rank}"] = write_error_mesh(folder / "worst", rank, outcome)
+    remove_stale(folder / "worst", "[0-9][0-9]_*.ply", written.values())
+    remove_stale(folder, "curve.*", written.values())
     return written
 
 

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from tokenface.errors import CheckpointError
+from tokenface.fingerprint import Facts
 from tokenface.formats.files import write_atomically
 from tokenface.inference.confidence import Evidence
 from tokenface.inference.signs import FEATURES, Signs
@@ -82,11 +83,17 @@ def calibration_path(weights: str | Path) -> Path:
     return companion(weights, "confidence")
 
 
-def save_calibration(path: str | Path, calibration: Calibration) -> None:
-    """Raises OutputError: it cannot be written."""
+def save_calibration(path: str | Path, calibration: Calibration, facts: Facts | None = None) -> None:
+    """Write it; with `facts` it says what it was made with.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     arrays = {name: np.ascontiguousarray(getattr(calibration, name), np.float32) for name in _arrays()}
-    facts = {**calibration.facts, "weights": calibration.weights_hash, "features": list(FEATURES)}
-    write_atomically(path, save(arrays, metadata={FORMAT: json.dumps(facts, sort_keys=True)}))
+    document = {**calibration.facts, "weights": calibration.weights_hash, "features": list(FEATURES)}
+    if facts is not None:
+        document["depends on"] = dict(facts)
+    write_atomically(path, save(arrays, metadata={FORMAT: json.dumps(document, sort_keys=True)}))
 
 
 def read_calibration(path: str | Path) -> Calibration:
@@ -112,8 +119,13 @@ def read_calibration(path: str | Path) -> Calibration:
     return calibration
 
 
-def find_calibration(weights: Path, weights_hash: str) -> Calibration | None:
-    """The calibration beside some weights; None, and a line in the log, where it belongs to others or is damaged."""
+def find_calibration(weights: Path, weights_hash: str, facts: Facts | None = None) -> Calibration | None:
+    """The calibration beside some weights; None, and a line in the log, where it belongs to others or is damaged.
+
+    Args:
+        facts: what it must have been made with (`calibration_facts`), where it says so; None: ask for nothing but the
+            weights.
+    """
     path = calibration_path(weights)
     if not path.is_file():
         return None
@@ -124,6 +136,13 @@ def find_calibration(weights: Path, weights_hash: str) -> Calibration | None:
         return None
     if calibration.weights_hash != weights_hash:
         logger.warning("'%s' was made for other weights; make it again with 'tokenface calibrate %s'", path, weights)
+        return None
+    said = calibration.facts.get("depends on")
+    if facts is not None and said is not None and said != dict(facts):
+        changed = ", ".join(sorted(name for name in {*said, *facts} if said.get(name) != facts.get(name)))
+        logger.warning(
+            "'%s' was made with another %s; make it again with 'tokenface calibrate %s'", path, changed, weights
+        )
         return None
     return calibration
 

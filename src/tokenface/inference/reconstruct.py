@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +20,8 @@ from tokenface.images.detection import Detection
 from tokenface.images.detector import FaceDetector
 from tokenface.images.loading import MAX_PIXELS, collect_images
 from tokenface.inference.calibration import find_calibration
+from tokenface.inference.depends import calibration_facts
+from tokenface.inference.doubles import without_doubles
 from tokenface.inference.face import Face, Origin
 from tokenface.inference.photos import BATCH_SIZE, Photo, groups, per_photo, prepared, unexpected
 from tokenface.inference.pooling import same_person as one_identity
@@ -81,7 +83,7 @@ class Reconstructor(FaceReader):
             device = device if runtime == "torch" else "cpu"
         model = cls(runner, head, network.config.image_size, origin, device, crop_scale=float(scale))
         model.path = path
-        model.calibration = find_calibration(path, origin.weights_hash)
+        model.calibration = find_calibration(path, origin.weights_hash, calibration_facts(path))
         return model
 
     @property
@@ -201,6 +203,7 @@ class Reconstructor(FaceReader):
         *,
         people: int | Literal["all"] = 1,
         temporal: Literal["auto", "off", "causal", "centred"] = "auto",
+        temporal_weights: str | os.PathLike | None = None,
         smooth: Literal["none", "one-euro"] = "none",
         start: float | None = None,
         end: float | None = None,
@@ -210,8 +213,16 @@ class Reconstructor(FaceReader):
         from tokenface.video.track import track
 
         return track(
-            self, source, people=people, temporal=temporal, smooth=smooth, start=start, end=end, fps=fps
-        )  # fmt: skip
+            self,
+            source,
+            people=people,
+            temporal=temporal,
+            temporal_weights=None if temporal_weights is None else os.fspath(temporal_weights),
+            smooth=smooth,
+            start=start,
+            end=end,
+            fps=fps,
+        )
 
     def iterate(
         self,
@@ -235,14 +246,23 @@ class Reconstructor(FaceReader):
         if any(a is None and b is None for a, b in zip(known_boxes, known_landmarks, strict=True)):
             _ = self.detector  # models that cannot be had concern all photos: fail once, and before the first
 
+        given = [a is not None or b is not None for a, b in zip(known_boxes, known_landmarks, strict=True)]
+        # two detections may turn out to be one face: with twice as many, the largest ones are among them
+        sought = None if max_faces is None else max(max_faces, 2 * max_faces - 1)
+
         def find(number: int, image: np.ndarray) -> list[Detection]:
             found = self._find(image, known_boxes[number], known_landmarks[number])
-            return found[:max_faces]
+            return found[: max_faces if given[number] else sought]
+
+        def finish(number: int, result: PhotoResult) -> PhotoResult:
+            if not given[number]:
+                result.faces = without_doubles(result.faces)[:max_faces]
+            return result
 
         options = _refine_options(refine)
         if options is not None:
             _ = self.refiner  # a head model that cannot be refined is an error of the whole run
-        return self._run(prepared(items, find, max_pixels), batch_size, second_crop, options)
+        return self._run(prepared(items, find, max_pixels), batch_size, second_crop, options, finish)
 
     def _find(self, image: np.ndarray, boxes: Any, landmarks: Any) -> list[Detection]:
         if landmarks is not None:
@@ -263,11 +283,19 @@ class Reconstructor(FaceReader):
             return [Detection(box=box, score=1.0) for box in corners]
 
     def _run(
-        self, photos: Iterator[Photo], batch_size: int, second_crop: bool, refine: RefineOptions | None
+        self,
+        photos: Iterator[Photo],
+        batch_size: int,
+        second_crop: bool,
+        refine: RefineOptions | None,
+        finish: Callable[[int, PhotoResult], PhotoResult],
     ) -> Iterator[PhotoResult]:
+        number = 0
         try:
             for group in groups(photos, batch_size):
-                for result in self._group(group, batch_size, second_crop):
+                for read in self._group(group, batch_size, second_crop):
+                    result = finish(number, read)
+                    number += 1
                     yield result if refine is None else self._fitted(result, refine)
         finally:
             if hasattr(photos, "close"):

@@ -9,16 +9,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tokenface import __version__
 from tokenface.errors import ConfigError, ImageError, OutputError
+from tokenface.fingerprint import fingerprint
 from tokenface.images.loading import MAX_PIXELS, ImageItem, collect_images
+from tokenface.inference.depends import model_facts
 from tokenface.inference.face import FORMATS
 from tokenface.inference.outputs import OutputTree, Settings, Texture
 from tokenface.inference.photos import BATCH_SIZE, per_photo
 from tokenface.inference.reconstruct import Reconstructor
 from tokenface.inference.result import PhotoResult
 from tokenface.refinement.record import RefineOptions
-from tokenface.weights import file_hash, find_weights
 
 GIVE_UP_AFTER = 3
 """Photos in a row that cannot be written: the disk is full, and the others would fail as well."""
@@ -140,11 +140,16 @@ class Run:
 
     def _signature(self) -> str:
         options = self.options
-        boxes = json.dumps(self._boxes, sort_keys=True)
-        weights = file_hash(find_weights(options.weights))
-        runtime = "" if options.runtime == "torch" else f" {options.runtime} {options.precision}"
-        refined = "" if options.refine is None else f" {options.refine}"
-        return f"{__version__} {weights} {options.max_faces} {options.second_crop} {boxes}{runtime}{refined}"
+        return fingerprint(
+            {
+                **model_facts(options.weights),
+                "faces": options.max_faces,
+                "second crop": options.second_crop,
+                "boxes": self._boxes,
+                "runtime": (options.runtime, options.precision),
+                "refine": options.refine,
+            }
+        )
 
     def _boxes_of(self, items: Sequence[ImageItem]) -> Any:
         if self._boxes is None:

@@ -32,6 +32,34 @@ def aligned_mesh_loss(predicted: Tensor, truth: Tensor, weights: Tensor) -> Tens
 
     The rotation is found without gradient: at the optimum it does not change the squared error to first order.
     """
+    return scale_free_mesh_loss(*_turned(predicted, truth, weights), weights)
+
+
+def rigid_mesh_loss(predicted: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+    """Mesh loss after the best rotation and translation of the prediction onto the truth; sizes must agree."""
+    return mesh_loss(*_turned(predicted, truth, weights), weights)
+
+
+def known_mesh_loss(predicted: Tensor, truth: Tensor, weights: Tensor, unknown: Tensor, metric: bool = True) -> Tensor:
+    """Eq. 3, forgiving in each face what its truth leaves open.
+
+    Args:
+        unknown: [B] into `UNKNOWNS`: nothing, place and orientation, or these and the size.
+        metric: False forgives scale and translation in all of them.
+    Returns:
+        [B], metres.
+    """
+    forms = (mesh_loss if metric else scale_free_mesh_loss, rigid_mesh_loss if metric else aligned_mesh_loss)
+    losses = predicted.new_zeros(len(predicted))
+    for number, form in enumerate((*forms, aligned_mesh_loss)):
+        rows = (unknown == number).nonzero()[:, 0]
+        if len(rows):
+            losses = losses.index_copy(0, rows, form(predicted[rows], truth[rows], weights).to(losses))
+    return losses
+
+
+def _turned(predicted: Tensor, truth: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Both about their weighted centres, the prediction in the truth's orientation."""
     p, t = _centred(predicted, weights), _centred(truth, weights)
     with torch.no_grad():
         covariance = torch.einsum("bvi,bvj,v->bij", t.double(), p.double(), weights.double())
@@ -39,7 +67,7 @@ def aligned_mesh_loss(predicted: Tensor, truth: Tensor, weights: Tensor) -> Tens
         sign = torch.linalg.det(u @ vh)
         u = torch.cat([u[..., :2], u[..., 2:] * sign[:, None, None]], dim=-1)
         rotation = (u @ vh).to(p.dtype)
-    return scale_free_mesh_loss(p @ rotation.transpose(1, 2), t, weights)
+    return p @ rotation.transpose(1, 2), t
 
 
 def _centred(vertices: Tensor, weights: Tensor) -> Tensor:

@@ -17,6 +17,12 @@ from tokenface.errors import DataError
 
 CELL = 192
 COLUMNS = 8
+UNKNOWN_WORDS = {
+    "nothing": "of the head model itself",
+    "place": "registered, with their own size",
+    "size": "registered, without a true size",
+}
+"""`Geometry.unknown` for people."""
 GREEN, RED = (90, 255, 170), (255, 80, 80)
 
 
@@ -35,6 +41,7 @@ class ShardCheck:
     masks: int = 0
     geometries: int = 0
     neutral: int = 0
+    unknown: Counter = field(default_factory=Counter)  # geometries by what they leave open
     visible: float = 0.0
     yaw: Counter = field(default_factory=Counter)
     rejected: Counter = field(default_factory=Counter)
@@ -96,6 +103,7 @@ def _count(check: ShardCheck, record: FaceRecord) -> None:
     if record.geometry is not None:
         check.geometries += 1
         check.neutral += record.geometry.neutral
+        check.unknown[record.geometry.unknown] += 1
     for picture in record.pictures:
         check.pictures += 1
         check.meshes += picture.landmarks468 is not None

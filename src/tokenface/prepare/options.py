@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from typing import Any
+
+from tokenface.errors import HeadModelError
+from tokenface.fingerprint import content_hash
+from tokenface.head.registry import head_path
 
 
 @dataclass(frozen=True)
@@ -36,5 +40,20 @@ class PrepareOptions:
     per_shard: int = 512
     quality: QualityFilter = field(default_factory=QualityFilter)
 
-    def signature(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
+    def depends_on(self, flame: str | None) -> dict[str, Any]:
+        """Facts for `tokenface.fingerprint`: the settings, and the contents of the files that they name.
+
+        Args:
+            flame: name of the FLAME that a data set's parameters belong to; None: it has none.
+        Raises:
+            HeadModelError: no such head model.
+        """
+        facts: dict[str, Any] = {"settings": self, "head file": content_hash(head_path(self.head))}
+        if self.dlib_predictor is not None:
+            facts["dlib"] = content_hash(self.dlib_predictor)
+        if flame is not None:
+            try:
+                facts["flame file"] = content_hash(head_path(self.flame or flame))
+            except HeadModelError:  # the items will say so
+                facts["flame file"] = ""
+        return facts

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from glob import escape
 from itertools import chain
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from tokenface.data.readers.video import windows_of
 from tokenface.data.shards.index import ShardIndex, index_path, load_index
 from tokenface.data.shards.writer import write_shard
 from tokenface.errors import DataError
+from tokenface.fingerprint import Facts, fingerprint
 from tokenface.formats.files import discard
 from tokenface.images.models import fetch_models
 from tokenface.prepare.cluster import RayPool
@@ -23,7 +24,7 @@ from tokenface.prepare.item import ItemPreparer, Outcome
 from tokenface.prepare.options import PrepareOptions
 from tokenface.prepare.pool import OrderedPool
 
-VERSION = 1
+VERSION = 2
 FAILURES_SHOWN = 1000
 """Failures kept in the index of one shard; more than this is a wrong folder, not bad luck."""
 
@@ -96,7 +97,8 @@ class Preparation:
         return self.output / f"{self.reader.name}-{number:05d}.tar"
 
     def __iter__(self) -> Iterator[int]:
-        signatures = [signature(self.reader, self.options, part) for part in self.parts]
+        common = {"version": VERSION, "reader": self.reader.name, **self.options.depends_on(self.reader.flame)}
+        signatures = [signature(common, self.options, part) for part in self.parts]
         finished = [self._finished(number, wanted) for number, wanted in enumerate(signatures)]
         todo = [number for number, shard in enumerate(finished) if shard is None]
         for shard, part in zip(finished, self.parts, strict=True):
@@ -156,18 +158,34 @@ class Preparation:
                 discard(path)
 
 
-def signature(reader: DatasetReader, options: PrepareOptions, items: Sequence[Item]) -> str:
-    """Changes when a shard would come out differently: settings, the list of items, their files' sizes and times."""
-    digest = hashlib.sha256(f"{VERSION} {reader.name} {options.signature()}".encode())
+def signature(common: Facts, options: PrepareOptions, items: Sequence[Item]) -> str:
+    """Changes when a shard would come out differently.
+
+    Args:
+        common: what all shards depend on.  items: of this one; their files count by name, size and time, and so do the
+            segmentations that are supplied for them.
+    """
+    rows = []
     for item in items:
-        digest.update(f"\n{item.key}\t{item.identity}\t{item.neutral}\t{item.note}".encode())
-        for path in item.on_disk() if not item.note else item.pictures[:1]:
-            try:
-                facts = path.stat()
-                digest.update(f"\t{path.name} {facts.st_size} {facts.st_mtime_ns}".encode())
-            except OSError:
-                digest.update(f"\t{path.name} gone".encode())
-    return digest.hexdigest()
+        files = [*(item.on_disk() if not item.note else item.pictures[:1])]
+        if options.masks is not None:
+            files += _masks_of(item, Path(options.masks))
+        rows.append([item.key, item.identity, item.neutral, item.note, *(_state(path) for path in files)])
+    return fingerprint({**common, "items": rows})
+
+
+def _masks_of(item: Item, folder: Path) -> list[Path]:
+    """By the names that `supplied_mask` is asked for."""
+    stem = item.pictures[0].stem
+    return sorted(folder.glob(f"{escape(stem)}_[0-9]*.png")) if item.kind == "clip" else [folder / f"{stem}.png"]
+
+
+def _state(path: Path) -> tuple[str, int, int]:
+    try:
+        facts = path.stat()
+        return path.name, facts.st_size, facts.st_mtime_ns
+    except OSError:
+        return path.name, -1, -1
 
 
 def _crashed(item: Item) -> Outcome:

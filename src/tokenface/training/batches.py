@@ -24,14 +24,11 @@ from tokenface.data.shards.batch import CropOptions, RecordBatch
 from tokenface.data.shards.index import ShardIndex
 from tokenface.data.shards.loader import Selection, ShardRecords, record_loader
 from tokenface.data.shards.order import BatchOrder, Draw, OrderConfig
-from tokenface.data.synthetic import SyntheticFaces
+from tokenface.data.synthetic import GENERATOR_VERSION, SyntheticFaces
 from tokenface.errors import ConfigError, DataError
 from tokenface.head.model import HeadModel
 from tokenface.training.config import DataConfig, PhotoConfig, SyntheticConfig, TrainConfig
 from tokenface.training.state import Progress
-
-GENERATION = 2 << 32
-"""Which generator's faces a ring holds: changes with what it draws, so that older faces are rendered anew."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +133,7 @@ class SyntheticStream:
 
     def _fill(self, first: int) -> None:
         """One block of faces, unless an earlier run left it in this ring."""
-        seed = mixed(self.config.seed + GENERATION, first)
+        seed = mixed(self.config.seed + (GENERATOR_VERSION << 32), first)
         if not self.ring.holds(first, self.config.block, seed):
             faces = self.faces.sample(self.config.block, seed=seed)
             self.ring.write(first, LabelledFaces(faces.image, faces.landmarks68, faces.parameters), seed)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 
 from tokenface.camera import Camera
 from tokenface.data.shards.batch import RecordBatch
+from tokenface.data.shards.index import wrong_head
 from tokenface.errors import ConfigError, DataError
 from tokenface.head.model import HeadModel
 from tokenface.identity import load_identity_encoder
 from tokenface.losses.consistency import vertex_consistency_loss
 from tokenface.losses.identity import identity_loss
 from tokenface.losses.landmark import eyelid_loss, landmark_loss, lip_loss
-from tokenface.losses.mesh import mesh_loss, scale_free_mesh_loss
+from tokenface.losses.mesh import known_mesh_loss
 from tokenface.losses.photometric import face_mask, photometric_loss, shape_consistency_loss
 from tokenface.losses.regularisation import regularisation_loss
 from tokenface.losses.swapping import swap_pairs
@@ -30,7 +33,6 @@ class HybridObjective:
         self.config, self.size = config, size
         self.subset, self.vertex_weights = supervised_vertices(head)
         self.geometry = head.data.geometry_hash()
-        self.mesh_distance = mesh_loss if config.metric else scale_free_mesh_loss
         self.encoder = None
         self.renderer: Renderer | None = None
         if config.mode == "3d":
@@ -62,25 +64,25 @@ class HybridObjective:
         return total(loss_3d, loss_2d, weights, self.config.mode), figures
 
     def three_d(self, parameters: FaceParameters, batch: RecordBatch) -> dict[str, Tensor]:
-        """Eqs. 3 and 5, in crop half-widths; a neutral scan is explained by its shape alone."""
+        """Eqs. 3 and 5, in crop half-widths; a neutral scan is explained by its shape alone, a registered one forgives
+        the place that its registration guessed, one without a true size that, too."""
         geometry = batch.geometry
         if geometry is None or len(geometry.rows) != len(batch):
             raise DataError("a scan without vertices; prepare the 3-D data sets again")
-        if geometry.vertices.shape[1] != len(self.subset.position):
-            raise DataError(
-                f"the scans have {geometry.vertices.shape[1]} vertices, the head model {len(self.subset.position)}; "
-                "prepare them for this head model"
-            )
+        if geometry.head != self.geometry:
+            raise DataError(wrong_head([geometry.head], self.geometry))
         truth = geometry.vertices[:, self.subset.indices]
         moves = (~geometry.neutral).to(truth)[:, None]
         parameters = parameters.replace(expression=parameters.expression * moves, jaw=parameters.jaw * moves)
         scale = self.config.vertex_scale
-        terms = {"mesh": scale * self.mesh_distance(self.subset.vertices(parameters), truth, self.vertex_weights)}
+        distance = partial(known_mesh_loss, unknown=geometry.unknown, metric=self.config.metric)
+        terms = {"mesh": scale * distance(self.subset.vertices(parameters), truth, self.vertex_weights)}
         pairs = swap_pairs(batch.identity, self.config.partners)
         terms["vertex_consistency"] = truth.new_zeros(0)
         if len(pairs):
+            distance = partial(known_mesh_loss, unknown=geometry.unknown[pairs.taker], metric=self.config.metric)
             terms["vertex_consistency"] = scale * vertex_consistency_loss(
-                self.subset.vertices, parameters, truth, self.vertex_weights, pairs, self.mesh_distance
+                self.subset.vertices, parameters, truth, self.vertex_weights, pairs, distance
             )
         return terms
 

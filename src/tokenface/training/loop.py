@@ -68,10 +68,10 @@ class Trainer:
         self.stepper: Any = fabric.setup_optimizers(self.optimiser)
         self.scaler = getattr(fabric.strategy.precision, "scaler", None)  # fp16 alone has one
         self.average = WeightAverage(model, o.ema_decay)
-        self.progress = Progress()
+        self.progress, self.head_hash = Progress(), head.data.geometry_hash()
         self.state_path = folder / "state.safetensors"
         if self.state_path.is_file():
-            self.progress = load_state(self.state_path, model, self.average.values, self.optimiser)
+            self.progress = load_state(self.state_path, model, self.average.values, self.optimiser, self.head_hash)
             if self.scaler is not None and (saved := load_scaler(self.state_path)):
                 self.scaler.load_state_dict(saved)
             if teaching is not None and self.progress.step:
@@ -174,7 +174,8 @@ class Trainer:
         """Write the state; killed at any moment, the one before it or this one is there."""
         scaler = None if self.scaler is None else self.scaler.state_dict()
         writes = self.fabric.is_global_zero
-        save_state(self.state_path, self.model, self.average.values, self.optimiser, self.progress, scaler, writes)
+        parts = (self.model, self.average.values, self.optimiser, self.progress)
+        save_state(self.state_path, *parts, scaler, writes, self.head_hash)
         self.fabric.barrier()
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from tokenface.data.batch import FaceBatch
 from tokenface.data.record import FaceRecord, Geometry, Picture
 from tokenface.data.shards import encode_record, find_shards, write_shard
 from tokenface.data.shards.index import ShardIndex
-from tokenface.data.synthetic import SyntheticFaces
+from tokenface.data.synthetic import GENERATOR_VERSION, SyntheticFaces
 from tokenface.head.model import HeadModel
 from tokenface.training.batches import mixed
 
@@ -37,13 +37,13 @@ def rendered_people(
     """
     faces = SyntheticFaces(head, 8 * -(-size // 8))
     geometry = head.data.geometry_hash()
+    prefix = f"rendered-v{GENERATOR_VERSION}-{size}-{geometry[:8]}-{seed}-{pictures}-"
     for first in range(0, people, PEOPLE_PER_SHARD):
         count = min(PEOPLE_PER_SHARD, people - first)
-        path = folder / f"rendered-{size}-{geometry[:8]}-{seed}-{pictures}-{first:06d}-{count:03d}.tar"
+        path = folder / f"{prefix}{first:06d}-{count:03d}.tar"
         if not path.is_file():
             write_shard(path, _encoded(faces, geometry, first, count, pictures, seed))
-    wanted = f"rendered-{size}-{geometry[:8]}-{seed}-{pictures}-"
-    return [shard for shard in find_shards(folder) if shard.path.name.startswith(wanted)]
+    return [shard for shard in find_shards(folder) if shard.path.name.startswith(prefix)]
 
 
 def _encoded(

@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from tokenface.configuration import read_config, to_yaml
 from tokenface.data.record import PhotoRecord
 from tokenface.data.shards import ShardIndex, find_shards
+from tokenface.data.shards.index import check_heads
 from tokenface.data.shards.loader import Selection, ShardRecords, split_people
 from tokenface.errors import ConfigError
 from tokenface.formats.files import make_folder, write_atomically
@@ -35,9 +36,10 @@ from tokenface.training.preflight import check_disk, check_first_batch
 from tokenface.training.provenance import code_version, environment, note_start, without_folders
 from tokenface.training.stages import WEIGHTS, Leg, plan
 from tokenface.training.teaching import Teaching
+from tokenface.training.temporal.config import TemporalConfig
 from tokenface.training.validation import Validation
+from tokenface.weights import COMPANIONS, companion, find_weights
 from tokenface.weights import WEIGHTS as NAMED_WEIGHTS
-from tokenface.weights import find_weights
 
 TRAINING_CROP_SCALE = 1.5
 """Middle of the training crops' sides, in units of the landmark box (data/photos.py, data/synthetic.py)."""
@@ -64,7 +66,8 @@ def train(
         resume: a run folder; its own configuration is used, overrides on top.
         stage: the one stage to run; None: all.
     Returns:
-        The finished weights, `<run folder>/weights.safetensors`; of the last stage, `<run folder>/<stage>/…`.
+        The finished weights, `<run folder>/weights.safetensors`; of the last stage, `<run folder>/<stage>/…`. They are
+        image weights also after a temporal stage, with its transformer beside them.
     Raises:
         ConfigError, OutputError, CheckpointError, DataError, HeadModelError: each says what to do.
     """
@@ -93,12 +96,23 @@ def train(
 
 
 def _run_temporal(leg: Leg, report: Report) -> None:
-    """In the first process alone; the others have nothing to do."""
+    """In the first process alone; the others have nothing to do.
+
+    The image weights come to stand beside their transformer: a file of its own that `reconstruct` and `track` take.
+    """
     from tokenface.training.temporal.run import train_temporal
 
+    assert isinstance(leg.config, TemporalConfig)
     if World.is_first():
         settings = [f"{key}={json.dumps(value)}" for key, value in dataclasses.asdict(leg.config).items()]
-        train_temporal(None, settings, report)
+        path = train_temporal(None, settings, report)
+        images = find_weights(leg.config.weights)
+        for kind in COMPANIONS:
+            beside = companion(leg.weights, kind)
+            if companion(images, kind).is_file() and beside != path:
+                write_atomically(beside, companion(images, kind).read_bytes())
+        write_atomically(leg.weights, images.read_bytes())
+        report(f"temporal weights: {path}")
 
 
 def _run(config: TrainConfig, folder: Path, goes_on: bool, report: Report) -> Path:
@@ -181,7 +195,10 @@ def _framed(network: NetworkConfig, head: HeadModel) -> NetworkConfig:
 def _shards(config: TrainConfig, folder: Path, head: HeadModel, fabric: Fabric) -> list[ShardIndex]:
     data = config.data
     if data.root is not None:
-        return find_shards(data.root)
+        shards = find_shards(data.root)
+        if config.paper.mode != "2d":  # which looks at no vertices
+            check_heads(shards, head.data.geometry_hash(), data.datasets)
+        return shards
     if not data.rendered_people:
         return []
 

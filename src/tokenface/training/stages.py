@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from tokenface.configuration import from_dict
 from tokenface.errors import ConfigError
+from tokenface.network.temporal_checkpoint import temporal_path
 from tokenface.training.config import StageConfig, TrainConfig
 from tokenface.training.temporal.config import TemporalConfig
 
@@ -24,6 +25,8 @@ class Leg(NamedTuple):
 
     @property
     def weights(self) -> Path:
+        """What the stage leaves: image weights; of a temporal stage a copy of its image weights, with the transformer
+        beside them, as `tokenface track` looks for it."""
         return self.folder / WEIGHTS
 
 
@@ -74,8 +77,10 @@ def _configuration(
 ) -> TrainConfig | TemporalConfig:
     try:
         if stage.kind == "temporal":
-            own = {"folder": str(folder / stage.name), "output": str(folder / stage.name / WEIGHTS), "weights": start}
-            return from_dict(TemporalConfig, _changed(own, stage))
+            place = folder / stage.name
+            values = _changed({"folder": str(place), "weights": start}, stage)
+            mode = values.get("mode", TemporalConfig.mode)
+            return from_dict(TemporalConfig, {"output": str(temporal_path(place / WEIGHTS, mode)), **values})
         values = dataclasses.asdict(config) | {"stages": (), "start_from": start}
         values = _changed(values, stage)
         values["run"] |= {"folder": str(folder), "name": stage.name}

@@ -38,6 +38,7 @@ def save_state(
     progress: Progress,
     scaler: dict[str, float] | None = None,
     writes: bool = True,
+    head: str = "",
 ) -> None:
     """Replace `path` by the present state, or leave it as it was.
 
@@ -60,6 +61,7 @@ def save_state(
         "optimiser": type(optimiser).__name__,
         "progress": json.dumps(vars(progress)),
         "scaler": json.dumps(scaler),
+        "head": head,
     }
     try:
         save_file({k: v.cpu().contiguous() for k, v in full.items()}, temporary, metadata=metadata)
@@ -77,11 +79,13 @@ def load_scaler(path: Path) -> dict[str, float] | None:
         return json.loads((file.metadata() or {}).get("scaler", "null"))
 
 
-def load_state(path: Path, model: nn.Module, ema: dict[str, Tensor], optimiser: Optimizer) -> Progress:
+def load_state(path: Path, model: nn.Module, ema: dict[str, Tensor], optimiser: Optimizer, head: str = "") -> Progress:
     """Bring model, EMA and optimiser to the state in `path`.
 
+    Args:
+        head: `geometry_hash` of the head model that is trained.
     Raises:
-        CheckpointError: damaged, or of a run with another network or optimiser.
+        CheckpointError: damaged, or of a run with another network, optimiser or head model.
     """
     try:
         with safe_open(str(path), framework="pt") as file:
@@ -91,6 +95,8 @@ def load_state(path: Path, model: nn.Module, ema: dict[str, Tensor], optimiser: 
             made_by, ours = metadata.get("optimiser"), type(optimiser).__name__
             if made_by != ours:
                 raise CheckpointError(f"'{path}' was made by the optimiser {made_by}, not {ours}; set optimiser.name")
+            if metadata.get("head", head) != head:  # a state of an older version does not say
+                raise CheckpointError(f"'{path}' was made with another head model; resume with the run's own")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"training state '{path}' is damaged ({error})") from error

@@ -1,8 +1,10 @@
-"""Video files to upright RGB frames with their times: rotation flags, variable frame rates, damaged ends."""
+"""Video files to upright RGB frames with their times: display matrices, variable frame rates, damaged ends."""
 
 from __future__ import annotations
 
 import math
+import struct
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +41,8 @@ class Frame:
 @dataclass(frozen=True)
 class ClipFacts:
     """width, height: of upright frames, pixels.  rate: mean frames per second.  duration: seconds, None when the
-    file does not say.  rotation: degrees anticlockwise that frames are turned by.  audio: whether there is sound."""
+    file does not say.  rotation: degrees anticlockwise that frames are turned by, after left and right have changed
+    places where they are `mirrored`.  audio: whether there is sound."""
 
     width: int
     height: int
@@ -47,6 +50,7 @@ class ClipFacts:
     duration: float | None
     rotation: int
     audio: bool
+    mirrored: bool = False
 
 
 class Clip:
@@ -145,6 +149,8 @@ class Clip:
         width = _square_width(image.shape[1], self._aspect)
         if width != image.shape[1]:
             image = cv2.resize(image, (width, image.shape[0]), interpolation=cv2.INTER_AREA)
+        if self.facts.mirrored:
+            image = image[:, ::-1]
         return np.ascontiguousarray(np.rot90(image, self.facts.rotation // 90))
 
     def _facts(self) -> ClipFacts:
@@ -159,7 +165,7 @@ class Clip:
             frame = next(self._decoded(container, stream), None)
             if frame is None:
                 raise VideoError(f"'{self.path}' has no frame that can be decoded; is the file complete?")
-            rotation = round(frame.rotation / 90) % 4 * 90
+            rotation, mirrored = _orientation(frame)
             width, height = _square_width(frame.width, self._aspect), frame.height
             self._check_size(width, height)
             if rotation % 180:
@@ -171,7 +177,23 @@ class Clip:
             elif container.duration:
                 duration = container.duration / 1e6
             audio = any(s.codec_context is not None for s in container.streams.audio)
-        return ClipFacts(width, height, rate if 0 < rate < 1000 else USUAL_RATE, duration, rotation, audio)
+        rate = rate if 0 < rate < 1000 else USUAL_RATE
+        return ClipFacts(width, height, rate, duration, rotation, audio, mirrored)
+
+
+def _orientation(frame: VideoFrame) -> tuple[int, bool]:
+    """Rotation and mirror of `ClipFacts` from the display matrix, as players show the frame.
+
+    The matrix [a b u; c d v; x y w] of ISO/IEC 14496-12, 8.2.2.3, takes pixels (x right, y down) to the display:
+    p = a·x + c·y, q = b·x + d·y. Cameras turn by quarters and editors flip; what is between goes to the nearest.
+    """
+    matrix = next((bytes(part) for part in frame.side_data if part.type.name == "DISPLAYMATRIX"), None)
+    if matrix is None or len(matrix) < 36:
+        return 0, False
+    a, b, _, c, d = struct.unpack("<5i" if sys.byteorder == "little" else ">5i", matrix[:20])
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return (180 if d < 0 else 0), (a < 0) != (d < 0)
+    return (90 if c > 0 else 270), (b < 0) == (c < 0)
 
 
 def _timed(frames: Iterator[VideoFrame], stream: VideoStream) -> Iterator[tuple[VideoFrame, float]]:

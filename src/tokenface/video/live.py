@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import cv2
@@ -96,15 +97,12 @@ def live(
     *,
     people: int | Literal["all"] = 1,
     temporal: Temporal = "auto",
+    temporal_weights: str | Path | None = None,
     smooth: Smoothing = "none",
     seconds: float | None = None,
 ) -> Iterator[TrackedFrame]:
     """The faces of the newest frame, over and over. "auto" takes the causal temporal transformer: it does not wait."""
-    module = None
-    if temporal == "auto":
-        module = choose_temporal(model, "auto", None, preferred="causal")
-    elif temporal != "off":
-        module = choose_temporal(model, temporal)
+    module = choose_temporal(model, temporal, temporal_weights, preferred="causal")
     pipeline = Pipeline(model, pipeline_options(people, smooth), module)
     maker = FaceMaker(model.head, model.origin, "camera")
     images: dict[int, np.ndarray] = {}

@@ -16,12 +16,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor
-
 from tokenface import __version__
 from tokenface.errors import ConfigError, OutputError, VideoError
+from tokenface.fingerprint import fingerprint
 from tokenface.formats.files import discard, make_folder, read_marker, write_atomically
 from tokenface.formats.mp4 import encode_piece, join_pieces
+from tokenface.inference.depends import facts_of
 from tokenface.inference.reconstruct import Reconstructor
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.video.ahead import ahead
@@ -303,14 +303,15 @@ class TrackRun:
         """Which clip this is: its place, size and time, hashed (a path does not belong in a result)."""
         path = self.clip.path.resolve()
         status = path.stat()
-        return _digest(f"{path} {status.st_size} {status.st_mtime_ns}")
+        return _digest(f"{path} {status.st_size} {status.st_mtime_ns}".encode(errors="surrogateescape"))
 
     @cached_property
     def _settings(self) -> str:
-        options = {name: value for name, value in asdict(self.options).items() if name not in ("overwrite", "device")}
-        origin = self.model.origin
-        temporal = "" if self.temporal is None else _contents(*self.temporal.state_dict().values())
-        return _digest(f"{__version__} {origin} {temporal} {sorted(options.items(), key=str)}")
+        left_out = ("overwrite", "device", "weights", "temporal_weights")  # the last two by their contents
+        options = {name: value for name, value in asdict(self.options).items() if name not in left_out}
+        temporal = {} if self.temporal is None else self.temporal.state_dict()
+        numbers = {name: _digest(value.cpu().numpy().tobytes()) for name, value in temporal.items()}
+        return fingerprint({**facts_of(self.model), "temporal": numbers, "options": options})
 
     def _mark(self, state: str, files: list[str]) -> None:
         marker = {
@@ -333,9 +334,5 @@ def _check_refinement(options: TrackOptions) -> None:
         raise ConfigError(f"a person is refined from at least one frame, got {options.refine_frames}")
 
 
-def _contents(*tensors: Tensor) -> str:
-    return _digest("".join(str(value.double().sum().item()) for value in tensors))
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]

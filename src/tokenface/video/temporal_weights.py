@@ -29,27 +29,37 @@ def choose_temporal(
     says so) or the network that runs gives no tokens.
 
     Args:
-        path: the file; None: beside the image weights, `<name>.<mode>.temporal.safetensors`.
+        path: the file, which is then taken or refused; "auto" takes its mode. None: beside the image weights,
+            `<name>.<mode>.temporal.safetensors`.
         preferred: what "auto" takes if it is there.
     Raises:
         CheckpointError: an unknown mode, no such file, or one that was trained for other image weights.
     """
     if temporal not in MODES:
         raise CheckpointError(f"--temporal is one of {', '.join(MODES)}, got '{temporal}'")
+    if path is not None:
+        if temporal == "off":
+            raise CheckpointError(f"--temporal off uses no temporal weights, and '{path}' is given; leave one out")
+        return load_temporal(path, model.origin.weights_hash, None if temporal == "auto" else temporal)
     if temporal == "off" or (temporal == "auto" and not isinstance(model.network, TokenFace)):
         return None  # exported networks give no tokens
     mode = preferred if temporal == "auto" else temporal
-    if path is None:
-        path = _beside(model, mode)
-        if path is None or not path.is_file():
-            if temporal == "auto":
-                return None
-            raise CheckpointError(
-                f"the weights '{model.origin.weights}' come without a {mode} temporal transformer; train one with "
-                f"'tokenface train-temporal --mode {mode}', or use --temporal off"
+    beside = _beside(model, mode)
+    if beside is None or not beside.is_file():
+        if temporal == "auto":
+            logger.warning(
+                "the weights '%s' come without a %s temporal transformer: each frame is answered by itself; train "
+                "one with 'tokenface train-temporal', name one with --temporal-weights, or say --temporal off",
+                model.origin.weights,
+                mode,
             )
+            return None
+        raise CheckpointError(
+            f"the weights '{model.origin.weights}' come without a {mode} temporal transformer; train one with "
+            f"'tokenface train-temporal --mode {mode}', or use --temporal off"
+        )
     try:
-        return load_temporal(path, model.origin.weights_hash, mode)
+        return load_temporal(beside, model.origin.weights_hash, mode)
     except CheckpointError as error:
         if temporal != "auto":
             raise

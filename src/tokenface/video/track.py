@@ -26,6 +26,7 @@ def track(
     *,
     people: int | Literal["all"] = 1,
     temporal: Temporal = "auto",
+    temporal_weights: str | Path | None = None,
     smooth: Smoothing = "none",
     start: float | None = None,
     end: float | None = None,
@@ -38,13 +39,14 @@ def track(
         people: at most so many at a time, the largest faces; "all".
         temporal: "centred" (the paper's, one frame late) or "causal" (no delay) temporal transformer, "off", or
             "auto": centred where the weights come with one.
+        temporal_weights: its file, in place of the one beside the weights.
         smooth: "one-euro" low-passes the answers.
         start, end, fps: part of a file, and at most so many frames a second.
     Raises:
         VideoError: no video, or nothing in it that can be decoded.
         CheckpointError: the weights have no such temporal transformer.
     """
-    module = choose_temporal(model, temporal)
+    module = choose_temporal(model, temporal, temporal_weights)
     if isinstance(source, str | Path):
         clip = Clip(source, start, end, fps)
         options = pipeline_options(people, smooth, TOGETHER)

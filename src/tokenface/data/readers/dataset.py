@@ -17,6 +17,8 @@ from tokenface.images.loading import IMAGE_SUFFIXES, load_image
 PICTURE_SUFFIXES = IMAGE_SUFFIXES
 VIDEO_SUFFIXES = frozenset((".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"))
 MAX_KEY = 70
+MICA_FLAME = "flame2020"
+"""The FLAME that MICA's fits belong to, by the name that `tokenface head add flame` gives it."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,14 @@ class Item:
 
 @dataclass(frozen=True, eq=False)
 class FlameParameters:
-    """A registration in FLAME's own numbers: shape [300], expression [100], jaw [3] axis-angle, radians."""
+    """A registration in FLAME's own numbers: shape [300], expression [100], jaw [3] axis-angle, radians.
+    release: name of the FLAME that they were fitted with; MICA's fits are of FLAME 2020."""
 
     shape: np.ndarray
     expression: np.ndarray
     jaw: np.ndarray
     neutral: bool
+    release: str = MICA_FLAME
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +91,8 @@ class Loaded:
 
 @dataclass(frozen=True)
 class DatasetReader:
-    """A data set. layout: one line that says what the folder must look like.
+    """A data set. layout: one line that says what the folder must look like.  flame: the FLAME that its parameters
+    belong to, where it gives some.
 
     find: folder → items, sorted.  load: item → content; raises DataError or ImageError, for this item alone.
     """
@@ -98,6 +103,7 @@ class DatasetReader:
     layout: str
     find: Callable[[Path], Iterator[Item]]
     load: Callable[[Item], Loaded]
+    flame: str | None = None
 
     def items(self, root: str | Path) -> list[Item]:
         """All items of a folder.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tokenface.data.readers.dataset import (
+    MICA_FLAME,
     DatasetReader,
     FlameParameters,
     Item,
@@ -357,6 +358,7 @@ READERS = (
         "images/Real_images__Subset_2D_FG2018/HQ/* and FLAME_parameters/iter1/<actor>/*.npz",
         find_stirling,
         load_mica,
+        MICA_FLAME,
     ),
     DatasetReader(
         "florence",
@@ -365,8 +367,11 @@ READERS = (
         "images/<subject>/<recording>/*.jpg and FLAME_parameters/iter1/<subject>/*.npz",
         find_florence,
         load_mica,
+        MICA_FLAME,
     ),
-    DatasetReader("lyhm", "LYHM in MICA's form", MICA_LICENCE, "<actor>/{*.png, *.npz}", find_lyhm, load_mica),
+    DatasetReader(
+        "lyhm", "LYHM in MICA's form", MICA_LICENCE, "<actor>/{*.png, *.npz}", find_lyhm, load_mica, MICA_FLAME
+    ),
     DatasetReader(
         "facewarehouse",
         "FaceWarehouse in MICA's form",
@@ -374,6 +379,7 @@ READERS = (
         "Images/Tester_k/*.png and FLAME_fits/Tester_k/*.npz",
         find_facewarehouse,
         load_mica,
+        MICA_FLAME,
     ),
     DatasetReader(
         "frgc",
@@ -382,6 +388,7 @@ READERS = (
         "images/<id>/<session>/*.jpg and FLAME_parameters/<id>/*.npz",
         find_frgc,
         load_mica,
+        MICA_FLAME,
     ),
     DatasetReader(
         "facescape",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field, fields, replace
 
 import cv2
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 
 from tokenface.data.photos import CropJitter, SquareCrop
-from tokenface.data.record import FaceRecord, Geometry, Picture
+from tokenface.data.record import UNKNOWNS, FaceRecord, Geometry, Picture
+from tokenface.errors import DataError
 from tokenface.head.landmarks import MIRROR68
 from tokenface.losses.swapping import identity_labels
 
@@ -18,14 +20,19 @@ from tokenface.losses.swapping import identity_labels
 @dataclass(frozen=True)
 class GeometryBatch:
     """The scans of a batch. rows: [G] their places in it.  vertices: [G, V, 3], metres, head space.
-    neutral: [G] bool, the shape alone explains the face."""
+    neutral: [G] bool, the shape alone explains the face.  unknown: [G] int64 into `UNKNOWNS`, what the vertices leave
+    open.  head: `geometry_hash` of the head model whose vertices these are."""
 
     rows: Tensor
     vertices: Tensor
     neutral: Tensor
+    unknown: Tensor
+    head: str
 
     def to(self, device: torch.device | str) -> GeometryBatch:
-        return GeometryBatch(self.rows.to(device), self.vertices.to(device), self.neutral.to(device))
+        return GeometryBatch(
+            self.rows.to(device), self.vertices.to(device), self.neutral.to(device), self.unknown.to(device), self.head
+        )
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,8 @@ class RecordBatch:
 
     image: [B, (F,) 3, S, S] in [0, 1].  landmarks68: [B, (F,) 68, 2] crop NDC, visible68: [B, (F,) 68] bool, inside
     the crop too.  mask: [B, (F,) 1, S, S] in [0, 1]; 0 everywhere where the record has none.  angles: [B, (F,) 3] yaw,
-    pitch, roll in radians, as in the crop.  identity: [B] int64, equal for pictures of one person of this batch.
+    pitch, roll in radians, as in the crop.  identity: [B] int64, equal for pictures of one person of this batch, of
+    which either all are mirrored or none.
     geometry: of the scans among them, or None.  keys: of the records.  kinds: of the records.
     """
 
@@ -62,7 +70,8 @@ class RecordBatch:
 
 @dataclass(frozen=True)
 class Example:
-    """One record, cropped, as numpy arrays; shapes as in RecordBatch without B. F = 1 keeps its dimension."""
+    """One record, cropped, as numpy arrays; shapes as in RecordBatch without B. F = 1 keeps its dimension.
+    mirrored: left and right changed places."""
 
     image: np.ndarray
     landmarks68: np.ndarray
@@ -73,6 +82,7 @@ class Example:
     kind: str
     identity: str
     geometry: Geometry | None
+    mirrored: bool = False
     troubles: tuple[tuple[str, str], ...] = ()
 
 
@@ -87,10 +97,14 @@ class CropOptions:
     mirror_vertices: np.ndarray | None = None
 
 
-def crop_record(record: FaceRecord, options: CropOptions, seed: int) -> Example:
-    """A random crop of a record; the same seed gives the same crop.
+def crop_record(record: FaceRecord, options: CropOptions, seed: int, batch_seed: int | None = None) -> Example:
+    """A random crop of a record; the same seeds give the same crop.
 
     Frames of a clip are consecutive ones, cropped alike; a photo stands for all frames of a clip.
+
+    Args:
+        batch_seed: of the batch: its pictures of one person are mirrored together or not at all, because Eqs. 5 and 9
+            exchange their shapes, and a mirrored face has another one. None: each record by its own seed.
     """
     rng = np.random.default_rng(seed)
     jitter = options.jitter
@@ -101,16 +115,28 @@ def crop_record(record: FaceRecord, options: CropOptions, seed: int) -> Example:
     centre = (low + high) / 2 + rng.uniform(-jitter.shift, jitter.shift, 2) * side
     angle = float(np.deg2rad(rng.uniform(-jitter.roll_degrees, jitter.roll_degrees)))
     may_mirror = jitter.mirror and (record.geometry is None or options.mirror_vertices is not None)
-    mirror = bool(rng.random() < 0.5) and may_mirror
+    mirror = _heads(rng, batch_seed, record.identity) and may_mirror
     crop = SquareCrop(centre, side, angle, mirror, options.size)
     parts = [_crop_picture(picture, crop, angle) for picture in chosen]
     image, landmarks, visible, mask, angles = (np.stack(part) for part in zip(*parts, strict=True))
     geometry = record.geometry
     if geometry is not None and mirror:
         assert options.mirror_vertices is not None
+        if len(geometry.vertices) != len(options.mirror_vertices):
+            raise DataError(
+                f"'{record.source}' has {len(geometry.vertices)} vertices, the head model "
+                f"{len(options.mirror_vertices)}; prepare the data set for this head model"
+            )
         vertices = geometry.vertices[options.mirror_vertices] * np.array([-1, 1, 1], np.float32)
         geometry = replace(geometry, vertices=vertices)
-    return Example(image, landmarks, visible, mask, angles, record.key, record.kind, record.identity, geometry)
+    return Example(image, landmarks, visible, mask, angles, record.key, record.kind, record.identity, geometry, mirror)
+
+
+def _heads(rng: np.random.Generator, batch_seed: int | None, identity: str) -> bool:
+    """The toss of a coin; in one batch the same for all pictures of one person."""
+    if batch_seed is not None and identity:
+        rng = np.random.default_rng((batch_seed, zlib.crc32(identity.encode())))
+    return bool(rng.random() < 0.5)
 
 
 def _frames(record: FaceRecord, count: int, rng: np.random.Generator) -> list[Picture]:
@@ -139,18 +165,23 @@ def collate(examples: list[Example]) -> RecordBatch:
     """Stack examples.
 
     Raises:
-        ValueError: geometries of different head models, which one shard folder must not hold.
+        DataError: geometries of different head models, which one shard folder must not hold.
     """
     with_geometry = [(row, e.geometry) for row, e in enumerate(examples) if e.geometry is not None]
     geometry = None
     if with_geometry:
         heads = {g.head for _, g in with_geometry}
         if len(heads) > 1:
-            raise ValueError(f"scans of different head models in one batch ({', '.join(sorted(heads))})")
+            raise DataError(
+                f"scans of different head models in one batch ({', '.join(sorted(heads))}); keep one folder of shards "
+                "per head model"
+            )
         geometry = GeometryBatch(
             rows=torch.tensor([row for row, _ in with_geometry]),
             vertices=torch.from_numpy(np.stack([g.vertices for _, g in with_geometry])).clone(),
             neutral=torch.tensor([g.neutral for _, g in with_geometry]),
+            unknown=torch.tensor([UNKNOWNS.index(g.unknown) for _, g in with_geometry]),
+            head=heads.pop(),
         )
     image = torch.from_numpy(np.stack([e.image for e in examples])).movedim(-1, 2).float().div_(255)
     mask = torch.from_numpy(np.stack([e.mask for e in examples]))[:, :, None].float().div_(255)
@@ -167,9 +198,14 @@ def collate(examples: list[Example]) -> RecordBatch:
         visible,
         mask,
         angles,
-        identity=identity_labels([e.identity for e in examples]),
+        identity=identity_labels([_person(e) for e in examples]),
         geometry=geometry,
         keys=tuple(e.key for e in examples),
         kinds=tuple(e.kind for e in examples),
         troubles=tuple(trouble for e in examples for trouble in e.troubles),
     )
+
+
+def _person(example: Example) -> str:
+    """Whose shape it is: a person in the mirror is another one (a scan that cannot be mirrored, beside photos)."""
+    return f"{example.identity}\0mirrored" if example.identity and example.mirrored else example.identity

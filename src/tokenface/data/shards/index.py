@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from tokenface.data.shards.members import facts_of
 from tokenface.errors import DataError
 from tokenface.formats.files import write_atomically
+from tokenface.head.registry import list_heads
 
 VERSION = 1
 MAX_MEMBER_BYTES = 64 << 20
@@ -21,7 +22,8 @@ MAX_INDEX_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Entry:
-    """One record of a shard. members: extension → (offset of its bytes in the tar, their number)."""
+    """One record of a shard. members: extension → (offset of its bytes in the tar, their number).  head: whose vertices
+    its geometry has, `geometry_hash`; "" without geometry, and in an index of an older version."""
 
     key: str
     kind: str
@@ -30,6 +32,7 @@ class Entry:
     pictures: int
     neutral: bool | None  # None: no geometry
     members: dict[str, tuple[int, int]]
+    head: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,18 @@ class ShardIndex:
         except OSError as error:
             raise DataError(f"cannot read shard '{self.path}' ({error.strerror or error})") from error
         return members
+
+    def heads(self) -> frozenset[str]:
+        """`geometry_hash` of the head models that its geometry belongs to; an index of an older version has them from
+        the first record with geometry."""
+        scans = [entry for entry in self.entries if entry.neutral is not None]
+        known = frozenset(entry.head for entry in scans if entry.head)
+        if known or not scans:
+            return known
+        try:
+            return frozenset({str(facts_of(self.read(scans[0]))["head"])})
+        except (DataError, KeyError, ValueError, TypeError):
+            return frozenset()  # damaged: met, and said, when the record is drawn
 
 
 def index_path(tar: Path) -> Path:
@@ -161,6 +176,33 @@ def scan(tar: Path) -> ShardIndex:
             except (ValueError, TypeError, RecursionError) as error:
                 troubles.append((key, f"its json is damaged ({str(error)[:80]})"))
     return ShardIndex(tar, tuple(entries), tuple(troubles), bytes=size)
+
+
+def check_heads(shards: Iterable[ShardIndex], geometry_hash: str, datasets: Collection[str] = ()) -> None:
+    """Before a training: the vertices of all scans belong to the head model that is trained.
+
+    Args:
+        datasets: that are trained on; empty: all.
+    Raises:
+        DataError: they do not.
+    """
+    used = [s for s in shards if not datasets or any(entry.dataset in datasets for entry in s.entries)]
+    heads = frozenset[str]().union(*(shard.heads() for shard in used))
+    if heads - {geometry_hash}:
+        raise DataError(wrong_head(heads, geometry_hash))
+
+
+def wrong_head(heads: Iterable[str], trained: str) -> str:
+    """The error's text for scans of other head models than the one that is trained."""
+    known = {entry.hash: entry.name for entry in list_heads()}
+
+    def said(geometry_hash: str) -> str:
+        return f"'{known[geometry_hash]}'" if geometry_hash in known else f"with hash {geometry_hash}"
+
+    return (
+        f"the scans have the vertices of the head model {', '.join(map(said, sorted(heads)))}, and the one "
+        f"{said(trained)} is trained; prepare them for it ('tokenface prepare … --head'), or train on theirs (head=…)"
+    )
 
 
 def find_shards(root: str | Path) -> list[ShardIndex]:

@@ -86,7 +86,7 @@ class ShardRecords(Dataset):
         troubles: list[tuple[str, str]] = []
         for position in self._candidates(draw.position):
             try:
-                example = crop_record(self.record(position), self.options, draw.seed)
+                example = crop_record(self.record(position), self.options, draw.seed, draw.batch_seed)
             except DataError as error:
                 troubles.append((self._label(position), str(error)))
                 continue

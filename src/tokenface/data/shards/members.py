@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from tokenface.data.record import KINDS, FaceRecord, Geometry, Picture
+from tokenface.data.record import KINDS, UNKNOWNS, FaceRecord, Geometry, Picture
 from tokenface.errors import DataError, ImageError
 from tokenface.images.loading import load_image
 
@@ -55,7 +55,7 @@ def encode_record(record: FaceRecord, quality: int = 95) -> dict[str, bytes]:
         "pictures": len(record.pictures),
         "geometry": None
         if record.geometry is None
-        else {"neutral": record.geometry.neutral, "head": record.geometry.head},
+        else {"neutral": record.geometry.neutral, "head": record.geometry.head, "unknown": record.geometry.unknown},
         "crc32": {name: zlib.crc32(data) for name, data in members.items()},
     }
     members["json"] = json.dumps(facts, ensure_ascii=False).encode()
@@ -83,7 +83,10 @@ def decode_record(key: str, members: dict[str, bytes]) -> FaceRecord:
         geometry = None
         if facts["geometry"] is not None:
             vertices = arrays["vertices"].astype(np.float32) * np.float32(METRES_PER_STEP)
-            geometry = Geometry(vertices, bool(facts["geometry"]["neutral"]), str(facts["geometry"]["head"]))
+            unknown = facts["geometry"].get("unknown", "place")  # shards of before: most were registered
+            if unknown not in UNKNOWNS:
+                raise DataError(f"record '{key}' leaves {unknown!r} open; expected one of {', '.join(UNKNOWNS)}")
+            geometry = Geometry(vertices, bool(facts["geometry"]["neutral"]), str(facts["geometry"]["head"]), unknown)
         return FaceRecord(
             key=key,
             kind=facts["kind"],
@@ -110,6 +113,7 @@ def facts_of(members: dict[str, bytes]) -> dict[str, Any]:
         "pictures": facts["pictures"],
         "dataset": facts["dataset"],
         "neutral": None if geometry is None else geometry["neutral"],
+        "head": "" if geometry is None else str(geometry["head"]),
     }
 
 

@@ -10,10 +10,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Draw:
-    """position: of a record in the shards, counted through.  seed: of everything random about this draw."""
+    """position: of a record in the shards, counted through.  seed: of everything random about this draw alone.
+    batch_seed: of what all pictures of one person in this batch have in common."""
 
     position: int
     seed: int
+    batch_seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ class BatchOrder:
         positions = self._batches(epoch)[number * self.world + self.rank]
         rng = np.random.default_rng((self.config.seed, 1, epoch, number * self.world + self.rank))
         seeds = rng.integers(0, 2**62, size=len(positions))
-        return [Draw(int(p), int(s)) for p, s in zip(positions, seeds, strict=True)]
+        shared = int(rng.integers(0, 2**62))
+        return [Draw(int(p), int(s), shared) for p, s in zip(positions, seeds, strict=True)]
 
     def from_step(self, step: int) -> Iterator[list[Draw]]:
         """Endless batches from the step-th on."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,9 @@ import torch
 from torch import Tensor
 
 from tokenface.data.sequences import SyntheticSequences
+from tokenface.data.synthetic import GENERATOR_VERSION
 from tokenface.errors import CheckpointError
+from tokenface.fingerprint import fingerprint
 from tokenface.formats.files import make_folder, write_atomically
 from tokenface.head.model import HeadModel
 from tokenface.training.temporal.config import SequenceData
@@ -42,8 +43,14 @@ class ClipShelf:
 
     def __init__(self, head: HeadModel, data: SequenceData, folder: Path) -> None:
         self.data = data
-        key = f"{head.data.geometry_hash()} {data.frames} {data.pixels} {data.seed}"
-        self.key = hashlib.sha256(key.encode()).hexdigest()[:12]
+        facts = {
+            "generator": GENERATOR_VERSION,
+            "head": head.data.geometry_hash(),
+            "frames": data.frames,
+            "pixels": data.pixels,
+            "seed": data.seed,
+        }
+        self.key = fingerprint(facts)[:12]
         self.folder = make_folder(folder / f"clips_{self.key}")
         self._head = head
         self._faces: SyntheticSequences | None = None
