@@ -29,6 +29,7 @@ from tokenface.identity.people import Cast, PeoplePictures, photo_pictures, rend
 from tokenface.identity.token_encoder import TokenEncoder, save_token_encoder
 from tokenface.identity.verification import baselines, encoded, verification
 from tokenface.network.checkpoint import load_checkpoint
+from tokenface.threads import configured_threads
 from tokenface.training.batches import photo_records
 from tokenface.training.config import PhotoConfig
 from tokenface.training.provenance import code_version
@@ -66,8 +67,7 @@ def train_identity(
     config = read_config(IdentityTrainConfig, config_path, overrides)
     if config.cast.people < 2 or config.cast.looks < 1 or config.cast.pictures < 1 or config.cast.each < 2:
         raise ConfigError("an identity encoder learns from at least 2 people with 2 pictures each; raise cast.…")
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    configured_threads(config.threads)
     folder = Path(config.folder)
     write_atomically(folder / "config.yaml", to_yaml(config).encode())
     weights = find_weights(config.weights)
