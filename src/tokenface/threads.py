@@ -27,7 +27,7 @@ _given: int | None = None
 
 
 def wait_asleep() -> None:
-    """Let threads sleep while they wait, unless the user has chosen otherwise. For libraries loaded from now on, and for
+    """Let threads sleep while they wait, unless the user has chosen otherwise: in libraries loaded from now on, and in
     child processes."""
     if not any(name in os.environ for name in USERS_CHOICE):
         os.environ.update(WAITING)
