@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from tokenface.errors import ImageError
+from tokenface.formats.regular import read_regular
+from tokenface.images.loading import MAX_BYTES, open_picture
 
 FULL_FRAME_DIAGONAL = math.hypot(36.0, 24.0)
 """Millimetres. A "35-mm equivalent" focal length has the same angle of view along the diagonal (CIPA DCG-001)."""
@@ -111,8 +112,8 @@ def _tags(source: Any) -> dict[int, Any]:
     try:
         if isinstance(source, Image.Image):
             return dict(source.getexif().get_ifd(ExifTags.IFD.Exif))
-        opened = io.BytesIO(source) if isinstance(source, bytes) else Path(os.fspath(source)).expanduser()
-        with Image.open(opened) as picture:
+        data = source if isinstance(source, bytes) else read_regular(Path(os.fspath(source)).expanduser(), MAX_BYTES)
+        with open_picture(data) as picture:
             return dict(picture.getexif().get_ifd(ExifTags.IFD.Exif))
     except Exception:  # damaged EXIF data can fail anywhere in the reader, and say no more than none
         return {}

@@ -16,7 +16,19 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from tokenface.errors import ImageError
+from tokenface.formats.regular import read_regular
+from tokenface.images.budget import decoding
 
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF")
+"""Pillow's plugins that are let near a file, where they are there; others start programs (EPS) or unpack without limit.
+JPEG brings MPO."""
+MAX_BYTES = 1 << 30
+"""Of a picture's file."""
+PIXEL_BYTES = 16
+"""Memory per pixel at the peak of decoding, whatever the depth and the channels: Pillow's own copy (at most 4), the
+upright one, the one without transparency, and the result."""
+BLOCK_VALUES = 1 << 22
+"""Numbers of an array that are scaled at a time."""
 MAX_PIXELS = 120_000_000
 """Larger pictures are refused unless the caller allows more: a small file can unpack to fill the memory."""
 IMAGE_SUFFIXES = frozenset(
@@ -137,7 +149,7 @@ def _read(path: str | os.PathLike) -> bytes:
     try:
         if path.is_dir():
             raise ImageError(f"'{path}' is a folder, expected a picture.")
-        data = path.read_bytes()
+        data = read_regular(path, MAX_BYTES)
     except FileNotFoundError as error:
         raise ImageError(f"'{path}' does not exist.") from error
     except (OSError, ValueError) as error:
@@ -151,15 +163,15 @@ def _decode(data: bytes, label: str, max_pixels: int) -> np.ndarray:
     try:
         picture = _open(data)
     except UnidentifiedImageError as error:
-        if data[:4] in (b"II*\0", b"MM\0*"):  # TIFF layouts that Pillow lacks, such as 16-bit RGB
-            return _decode_tiff(data, label, max_pixels)
         if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"hevc", b"msf1"):
             raise ImageError(f"{label} is HEIC; run 'pip install pillow-heif', or save it as JPEG.") from error
+        if data[:4] in (b"II*\0", b"MM\0*"):
+            raise ImageError(f"{label} is a TIFF that cannot be read; save it as PNG or JPEG.") from error
         raise ImageError(f"{label} is not a picture that can be read (JPEG, PNG, WebP, TIFF, BMP, GIF …).") from error
     except Exception as error:  # a damaged header can fail anywhere in a decoder
         raise ImageError(f"{label} is damaged and cannot be read ({_reason(error)}).") from error
     with picture:
-        return _from_pillow(picture, label, max_pixels)
+        return _from_pillow(picture, label, max_pixels, own=True)
 
 
 def _open(data: bytes) -> Image.Image:
@@ -174,18 +186,31 @@ def _open(data: bytes) -> Image.Image:
     with _pillow_limit_lock:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(io.BytesIO(data))
+            return open_picture(data)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _from_pillow(picture: Image.Image, label: str, max_pixels: int) -> np.ndarray:
+def open_picture(data: bytes) -> Image.Image:
+    """The header of an encoded picture of a known format; raises what Pillow raises."""
+    Image.init()
+    return Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
+
+
+def _from_pillow(picture: Image.Image, label: str, max_pixels: int, own: bool = False) -> np.ndarray:
+    """own: the picture is nobody else's and may be changed, which saves a copy."""
     _check_size(*picture.size, label, max_pixels)
     try:
-        picture.seek(0)
-        picture.load()
-        picture = ImageOps.exif_transpose(picture) or picture
-        return _pillow_to_rgb(picture, label)
+        with decoding.hold(picture.width * picture.height * PIXEL_BYTES):
+            picture.seek(0)
+            _check_size(*picture.size, label, max_pixels)
+            picture.load()
+            _check_size(*picture.size, label, max_pixels)  # icons and the like learn their size while they are decoded
+            if own:
+                ImageOps.exif_transpose(picture, in_place=True)
+            else:
+                picture = ImageOps.exif_transpose(picture)
+            return _pillow_to_rgb(picture, label)
     except ImageError:
         raise
     except MemoryError as error:
@@ -198,26 +223,14 @@ def _pillow_to_rgb(picture: Image.Image, label: str) -> np.ndarray:
     if picture.mode.startswith(("I", "F")):  # 16- and 32-bit: convert() would clip instead of scaling
         return _from_array(np.asarray(picture), label, None)
     if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        ground = Image.new("RGBA", picture.size, (BACKGROUND, BACKGROUND, BACKGROUND, 255))
-        picture = Image.alpha_composite(ground, picture)
+        picture = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+        ground = Image.new("RGB", picture.size, (BACKGROUND, BACKGROUND, BACKGROUND))
+        ground.paste(picture, mask=picture)
+        picture = ground
     if picture.mode == "LAB":
         signed = np.array([0, 128, 128], np.uint8)  # Pillow keeps a and b signed, OpenCV from 0 to 255
         return cv2.cvtColor(np.bitwise_xor(np.asarray(picture), signed).astype(np.uint8), cv2.COLOR_Lab2RGB)
-    return np.ascontiguousarray(np.asarray(picture.convert("RGB")))
-
-
-def _decode_tiff(data: bytes, label: str, max_pixels: int) -> np.ndarray:
-    encoded = np.frombuffer(data, np.uint8)
-    try:
-        array = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if len(data) < 2**31 else None
-    except cv2.error:
-        array = None
-    if array is None:
-        raise ImageError(f"{label} is a TIFF that cannot be read; save it as PNG or JPEG.")
-    if array.ndim == 3:
-        array = array[..., [2, 1, 0, 3][: array.shape[2]]]  # OpenCV decodes to BGR(A)
-    return _from_array(array, label, max_pixels)
+    return np.ascontiguousarray(np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB")))
 
 
 def _from_tensor(tensor: Tensor, max_pixels: int) -> np.ndarray:
@@ -254,18 +267,27 @@ def _to_uint8(array: np.ndarray, label: str) -> np.ndarray:
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * 255
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:  # either byte order
-        return np.rint(array / np.float32(257)).astype(np.uint8)
+        return _scaled(array, 65535.0)
     if not np.issubdtype(array.dtype, np.number) or np.issubdtype(array.dtype, np.complexfloating):
         raise ImageError(f"{label} has type {array.dtype}; expected integers or floats.")
-    values = array.astype(np.float32)
-    if not np.isfinite(values).all():
+    peak, least = float(array.max()), float(array.min())  # NaN where one of them is
+    if not (np.isfinite(peak) and np.isfinite(least)):
         raise ImageError(f"{label} contains NaN or infinite values; expected [0, 1] or [0, 255].")
-    peak = float(values.max())
     if np.issubdtype(array.dtype, np.floating):
         white = 1.0 if peak <= 1 else 255.0 if peak <= 255 else peak
     else:  # wider integers hold 8- or 16-bit pictures more often than their own full range
         white = 255.0 if peak <= 255 else 65535.0 if peak <= 65535 else peak
-    return np.rint(np.clip(values / white, 0, 1) * 255).astype(np.uint8)
+    return _scaled(array, white)
+
+
+def _scaled(array: np.ndarray, white: float) -> np.ndarray:
+    """0 … `white` to 0 … 255, a few rows at a time: the temporaries are four times as large as the result."""
+    scaled = np.empty(array.shape, np.uint8)
+    step = max(1, BLOCK_VALUES // (array[0].size or 1))
+    for start in range(0, len(array), step):
+        values = array[start : start + step].astype(np.float32)
+        scaled[start : start + step] = np.rint(np.clip(values / np.float32(white), 0, 1) * 255)
+    return scaled
 
 
 def _check_size(width: int, height: int, label: str, max_pixels: int) -> None:

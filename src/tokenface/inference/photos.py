@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from tokenface.images.detection import Detection
 from tokenface.images.loading import ImageItem
 
 AHEAD = 4
-"""Photos that are decoded before the network asks for them: each may be hundreds of megabytes."""
+"""Photos that are decoded before the network asks for them, fewer when they have more than BATCH_PIXELS together."""
 BATCH_SIZE = 16
 BATCH_PIXELS = 150_000_000
 """Photo pixels that wait for one network batch at most: large photos are kept in memory until their second crop."""
@@ -46,32 +46,49 @@ def prepared(items: Sequence[ImageItem], find: Finder, max_pixels: int) -> Itera
 
     A photo that fails carries its error; the others go on. Closing the iterator stops the thread.
     """
-    ahead: queue.Queue[Photo | None] = queue.Queue(maxsize=AHEAD)
-    stopped = threading.Event()
+    ahead: deque[Photo | None] = deque()
+    changed = threading.Condition()
+    stopped = False
 
-    def offer(photo: Photo | None) -> None:
-        while not stopped.is_set():
-            try:
-                ahead.put(photo, timeout=0.1)
-                return
-            except queue.Full:
-                continue
+    def room() -> bool:
+        pixels = sum(_pixels(photo) for photo in ahead)
+        return stopped or not ahead or (len(ahead) < AHEAD and pixels <= BATCH_PIXELS)
 
     def work() -> None:
         for number, item in enumerate(items):
-            if stopped.is_set():
+            with changed:  # before the photo is decoded: afterwards it is in memory
+                changed.wait_for(room)
+            if stopped:
                 return
-            offer(_prepare(number, item, find, max_pixels))
-        offer(None)
+            photo = _prepare(number, item, find, max_pixels)
+            with changed:
+                ahead.append(photo)
+                changed.notify_all()
+        with changed:
+            ahead.append(None)
+            changed.notify_all()
+
+    def taken() -> Photo | None:
+        with changed:
+            changed.wait_for(lambda: ahead)
+            photo = ahead.popleft()
+            changed.notify_all()
+            return photo
 
     thread = threading.Thread(target=work, name="tokenface-photos", daemon=True)
     thread.start()
     try:
-        while (photo := ahead.get()) is not None:
+        while (photo := taken()) is not None:
             yield photo
     finally:
-        stopped.set()
+        with changed:
+            stopped = True
+            changed.notify_all()
         thread.join(timeout=10)
+
+
+def _pixels(photo: Photo | None) -> int:
+    return 0 if photo is None or photo.image is None else photo.image.shape[0] * photo.image.shape[1]
 
 
 def _prepare(number: int, item: ImageItem, find: Finder, max_pixels: int) -> Photo:
@@ -136,7 +153,7 @@ def groups(photos: Iterator[Photo], batch_size: int) -> Iterator[list[Photo]]:
     for photo in photos:
         group.append(photo)
         faces += len(photo.detections)
-        pixels += 0 if photo.image is None else photo.image.shape[0] * photo.image.shape[1]
+        pixels += _pixels(photo)
         if faces >= batch_size or pixels >= BATCH_PIXELS or len(group) >= 4 * batch_size:
             yield group
             group, faces, pixels = [], 0, 0
