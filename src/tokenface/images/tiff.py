@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import struct
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import TiffImagePlugin
@@ -32,21 +33,33 @@ def is_tiff(data: bytes) -> bool:
 
 def largest_page(data: bytes) -> tuple[int, Tags] | None:
     """Number and tags of the page with most pixels (a scanner's first page may be its thumbnail); None: no page."""
-    stream, best, seen = io.BytesIO(data), None, set()
+    best: tuple[int, Tags] | None = None
+    for number, tags in enumerate(_pages(data)):
+        if not _number(tags, KIND, 0) & MASK and (best is None or _pixels(tags) > _pixels(best[1])):
+            best = (number, tags)
+    return best
+
+
+def size_of(tags: Tags) -> tuple[int, int]:
+    """Width and height, pixels."""
+    return _number(tags, WIDTH, 0), _number(tags, HEIGHT, 0)
+
+
+def _pages(data: bytes) -> Iterator[Tags]:
+    """The tags of page after page. Damaged later pages leave the earlier ones; a damaged first one is the decoder's to
+    report."""
+    stream, seen = io.BytesIO(data), set()
     try:
-        header = Tags(data[:8])
-        at, number = header.next, 0
-        while at and at not in seen and number < PAGES:
+        at = Tags(data[:8]).next
+        while at and at not in seen and len(seen) < PAGES:
             seen.add(at)
             stream.seek(at)
             tags = Tags(data[:8])
             tags.load(stream)
-            if not _number(tags, KIND, 0) & MASK and (best is None or _pixels(tags) > _pixels(best[1])):
-                best = (number, tags)
-            at, number = tags.next, number + 1
+            yield tags
+            at = tags.next
     except (SyntaxError, OSError, ValueError, TypeError, KeyError, struct.error):
-        pass  # damaged later pages leave the earlier ones; damaged first ones are the decoder's to report
-    return best
+        return
 
 
 def stored_numbers(data: bytes, tags: Tags, label: str) -> np.ndarray | None:
@@ -60,21 +73,21 @@ def stored_numbers(data: bytes, tags: Tags, label: str) -> np.ndarray | None:
     if bits not in (16, 32) or _number(tags, PHOTOMETRIC, -1) not in (0, 1, 2) or samples not in (1, 2, 3, 4):
         return None
     if _number(tags, COMPRESSION, 1) != 1:
-        if bits == 32 and ((planes and samples > 1) or (samples == 1 and form == 1) or (form == 3 and data[:1] == b"M")):
+        if bits == 32 and (
+            (planes and samples > 1) or (samples == 1 and form == 1) or (form == 3 and data[:1] == b"M")
+        ):
             raise ImageError(f"{label} is a compressed TIFF of 32 bits that cannot be read; save it as PNG or JPEG.")
         return None
-    kind = {(16, 1): "u2", (32, 1): "u4", (32, 3): "f4", (16, 3): "f2"}.get((bits, form))
-    if kind is None:
-        raise ImageError(f"{label} is a TIFF of signed numbers; save it as PNG or JPEG.")
+    kind = {1: "u", 2: "i", 3: "f"}.get(form, "u") + str(bits // 8)
     array = _pieces(data, tags, np.dtype(kind).newbyteorder("<" if data[:1] == b"I" else ">"), planes, label)
     if _number(tags, PHOTOMETRIC, 1) == 0:  # 0 is white
-        array = (np.iinfo(kind).max if form == 1 else 1) - array
+        array = (1 if form == 3 else np.iinfo(kind).max) - array
     return array
 
 
 def _pieces(data: bytes, tags: Tags, kind: np.dtype, planes: bool, label: str) -> np.ndarray:
     """Strips or tiles put together, plane by plane or pixel by pixel."""
-    width, height, samples = _number(tags, WIDTH, 0), _number(tags, HEIGHT, 0), _number(tags, SAMPLES, 1)
+    (width, height), samples = size_of(tags), _number(tags, SAMPLES, 1)
     tiled = TILES in tags
     rows = min(_number(tags, ROWS, height), height)
     across, down = (_number(tags, TILE_WIDTH, 0), _number(tags, TILE_HEIGHT, 0)) if tiled else (width, rows)
@@ -105,4 +118,4 @@ def _number(tags: Tags, tag: int, default: int) -> int:
 
 
 def _pixels(tags: Tags) -> int:
-    return _number(tags, WIDTH, 0) * _number(tags, HEIGHT, 0)
+    return math.prod(size_of(tags))

@@ -14,6 +14,7 @@ import numpy as np
 from tokenface.errors import VideoError
 from tokenface.formats.mp4 import import_av
 from tokenface.images.loading import MAX_PIXELS
+from tokenface.video.colour import Colours
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -136,7 +137,7 @@ class Clip:
                     return
 
     def _upright(self, frame: VideoFrame) -> np.ndarray:
-        image: np.ndarray = frame.to_ndarray(format="rgb24")
+        image = self._colours.srgb(frame)
         width = _square_width(image.shape[1], self._aspect)
         if width != image.shape[1]:
             image = cv2.resize(image, (width, image.shape[0]), interpolation=cv2.INTER_AREA)
@@ -163,6 +164,7 @@ class Clip:
             frame = next(self._decoded(container, stream), None)
             if frame is None:
                 raise VideoError(f"'{self.path}' has no frame that can be decoded; is the file complete?")
+            self._colours = Colours.of(stream)
             rotation = round(frame.rotation / 90) % 4 * 90
             width, height = _square_width(frame.width, self._aspect), frame.height
             if width * height > self.max_pixels:
