@@ -46,7 +46,7 @@ def test_the_size_is_known_before_a_heic_photo_is_decoded() -> None:
 
 
 def test_a_cut_off_heic_photo_is_one_clear_line() -> None:
-    with pytest.raises(ImageError, match="damaged|not a picture"):
+    with pytest.raises(ImageError, match=r"damaged|not a picture"):
         load_image(heic(corners())[:-200])
 
 

@@ -126,5 +126,5 @@ def test_pieces_that_are_missing_are_one_clear_line(cut) -> None:
     data = tiff((array, {"planes": True}))
     damaged = cut(data)
     assert damaged != data
-    with pytest.raises(ImageError, match="truncated or damaged|damaged TIFF"):
+    with pytest.raises(ImageError, match=r"truncated or damaged|damaged TIFF"):
         load_image(damaged)

@@ -48,7 +48,8 @@ def size_of(tags: Tags) -> tuple[int, int]:
 def _pages(data: bytes) -> Iterator[Tags]:
     """The tags of page after page. Damaged later pages leave the earlier ones; a damaged first one is the decoder's to
     report."""
-    stream, seen = io.BytesIO(data), set()
+    stream = io.BytesIO(data)
+    seen: set[int] = set()
     try:
         at = Tags(data[:8]).next
         while at and at not in seen and len(seen) < PAGES:

@@ -33,9 +33,8 @@ class Colours:
     def of(cls, stream: VideoStream) -> Colours:
         """As the decoder says once it has decoded a frame."""
         facts = stream.codec_context
-        return cls(
-            *(int(n or 2) for n in (facts.color_trc, facts.color_primaries, facts.colorspace)), int(facts.color_range)
-        )
+        numbers = (facts.color_trc, facts.color_primaries, facts.colorspace, facts.color_range)
+        return cls(*(int(number or 0) for number in numbers))
 
     def srgb(self, frame: VideoFrame) -> np.ndarray:
         """[H, W, 3] uint8 sRGB of a frame as it is stored."""
