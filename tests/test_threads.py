@@ -71,6 +71,12 @@ def commands(group: typer.Typer) -> list[list[str]]:
     return below(root, [])
 
 
+def test_the_other_options_keep_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+    """An option added by a wrapper must not cost the command its own."""
+    assert cli.run(["convert", "missing.npz", "--to", "openhead", "-f", "obj", "-o", "nowhere"]) == cli.SOME_FAILED
+    assert "missing.npz" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", commands(app), ids=" ".join)
 def test_every_command_has_threads(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([*words, "--threads", "0"]) == cli.USAGE  # the option is known, the number is not allowed

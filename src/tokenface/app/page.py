@@ -28,7 +28,7 @@ HEAD = '<script type="module" src="viewer/viewer.js"></script>'
 def add_page(app: FastAPI, worker: Worker, clips: Worker, visits: Visits, folder: WorkFolder, limits: Limits) -> None:
     """Mount the page at the server's root, behind every route that is there already."""
     examples = {}
-    for name, data in example_photos(worker.model.head).items():
+    for name, data in example_photos().items():
         examples[name] = folder.root / name
         examples[name].write_bytes(data)
     blocks = gr.Blocks(title="TokenFace", analytics_enabled=False, fill_width=True)

@@ -26,8 +26,8 @@ def with_threads(command: Callable[..., Any]) -> Callable[..., Any]:
             use_threads(threads)
         return command(*arguments, **options)
 
-    signature = inspect.signature(command)
+    signature = inspect.signature(command, eval_str=True)  # Typer would look its names up in this module
     option = inspect.Parameter("threads", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Threads)
     run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), option])  # type: ignore[attr-defined]
-    run.__annotations__ = {**command.__annotations__, "threads": Threads}
+    run.__annotations__ = {name: one.annotation for name, one in run.__signature__.parameters.items()}  # type: ignore[attr-defined]
     return run

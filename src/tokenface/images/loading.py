@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from tokenface.errors import ImageError
+from tokenface.formats.own import without_results
 from tokenface.formats.regular import read_regular
 from tokenface.images.budget import decoding
 from tokenface.images.colour import to_srgb
@@ -44,7 +45,7 @@ IMAGE_SUFFIXES = frozenset(
 BACKGROUND = 127
 """Grey level that shows through transparent pixels."""
 
-ImageLike: TypeAlias = str | os.PathLike | bytes | np.ndarray | Image.Image | Tensor
+ImageLike: TypeAlias = str | os.PathLike | bytes | BinaryIO | np.ndarray | Image.Image | Tensor
 
 _pillow_limit_lock = threading.Lock()
 
@@ -65,9 +66,9 @@ def load_image(source: ImageLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Load one picture.
 
     Args:
-        source: a path; encoded bytes; a PIL image; an RGB(A) or grey array [H, W] or [H, W, C]; a tensor [C, H, W]
-            or [1, C, H, W]. Integer arrays use the full range of their type; floats are in [0, 1], or in [0, 255]
-            when any value exceeds 1.
+        source: a path; encoded bytes; a file open for reading them; a PIL image; an RGB(A) or grey array [H, W] or
+            [H, W, C]; a tensor [C, H, W] or [1, C, H, W]. Integer arrays use the full range of their type; floats are
+            in [0, 1], or in [0, 255] when any value exceeds 1.
         max_pixels: width × height that is still accepted.
     Returns:
         [H, W, 3] uint8 RGB, contiguous. Animations give their first frame, transparency shows grey.
@@ -84,7 +85,9 @@ def load_image(source: ImageLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         return _decode(bytes(source), "the encoded picture", max_pixels)
     if isinstance(source, str | os.PathLike):
         return _decode(_read(source), f"'{os.fspath(source)}'", max_pixels)
-    raise ImageError(f"expected a path, bytes, array, PIL image or tensor, got {type(source).__name__}.")
+    if hasattr(source, "read"):
+        return _decode(_read_open(source), "the open file", max_pixels)
+    raise ImageError(f"expected a path, bytes, open file, array, PIL image or tensor, got {type(source).__name__}.")
 
 
 def collect_images(source: ImageLike | Iterable[Any], recursive: bool = False) -> list[ImageItem]:
@@ -116,6 +119,9 @@ def _collect(source: Any, recursive: bool, name: str) -> list[ImageItem]:
     if isinstance(source, str | os.PathLike):
         path = Path(source).expanduser()
         return _folder(path, recursive) if path.is_dir() else [ImageItem(path.stem, path)]
+    if hasattr(source, "read"):
+        label = getattr(source, "name", "")
+        return [ImageItem(Path(label).stem if isinstance(label, str) and label else name, _read_open(source))]
     if isinstance(source, Iterable):
         return [item for i, part in enumerate(source) for item in _collect(part, recursive, f"{name}_{i:04d}")]
     raise ImageError(f"expected a path, folder, picture or list of these, got {type(source).__name__}.")
@@ -131,6 +137,7 @@ def _folder(folder: Path, recursive: bool) -> list[ImageItem]:
             and not any(part.startswith(".") for part in path.relative_to(folder).parts)
             and path.is_file()
         )
+        paths = without_results(paths)
     except OSError as error:
         raise ImageError(f"cannot list '{folder}' ({error.strerror or error}).") from error
     if not paths:
@@ -143,6 +150,19 @@ def _folder(folder: Path, recursive: bool) -> list[ImageItem]:
         ImageItem(name if name not in twins else f"{name}_{path.suffix[1:]}", path)
         for name, path in zip(names, paths, strict=True)
     ]
+
+
+def _read_open(file: Any) -> bytes:
+    """What is left of an open file."""
+    try:
+        data = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot read the open file ({error}).") from error
+    if not isinstance(data, bytes):
+        raise ImageError("the open file gives text; open pictures in binary mode: open(path, 'rb').")
+    if len(data) > MAX_BYTES:
+        raise ImageError(f"the open file has more than {MAX_BYTES >> 20} MB.")
+    return data
 
 
 def _read(path: str | os.PathLike) -> bytes:

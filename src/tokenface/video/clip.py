@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import cv2
 import numpy as np
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
+
+T = TypeVar("T")
 
 USUAL_RATE = 30.0
 """Frames per second of a file that does not say."""
@@ -82,6 +84,13 @@ class Clip:
         self.facts = self._facts()
 
     @property
+    def identity(self) -> str:
+        """Which clip this is: place, size and time of its file."""
+        path = self.path.resolve()
+        status = path.stat()
+        return f"{path} {status.st_size} {status.st_mtime_ns}"
+
+    @property
     def expected_frames(self) -> int | None:
         """About how many frames there will be; None when the file does not say how long it is."""
         if self.facts.duration is None:
@@ -102,17 +111,12 @@ class Clip:
             VideoError: nothing could be decoded.
         """
         self.damaged_packets = 0
-        index, due = 0, self.start
+        index = 0
         with self._open() as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            for decoded, time in _timed(self._decoded(container, stream), stream):
-                if self.end is not None and time >= self.end:
-                    break
-                if time + TOLERANCE < due:
-                    continue
-                if self.fps is not None:
-                    due = max(due + 1 / self.fps, time - 1 / self.fps)
+            timed = _timed(self._decoded(container, stream), stream)
+            for decoded, time in chosen(timed, self.start, self.end, self.fps):
                 if index >= skip:
                     yield Frame(index, time, self._upright(decoded))
                 index += 1
@@ -148,7 +152,7 @@ class Clip:
         if not self.path.exists():
             raise VideoError(f"no video at '{self.path}'")
         try:
-            return av.open(str(self.path), metadata_errors="replace")
+            return av.open(str(self.path.absolute()), metadata_errors="replace")
         except (av.error.FFmpegError, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise VideoError(
@@ -179,6 +183,21 @@ class Clip:
                 duration = container.duration / 1e6
             audio = any(s.codec_context is not None for s in container.streams.audio)
         return ClipFacts(width, height, rate if 0 < rate < 1000 else USUAL_RATE, duration, rotation, audio)
+
+
+def chosen(
+    timed: Iterable[tuple[T, float]], start: float, end: float | None, fps: float | None
+) -> Iterator[tuple[T, float]]:
+    """What comes with a time from `start` on and before `end`, at most `fps` a second."""
+    due = start
+    for value, time in timed:
+        if end is not None and time >= end:
+            return
+        if time + TOLERANCE < due:
+            continue
+        if fps is not None:
+            due = max(due + 1 / fps, time - 1 / fps)
+        yield value, time
 
 
 def _timed(frames: Iterator[VideoFrame], stream: VideoStream) -> Iterator[tuple[VideoFrame, float]]:
