@@ -73,7 +73,7 @@ def _collect(address: str, recursive: bool) -> list[ImageItem]:
 
 
 def _item(address: str) -> RemoteItem:
-    stem = posixpath.splitext(posixpath.basename(unquote(urlsplit(address).path)))[0]
+    stem = posixpath.splitext(unquote(posixpath.basename(str(urlsplit(address).path))))[0]
     return RemoteItem(stem or "photo", *_both(address))
 
 

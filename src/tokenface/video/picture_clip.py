@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,7 @@ class PictureClip(Clip):
     def _timed(self) -> Iterator[tuple[Callable[[], np.ndarray], float]]:
         if self._files:
             for number, file in enumerate(self._files):
-                yield (lambda file=file: load_image(file, self.max_pixels)), number / self.facts.rate
+                yield partial(load_image, file, self.max_pixels), number / self.facts.rate
             return
         time = 0.0
         with open_picture(self.path.read_bytes()) as picture:
