@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -432,3 +433,114 @@ def test_marker_survives_odd_content(photos: Path, tmp_path: Path) -> None:
         (folder / outputs.MARKER).write_text(content)
         assert not tree.done(item)
     assert np.all([path.name == outputs.MARKER for path in folder.iterdir()])
+
+
+# --- inputs that are not what they seem
+
+
+@pytest.mark.parametrize("output", ["results", "."])
+def test_results_of_earlier_runs_are_never_inputs(
+    tokenface: Console, photos: Path, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos)
+    save(photos / "overlay.png", (60, 40, 40))  # the user's own: nothing marks it as a result
+    save(photos / "album" / "face_00.png", (60, 40, 40))
+    for _ in range(3):
+        code, _, errors = tokenface("reconstruct", ".", "-r", "-o", output)
+        assert (code, errors) == (0, "")
+        assert tokenface.looked_at == 4
+    tokenface("reconstruct", ".", "-r", "-o", "elsewhere")
+    assert tokenface.looked_at == 8  # neither the first run's folder nor its own
+
+
+def test_the_output_folder_is_no_input_though_nothing_marks_its_pictures(
+    tokenface: Console, photos: Path, tmp_path: Path
+) -> None:
+    save(photos / "out" / "sheet.png", (60, 40, 40))
+    assert tokenface("reconstruct", photos, "-r", "-o", photos / "out")[0] == 0
+    assert tokenface.looked_at == 2
+
+
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="these file systems refuse such names")
+def test_a_name_that_is_not_utf8_costs_nothing(tokenface: Console, photos: Path, tmp_path: Path) -> None:
+    odd = os.fsencode(photos) + b"/caf\xe9.png"
+    os.rename(os.fsencode(photos / "one.png"), odd)
+    (photos / "bad.png").write_bytes(b"no picture")
+    os.rename(os.fsencode(photos / "bad.png"), os.fsencode(photos) + b"/na\xefve.png")
+    code, _, errors = tokenface("reconstruct", photos, "-o", tmp_path / "out")
+    assert code == 1  # the one that is no picture
+    assert "na" in one_error(errors)
+    assert tokenface.looked_at == 2
+    names = [json.loads(path.read_text())["photo"]["name"] for path in (tmp_path / "out").rglob("parameters.json")]
+    assert sorted(names) == ["caf?.png", "two.png"]
+    assert tokenface("reconstruct", os.fsdecode(odd), "-o", tmp_path / "single")[0] == 0
+    tokenface("reconstruct", photos, "-o", tmp_path / "out")
+    assert tokenface.looked_at == 3  # finished photos stay finished
+
+
+def test_the_demo_needs_no_other_package(tokenface: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tokenface.inference import examples
+
+    monkeypatch.setattr(examples, "_installed", dict)
+    tokenface("demo", "-o", tmp_path)
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["eileen_collins.jpg"]
+    assert tokenface.looked_at == 1
+
+
+@pytest.fixture
+def web(photos: Path):
+    """A server of the photos: (address, how it answers)."""
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = self.path.split("?")[0]
+            if path == "/moved.png":
+                self.send_response(302)
+                self.send_header("Location", (photos / "one.png").as_uri())
+                self.end_headers()
+                return
+            file = photos / path[1:]
+            self.send_response(200 if file.is_file() else 404)
+            self.end_headers()
+            if file.is_file():
+                self.wfile.write(file.read_bytes())
+
+        def log_message(self, *_) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def test_photos_behind_addresses(tokenface: Console, web: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    address = web.replace("://", "://user:word@") + "/two.png?key=secret"
+    code, text, errors = tokenface("reconstruct", address, "-o", tmp_path / "out")
+    assert (code, errors) == (0, "")
+    files = "".join(path.read_text(errors="replace") for path in (tmp_path / "out" / "two").rglob("*.json"))
+    assert "two.png" in files
+    assert "secret" not in files + text
+    assert "word" not in files + text
+    code, _, errors = tokenface("reconstruct", f"{web}/missing.png?key=secret", "-o", tmp_path / "out")
+    assert code == 1
+    assert "HTTP 404" in one_error(errors)
+    assert "secret" not in errors
+    code, _, errors = tokenface("reconstruct", f"{web}/moved.png", "-o", tmp_path / "out")  # to a file of this machine
+    assert code == 1
+    assert "cannot read" in one_error(errors)
+
+
+def test_photos_in_a_bucket(tokenface: Console, photos: Path, tmp_path: Path) -> None:
+    fs = pytest.importorskip("fsspec", reason="needs fsspec").filesystem("memory")
+    pytest.importorskip("pyarrow", reason="needs the extra 'tables'")
+    for path in photos.iterdir():
+        fs.pipe(f"/album/{path.name}", path.read_bytes())
+    assert tokenface("reconstruct", "memory://album/two.png", "-o", tmp_path / "single")[0] == 0
+    assert (tmp_path / "single" / "two" / "face_01.ply").is_file()
+    assert tokenface("reconstruct", "memory://album", "-o", tmp_path / "all")[0] == 0
+    assert tokenface.looked_at == 3
+    tokenface("reconstruct", "memory://album", "-o", tmp_path / "all")
+    assert tokenface.looked_at == 3

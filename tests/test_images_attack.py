@@ -65,7 +65,7 @@ def test_nothing_is_unpacked_of_a_tiff_before_its_size_is_known(tmp_path):
     (tmp_path / "bomb.tif").write_bytes(deflated_tiff(7000))
     assert (tmp_path / "bomb.tif").stat().st_size < 2_000_000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(ImageError, match="TIFF"):
+    with pytest.raises(ImageError, match="million pixels"):
         load_image(tmp_path / "bomb.tif", max_pixels=1_000_000)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB; unpacked it has 588 MB
 

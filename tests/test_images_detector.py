@@ -254,3 +254,20 @@ def test_dlib_stands_in_when_asked_or_when_the_models_cannot_be_had(astronaut, t
         fallback = FaceDetector("auto", quiet=True)
     assert fallback.backend == "dlib"
     assert len(fallback.detect(astronaut)) == 1
+
+
+def test_small_faces_in_huge_panoramas_are_all_found(detector, astronaut):
+    """Twelve faces of 35 to 140 pixels over 20,000, of which the coarser tiles see five."""
+    noise = np.random.default_rng(0).integers(60, 190, (6, 100, 3), dtype=np.uint8)
+    panorama = cv2.resize(noise, (20_000, 1200), interpolation=cv2.INTER_CUBIC)
+    portrait, places = astronaut[20:240, 110:340], np.linspace(400, 19_300, 12).astype(int)
+    scales = np.geomspace(0.35, 1.4, 12)
+    for x, scale in zip(places, scales, strict=True):
+        face = cv2.resize(portrait, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        panorama[400 : 400 + face.shape[0], x : x + face.shape[1]] = face
+    found = detector.detect(panorama)
+    centres = np.array([(face.box[:2] + face.box[2:]) / 2 for face in found])
+    expected = np.stack([places + scales * (225 - 110), 400 + scales * (118 - 20)], axis=1)
+    assert len(found) == 12
+    distances = np.linalg.norm(centres[:, None] - expected[None], axis=-1)
+    assert (distances.min(axis=0) < 30 * scales).all()

@@ -152,7 +152,7 @@ def test_the_pixel_limit_can_be_moved_both_ways(rgb):
         (lambda folder: folder, "is a folder"),
         (lambda folder: written(folder / "zero.jpg", b""), "empty"),
         (lambda folder: written(folder / "text.jpg", b"hello, I am not a picture" * 9), "not a picture"),
-        (lambda folder: written(folder / "a.heic", b"\0\0\0\x18ftypheic" + b"\0" * 64), "pillow-heif"),
+        (lambda folder: written(folder / "a.heic", b"\0\0\0\x18ftypheic" + b"\0" * 64), "a.heic' is not a picture"),
         (lambda folder: "https://example.org/a.jpg", "download"),
         (lambda folder: "nul\0byte.png", "cannot read"),
     ],
@@ -230,3 +230,36 @@ def test_nothing_to_do_is_an_error(tmp_path):
         collect_images([])
     with pytest.raises(ImageError, match="expected a path"):
         collect_images(3.5)
+
+
+def test_open_files_are_read(rgb, tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(rgb).save(path)
+    np.testing.assert_array_equal(load_image(io.BytesIO(path.read_bytes())), rgb)
+    with path.open("rb") as file:
+        (item,) = collect_images(file)
+    assert item.name == "a"
+    np.testing.assert_array_equal(item.load(), rgb)  # after the file is closed
+    with path.open("rb") as file:
+        assert [item.name for item in collect_images([file, io.BytesIO(b"")])] == ["a", "image_0001"]
+    with pytest.raises(ImageError, match="binary mode"):
+        load_image(io.StringIO("text"))
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [("jfif", "JPEG"), ("tga", "TGA"), ("jpe", "JPEG")])
+def test_less_usual_suffixes_are_found_in_folders(suffix, kind, tmp_path):
+    Image.new("RGB", (8, 8), (10, 200, 30)).save(tmp_path / f"a.{suffix}", kind)
+    (item,) = collect_images(tmp_path)
+    assert np.abs(item.load().astype(int) - (10, 200, 30)).max() < 5
+
+
+def test_the_first_picture_of_a_stereo_file_is_the_photo(tmp_path):
+    first, second = Image.new("RGB", (16, 16), (200, 10, 10)), Image.new("RGB", (16, 16), (10, 10, 200))
+    first.save(tmp_path / "a.mpo", save_all=True, append_images=[second])
+    (item,) = collect_images(tmp_path)
+    assert item.load()[8, 8, 0] > 150
+
+
+def test_addresses_are_never_opened_here():
+    with pytest.raises(ImageError, match="is an address"):
+        load_image("https://127.0.0.1:9/a.jpg")

@@ -11,6 +11,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from tokenface.threads import wait_asleep
+
 if TYPE_CHECKING:
     import torch
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from tokenface.network.tokenface import TokenFace
     from tokenface.refinement.record import RefineOptions
     from tokenface.video.face import TrackedFace, TrackedFrame
+
+wait_asleep()  # before anything loads torch
 
 __version__ = "0.1.0"
 

@@ -44,7 +44,7 @@ def add_page(
         What is to be done every second: stopping the work of visitors that left.
     """
     examples = {}
-    for name, data in example_photos(worker.model.head).items():
+    for name, data in example_photos().items():
         examples[name] = folder.root / name
         examples[name].write_bytes(data)
     blocks = gr.Blocks(title="TokenFace", analytics_enabled=False, fill_width=True)

@@ -133,7 +133,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        for photo in list(example_photos(worker.model.head).values())[:1]:
+        for photo in list(example_photos().values())[:1]:
             worker.photo(photo, lambda result: None)  # compiles what is compiled on first use
         tasks = [
             asyncio.create_task(_tidy(folder, visits, limits)),

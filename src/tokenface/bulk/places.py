@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenface.errors import ConfigError, ImageError, OutputError, TokenFaceError
 from tokenface.formats.files import write_atomically
+from tokenface.formats.own import names_without_results
 from tokenface.images.loading import IMAGE_SUFFIXES, ImageItem, load_image
 
 if TYPE_CHECKING:
@@ -68,8 +69,9 @@ class Place:
         except OSError as error:
             raise ImageError(f"cannot list '{self.label}' ({_reason(error)})") from error
         pictures = []
-        for entry in found:
-            name = posixpath.relpath(entry.path, root)
+        names = {posixpath.relpath(entry.path, root): entry for entry in found}
+        for name in names_without_results(names, names):
+            entry = names[name]
             hidden = any(part.startswith(".") for part in name.split("/"))
             if entry.type == fs.FileType.File and not hidden and posixpath.splitext(name)[1].lower() in IMAGE_SUFFIXES:
                 pictures.append(Picture(name, entry.size or 0, entry.mtime_ns or 0))

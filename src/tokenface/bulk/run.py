@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from tokenface.bulk.places import place_of
+from tokenface.bulk.places import Picture, place_of
 from tokenface.bulk.shard import BulkOptions, Shard, ShardReport, ShardWorker, divide
 from tokenface.bulk.table import FORMATS
 from tokenface.errors import ConfigError
@@ -74,9 +74,20 @@ class BulkRun:
         if self.output.local:
             make_folder(self.output.address)
         self.weights = find_weights(self.options.weights)
-        self.shards = divide(self.source.pictures(recursive), self.options.per_shard)
+        self.shards = divide(self._pictures(recursive), self.options.per_shard)
         self.total = sum(len(shard.pictures) for shard in self.shards)
         self.report = BulkReport()
+
+    def _pictures(self, recursive: bool) -> list[Picture]:
+        """All but those in the output folder, where that lies inside the source."""
+        found = self.source.pictures(recursive)
+        if not (self.source.local and self.output.local):
+            return found
+        folder, output = (Path(place.address).expanduser().resolve() for place in (self.source, self.output))
+        if output == folder or not output.is_relative_to(folder):
+            return found
+        inside = f"{output.relative_to(folder).as_posix()}/"
+        return [picture for picture in found if not picture.name.startswith(inside)]
 
     def __iter__(self) -> Iterator[ShardReport]:
         fetch_models(quiet=True)  # once, before several processes want them

@@ -24,6 +24,9 @@ def run(arguments: list[str] | None = None) -> int:
     from tokenface.cli.console import print_error
     from tokenface.errors import TokenFaceError
 
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names that are not UTF-8, and consoles that lack a letter
+            stream.reconfigure(errors="replace")
     debug = bool(os.environ.get(DEBUG_VARIABLE))
     try:
         code = app(args=arguments, prog_name="tokenface", standalone_mode=False)

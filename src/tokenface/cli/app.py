@@ -22,6 +22,7 @@ from tokenface.cli import (
     train_temporal,
     transfer,
 )
+from tokenface.cli.threads import with_threads
 
 app = typer.Typer(
     help="Photos of people into 3-D heads.",
@@ -56,3 +57,9 @@ def version() -> None:
     from tokenface import __version__
 
     typer.echo(f"tokenface {__version__}")
+
+
+for _group in (app, evaluate.app, models.app, head.app):
+    for _command in _group.registered_commands:
+        assert _command.callback is not None
+        _command.callback = with_threads(_command.callback)

@@ -1,4 +1,4 @@
-"""`tokenface demo`: real photos that come with other packages, reconstructed with the shipped weights."""
+"""`tokenface demo`: the photo that ships with the package, reconstructed with the shipped weights."""
 
 from __future__ import annotations
 

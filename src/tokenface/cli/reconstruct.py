@@ -18,7 +18,7 @@ TABLES = ("parquet", "npz")
 def reconstruct(
     sources: Annotated[
         list[str],
-        typer.Argument(help="Photos and folders of photos; for tables also a URL (s3://…).", show_default=False),
+        typer.Argument(help="Photos, folders of photos, and their addresses (https://…, s3://…).", show_default=False),
     ],
     output: Annotated[
         str, typer.Option("-o", "--output", help="Folder for the results; for tables also a URL.")

@@ -16,7 +16,6 @@ def serve(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     runtime: Annotated[str, typer.Option(help="torch, onnx or openvino (extra: deploy).")] = "torch",
     precision: Annotated[str, typer.Option(help="Of onnx and openvino: fp32, fp16, int8.")] = "fp32",
-    threads: Annotated[int | None, typer.Option(min=1, help="Of torch.", show_default="all cores")] = None,
     page: Annotated[bool, typer.Option(help="The page for people; without it the API alone, in less memory.")] = True,
     max_upload: Annotated[float, typer.Option(min=0.001, help="Megabytes of a photo.")] = 20,
     max_pixels: Annotated[int, typer.Option(min=1, help="Width × height of a photo.")] = 40_000_000,
@@ -46,10 +45,6 @@ def serve(
     from tokenface.cli import SUCCESS
     from tokenface.cli.console import out
 
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
     limits = Limits(
         upload_bytes=int(max_upload * MEGABYTE),
         video_bytes=int(max_video * MEGABYTE),

@@ -11,7 +11,13 @@ from tokenface.cli.console import err, out, print_error
 
 
 def track(
-    source: Annotated[str, typer.Argument(help="Video file, or the number of a camera (0).", show_default=False)],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Video file, folder or pattern (frame_%04d.png) of pictures, or the number of a camera (0).",
+            show_default=False,
+        ),
+    ],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder.", show_default="out/<clip>")] = None,
     people: Annotated[str, typer.Option(help="At most so many at a time, the largest faces; or all.")] = "1",
     temporal: Annotated[

@@ -14,6 +14,7 @@ from tokenface.deploy.needed import needed
 from tokenface.errors import CheckpointError
 from tokenface.network.components import COMPONENTS, FaceParameters
 from tokenface.network.tokenface import NetworkOutput, TokenFace
+from tokenface.threads import waits_asleep
 
 Call = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 
@@ -106,6 +107,8 @@ def _onnx(path: Path, outputs: tuple[str, ...], threads: int) -> tuple[Call, set
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    for pool in ("intra", "inter"):
+        options.add_session_config_entry(f"session.{pool}_op.allow_spinning", "0" if waits_asleep() else "1")
     try:
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions share no base but Exception
@@ -121,6 +124,7 @@ def _openvino(path: Path, outputs: tuple[str, ...], threads: int, bf16: bool) ->
     openvino = needed("openvino")
     # fp32 files are meant to be fp32 where a processor would rather compute in bf16
     settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32"}
+    settings["ENABLE_CPU_PINNING"] = False  # a pinned thread waits for its core while others are free
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)

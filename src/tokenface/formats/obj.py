@@ -39,7 +39,7 @@ def obj_files(stem: str, mesh: TexturedMesh) -> dict[str, bytes]:
     lines += ["f {}/{}/{} {}/{}/{} {}/{}/{}".format(*row) for row in corners.reshape(-1, 9).tolist()]
     mtl = ["newmtl skin", "Ka 0 0 0", "Kd 1 1 1", "Ks 0.04 0.04 0.04", "Ns 20", "illum 2", f"map_Kd {texture}"]
     return {
-        f"{stem}.obj": ("\n".join(lines) + "\n").encode(),
+        f"{stem}.obj": ("\n".join(lines) + "\n").encode(errors="surrogateescape"),
         material: ("\n".join(mtl) + "\n").encode(),
         texture: png_bytes(mesh.texture),
     }

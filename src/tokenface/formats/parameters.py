@@ -75,7 +75,7 @@ def write_parameters(path: str | Path, document: Mapping[str, Any]) -> Path:
 def parameters_bytes(document: Mapping[str, Any]) -> bytes:
     """The file of `write_parameters` as bytes."""
     text = json.dumps(plain(document), indent=1, allow_nan=False, ensure_ascii=False)
-    return (_join_numbers(text) + "\n").encode()
+    return (_join_numbers(text) + "\n").encode(errors="replace")  # names that are not UTF-8
 
 
 def read_parameters(path: str | Path) -> dict[str, Any]:

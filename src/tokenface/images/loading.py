@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import cv2
 import numpy as np
@@ -16,10 +17,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from tokenface.errors import ImageError
+from tokenface.formats.own import without_results
 from tokenface.formats.regular import read_regular
 from tokenface.images.budget import decoding
+from tokenface.images.colour import to_srgb
+from tokenface.images.tiff import ORIENTATION, PROFILE, Tags, is_tiff, largest_page, size_of, stored_numbers
 
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF", "TGA")
 """Pillow's plugins that are let near a file, where they are there; others start programs (EPS) or unpack without limit.
 JPEG brings MPO."""
 MAX_BYTES = 1 << 30
@@ -34,14 +38,14 @@ MAX_PIXELS = 120_000_000
 IMAGE_SUFFIXES = frozenset(
     f".{suffix}"
     for suffix in (
-        *("jpg", "jpeg", "jpe", "png", "webp", "bmp", "gif", "tif", "tiff"),
-        *("ppm", "pgm", "heic", "heif", "avif", "jp2"),
+        *("jpg", "jpeg", "jpe", "jfif", "mpo", "png", "webp", "bmp", "gif", "tif", "tiff"),
+        *("ppm", "pgm", "heic", "heif", "hif", "avif", "jp2", "tga"),
     )
 )
 BACKGROUND = 127
 """Grey level that shows through transparent pixels."""
 
-ImageLike: TypeAlias = str | os.PathLike | bytes | np.ndarray | Image.Image | Tensor
+ImageLike: TypeAlias = str | os.PathLike | bytes | BinaryIO | np.ndarray | Image.Image | Tensor
 
 _pillow_limit_lock = threading.Lock()
 
@@ -62,9 +66,9 @@ def load_image(source: ImageLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Load one picture.
 
     Args:
-        source: a path; encoded bytes; a PIL image; an RGB(A) or grey array [H, W] or [H, W, C]; a tensor [C, H, W]
-            or [1, C, H, W]. Integer arrays use the full range of their type; floats are in [0, 1], or in [0, 255]
-            when any value exceeds 1.
+        source: a path; encoded bytes; a file open for reading them; a PIL image; an RGB(A) or grey array [H, W] or
+            [H, W, C]; a tensor [C, H, W] or [1, C, H, W]. Integer arrays use the full range of their type; floats are
+            in [0, 1], or in [0, 255] when any value exceeds 1.
         max_pixels: width × height that is still accepted.
     Returns:
         [H, W, 3] uint8 RGB, contiguous. Animations give their first frame, transparency shows grey.
@@ -81,7 +85,9 @@ def load_image(source: ImageLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         return _decode(bytes(source), "the encoded picture", max_pixels)
     if isinstance(source, str | os.PathLike):
         return _decode(_read(source), f"'{os.fspath(source)}'", max_pixels)
-    raise ImageError(f"expected a path, bytes, array, PIL image or tensor, got {type(source).__name__}.")
+    if hasattr(source, "read"):
+        return _decode(_read_open(source), "the open file", max_pixels)
+    raise ImageError(f"expected a path, bytes, open file, array, PIL image or tensor, got {type(source).__name__}.")
 
 
 def collect_images(source: ImageLike | Iterable[Any], recursive: bool = False) -> list[ImageItem]:
@@ -113,6 +119,9 @@ def _collect(source: Any, recursive: bool, name: str) -> list[ImageItem]:
     if isinstance(source, str | os.PathLike):
         path = Path(source).expanduser()
         return _folder(path, recursive) if path.is_dir() else [ImageItem(path.stem, path)]
+    if hasattr(source, "read"):
+        label = getattr(source, "name", "")
+        return [ImageItem(Path(label).stem if isinstance(label, str) and label else name, _read_open(source))]
     if isinstance(source, Iterable):
         return [item for i, part in enumerate(source) for item in _collect(part, recursive, f"{name}_{i:04d}")]
     raise ImageError(f"expected a path, folder, picture or list of these, got {type(source).__name__}.")
@@ -128,6 +137,7 @@ def _folder(folder: Path, recursive: bool) -> list[ImageItem]:
             and not any(part.startswith(".") for part in path.relative_to(folder).parts)
             and path.is_file()
         )
+        paths = without_results(paths)
     except OSError as error:
         raise ImageError(f"cannot list '{folder}' ({error.strerror or error}).") from error
     if not paths:
@@ -140,6 +150,19 @@ def _folder(folder: Path, recursive: bool) -> list[ImageItem]:
         ImageItem(name if name not in twins else f"{name}_{path.suffix[1:]}", path)
         for name, path in zip(names, paths, strict=True)
     ]
+
+
+def _read_open(file: Any) -> bytes:
+    """What is left of an open file."""
+    try:
+        data = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot read the open file ({error}).") from error
+    if not isinstance(data, bytes):
+        raise ImageError("the open file gives text; open pictures in binary mode: open(path, 'rb').")
+    if len(data) > MAX_BYTES:
+        raise ImageError(f"the open file has more than {MAX_BYTES >> 20} MB.")
+    return data
 
 
 def _read(path: str | os.PathLike) -> bytes:
@@ -160,29 +183,40 @@ def _read(path: str | os.PathLike) -> bytes:
 def _decode(data: bytes, label: str, max_pixels: int) -> np.ndarray:
     if not data:
         raise ImageError(f"{label} is empty (0 bytes).")
+    page = 0
+    if is_tiff(data) and (found := largest_page(data)) is not None:
+        page, tags = found
+        _check_size(*size_of(tags), label, max_pixels)
+        with decoding.hold(math.prod(size_of(tags)) * PIXEL_BYTES):
+            numbers = stored_numbers(data, tags, label)
+            if numbers is not None:
+                return _from_tiff(numbers, tags, label)
     try:
         picture = _open(data)
     except UnidentifiedImageError as error:
-        if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"hevc", b"msf1"):
-            raise ImageError(f"{label} is HEIC; run 'pip install pillow-heif', or save it as JPEG.") from error
         if data[:4] in (b"II*\0", b"MM\0*"):
             raise ImageError(f"{label} is a TIFF that cannot be read; save it as PNG or JPEG.") from error
         raise ImageError(f"{label} is not a picture that can be read (JPEG, PNG, WebP, TIFF, BMP, GIF …).") from error
     except Exception as error:  # a damaged header can fail anywhere in a decoder
         raise ImageError(f"{label} is damaged and cannot be read ({_reason(error)}).") from error
     with picture:
-        return _from_pillow(picture, label, max_pixels, own=True)
+        return _from_pillow(picture, label, max_pixels, own=True, page=page)
+
+
+def _from_tiff(numbers: np.ndarray, tags: Tags, label: str) -> np.ndarray:
+    """Numbers of a TIFF as Pillow would give them, with the file's orientation and profile."""
+    picture = Image.fromarray(_from_array(numbers, label, None))
+    picture.info["icc_profile"] = tags.get(PROFILE)
+    picture.getexif()[ORIENTATION] = tags.get(ORIENTATION, 1)
+    return _pillow_to_rgb(ImageOps.exif_transpose(picture), label)
 
 
 def _open(data: bytes) -> Image.Image:
     """Header only. Pillow's own size limit is one global number; ours is per call, and checked before decoding."""
-    if data[4:8] == b"ftyp":
-        try:
-            from pillow_heif import register_heif_opener
-        except ImportError:
-            pass  # AVIF needs nothing, HEIC gets a message
-        else:
-            register_heif_opener()
+    if data[4:8] == b"ftyp" and "HEIF" not in Image.OPEN:
+        from pi_heif import register_heif_opener
+
+        register_heif_opener(thumbnails=False)
     with _pillow_limit_lock:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -197,12 +231,12 @@ def open_picture(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
 
 
-def _from_pillow(picture: Image.Image, label: str, max_pixels: int, own: bool = False) -> np.ndarray:
-    """own: the picture is nobody else's and may be changed, which saves a copy."""
+def _from_pillow(picture: Image.Image, label: str, max_pixels: int, own: bool = False, page: int = 0) -> np.ndarray:
+    """own: the picture is nobody else's and may be changed, which saves a copy.  page: which of several."""
     _check_size(*picture.size, label, max_pixels)
     try:
         with decoding.hold(picture.width * picture.height * PIXEL_BYTES):
-            picture.seek(0)
+            picture.seek(page)
             _check_size(*picture.size, label, max_pixels)
             picture.load()
             _check_size(*picture.size, label, max_pixels)  # icons and the like learn their size while they are decoded
@@ -222,6 +256,7 @@ def _from_pillow(picture: Image.Image, label: str, max_pixels: int, own: bool = 
 def _pillow_to_rgb(picture: Image.Image, label: str) -> np.ndarray:
     if picture.mode.startswith(("I", "F")):  # 16- and 32-bit: convert() would clip instead of scaling
         return _from_array(np.asarray(picture), label, None)
+    picture = to_srgb(picture, label)
     if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
         picture = picture if picture.mode == "RGBA" else picture.convert("RGBA")
         ground = Image.new("RGB", picture.size, (BACKGROUND, BACKGROUND, BACKGROUND))

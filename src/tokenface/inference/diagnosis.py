@@ -28,6 +28,7 @@ PACKAGES = (
     "numba",
     "roma",
     "ai-edge-litert",
+    "pi-heif",
 )
 OPTIONAL = {
     "triton": ("rasteriser on CUDA", "comes with torch on Linux"),
@@ -37,7 +38,6 @@ OPTIONAL = {
     "gradio": ("web page and HTTP API", "pip install 'tokenface[web]'"),
     "tensorboard": ("training curves", "pip install 'tokenface[train]'"),
     "ray": ("preparation on a cluster", "pip install 'tokenface[cluster]'"),
-    "pillow_heif": ("HEIC photos", "pip install pillow-heif"),
 }
 
 

@@ -16,13 +16,13 @@ from typing import Literal
 
 from tokenface.errors import OutputError
 from tokenface.formats.files import discard, make_folder, output_error, read_marker, write_atomically
+from tokenface.formats.own import PHOTO_MARKER, is_result_name
 from tokenface.formats.parameters import write_parameters
 from tokenface.images.loading import ImageItem
 from tokenface.inference.face import FORMATS, photo_document
 from tokenface.inference.result import PhotoResult
 
-MARKER = ".tokenface.json"
-"""In every photo's folder: which photo it belongs to, what was written, with which settings."""
+MARKER = PHOTO_MARKER
 LONGEST_NAME = 80
 WINDOWS_NAMES = frozenset(
     ["con", "prn", "aux", "nul", *(f"com{i}" for i in range(1, 10)), *(f"lpt{i}" for i in range(1, 10))]
@@ -135,7 +135,7 @@ class OutputTree:
             buffer = io.BytesIO()
             overlay_picture(result.image, result.faces).save(buffer, format="PNG", compress_level=4)
             paths.append(write_atomically(folder / "overlay.png", buffer.getvalue()))
-        files = sorted(path.name for path in folder.iterdir() if _is_ours(path.name))
+        files = sorted(path.name for path in folder.iterdir() if is_result_name(path.name))
         self._mark(folder, result.item, "done", files)
         return paths
 
@@ -174,7 +174,7 @@ class OutputTree:
             return
         try:
             for path in folder.iterdir():
-                if _is_ours(path.name) and path.is_file():
+                if is_result_name(path.name) and path.is_file():
                     discard(path)
         except OSError as error:
             raise output_error(folder, error) from error
@@ -192,16 +192,11 @@ def safe_name(name: str) -> str:
     return name or "photo"
 
 
-def _is_ours(name: str) -> bool:
-    return (
-        name in ("parameters.json", "overlay.png")
-        or re.fullmatch(r"face_\d+(_neutral)?\.(glb|obj|mtl|png|ply)", name) is not None
-    )
-
-
 def _identity(item: ImageItem) -> str:
     """Which photo this is: a hash of its absolute path (the path itself does not belong in a result)."""
-    if isinstance(item.source, str | os.PathLike):
+    if isinstance(item.source, str) and "://" in item.source:
+        text = item.source
+    elif isinstance(item.source, str | os.PathLike):
         text = str(Path(item.source).expanduser().resolve())
     else:
         text = f"memory:{item.name}"

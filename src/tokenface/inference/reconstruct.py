@@ -18,7 +18,7 @@ from tokenface.head.model import HeadModel
 from tokenface.images.crop import TEST_SCALE
 from tokenface.images.detection import Detection
 from tokenface.images.detector import FaceDetector
-from tokenface.images.loading import MAX_PIXELS, collect_images
+from tokenface.images.loading import MAX_PIXELS
 from tokenface.inference.calibration import find_calibration
 from tokenface.inference.depends import calibration_facts
 from tokenface.inference.doubles import without_doubles
@@ -26,6 +26,7 @@ from tokenface.inference.face import Face, Origin
 from tokenface.inference.photos import BATCH_SIZE, Photo, groups, per_photo, prepared, unexpected
 from tokenface.inference.pooling import same_person as one_identity
 from tokenface.inference.reader import FaceReader
+from tokenface.inference.remote import collect_photos
 from tokenface.inference.result import NoFaceError, PhotoResult
 from tokenface.refinement.record import RefineOptions
 from tokenface.weights import file_hash, find_weights
@@ -114,8 +115,8 @@ class Reconstructor(FaceReader):
         """Every face of one or many photos; photos without a face add nothing.
 
         Args:
-            source: path, folder, array [H, W, 3], PIL image, encoded bytes, tensor [3, H, W] or batch [B, 3, H, W],
-                or a list of these.
+            source: path, address (https://…, s3://…), folder, open file, array [H, W, 3], PIL image, encoded bytes,
+                tensor [3, H, W] or batch [B, 3, H, W], or a list of these.
             boxes: faces that are known, [N, 4] x0, y0, x1, y1 in photo pixels; for several photos a list with one
                 entry per photo, or a mapping from photo name to boxes. None: find them.
             landmarks: [N, 68, 2] iBUG points in photo pixels instead, in the same forms.
@@ -239,7 +240,7 @@ class Reconstructor(FaceReader):
     ) -> Iterator[PhotoResult]:
         """`reconstruct`, photo by photo, in order: faces or an error for each. Decoding and finding faces run in a
         thread beside the network; a photo that fails does not stop the others."""
-        items = collect_images(source, recursive=recursive)
+        items = collect_photos(source, recursive=recursive)
         known_boxes, known_landmarks = per_photo(boxes, items, "boxes"), per_photo(landmarks, items, "landmarks")
         if batch_size < 1:
             raise ImageError(f"batch_size is at least 1, got {batch_size}")

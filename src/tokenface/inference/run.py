@@ -11,12 +11,13 @@ from typing import Any
 
 from tokenface.errors import ConfigError, ImageError, OutputError
 from tokenface.fingerprint import fingerprint
-from tokenface.images.loading import MAX_PIXELS, ImageItem, collect_images
+from tokenface.images.loading import MAX_PIXELS, ImageItem
 from tokenface.inference.depends import model_facts
 from tokenface.inference.face import FORMATS
 from tokenface.inference.outputs import OutputTree, Settings, Texture
 from tokenface.inference.photos import BATCH_SIZE, per_photo
 from tokenface.inference.reconstruct import Reconstructor
+from tokenface.inference.remote import collect_photos, is_address
 from tokenface.inference.result import PhotoResult
 from tokenface.refinement.record import RefineOptions
 
@@ -61,7 +62,7 @@ class Run:
         self.failures: list[tuple[str, str]] = []
         self.done: list[tuple[Path, int]] = []
         self.skipped = self.without_face = 0
-        self.items = self._collect(sources)
+        self.items = self._collect(sources, Path(output).expanduser().resolve())
         self._boxes = read_boxes(options.boxes) if options.boxes else None
         formats = known_formats(options.formats)
         self.todo: list[ImageItem] = []
@@ -122,13 +123,13 @@ class Run:
         self.done.append((self.tree.folder(result.item), len(result.faces)))
         return True
 
-    def _collect(self, sources: Sequence[str | Path]) -> list[ImageItem]:
+    def _collect(self, sources: Sequence[str | Path], output: Path) -> list[ImageItem]:
         items: list[ImageItem] = []
         seen: set[Path] = set()
         for source in sources:
             try:
-                found = collect_images(source, recursive=self.options.recursive)
-            except ImageError as error:
+                found = _outside(source, output, collect_photos(source, recursive=self.options.recursive))
+            except (ImageError, ConfigError) as error:
                 self.failures.append((str(source), str(error)))
                 continue
             for item in found:  # a photo that is named twice is one photo
@@ -157,6 +158,24 @@ class Run:
         # Names are checked against all photos: those that are done already are no strangers.
         chosen = dict(zip(self.items, per_photo(self._boxes, self.items, "boxes"), strict=True))
         return [chosen[item] for item in items] if len(items) > 1 else chosen[items[0]]
+
+
+def _outside(source: str | Path, output: Path, items: list[ImageItem]) -> list[ImageItem]:
+    """The items that do not lie in the output folder, where that is a folder inside the source.
+
+    Raises:
+        ImageError: none is left.
+    """
+    if (
+        is_address(source)
+        or not output.is_relative_to(folder := Path(source).expanduser().resolve())
+        or output == folder
+    ):
+        return items
+    kept = [item for item in items if not Path(str(item.source)).expanduser().resolve().is_relative_to(output)]
+    if not kept:
+        raise ImageError(f"no pictures in folder '{source}' outside of the output folder '{output}'")
+    return kept
 
 
 def known_formats(formats: Sequence[str]) -> tuple[str, ...]:

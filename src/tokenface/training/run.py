@@ -25,6 +25,7 @@ from tokenface.network.config import NetworkConfig, mean_camera
 from tokenface.network.grow import grown
 from tokenface.network.pretrained import load_pretrained
 from tokenface.network.tokenface import TokenFace
+from tokenface.threads import configured_threads
 from tokenface.training.batches import Batches, Shares, photo_records
 from tokenface.training.config import TrainConfig
 from tokenface.training.distribution import World, create_fabric
@@ -119,8 +120,7 @@ def _run(config: TrainConfig, folder: Path, goes_on: bool, report: Report) -> Pa
     if not goes_on and (folder / "state.safetensors").exists():
         raise _exists(folder)
     make_folder(folder)
-    if config.run.threads:
-        torch.set_num_threads(config.run.threads)
+    configured_threads(config.run.threads)
     fabric = create_fabric(config.run)
     report = report if fabric.is_global_zero else lambda line: None
     cpu_head = load_head(config.head)

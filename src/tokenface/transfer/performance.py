@@ -18,6 +18,7 @@ from tokenface.images.loading import IMAGE_SUFFIXES
 from tokenface.inference.expressions import speaks_arkit
 from tokenface.inference.face import Face
 from tokenface.inference.reconstruct import Reconstructor
+from tokenface.video.picture_clip import is_animation
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +35,7 @@ class Moment:
 
 
 def is_photo(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and path.suffix.lower() != ".gif"
+    return path.suffix.lower() in IMAGE_SUFFIXES - {".gif"} and not is_animation(path)
 
 
 def moments(model: Reconstructor, source: Path, end: float | None = None) -> Iterator[Moment]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import cv2
 import numpy as np
@@ -16,11 +16,14 @@ import numpy as np
 from tokenface.errors import VideoError
 from tokenface.formats.clip_files import open_clip
 from tokenface.images.loading import MAX_PIXELS
+from tokenface.video.colour import Colours
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
+
+T = TypeVar("T")
 
 USUAL_RATE = 30.0
 """Frames per second of a file that does not say."""
@@ -85,6 +88,13 @@ class Clip:
         self.facts = self._facts()
 
     @property
+    def identity(self) -> str:
+        """Which clip this is: place, size and time of its file."""
+        path = self.path.resolve()
+        status = path.stat()
+        return f"{path} {status.st_size} {status.st_mtime_ns}"
+
+    @property
     def expected_frames(self) -> int | None:
         """About how many frames there will be; None when the file does not say how long it is."""
         if self.facts.duration is None:
@@ -105,17 +115,12 @@ class Clip:
             VideoError: nothing could be decoded.
         """
         self.damaged_packets = 0
-        index, due = 0, self.start
+        index = 0
         with open_clip(self.path, self.max_pixels) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            for decoded, time in _timed(self._decoded(container, stream), stream):
-                if self.end is not None and time >= self.end:
-                    break
-                if time + TOLERANCE < due:
-                    continue
-                if self.fps is not None:
-                    due = max(due + 1 / self.fps, time - 1 / self.fps)
+            timed = _timed(self._decoded(container, stream), stream)
+            for decoded, time in chosen(timed, self.start, self.end, self.fps):
                 if index >= skip:
                     yield Frame(index, time, self._upright(decoded))
                 index += 1
@@ -145,7 +150,7 @@ class Clip:
 
     def _upright(self, frame: VideoFrame) -> np.ndarray:
         self._check_size(frame.width, frame.height)  # a stream may change it
-        image: np.ndarray = frame.to_ndarray(format="rgb24")
+        image = self._colours.srgb(frame)
         width = _square_width(image.shape[1], self._aspect)
         if width != image.shape[1]:
             image = cv2.resize(image, (width, image.shape[0]), interpolation=cv2.INTER_AREA)
@@ -165,6 +170,7 @@ class Clip:
             frame = next(self._decoded(container, stream), None)
             if frame is None:
                 raise VideoError(f"'{self.path}' has no frame that can be decoded; is the file complete?")
+            self._colours = Colours.of(stream)
             rotation, mirrored = _orientation(frame)
             width, height = _square_width(frame.width, self._aspect), frame.height
             self._check_size(width, height)
@@ -194,6 +200,21 @@ def _orientation(frame: VideoFrame) -> tuple[int, bool]:
     if abs(a) + abs(d) >= abs(b) + abs(c):
         return (180 if d < 0 else 0), (a < 0) != (d < 0)
     return (90 if c > 0 else 270), (b < 0) == (c < 0)
+
+
+def chosen(
+    timed: Iterable[tuple[T, float]], start: float, end: float | None, fps: float | None
+) -> Iterator[tuple[T, float]]:
+    """What comes with a time from `start` on and before `end`, at most `fps` a second."""
+    due = start
+    for value, time in timed:
+        if end is not None and time >= end:
+            return
+        if time + TOLERANCE < due:
+            continue
+        if fps is not None:
+            due = max(due + 1 / fps, time - 1 / fps)
+        yield value, time
 
 
 def _timed(frames: Iterator[VideoFrame], stream: VideoStream) -> Iterator[tuple[VideoFrame, float]]:

@@ -21,22 +21,24 @@ from tokenface.errors import ConfigError, OutputError, VideoError
 from tokenface.fingerprint import fingerprint
 from tokenface.formats.files import discard, make_folder, read_marker, write_atomically
 from tokenface.formats.mp4 import encode_piece, join_pieces
+from tokenface.formats.own import CLIP_MARKER
 from tokenface.inference.depends import facts_of
 from tokenface.inference.reconstruct import Reconstructor
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.video.ahead import ahead
 from tokenface.video.answer import FrameAnswers
-from tokenface.video.clip import Clip, Frame
+from tokenface.video.clip import Frame
 from tokenface.video.face import FaceMaker
 from tokenface.video.outputs import USUAL_FORMATS, Identity, PersonWriter, identities, known_formats
 from tokenface.video.painter import HeadPainter
+from tokenface.video.picture_clip import open_clip
 from tokenface.video.pipeline import TOGETHER, Pipeline, Smoothing
 from tokenface.video.refined import FRAMES, ClipRefiner, RefinedPerson
 from tokenface.video.store import CHUNK_FRAMES, Store
 from tokenface.video.temporal_weights import Temporal, choose_temporal
 from tokenface.video.track import pipeline_options
 
-MARKER = ".tokenface-track.json"
+MARKER = CLIP_MARKER
 WORK = ".track"
 
 
@@ -85,7 +87,7 @@ class TrackRun:
         self, source: str | Path, output: str | Path, options: TrackOptions, model: Reconstructor | None = None
     ) -> None:
         self.options = replace(options, formats=known_formats(options.formats))
-        self.clip = Clip(source, options.start, options.end, options.fps)
+        self.clip = open_clip(source, options.start, options.end, options.fps)
         self.model = model or Reconstructor.load(options.weights, options.device)
         self.temporal: TemporalTransformer | None = choose_temporal(
             self.model, options.temporal, options.temporal_weights
@@ -254,7 +256,7 @@ class TrackRun:
             )
         summary = self._summary()
         text = json.dumps(summary, indent=1, ensure_ascii=False)
-        write_atomically(self.folder / "track.json", (text + "\n").encode())
+        write_atomically(self.folder / "track.json", (text + "\n").encode(errors="replace"))
         files = sorted(
             str(path.relative_to(self.folder))
             for path in (*self.folder.glob("person_*/*"), *self.folder.glob("person_*/obj/*"), *self.folder.glob("*.*"))
@@ -301,9 +303,7 @@ class TrackRun:
     @cached_property
     def _clip_identity(self) -> str:
         """Which clip this is: its place, size and time, hashed (a path does not belong in a result)."""
-        path = self.clip.path.resolve()
-        status = path.stat()
-        return _digest(f"{path} {status.st_size} {status.st_mtime_ns}".encode(errors="surrogateescape"))
+        return _digest(self.clip.identity.encode(errors="surrogateescape"))
 
     @cached_property
     def _settings(self) -> str:

@@ -13,8 +13,9 @@ from tokenface.errors import VideoError
 from tokenface.inference.reconstruct import Reconstructor
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.video.ahead import ahead
-from tokenface.video.clip import Clip, Frame
+from tokenface.video.clip import Frame
 from tokenface.video.face import FaceMaker, TrackedFrame
+from tokenface.video.picture_clip import open_clip
 from tokenface.video.pipeline import TOGETHER, Pipeline, PipelineOptions, Smoothing
 from tokenface.video.temporal_weights import Temporal, choose_temporal
 from tokenface.video.tracker import TrackerOptions
@@ -35,7 +36,8 @@ def track(
     """Follow the faces of a clip; memory does not grow with its length.
 
     Args:
-        source: a video file, or an iterable of frames [H, W, 3] uint8 RGB (30 per second unless `fps` says otherwise).
+        source: a video file, an animated WebP or PNG, a folder or pattern (`frames_%04d.png`) of numbered pictures, or
+            an iterable of frames [H, W, 3] uint8 RGB (30 per second unless `fps` says otherwise).
         people: at most so many at a time, the largest faces; "all".
         temporal: "centred" (the paper's, one frame late) or "causal" (no delay) temporal transformer, "off", or
             "auto": centred where the weights come with one.
@@ -48,7 +50,7 @@ def track(
     """
     module = choose_temporal(model, temporal, temporal_weights)
     if isinstance(source, str | Path):
-        clip = Clip(source, start, end, fps)
+        clip = open_clip(source, start, end, fps)
         options = pipeline_options(people, smooth, TOGETHER)
         return _frames(model, ahead(clip.frames()), str(clip.path), options, module)
     return _frames(model, numbered(source, fps or 30.0), "frames", pipeline_options(people, smooth), module)

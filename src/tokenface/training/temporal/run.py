@@ -18,6 +18,7 @@ from tokenface.inference.reconstruct import Reconstructor
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.network.temporal_checkpoint import save_temporal, temporal_path
 from tokenface.network.tokenface import TokenFace
+from tokenface.threads import configured_threads
 from tokenface.training.provenance import without_folders
 from tokenface.training.temporal.config import TemporalConfig
 from tokenface.training.temporal.features import ClipFeatures, prepare
@@ -45,8 +46,7 @@ def train_temporal(
         ConfigError, CheckpointError, OutputError.
     """
     config = read_config(TemporalConfig, config_path, overrides)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    configured_threads(config.threads)
     weights = find_weights(config.weights)
     model = Reconstructor.load(weights, "cpu")
     network = model.network

@@ -1,0 +1,83 @@
+"""Threads that wait asleep, and their number: in fresh processes, since libraries read it when they are loaded."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+import tokenface
+from tokenface import cli, threads
+from tokenface.cli.app import app
+
+TORCH_LOADS_GNU = sys.platform == "linux"
+
+
+def fresh(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a new interpreter whose environment says nothing of threads but what is given."""
+    own = {k: v for k, v in os.environ.items() if k not in (*threads.USERS_CHOICE, *threads.NUMBERS)}
+    own |= {"PYTHONPATH": str(Path(tokenface.__file__).parents[1]), **variables}
+    return subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, text=True, check=True)
+
+
+@pytest.mark.skipif(not TORCH_LOADS_GNU, reason="asks GNU's OpenMP what it read")
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")],
+)
+def test_torchs_openmp_sleeps_while_it_waits_unless_the_user_decides(variables: dict[str, str], expected: str) -> None:
+    told = fresh("import tokenface; tokenface.HeadModel", OMP_DISPLAY_ENV="VERBOSE", **variables).stderr
+    policies = [line.split("=")[1].strip() for line in told.splitlines() if "OMP_WAIT_POLICY" in line]
+    assert policies
+    assert set(policies) == {f"'{expected}'"}
+
+
+def test_one_variable_of_the_users_leaves_all_as_they_are() -> None:
+    told = fresh("import os, tokenface; print(os.environ.get('OMP_WAIT_POLICY'))", KMP_BLOCKTIME="200").stdout
+    assert told.strip() == "None"
+
+
+NUMBERS = "print(torch.get_num_threads(), cv2.getNumThreads(), numba.get_num_threads())"
+
+
+@pytest.mark.parametrize("loaded", ["before", "after"])
+def test_threads_of_the_command_line_reach_every_library(loaded: str) -> None:
+    steps = ["from tokenface import cli; cli.run(['version', '--threads', '1'])", "import cv2, numba, torch"]
+    if loaded == "before":
+        steps.reverse()
+    told = fresh("; ".join([*steps, NUMBERS])).stdout.splitlines()
+    assert told[-1] == "1 1 1"
+
+
+@pytest.mark.parametrize(("given", "expected"), [("", "2"), ("'--threads', '1'", "1")])
+def test_the_command_line_goes_before_a_configuration(given: str, expected: str) -> None:
+    code = "import torch; from tokenface import cli; from tokenface.threads import configured_threads; "
+    code += f"cli.run(['version', {given}]); configured_threads(2); print(torch.get_num_threads())"
+    assert fresh(code, OMP_NUM_THREADS="3").stdout.splitlines()[-1] == expected
+
+
+def commands(group: typer.Typer) -> list[list[str]]:
+    """Words of every command below a group."""
+    root = typer.main.get_command(group)
+
+    def below(command, words: list[str]) -> list[list[str]]:
+        inner = getattr(command, "commands", None)
+        return [words] if inner is None else [w for name, one in inner.items() for w in below(one, [*words, name])]
+
+    return below(root, [])
+
+
+def test_the_other_options_keep_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+    """An option added by a wrapper must not cost the command its own."""
+    assert cli.run(["convert", "missing.npz", "--to", "openhead", "-f", "obj", "-o", "nowhere"]) == cli.SOME_FAILED
+    assert "missing.npz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", commands(app), ids=" ".join)
+def test_every_command_has_threads(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([*words, "--threads", "0"]) == cli.USAGE  # the option is known, the number is not allowed
+    assert "--threads" in capsys.readouterr().err

@@ -1,0 +1,75 @@
+"""HDR clips: pictures encoded by BT.2100's own formulas come back as the sRGB they were made from."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+av = pytest.importorskip("av", reason="needs the extra 'video'")
+
+from tokenface.video.clip import Clip  # noqa: E402
+
+BT709_TO_BT2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
+LUMA = np.array([0.2627, 0.6780, 0.0593])
+SKIN = np.array([(178, 114, 90), (120, 70, 50), (60, 40, 30), (150, 150, 150), (20, 90, 40), (40, 40, 160)], float)
+
+
+def display_light(srgb: np.ndarray) -> np.ndarray:
+    """cd/m² in BT.2020's primaries, white at 203."""
+    level = srgb / 255
+    light = np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
+    return 203 * light @ BT709_TO_BT2020.T
+
+
+def pq(light: np.ndarray) -> np.ndarray:
+    power = (light / 10_000) ** (2610 / 16384)
+    return ((3424 / 4096 + 2413 / 128 * power) / (1 + 2392 / 128 * power)) ** (2523 / 32)
+
+
+def hlg(light: np.ndarray) -> np.ndarray:
+    """The inverse of the system gamma, then the curve of the camera."""
+    light = light / 1000
+    scene = light * (light @ LUMA)[..., None] ** (1 / 1.2 - 1)
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    return np.where(scene <= 1 / 12, np.sqrt(3 * scene), a * np.log(np.maximum(12 * scene - b, 1e-9)) + c)
+
+
+def write_hdr(path: Path, signal: np.ndarray, transfer: int, full: bool) -> Path:
+    """[H, W, 3] in [0, 1] of BT.2020 as a lossless clip."""
+    y = signal @ LUMA
+    u, v = (signal[..., 2] - y) / 1.8814, (signal[..., 0] - y) / 1.4746
+    scales = (65535, 65535, 0) if full else (219 * 256, 224 * 256, 4096)
+    planes = np.stack([y * scales[0] + scales[2], u * scales[1] + 32768, v * scales[1] + 32768], axis=-1)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = *signal.shape[:2], "yuv444p16le"
+        facts = stream.codec_context
+        facts.time_base = Fraction(1, 25)
+        facts.color_trc, facts.color_primaries, facts.colorspace, facts.color_range = transfer, 9, 9, 2 if full else 1
+        array = np.clip(np.rint(planes), 0, 65535).astype(np.uint16)
+        frame = av.VideoFrame.from_ndarray(array, format="yuv444p16le")
+        frame.color_range, frame.colorspace = 2 if full else 1, 9
+        for packet in (*stream.encode(frame), *stream.encode()):
+            container.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize(("transfer", "curve"), [(16, pq), (18, hlg)])
+def test_hdr_clips_show_the_colours_that_they_were_made_of(tmp_path: Path, transfer: int, curve, full: bool) -> None:
+    colours = np.repeat(np.repeat(SKIN.reshape(2, 3, 3), 16, 0), 16, 1)
+    clip = Clip(write_hdr(tmp_path / "hdr.mkv", curve(display_light(colours)), transfer, full))
+    got = next(clip.frames()).image.astype(float)
+    np.testing.assert_allclose(got, colours, atol=3)
+
+
+@pytest.mark.parametrize(("transfer", "curve"), [(16, pq), (18, hlg)])
+def test_highlights_keep_their_order_and_reach_white(tmp_path: Path, transfer: int, curve) -> None:
+    nits = np.repeat(np.geomspace(20, 1000, 32)[None, :, None], 16, 0) * np.ones(3)
+    clip = Clip(write_hdr(tmp_path / "ramp.mkv", curve(nits), transfer, False))
+    row = next(clip.frames()).image[8, :, 0].astype(int)
+    assert (np.diff(row) > 0).all()  # nothing is clipped to one flat patch
+    assert row[-1] >= 253
