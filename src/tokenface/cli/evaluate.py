@@ -310,7 +310,6 @@ def photos(
     model: Weights = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for photos.json.")] = Path("runs/photos"),
     quick: Annotated[bool, typer.Option("--quick", help="A third of the photos, a quarter of the people.")] = False,
-    network: Annotated[bool, typer.Option("--network", help="Without the shape correction of the weights.")] = False,
     device: Device = "auto",
 ) -> int:
     """Expression baseline, mean prediction, label habit, response to known changes; r² on rendered people kept out."""
@@ -326,8 +325,6 @@ def photos(
 
     begun, worked, console = time.perf_counter(), time.process_time(), err()
     reconstructor = tokenface.load(model, device)
-    if network:
-        reconstructor.likeness = None
     counts = PhotoCounts.quick() if quick else PhotoCounts()
     chosen = held_out_photos(tar, counts.photos)
     document = measure_photos(

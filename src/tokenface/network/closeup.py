@@ -81,12 +81,13 @@ class CloseUps(nn.Module):
             nn.init.zeros_(self.face_fc.bias)
         self.blocks = nn.ModuleList(Block(width, heads, F.gelu, 1e-5, 0.0) for _ in range(blocks))
         for block in self.blocks:
-            for layer in (block.attn.proj, block.mlp.fc2):  # type: ignore[union-attr]
-                nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-            for layer in (block.attn.qkv, block.mlp.fc1):  # type: ignore[union-attr]
-                nn.init.xavier_uniform_(layer.weight)  # type: ignore[arg-type]
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+            assert isinstance(block, Block)
+            for layer in (block.attn.qkv, block.mlp.fc1):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+            for layer in (block.attn.proj, block.mlp.fc2):
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
 
     def forward(self, images: Tensor, tokens: Tensor, patches: Tensor) -> ClosedUp:
         """images [B, 3, S, S] in [0, 1], tokens [B, T, D] and patches [B, N, D] after the backbone's norm."""

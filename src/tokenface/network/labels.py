@@ -22,6 +22,8 @@ class LabelOffsets(nn.Module):
         sources: names of the data sources; one set of offsets each.
     """
 
+    mirror_sign: Tensor
+
     def __init__(self, sources: tuple[str, ...]):
         super().__init__()
         self.sources = sources

@@ -42,12 +42,14 @@ class Prediction:
     def from_named(named: dict[str, Tensor]) -> Prediction:
         named = {name: value.float() for name, value in named.items()}
         parameters = FaceParameters(**{name: named[name] for name in COMPONENTS})
-        extras = (named.get(name) for name in ("log_sigma", "surface", "anchors", "labels"))
-        return Prediction(parameters, *extras)
+        extras = {name: named.get(name) for name in ("log_sigma", "surface", "anchors", "labels")}
+        return Prediction(parameters, **extras)
 
     def __getitem__(self, rows: slice) -> Prediction:
-        extras = (None if extra is None else extra[rows] for extra in (self.log_sigma, self.surface, self.anchors))
-        return Prediction(self.parameters[rows], *extras, self.labels)
+        log_sigma, surface, anchors = (
+            None if extra is None else extra[rows] for extra in (self.log_sigma, self.surface, self.anchors)
+        )
+        return Prediction(self.parameters[rows], log_sigma, surface, anchors, self.labels)
 
     def nothing(self) -> Tensor:
         """An exact 0 that belongs to the graph of every output: a head without a loss in this step (camera in mode
