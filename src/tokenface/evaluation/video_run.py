@@ -103,7 +103,7 @@ def _follow(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Vertices as turned on the frame [T, V, 3] (metres), points [T, 68, 2] (pixels), present [T], errors [T]."""
     renderer = Renderer(model.head)
-    weights = renderer.region_weights("face") if "face" in model.head.data.regions else None
+    weights = renderer.face_weights()
     vertices: list[np.ndarray | None] = []
     points: list[np.ndarray] = []
     errors: list[float] = []
