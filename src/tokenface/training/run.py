@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
-from tokenface.configuration import read_config, to_yaml
+from tokenface.configuration import to_yaml
 from tokenface.data.readers.registry import VALIDATING
 from tokenface.data.record import FaceRecord, PhotoRecord
 from tokenface.data.shards import ShardIndex, find_shards
@@ -35,6 +35,7 @@ from tokenface.training.module import freeze
 from tokenface.training.people import rendered_people
 from tokenface.training.preflight import check_disk, check_first_batch
 from tokenface.training.provenance import code_version, environment, note_start, without_folders
+from tokenface.training.settings import train_config
 from tokenface.training.stages import WEIGHTS, Leg, plan
 from tokenface.training.temporal.config import TemporalConfig
 from tokenface.training.validation import Validation
@@ -74,7 +75,7 @@ def train(
     folder = None if resume is None else Path(resume)
     if folder is not None:
         config_path = folder / "config.yaml"
-    config = read_config(TrainConfig, config_path, overrides)
+    config = train_config(config_path, overrides)
     folder = folder or Path(config.run.folder) / config.run.name
     goes_on = resume is not None
     if not config.stages:
@@ -170,10 +171,6 @@ def _network(config: TrainConfig, head: HeadModel) -> TokenFace:
         raise ConfigError("grow needs start_from=WEIGHTS: a network to grow from")
     model = TokenFace(_framed(config.network, head), head.sizes, seed=config.run.seed)
     if config.backbone_weights:
-        from tokenface.network.backbone import VisionTransformer
-
-        if not isinstance(model.backbone, VisionTransformer):
-            raise ConfigError(f"backbone_weights are for vision transformers, not '{config.network.backbone}'")
         named = config.backbone_weights in NAMED_WEIGHTS
         load_pretrained(
             model.backbone,
