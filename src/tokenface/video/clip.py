@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -192,7 +192,8 @@ def _orientation(frame: VideoFrame) -> tuple[int, bool]:
     The matrix [a b u; c d v; x y w] of ISO/IEC 14496-12, 8.2.2.3, takes pixels (x right, y down) to the display:
     p = a·x + c·y, q = b·x + d·y. Cameras turn by quarters and editors flip; what is between goes to the nearest.
     """
-    matrix = next((bytes(part) for part in frame.side_data if part.type.name == "DISPLAYMATRIX"), None)
+    parts: Any = frame.side_data
+    matrix = next((bytes(part) for part in parts if part.type.name == "DISPLAYMATRIX"), None)
     if matrix is None or len(matrix) < 36:
         return 0, False
     a, b, _, c, d = struct.unpack("<5i" if sys.byteorder == "little" else ">5i", matrix[:20])
