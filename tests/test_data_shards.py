@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from tokenface.data.photos import CropJitter
+from tokenface.data.readers.registry import VALIDATING
 from tokenface.data.record import FaceRecord, Geometry, Picture
 from tokenface.data.shards.batch import CropOptions, collate, crop_record
 from tokenface.data.shards.index import check_heads, find_shards, index_path, load_index
-from tokenface.data.shards.loader import Selection, ShardLoader, split_people
+from tokenface.data.shards.loader import Selection, ShardLoader, held_out_sets, split_people
 from tokenface.data.shards.members import METRES_PER_STEP, decode_record, encode_record
 from tokenface.data.shards.order import BatchOrder, OrderConfig
 from tokenface.data.shards.writer import write_shard
@@ -330,6 +331,20 @@ def test_scans_of_another_size_and_of_two_heads_are_one_line_each():
     other = replace(scan, geometry=replace(scan.geometry, head="def"))
     with pytest.raises(DataError, match="different head models in one batch"):
         collate([crop_record(r, CropOptions(32), 0) for r in (scan, other)])
+
+
+def test_a_set_that_validates_is_held_out_wherever_it_lies(tmp_path):
+    benchmark = [replace(record(n), dataset="aflw2000") for n in range(3)]
+    others = [record(n) for n in range(3, 8)]
+    write_shard(tmp_path / "mixed.tar", ((r.key, encode_record(r)) for r in [*benchmark, *others]))
+    assert "aflw2000" in VALIDATING
+    training, watched = held_out_sets(find_shards(tmp_path), VALIDATING)
+    assert [e.dataset for shard in training for e in shard.entries] == ["test"] * 5
+    assert [e.dataset for shard in watched for e in shard.entries] == ["aflw2000"] * 3
+    assert decode_record("r00001", watched[0].read(watched[0].entries[1])).key == "r00001"
+    everything, nothing = held_out_sets(find_shards(tmp_path), VALIDATING - {"aflw2000"})
+    assert sum(len(shard.entries) for shard in everything) == 8
+    assert nothing == []
 
 
 def test_three_frames_of_a_clip_are_consecutive_and_photos_stand_still():

@@ -191,6 +191,53 @@ def test_figures_have_a_row_per_photo_and_their_columns(model, tmp_path, kind, c
     assert (lower == 245).all()  # the photo without a face stays empty
 
 
+def test_other_methods_stand_in_the_figures_from_their_files(model, tmp_path):
+    """Fig. 5: our own head, given back as another method's mesh in other units and another pose, is our column again."""
+    from tokenface.evaluation.figures import CAPTION, GAP, TILE
+    from tokenface.evaluation.predict import write_prediction
+
+    for name in ("a.png", "b.png"):
+        Image.fromarray(MARKED).save(tmp_path / name)
+    face = model.reconstruct(MARKED)[0]
+    turn = np.array([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]])
+    points = face.landmarks3d[list(NOW7)] @ turn.T * 1000 + 50
+    write_prediction(tmp_path / "theirs" / "a", face.vertices @ turn.T * 1000 + 50, face.faces, points)
+    command = ("evaluate", "figure", "comparison", tmp_path / "a.png", tmp_path / "b.png", "-o", tmp_path / "f.png")
+    assert call(*command, "--meshes", f"theirs={tmp_path / 'theirs'}") == 0
+    sheet = np.asarray(Image.open(tmp_path / "f.png"))
+    step = TILE + GAP
+    assert sheet.shape[1] == 5 * step + GAP
+    ours, theirs = (sheet[CAPTION : CAPTION + TILE, GAP + k * step : GAP + k * step + TILE].astype(int) for k in (2, 4))
+    assert np.abs(ours - theirs).mean() < 3
+    assert (sheet[CAPTION + step :, GAP + 3 * step :] == 245).all()  # b.png has no mesh of theirs
+    assert call(*command, "--meshes", "nothing") == 1
+
+
+def test_the_teaser_shows_an_expression_on_another_head(model, tmp_path):
+    from tokenface.evaluation.figures import GAP, TILE
+
+    for name in ("a.png", "b.png"):
+        Image.fromarray(MARKED).save(tmp_path / name)
+    assert call("evaluate", "figure", "teaser", tmp_path / "a.png", tmp_path / "b.png", "-o", tmp_path / "f.png") == 0
+    assert np.asarray(Image.open(tmp_path / "f.png")).shape[1] == 5 * (TILE + GAP) + GAP
+
+
+def test_other_methods_errors_stand_in_the_curve(tmp_path):
+    from tokenface.errors import EvaluationError
+    from tokenface.evaluation.video_run import ClipReport, with_results
+
+    ours = ClipReport("clip.mp4", {"per-frame": {"photometric": 1.0}}, {"per-frame": np.ones(4)})
+    (tmp_path / "theirs.csv").write_text("frame,error\n0,2\n1,\n3,4\n")
+    report = with_results(ours, {"theirs": tmp_path / "theirs.csv"})
+    np.testing.assert_array_equal(report.curves["theirs"], [2, np.nan, np.nan, 4])
+    assert report.rows["theirs"]["photometric"] == 3
+    assert report.rows["theirs"]["found"] == 0.5
+    for text, reason in (("frame,error\n9,1\n", "the clip has 4"), ("time,error\n", "'frame'"), ("", "no table")):
+        (tmp_path / "theirs.csv").write_text(text)
+        with pytest.raises(EvaluationError, match=reason):
+            with_results(ours, {"theirs": tmp_path / "theirs.csv"})
+
+
 def test_a_figure_without_a_face_is_refused(model, tmp_path, capsys):
     Image.fromarray(EMPTY).save(tmp_path / "b.png")
     assert call("evaluate", "figure", "teaser", tmp_path / "b.png", "-o", tmp_path / "f.png") == 1

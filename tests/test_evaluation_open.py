@@ -278,6 +278,20 @@ def test_the_report_puts_published_rows_beside_ours(tmp_path):
     assert "http" not in page
 
 
+def test_the_report_has_all_rows_of_the_papers_tables(tmp_path):
+    for number, (label, metrical) in enumerate(
+        [("NoW, non-metrical", False), ("NoW, metrical", True), ("Stirling, NoW's rule", False)]
+    ):
+        protocol = {"name": label, "label": label, "metrical": metrical}
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "summary.json").write_text(json.dumps({**NOW_SUMMARY, "protocol": protocol}))
+    pages = [write_report([tmp_path / str(n)], tmp_path / "report.html").read_text() for n in range(3)]
+    counts = [page.split("</table>")[0].count("<tr") - 2 for page in pages]  # without the header and ours
+    assert counts == [14, 12, 8]  # 13 of Table 2 and a later one; PRNet has no metrical row; Table 3
+    assert "3DMM-CNN" in pages[0]
+    assert "0.880" in pages[2]
+
+
 def test_the_report_says_what_is_wrong_with_its_sources(tmp_path, capsys):
     assert run(["report", str(tmp_path), "-o", str(tmp_path / "r.html")]) == 1
     assert "run an evaluation first" in capsys.readouterr().err

@@ -29,6 +29,24 @@ def clip():
     return model
 
 
+def test_a_resnet_starts_from_its_users_file(tmp_path):
+    """torchvision's names, as timm has them, with a classifier and without the counters of old files."""
+    torch.manual_seed(2)
+    source = timm.create_model("resnet50", num_classes=10).eval()
+    state = {f"module.{k}": v for k, v in source.state_dict().items() if not k.endswith("num_batches_tracked")}
+    torch.save({"state_dict": state}, tmp_path / "resnet50.pth")
+    backbone = create_backbone("resnet50", 64).eval()
+    left = load_pretrained(backbone, tmp_path / "resnet50.pth")
+    assert sorted(left) == ["body.fc.bias", "body.fc.weight"]
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        wanted = source.forward_features((images - backbone.mean) / backbone.std).mean((2, 3))
+        torch.testing.assert_close(backbone(images).pooled, wanted, rtol=1e-4, atol=1e-5)
+    save_file(create_backbone("vit_tiny_stem", 64).state_dict(), tmp_path / "vit.safetensors")
+    with pytest.raises(CheckpointError, match="expected the weights of a ResNet-50"):
+        load_pretrained(backbone, tmp_path / "vit.safetensors")
+
+
 @pytest.fixture(scope="module")
 def picture():
     return torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 from toy_head import toy_head_data
@@ -14,6 +15,7 @@ from tokenface.data.shards.batch import GeometryBatch, RecordBatch
 from tokenface.data.shards.index import Entry, ShardIndex
 from tokenface.errors import ConfigError, DataError
 from tokenface.head.model import HeadModel
+from tokenface.losses.coverage import lost_share, recall_loss
 from tokenface.losses.totals import PaperWeights
 from tokenface.network.components import FaceParameters
 from tokenface.training.batches import Batches, Counts, Shares
@@ -58,7 +60,7 @@ def records(objective: HybridObjective, head: HeadModel, p: FaceParameters, yaw:
         image=image,
         landmarks68=points,
         visible68=torch.ones(count, 68, dtype=torch.bool),
-        mask=torch.ones(count, 1, SIZE, SIZE),
+        mask=torch.ones(count, 1, SIZE, SIZE) if drawn is None else drawn.weight[:, None].detach(),
         angles=torch.tensor([yaw, 0.0, 0.0]).repeat(count, 1),
         identity=torch.arange(count) // 2,
         geometry=GeometryBatch(
@@ -199,6 +201,51 @@ def test_what_a_registration_guessed_is_not_learned_as_shape(head):
     assert float(objective.three_d(p, unsaid)["mesh"][1:].min()) > 1e-3
     free = HybridObjective(head, config(mode="3d", metric=False), SIZE)
     assert float(free.three_d(p, dataclasses.replace(batch, geometry=said))["mesh"].max()) < 1e-5
+
+
+def test_a_head_that_left_the_photos_face_is_called_back(head):
+    """Nothing overlaps: no pixel differs, and that is no success."""
+    objective = HybridObjective(head, PaperConfig(), SIZE)
+    truth = shared_shapes(faces(head, 2))
+    batch = records(objective, head, truth)
+    camera = truth.camera.clone()
+    camera[:, 4] += 3.0
+    camera = camera.requires_grad_()
+    gone = truth.replace(camera=camera)
+    assert float(objective.draw(gone).weight.sum()) == 0
+    here, away = objective.two_d(truth, batch), objective.two_d(gone, batch)
+    for name in ("photometric", "identity", "shape_consistency"):
+        assert float(away[name].min()) > 0.9 > 0.05 > float(here[name].max()), name
+    away["photometric"].sum().backward()
+    assert float(camera.grad[:, 4].min()) > 0  # to the left again
+    for _ in range(60):  # the pixels alone bring it back to where they say something
+        camera = camera.detach().requires_grad_()
+        moved = truth.replace(camera=camera)
+        objective.two_d(moved, batch)["photometric"].sum().backward()
+        camera = camera - 0.1 * camera.grad * torch.tensor([1.0, 0, 0, 0, 1, 1, 0])
+    covered = objective.draw(truth.replace(camera=camera.detach())).weight
+    assert float((covered * batch.mask[:, 0]).sum() / batch.mask.sum()) > 0.35
+
+
+def test_nothing_is_called_back_that_covers_half_of_the_face(head):
+    photo = torch.zeros(2, 1, 8, 8)
+    photo[:, :, 2:6, 2:6] = 1
+    overlap = photo.clone()
+    overlap[0, :, :, 4:] = 0
+    overlap[1, :, :, 3:] = 0
+    torch.testing.assert_close(lost_share(photo, overlap), torch.tensor([0.0, 0.5]))
+    points = torch.zeros(2, 4, 2)
+    assert recall_loss(photo, overlap, points)[0] == 0 < recall_loss(photo, overlap, points)[1]
+    assert lost_share(torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 8, 8)).tolist() == [0, 0]  # no mask is known
+
+
+def test_the_face_has_eyes_whatever_the_files_count(head):
+    """FLAME's published mask ends at the lids."""
+    data = toy_head_data()
+    data.regions = {"face": np.arange(100, 200), "left_eyeball": np.arange(20), "right_eyeball": np.arange(190, 210)}
+    objective = HybridObjective(HeadModel(data), config(), SIZE)
+    assert objective.face_weights.nonzero()[:, 0].tolist() == [*range(20), *range(100, 210)]
+    assert (toy_head_data().face_vertices() is None) == ("face" not in toy_head_data().regions)
 
 
 def test_modes_decide_what_a_batch_is_made_of():

@@ -27,6 +27,23 @@ def read_config(cls: type[T], path: str | Path | None, overrides: Iterable[str] 
     Raises:
         ConfigError: missing or malformed file, unknown key, value of the wrong type.
     """
+    return read_layers(cls, [read_values(path), read_values(None, overrides)])
+
+
+def read_layers(cls: type[T], layers: Iterable[Mapping[str, Any]]) -> T:
+    """The dataclass `cls` from nested mappings laid over each other, the last one on top."""
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values = _laid_over(values, layer)
+    return from_dict(cls, values)
+
+
+def read_values(path: str | Path | None, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """A YAML file's nested values with the overrides on top; without a file the overrides alone.
+
+    Raises:
+        ConfigError: missing or malformed file, or an override that is none.
+    """
     values: dict[str, Any] = {}
     if path is not None:
         if not Path(path).is_file():
@@ -39,7 +56,7 @@ def read_config(cls: type[T], path: str | Path | None, overrides: Iterable[str] 
             raise ConfigError(f"'{path}' must hold 'key: value' pairs, not a {type(values).__name__}")
     for override in overrides:
         _apply(values, override)
-    return from_dict(cls, values)
+    return values
 
 
 def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
@@ -63,6 +80,15 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
 def to_yaml(config: Any) -> str:
     """The whole configuration, defaults included, as YAML that `read_config` reads back."""
     return yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections are joined, values and lists replaced."""
+    joined = dict(below)
+    for key, value in above.items():
+        old = joined.get(key)
+        joined[key] = _laid_over(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return joined
 
 
 def _plain(value: Any) -> Any:

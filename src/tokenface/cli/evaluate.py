@@ -284,6 +284,10 @@ def video(
     ),
     output: Output = Path("runs/video"),
     end: Annotated[float | None, typer.Option(help="Only the first seconds.", show_default=False)] = None,
+    results: Annotated[
+        list[str] | None,
+        typer.Option(help="Another method's NAME=CSV of frame,error; may be repeated.", show_default=False),
+    ] = None,
     device: Device = "auto",
 ) -> int:
     """A clip's picture error per frame (Fig. 6), jitter and lag, for several ways of following the face."""
@@ -291,9 +295,11 @@ def video(
 
     import tokenface
     from tokenface.cli.console import out
-    from tokenface.evaluation.video_run import measure_clip, write_clip
+    from tokenface.evaluation.video_run import measure_clip, with_results, write_clip
 
+    others = _named(results, "--results")
     report = measure_clip(tokenface.load(model, device), clip, [w.strip() for w in against.split(",")], end)
+    report = with_results(report, others)
     write_clip(report, output)
     table = Table(title=f"{clip.name}", box=None, title_justify="left")
     for column in ("", "picture error", "jitter mm", "jitter px", "lag frames", "frames with a face"):
@@ -444,6 +450,16 @@ def open_benchmark(
     return 0
 
 
+def _named(values: list[str] | None, option: str) -> dict[str, Path]:
+    """`NAME=PATH`, by name."""
+    from tokenface.errors import ConfigError
+
+    pairs = [value.partition("=") for value in values or ()]
+    if wrong := [name for name, equals, path in pairs if not (name and equals and path)]:
+        raise ConfigError(f"{option} wants NAME=PATH, got '{wrong[0]}'")
+    return {name: Path(path).expanduser() for name, _, path in pairs}
+
+
 @app.command()
 def figure(
     kind: Annotated[str, typer.Argument(help="comparison (Fig. 5), poses (Fig. 7) or teaser (Fig. 1).")],
@@ -452,6 +468,10 @@ def figure(
         list[str] | None, typer.Option("--model", "-w", help="Weights; may be repeated.", show_default=False)
     ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="The PNG.")] = Path("figure.png"),
+    meshes: Annotated[
+        list[str] | None,
+        typer.Option(help="comparison: another method's NAME=FOLDER of meshes; may be repeated.", show_default=False),
+    ] = None,
     device: Device = "auto",
 ) -> int:
     """The paper's figures from own photos; the error curve of Fig. 6 comes from `evaluate video`."""
@@ -467,6 +487,7 @@ def figure(
     if kind == "teaser":
         picture = teaser(models[0], photos)
     else:
-        picture = comparison_grid(models, photos) if kind == "comparison" else pose_comparison(models, photos)
+        others = _named(meshes, "--meshes")
+        picture = comparison_grid(models, photos, others) if kind == "comparison" else pose_comparison(models, photos)
     out().print(f"figure → {write_picture(output, picture)}")
     return 0

@@ -35,20 +35,26 @@ def train(
 def ablate(
     table: Annotated[str, typer.Argument(help="tokens, backbone, data, weights or pose-aware.", show_default=False)],
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="Changes to every run: section.key=value.", show_default=False)
+        list[str] | None,
+        typer.Argument(help="section.key=value for all runs, ROW:section.key=value for a row's.", show_default=False),
     ] = None,
-    scale: Annotated[str, typer.Option(help="seconds, minutes or full.")] = "minutes",
+    scale: Annotated[
+        str, typer.Option(help="seconds, minutes, full, or file: the configuration file's own.")
+    ] = "minutes",
     seeds: Annotated[int, typer.Option(help="Runs of each row, with different seeds.", min=1)] = 3,
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="YAML under the scale's settings.", show_default=False)
+        Path | None, typer.Option("--config", "-c", help="YAML file; it overrules the scale.", show_default=False)
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of runs and tables.")] = Path("runs/ablations"),
+    now: Annotated[
+        Path | None, typer.Option(help="NoW download: rows are measured on its validation, too.", show_default=False)
+    ] = None,
 ) -> None:
     """Repeat a table of the paper: train its rows, measure them on held-out people, write it beside the paper's."""
     from tokenface.cli.console import out
 
     run_ablation = training_function("ablate")
-    path = run_ablation(table, output, scale=scale, seeds=seeds, config_path=config, overrides=overrides or ())
+    path = run_ablation(table, output, scale=scale, seeds=seeds, config_path=config, overrides=overrides or (), now=now)
     out().print(f"table → {path}")
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+import torch
 
+from tokenface.camera import Camera
 from tokenface.errors import EvaluationError
+from tokenface.evaluation.best_camera import fit_camera
+from tokenface.evaluation.mesh_files import read_mesh, read_seven_landmarks
 from tokenface.formats.files import write_atomically
 from tokenface.formats.mesh import png_bytes
+from tokenface.head.landmarks import NOW7
 from tokenface.images.crop import extract
 from tokenface.render.overlay import PhotoFace, landmarks_over_photo, mesh_over_photo, shaded_meshes
 
@@ -35,11 +40,16 @@ class Column:
     tiles: list[np.ndarray | None]
 
 
-def comparison_grid(models: Sequence[Reconstructor], photos: Sequence[str | Path]) -> np.ndarray:
-    """Fig. 5: a row per photo; the photo, then overlay and shape of every set of weights.
+def comparison_grid(
+    models: Sequence[Reconstructor], photos: Sequence[str | Path], others: Mapping[str, Path] | None = None
+) -> np.ndarray:
+    """Fig. 5: a row per photo; the photo, then overlay and shape of every set of weights, and of other methods.
 
+    Args:
+        others: method → folder of its meshes, `<photo>.obj` or `.ply` with seven landmarks in `.npy` or `.txt` beside
+            (NoW's layout); each is placed where our face has these landmarks. What is missing stays empty.
     Raises:
-        EvaluationError: no photo shows a face.
+        EvaluationError: no photo shows a face, or a mesh cannot be read.
     """
     answers = [_largest_faces(model, photos) for model in models]
     crops = _common_crops(answers)
@@ -48,6 +58,17 @@ def comparison_grid(models: Sequence[Reconstructor], photos: Sequence[str | Path
         name = model.origin.weights
         columns.append(Column(f"{name}: overlay", [_tile(f, c, "overlay") for f, c in zip(faces, crops, strict=True)]))
         columns.append(Column(f"{name}: shape", [_tile(f, c, "shape") for f, c in zip(faces, crops, strict=True)]))
+    for name, folder in (others or {}).items():
+        placed = [
+            None if crop is None else _other(folder, Path(photo), crop)
+            for photo, crop in zip(photos, crops, strict=True)
+        ]
+        for look in ("overlay", "shape"):
+            tiles = [
+                None if shown is None or crop is None else _shown(shown, crop, look)
+                for shown, crop in zip(placed, crops, strict=True)
+            ]
+            columns.append(Column(f"{name}: {look}", tiles))
     return grid(columns)
 
 
@@ -67,13 +88,49 @@ def pose_comparison(models: Sequence[Reconstructor], photos: Sequence[str | Path
 
 
 def teaser(model: Reconstructor, photos: Sequence[str | Path]) -> np.ndarray:
-    """Fig. 1: photo, overlay, shape, and the same person with a relaxed face."""
+    """Fig. 1: photo, overlay, shape, the same person with a relaxed face, and, with several photos, doing what the
+    next photo's person does."""
     faces = _largest_faces(model, photos)
     crops = _common_crops([faces])
     columns = [Column("photo", [None if crop is None else _cut(*crop) for crop in crops])]
     for look in ("overlay", "shape", "relaxed"):
         columns.append(Column(look, [_tile(face, crop, look) for face, crop in zip(faces, crops, strict=True)]))
+    people = [face for face in faces if face is not None]
+    if len(people) > 1:
+        following = iter([*people[1:], people[0]])
+        worn = [None if face is None else _wearing(face, next(following)) for face in faces]
+        tiles = [_tile(face, crop, "shape") for face, crop in zip(worn, crops, strict=True)]
+        columns.append(Column("next one's expression", tiles))
     return grid(columns)
+
+
+def _wearing(face: Face, source: Face) -> Face:
+    """The face with the expression and jaw of another one of the same head model."""
+    theirs = source.parameters
+    return replace(face, parameters=face.parameters.replace(expression=theirs.expression, jaw=theirs.jaw))
+
+
+def _other(folder: Path, photo: Path, crop: tuple[ImageItem, Face]) -> PhotoFace | None:
+    """Another method's mesh of a photo in the tile's pixels, placed by seven landmarks."""
+    mesh = next((p for s in (".obj", ".ply") if (p := folder / f"{photo.stem}{s}").is_file()), None)
+    points = next((p for s in (".npy", ".txt") if (p := folder / f"{photo.stem}{s}").is_file()), None)
+    if mesh is None or points is None:
+        return None
+    found, seven = read_mesh(mesh), read_seven_landmarks(points)
+    ours = crop[1].crop.scaled(1.15).to_ndc(crop[1].landmarks[list(NOW7)])
+    unit = np.linalg.norm(seven - seven.mean(0), axis=1).mean()
+    camera = Camera.from_vector(torch.from_numpy(fit_camera(seven / unit, ours)).float()[None])
+    with torch.no_grad():
+        ndc = camera.project(torch.from_numpy(found.vertices / unit).float()[None])[0].numpy()
+        marks = camera.project(torch.from_numpy(seven / unit).float()[None])[0].numpy()
+    placed = ndc * (TILE / 2)
+    placed[:, :2] += TILE / 2
+    marks = marks[:, :2] * (TILE / 2) + TILE / 2
+    return PhotoFace(placed.astype(np.float32), np.asarray(found.faces), marks.astype(np.float32))
+
+
+def _shown(face: PhotoFace, crop: tuple[ImageItem, Face], look: str) -> np.ndarray:
+    return shaded_meshes([face], TILE, TILE) if look == "shape" else mesh_over_photo(_cut(*crop), [face])
 
 
 def grid(columns: Sequence[Column]) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +76,41 @@ def measure_clip(model: Reconstructor, clip: str | Path, ways: Sequence[str], en
     return ClipReport(Path(clip).name, rows, curves)
 
 
+def with_results(report: ClipReport, others: Mapping[str, Path]) -> ClipReport:
+    """The report with other methods' picture errors per frame beside ours.
+
+    Args:
+        others: method → CSV with a column `frame` and then one of errors, grey levels, as in `frames.csv`; empty where
+            there is none.
+    Raises:
+        EvaluationError: unreadable, or a frame that the clip does not have.
+    """
+    rows, curves = dict(report.rows), dict(report.curves)
+    length = len(next(iter(report.curves.values())))
+    for name, path in others.items():
+        errors = np.full(length, np.nan)
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                table = csv.reader(file)
+                if next(table)[0] != "frame":
+                    raise ValueError("the first column is not 'frame'")
+                for row in table:
+                    frame = int(row[0])
+                    if not 0 <= frame < length:
+                        raise ValueError(f"frame {frame}, and the clip has {length}")
+                    errors[frame] = float(row[1]) if row[1] else np.nan
+        except (OSError, ValueError, IndexError, StopIteration) as error:
+            raise EvaluationError(
+                f"'{path}' is no table of errors per frame ({error}); expected frame,error"
+            ) from error
+        curves[name] = errors
+        curve = error_curve(list(errors))
+        nothing = dict.fromkeys(("jitter mm", "jitter px", "lag"), float("nan"))
+        found = float(np.isfinite(errors).mean())
+        rows[name] = {"photometric": curve["mean"], "photometric p95": curve["p95"], **nothing, "found": found}
+    return ClipReport(report.clip, rows, curves)
+
+
 def write_clip(report: ClipReport, folder: Path) -> Path:
     """`summary.json`, `frames.csv` and `curve.png`."""
     text = io.StringIO()
@@ -103,7 +138,7 @@ def _follow(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Vertices as turned on the frame [T, V, 3] (metres), points [T, 68, 2] (pixels), present [T], errors [T]."""
     renderer = Renderer(model.head)
-    weights = renderer.region_weights("face") if "face" in model.head.data.regions else None
+    weights = renderer.face_weights()
     vertices: list[np.ndarray | None] = []
     points: list[np.ndarray] = []
     errors: list[float] = []

@@ -158,6 +158,14 @@ class HeadData:
             if array is not None and array.size and not least <= int(array.min()) <= int(array.max()) < limit:
                 raise ValueError(f"{name} refers to something that is not there")
 
+    def face_vertices(self) -> np.ndarray | None:
+        """[K] int64, the face as photos show it, eyes included: FLAME's published mask leaves the eyeballs out,
+        OpenHead's has them. None without named regions."""
+        if "face" not in self.regions:
+            return None
+        parts = [self.regions[name] for name in ("face", "left_eyeball", "right_eyeball") if name in self.regions]
+        return np.unique(np.concatenate(parts)).astype(np.int64)
+
     def geometry_hash(self) -> str:
         """Sixteen hex digits that change when anything a checkpoint depends on changes (mesh, bases, joints)."""
         digest = hashlib.sha256()

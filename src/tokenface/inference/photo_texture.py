@@ -242,7 +242,8 @@ def _slow_part(log: np.ndarray, weight: np.ndarray, middle: np.ndarray, texels: 
 def _face_weight(data: HeadData) -> np.ndarray:
     """[V] in [0, 1]: the face, shrunk softly over a few rings of vertices."""
     inside = np.zeros(len(data.template))
-    inside[data.regions.get("face", np.arange(len(inside)))] = 1
+    face = data.face_vertices()
+    inside[slice(None) if face is None else face] = 1
     edges = np.concatenate([data.faces[:, [0, 1]], data.faces[:, [1, 2]], data.faces[:, [2, 0]]])
     both = np.concatenate([edges, edges[:, ::-1]])
     degree = np.bincount(both[:, 0], minlength=len(inside)).clip(1)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from tokenface.losses.coverage import lost_share
 from tokenface.losses.swapping import SwapPairs
 from tokenface.network.components import FaceParameters
 from tokenface.render.renderer import RenderedFaces
@@ -21,8 +22,8 @@ def photometric_loss(rendered: Tensor, image: Tensor, mask: Tensor) -> Tensor:
         rendered, image: [B, 3, S, S], sRGB in [0, 1] (the rendering may leave it).
         mask: [B, S, S] or [B, 1, S, S] in [0, 1]: the face on the photo, times what the rendering covers.
     Returns:
-        [B] in grey levels of 1; 0 where the mask is empty. The mean keeps large and small faces alike; times the
-        masked area it is the paper's sum.
+        [B] in grey levels of 1; 0 where the mask is empty (`coverage.recall_loss` is for those). The mean keeps large
+        and small faces alike; times the masked area it is the paper's sum.
     """
     mask = mask.reshape(len(image), 1, *image.shape[2:]).to(rendered.dtype)
     difference = ((rendered - image).abs() * mask).sum((1, 2, 3))
@@ -47,9 +48,10 @@ def shape_consistency_loss(
         draw: see `Draw`.  parameters: of the B photos.  image: [B, 3, S, S].  mask: [B, 1, S, S], the photos' own.
         pairs: from `swap_pairs`.
     Returns:
-        [P], as `photometric_loss`.
+        [P], as `photometric_loss`; 1 more where the rendering lost the photo's face.
     """
     if len(pairs) == 0:
         return image.new_zeros(0)
     rendered = draw(pairs.swapped(parameters))
-    return photometric_loss(rendered.image, image[pairs.taker], face_mask(mask[pairs.taker], rendered))
+    overlap = face_mask(mask[pairs.taker], rendered)
+    return photometric_loss(rendered.image, image[pairs.taker], overlap) + lost_share(mask[pairs.taker], overlap)

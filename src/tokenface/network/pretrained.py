@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from tokenface.errors import CheckpointError
-from tokenface.network.backbone import VisionTransformer
+from tokenface.network.backbone import ResNet50, VisionTransformer
 
 CLIP_NAMES = (
     (r"^conv1\.", "patch_embed.proj."),
@@ -46,26 +46,32 @@ HUGGING_FACE_NAMES = (
 )
 
 
-def load_pretrained(backbone: VisionTransformer, path: str | Path) -> list[str]:
-    """Fill a ViT backbone with weights from a file, learned positions resampled to its grid.
+def load_pretrained(backbone: nn.Module, path: str | Path) -> list[str]:
+    """Fill a backbone with weights from a file: of a ViT with learned positions resampled to its grid, or of a
+    ResNet-50 under torchvision's and timm's names.
 
     Args:
-        backbone: of a TokenFace (`model.backbone`); its width and depth must be the file's.
+        backbone: of a TokenFace (`model.backbone`); its kind, width and depth must be the file's.
         path: `.safetensors`, or a `torch.save` file of a state dict (or of a dict that holds one).
     Returns:
         The tensors of the file that have no place in the backbone (a text tower, a classifier, a TokenFace's heads).
     Raises:
         CheckpointError: unreadable, of no known kind, or of another size.
     """
-    source = to_vit_names(read_state_dict(path), path)
+    convolutional = isinstance(backbone, ResNet50)
+    state = read_state_dict(path)
+    source = to_resnet_names(state) if convolutional else to_vit_names(state, path)
     expected = {k: v for k, v in backbone.state_dict().items()}
+    if convolutional:  # counters that old files lack, and training starts anew
+        source = {k: v for k, v in expected.items() if k.endswith("num_batches_tracked")} | source
     missing = sorted(set(expected) - set(source))
     if missing:
+        kind = "a ResNet-50" if convolutional else "a vision transformer of the same kind"
         raise CheckpointError(
             f"'{path}' lacks {len(missing)} of the backbone's {len(expected)} tensors (first: {missing[0]}); "
-            "expected the weights of a vision transformer of the same kind"
+            f"expected the weights of {kind}"
         )
-    if "pos_embed" in expected:
+    if isinstance(backbone, VisionTransformer) and "pos_embed" in expected:
         positions = source["pos_embed"].reshape(1, -1, source["pos_embed"].shape[-1])
         source["pos_embed"] = resample_positions(positions, backbone.grid, prefix=int(backbone.spec.class_token))
     if "cls_token" in expected:
@@ -76,7 +82,7 @@ def load_pretrained(backbone: VisionTransformer, path: str | Path) -> list[str]:
                 f"'{path}' has {key} of shape {tuple(source[key].shape)} where the backbone has {tuple(value.shape)}; "
                 "choose the backbone that these weights were made for"
             )
-    backbone.load_state_dict({k: source[k].float() for k in expected})
+    backbone.load_state_dict({k: source[k].to(value.dtype) for k, value in expected.items()})
     return sorted(set(source) - set(expected))
 
 
@@ -135,6 +141,11 @@ def to_vit_names(state: dict[str, Tensor], path: str | Path = "weights") -> dict
         f"'{path}' holds no vision transformer that is known here; expected the names of CLIP or FaRL ('visual.…'), "
         "Hugging Face CLIP ('vision_model.…'), timm ('blocks.…') or TokenFace ('backbone.…')"
     )
+
+
+def to_resnet_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names of torchvision, timm, a wrapped model or a TokenFace to the backbone's."""
+    return {f"body.{re.sub(r'^(module.|backbone.|encoder.|body.)*', '', key)}": v for key, v in state.items()}
 
 
 def resample_positions(positions: Tensor, grid: int, prefix: int) -> Tensor:

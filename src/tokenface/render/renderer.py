@@ -120,6 +120,15 @@ class Renderer(nn.Module):
             projected=projected,
         )
 
+    def face_weights(self) -> Tensor | None:
+        """[V]: 1 on the face as photos show it (`HeadData.face_vertices`); None where no region is named so."""
+        indices = self.head.data.face_vertices()
+        if indices is None:
+            return None
+        weights = torch.zeros(self.head.vertex_count, device=self.faces.device)
+        weights[torch.from_numpy(indices).to(weights.device)] = 1
+        return weights
+
     def region_weights(self, *names: str) -> Tensor:
         """[V]: 1 on the vertices of the head model's named regions, 0 elsewhere.
 

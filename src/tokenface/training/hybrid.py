@@ -13,6 +13,7 @@ from tokenface.errors import ConfigError, DataError
 from tokenface.head.model import HeadModel
 from tokenface.identity import load_identity_encoder
 from tokenface.losses.consistency import vertex_consistency_loss
+from tokenface.losses.coverage import lost_share, recall_loss
 from tokenface.losses.identity import identity_loss
 from tokenface.losses.landmark import eyelid_loss, landmark_loss, lip_loss
 from tokenface.losses.mesh import known_mesh_loss
@@ -38,8 +39,7 @@ class HybridObjective:
         if config.mode == "3d":
             return
         self.renderer = Renderer(head).to(head.template.device)
-        regions = [name for name in ("face",) if name in head.data.regions]
-        self.face_weights = self.renderer.region_weights(*regions) if regions else None
+        self.face_weights = self.renderer.face_weights()
         if config.identity_encoder is not None and config.weights.identity:
             self.encoder = load_identity_encoder(config.identity_encoder)
             self.encoder.to(head.template.device)  # type: ignore[attr-defined]
@@ -87,25 +87,26 @@ class HybridObjective:
         return terms
 
     def two_d(self, parameters: FaceParameters, batch: RecordBatch) -> dict[str, Tensor]:
-        """Eqs. 7 to 11 and the landmark loss, per photo or pair."""
+        """Eqs. 7 to 11 and the landmark loss, per photo or pair; a head that left the photo's face is called back."""
         w, camera = self.config.weights, Camera.from_vector(parameters.camera)
         vertices = self.subset.vertices(parameters)
         points = camera.project(self.subset.landmarks68(vertices, camera.angles()[:, 0]))[..., :2]
         truth, visible = batch.landmarks68, batch.visible68.to(points)
         rendered = self.draw(parameters)
         mask = face_mask(batch.mask, rendered)
+        lost = lost_share(batch.mask, mask)
         terms = {
             "landmarks": landmark_loss(points, truth, visible),
             "eyelids": eyelid_loss(points, truth, visible),
             "lips": lip_loss(points, truth, visible),
-            "photometric": photometric_loss(rendered.image, batch.image, mask),
+            "photometric": photometric_loss(rendered.image, batch.image, mask) + recall_loss(batch.mask, mask, points),
             "regularisation": regularisation_loss(parameters, w.shape_prior, w.expression_prior, w.texture_prior),
         }
         pairs = swap_pairs(batch.identity, self.config.partners)
         if w.shape_consistency:
             terms["shape_consistency"] = shape_consistency_loss(self.draw, parameters, batch.image, batch.mask, pairs)
         if self.encoder is not None:
-            terms["identity"] = identity_loss(self.encoder, batch.image, rendered.image, mask, truth)
+            terms["identity"] = identity_loss(self.encoder, batch.image, rendered.image, mask, truth) + lost
         return terms
 
     def draw(self, parameters: FaceParameters) -> RenderedFaces:

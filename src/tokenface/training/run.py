@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
-from tokenface.configuration import read_config, to_yaml
-from tokenface.data.record import PhotoRecord
+from tokenface.configuration import to_yaml
+from tokenface.data.readers.registry import VALIDATING
+from tokenface.data.record import FaceRecord, PhotoRecord
 from tokenface.data.shards import ShardIndex, find_shards
 from tokenface.data.shards.index import check_heads
-from tokenface.data.shards.loader import Selection, ShardRecords, split_people
+from tokenface.data.shards.loader import Selection, ShardRecords, held_out_sets, split_people
 from tokenface.errors import ConfigError
 from tokenface.formats.files import make_folder, write_atomically
 from tokenface.head.model import HeadModel
@@ -35,6 +36,7 @@ from tokenface.training.module import freeze
 from tokenface.training.people import rendered_people
 from tokenface.training.preflight import check_disk, check_first_batch
 from tokenface.training.provenance import code_version, environment, note_start, without_folders
+from tokenface.training.settings import train_config
 from tokenface.training.stages import WEIGHTS, Leg, plan
 from tokenface.training.teaching import Teaching
 from tokenface.training.temporal.config import TemporalConfig
@@ -75,7 +77,7 @@ def train(
     folder = None if resume is None else Path(resume)
     if folder is not None:
         config_path = folder / "config.yaml"
-    config = read_config(TrainConfig, config_path, overrides)
+    config = train_config(config_path, overrides)
     folder = folder or Path(config.run.folder) / config.run.name
     goes_on = resume is not None
     if not config.stages:
@@ -131,11 +133,12 @@ def _run(config: TrainConfig, folder: Path, goes_on: bool, report: Report) -> Pa
         write_atomically(folder / "config.yaml", to_yaml(config).encode())
     training, held_out = photo_records(config.photos)
     shards = _shards(config, folder, cpu_head, fabric)
+    shards, watched = held_out_sets(shards, VALIDATING - frozenset(config.data.datasets))
     kept = split_people(shards, config.data.held_out_people, config.data.seed) if shards else frozenset[str]()
     batches = Batches(config, head, training, _ring_folder(folder, fabric), shards, kept, _shares(config, fabric))
     check_disk(folder, model, batches)
     _report_start(config, folder, fabric, model, frozen, len(training), len(held_out), batches, report)
-    held_out = held_out + _held_out_records(shards, kept)
+    held_out = held_out + _held_out_records(shards, kept) + _watched_records(watched)
     validation = Validation(cpu_head, held_out, config.network.image_size, config.run.validation_people)
     teaching = None
     if config.teaching.every and batches.counts.photos:
@@ -172,10 +175,6 @@ def _network(config: TrainConfig, head: HeadModel) -> TokenFace:
         raise ConfigError("grow needs start_from=WEIGHTS: a network to grow from")
     model = TokenFace(_framed(config.network, head), head.sizes, seed=config.run.seed)
     if config.backbone_weights:
-        from tokenface.network.backbone import VisionTransformer
-
-        if not isinstance(model.backbone, VisionTransformer):
-            raise ConfigError(f"backbone_weights are for vision transformers, not '{config.network.backbone}'")
         named = config.backbone_weights in NAMED_WEIGHTS
         load_pretrained(
             model.backbone,
@@ -219,7 +218,18 @@ def _held_out_records(shards: list[ShardIndex], people: frozenset[str]) -> list[
     kinds = Selection(without_people=frozenset(e.identity for s in shards for e in s.entries) - people)
     records = ShardRecords(shards, selection=kinds)
     chosen = [records.record(i) for i in range(len(records)) if records.entry(i).identity in people][:MAX_HELD_OUT]
-    return [PhotoRecord(r.pictures[0].image, r.pictures[0].landmarks, r.identity, r.source) for r in chosen]
+    return [_photo(record) for record in chosen]
+
+
+def _watched_records(shards: list[ShardIndex]) -> list[PhotoRecord]:
+    """Pictures of the data sets that validate, evenly over them."""
+    records = ShardRecords(shards)
+    count = min(len(records), MAX_HELD_OUT)
+    return [_photo(records.record(i * len(records) // count)) for i in range(count)]
+
+
+def _photo(record: FaceRecord) -> PhotoRecord:
+    return PhotoRecord(record.pictures[0].image, record.pictures[0].landmarks, record.identity, record.source)
 
 
 def _ring_folder(folder: Path, fabric: Fabric) -> Path:

@@ -92,7 +92,8 @@ class Loaded:
 @dataclass(frozen=True)
 class DatasetReader:
     """A data set. layout: one line that says what the folder must look like.  flame: the FLAME that its parameters
-    belong to, where it gives some.
+    belong to, where it gives some.  validates: it is what runs are watched by (Sec. 4.1), and not trained on unless it
+    is asked for by name.
 
     find: folder → items, sorted.  load: item → content; raises DataError or ImageError, for this item alone.
     """
@@ -104,6 +105,7 @@ class DatasetReader:
     find: Callable[[Path], Iterator[Item]]
     load: Callable[[Item], Loaded]
     flame: str | None = None
+    validates: bool = False
 
     def items(self, root: str | Path) -> list[Item]:
         """All items of a folder.

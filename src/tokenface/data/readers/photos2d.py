@@ -197,5 +197,6 @@ READERS = (
         "image00002.jpg with image00002.mat",
         find_aflw2000,
         load_aflw2000,
+        validates=True,
     ),
 )

@@ -12,6 +12,9 @@ DATASETS: dict[str, DatasetReader] = {
     reader.name: reader for reader in (*photos2d.READERS, *scans3d.READERS, tar_of_photos.READER)
 }
 
+VALIDATING = frozenset(reader.name for reader in DATASETS.values() if reader.validates)
+"""Data sets that runs are watched by."""
+
 
 def find_dataset(name: str) -> DatasetReader:
     """Raises DataError: no such name; the nearest is given."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -195,3 +195,16 @@ def split_people(shards: Sequence[ShardIndex], held_out: int, seed: int = 0) -> 
     if held_out and held_out >= len(people):
         raise DataError(f"cannot hold {held_out} of {len(people)} people out of training")
     return frozenset(people[i] for i in np.random.default_rng(seed).permutation(len(people))[:held_out])
+
+
+def held_out_sets(shards: Sequence[ShardIndex], datasets: Collection[str]) -> tuple[list[ShardIndex], list[ShardIndex]]:
+    """The shards without the records of some data sets, and these records alone; wherever they lie below one root."""
+
+    def of(held: bool) -> list[ShardIndex]:
+        parts = [
+            replace(shard, entries=tuple(e for e in shard.entries if (e.dataset in datasets) == held))
+            for shard in shards
+        ]
+        return [part for part in parts if part.entries]
+
+    return of(False), of(True)
