@@ -29,6 +29,7 @@ from tokenface.evaluation.mesh_files import (
 from tokenface.evaluation.regions import face_regions
 from tokenface.evaluation.scan_to_mesh import MILLIMETRES, Protocol, ScanFace, Unit, measure, scan_face
 from tokenface.evaluation.surface import Surface
+from tokenface.formats.arrays import open_arrays
 from tokenface.formats.files import write_atomically
 
 CACHE_VERSION = 1
@@ -240,7 +241,7 @@ def _load(path: Path, job: Job) -> Outcome | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with open_arrays(path) as stored:
             pose = Similarity(float(stored["scale"]), stored["rotation"], stored["translation"])
             return Outcome(
                 job,

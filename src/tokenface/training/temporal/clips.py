@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tokenface.data.sequences import SyntheticSequences
 from tokenface.errors import CheckpointError
+from tokenface.formats.arrays import open_arrays
 from tokenface.formats.files import make_folder, write_atomically
 from tokenface.head.model import HeadModel
 from tokenface.training.temporal.config import SequenceData
@@ -54,7 +55,7 @@ class ClipShelf:
         if not path.is_file():
             write_atomically(path, self._rendered(number))
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open_arrays(path) as file:
                 truth = {name: torch.from_numpy(file[name]) for name in TRUTH}
                 return TrueClip(file["pictures"], file["points"], truth)
         except (OSError, ValueError, KeyError) as error:
