@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import pickle
@@ -57,10 +58,8 @@ def clips(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
     good = {path.name: path.read_bytes() for path in (piece, film)}
 
     def read(path: Path) -> object:
-        try:
+        with contextlib.suppress(DataError):
             read_clip(path)
-        except DataError as error:
-            assert "\n" not in str(error)
         frames = Clip(path, max_pixels=PIXELS).frames()
         return [frame.index for frame, _ in zip(frames, range(FRAMES), strict=False)]
 

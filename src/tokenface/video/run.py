@@ -262,9 +262,7 @@ class TrackRun:
         )
         for person in self.people if self.options.formats else ():
             if not any((self.folder / f"person_{person:02d}").glob("*")):
-                raise OutputError(
-                    f"'{self.folder}' lost files of person {person} while it ran; run it again"
-                )
+                raise OutputError(f"'{self.folder}' lost files of person {person} while it ran; run it again")
         self._mark("done", files)
         shutil.rmtree(self.store.folder, ignore_errors=True)
 
