@@ -215,6 +215,10 @@ def safetensors(chance: random.Random, data: bytes) -> tuple[str, bytes]:
     return kind, len(text).to_bytes(8, "little") + text + rest
 
 
+RUN_KEYS = ("batch", "name", "steps", "folder")
+YAML_VALUES = ("[1]", "{}", "1.5", "null", "!!binary eA==")
+
+
 def yaml(chance: random.Random, data: bytes) -> tuple[str, bytes]:
     """Configurations."""
     choices = {
@@ -227,7 +231,7 @@ def yaml(chance: random.Random, data: bytes) -> tuple[str, bytes]:
         "laughs": b"a: &a [x,x,x,x,x,x,x,x,x]\n"
         + b"".join(b"%c: &%c [%s]\n" % (n, n, b",".join([b"*%c" % (n - 1)] * 9)) for n in range(98, 110)),
         "a circle": b"run: &a\n  name: *a\n",
-        "another type": f"run:\n  {chance.choice(['batch', 'name', 'steps', 'folder'])}: {chance.choice(['[1]', '{}', '1.5', 'null', '!!binary eA=='])}\n".encode(),
+        "another type": f"run:\n  {chance.choice(RUN_KEYS)}: {chance.choice(YAML_VALUES)}\n".encode(),
         "unknown": b"runn:\n  x: 1\n",
         "two documents": data + b"\n---\n" + data,
         "tabs": b"\trun:\n\t\tname: x\n",
