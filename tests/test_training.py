@@ -108,6 +108,30 @@ def test_a_killed_run_goes_on_with_identical_numbers(finished):
     assert [{**row, **dict.fromkeys(TIMINGS)} for row in rows] == [{**row, **dict.fromkeys(TIMINGS)} for row in whole]
 
 
+def test_averages_of_a_resumed_curve_are_those_of_an_unbroken_one(tmp_path):
+    """The state lies between two rows: what was summed up before it belongs to the next row."""
+    rows = {}
+    settings = (*TINY, f"run.folder={tmp_path}", "run.steps=6", "run.log_every=3", "run.checkpoint_every=2")
+    train(None, (*settings, "run.name=whole"), report=lambda line: None)
+    seen = []
+
+    def killed(line: str) -> None:
+        seen.append(line)
+        if "step 3/6" in line:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(None, (*settings, "run.name=broken"), report=killed)
+    train(resume=tmp_path / "broken", report=lambda line: None)
+    for name in ("whole", "broken"):
+        rows[name] = [{**row, **dict.fromkeys(TIMINGS)} for row in read_curve(tmp_path / name / "train.csv")]
+    assert rows["broken"] == rows["whole"]
+    assert [row["step"] for row in rows["whole"]] == ["3", "6"]
+    train(resume=tmp_path / "broken", report=lambda line: None)  # a run that has ended
+    steps = [row["step"] for row in read_curve(tmp_path / "broken" / "validation.csv")]
+    assert len(steps) == len(set(steps))
+
+
 def test_a_finished_run_is_not_overwritten(finished):
     with pytest.raises(ConfigError, match="--resume"):
         run(finished[0], "whole", 6)

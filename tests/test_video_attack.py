@@ -94,6 +94,11 @@ def test_only_regular_files_are_clips(tmp_path: Path) -> None:
             read_clip(path)
     with pytest.raises(VideoError, match="folder"):
         Clip(tmp_path)
+    with (tmp_path / "sparse.nut").open("wb") as file:  # FFmpeg would look for a beginning to its end
+        file.write(b"nut/multimedia container\0")
+        file.truncate(200 * 10**9)
+    with pytest.raises(VideoError, match="holes"):
+        Clip(tmp_path / "sparse.nut")
 
 
 def encoded(path: Path, codec: str, form: str, side: int, pixels: str, count: int = 1) -> Path:

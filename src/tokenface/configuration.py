@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -13,6 +14,12 @@ from typing import Any, TypeVar
 import yaml
 
 from tokenface.errors import ConfigError
+from tokenface.formats.regular import read_text, reason
+
+MAX_BYTES = 1 << 20
+"""Of a configuration's file."""
+MAX_DEPTH, MAX_VALUES = 20, 100_000
+"""Of its levels and values."""
 
 T = TypeVar("T")
 
@@ -49,9 +56,11 @@ def read_values(path: str | Path | None, overrides: Iterable[str] = ()) -> dict[
         if not Path(path).is_file():
             raise ConfigError(f"no configuration at '{path}'")
         try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            values = _yaml(read_text(path, MAX_BYTES)) or {}
+        except (yaml.YAMLError, ValueError) as error:
             raise ConfigError(f"'{path}' is not valid YAML ({str(error).splitlines()[0]})") from error
+        except OSError as error:
+            raise ConfigError(f"cannot read '{path}' ({reason(error)})") from error
         if not isinstance(values, dict):
             raise ConfigError(f"'{path}' must hold 'key: value' pairs, not a {type(values).__name__}")
     for override in overrides:
@@ -108,7 +117,31 @@ def _apply(values: dict[str, Any], override: str) -> None:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
             raise ConfigError(f"override '{override}': '{section}' is a value, not a section")
-    values[last] = yaml.safe_load(text)
+    try:
+        values[last] = _yaml(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"override '{override[:100]}' is not valid YAML ({str(error).splitlines()[0]})") from error
+
+
+def _yaml(text: str) -> Any:
+    """Values of a YAML document, which may refer to each other, but not to themselves.
+
+    Raises:
+        yaml.YAMLError: no YAML.  ValueError: nested too deeply, or a tree that grows without end.
+    """
+    try:
+        values = yaml.safe_load(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    level, seen = [values], 0
+    for _ in range(MAX_DEPTH):
+        level = [c for v in level if isinstance(v, dict | list) for c in (v.values() if isinstance(v, dict) else v)]
+        seen += len(level)
+        if not level:
+            return values
+        if seen > MAX_VALUES:
+            break
+    raise ValueError(f"more than {MAX_VALUES} values, or nested more than {MAX_DEPTH} levels deep")
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
@@ -132,13 +165,14 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if value not in arguments:
             raise ConfigError(f"'{where}' must be one of {', '.join(map(repr, arguments))}, got {value!r}")
         return value
-    if hint is float and isinstance(value, str):  # YAML reads 1e-4 as text
+    if hint is float and isinstance(value, str | int | float) and not isinstance(value, bool):
         try:
-            return float(value)
-        except ValueError:
-            raise ConfigError(f"'{where}' must be a number, got {value!r}") from None
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+            number = float(value)  # YAML reads 1e-4 as text
+        except (ValueError, OverflowError):
+            raise ConfigError(f"'{where}' must be a number, got {str(value)[:40]!r}") from None
+        if not math.isfinite(number):
+            raise ConfigError(f"'{where}' must be a finite number, got {str(value)[:40]!r}")
+        return number
     if isinstance(hint, type) and (not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)):
         raise ConfigError(f"'{where}' must be {hint.__name__}, got {value!r}")
     return value

@@ -74,11 +74,16 @@ def add_page(
         head=HEAD,
     )
 
-    def inputs(number: int) -> int | None:
+    def problem(number: int, values: list) -> str | None:
         function = blocks.fns.get(number)
-        return None if function is None or function.fn is None else len(function.inputs)
+        if function is None or function.fn is None:
+            return "there is no such function"
+        if len(values) != len(function.inputs):
+            return f"expected a list of {len(function.inputs)} values"
+        wrong = (str(i) for i, pair in enumerate(zip(function.inputs, values, strict=True)) if not _takes(*pair))
+        return next((f"value {i} is none that its part of the page can have" for i in wrong), None)
 
-    gate: dict[str, Any] = {"visitors": visitors, "inputs": inputs, "queue": lambda: blocks._queue}
+    gate: dict[str, Any] = {"visitors": visitors, "problem": problem, "queue": lambda: blocks._queue}
     app.add_middleware(PageGate, **gate)
 
     async def stop_abandoned() -> None:
@@ -91,6 +96,17 @@ def add_page(
                     del queue.pending_messages_per_session[name]
 
     return stop_abandoned
+
+
+def _takes(part: Any, value: Any) -> bool:
+    """Whether a value is of the kind that a part of the page sends."""
+    if isinstance(part, gr.Image | gr.Video | gr.File):
+        return value is None or isinstance(value, dict)
+    if isinstance(part, gr.Slider):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(part, gr.Radio) and part.choices and value not in [choice for _, choice in part.choices]:
+        return False
+    return value is None or isinstance(value, str | int | float)
 
 
 def _theme() -> gr.themes.Base:

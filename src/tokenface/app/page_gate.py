@@ -51,14 +51,14 @@ class PageGate:
 
     Args:
         visitors: who they are.
-        inputs: how many values the function of a number takes; None where there is no such function.
+        problem: what is wrong with values for the function of a number; None where all is well.
         queue: gradio's; the number of requests that wait is its business, whose they are is ours.
     """
 
     def __init__(
-        self, app: ASGIApp, visitors: Visitors, inputs: Callable[[int], int | None], queue: Callable[[], Queue]
+        self, app: ASGIApp, visitors: Visitors, problem: Callable[[int, list], str | None], queue: Callable[[], Queue]
     ) -> None:
-        self.app, self.visitors, self.inputs, self.queue = app, visitors, inputs, queue
+        self.app, self.visitors, self.problem, self.queue = app, visitors, problem, queue
         self.page = PlainErrors(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -170,10 +170,12 @@ class PageGate:
         if not isinstance(body, dict):
             raise ValueError("expected an object")
         number, data, session = body.get("fn_index"), body.get("data"), body.get("session_hash")
-        if not isinstance(number, int) or isinstance(number, bool) or (count := self.inputs(number)) is None:
+        if not isinstance(number, int) or isinstance(number, bool):
             raise ValueError("there is no such function")
-        if not isinstance(data, list) or len(data) != count:
-            raise ValueError(f"expected a list of {count} values")
+        if not isinstance(data, list):
+            raise ValueError("expected a list of values")
+        if (problem := self.problem(number, data)) is not None:
+            raise ValueError(problem)
         if not isinstance(session, str):
             raise ValueError("expected the name of a session")
         trigger = body.get("trigger_id")

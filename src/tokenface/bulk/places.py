@@ -6,6 +6,7 @@ fsspec's, where that package knows it.
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import re
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from tokenface.errors import ConfigError, ImageError, OutputError, TokenFaceError
 from tokenface.formats.files import write_atomically
 from tokenface.formats.own import names_without_results
-from tokenface.images.loading import IMAGE_SUFFIXES, ImageItem, load_image
+from tokenface.formats.regular import read_regular
+from tokenface.images.loading import IMAGE_SUFFIXES, MAX_BYTES, ImageItem, load_image
 
 if TYPE_CHECKING:
     from pyarrow import fs as arrow_fs
@@ -82,9 +84,14 @@ class Place:
 
     def read(self, name: str) -> bytes:
         """Raises OSError."""
+        if self.local:
+            return read_regular(Path(self.address) / name, MAX_BYTES)
         system, root = self._open()
         with system.open_input_stream(posixpath.join(root, name)) as stream:
-            return stream.read()
+            data: bytes = stream.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise OSError(errno.EFBIG, f"it has more than {MAX_BYTES >> 20} MB", name)
+        return data
 
     def item(self, picture: Picture) -> ImageItem:
         """The photo, to be read when its turn comes."""

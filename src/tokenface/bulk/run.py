@@ -103,7 +103,18 @@ class BulkRun:
                 yield report
         finally:
             pool.close()
+        self._check_tables()
         self._remove_stale()
+
+    def _check_tables(self) -> None:
+        """Tables that somebody removed while the run went on are no success."""
+        there = set(self.output.names())
+        lost = [shard for shard in self.shards if shard.name(self.options.form) not in there]
+        for shard in lost[: self.report.shards]:
+            name = shard.name(self.options.form)
+            if not any(first == shard.pictures[0].name for first, _ in self.report.failures):
+                self.report.failed += len(shard.pictures)
+                self.report.failures.append((name, "it was removed while the run went on; run the same command again"))
 
     def _remove_stale(self) -> None:
         """Tables of an earlier, larger run: whoever reads the folder would read them too."""

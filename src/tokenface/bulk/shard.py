@@ -13,6 +13,7 @@ from typing import Any
 from tokenface.bulk.places import Picture, Place
 from tokenface.bulk.table import METADATA, columns, encode, metadata
 from tokenface.fingerprint import Facts, fingerprint
+from tokenface.formats.arrays import open_arrays
 from tokenface.images.loading import MAX_PIXELS
 from tokenface.inference.photos import BATCH_SIZE
 from tokenface.inference.reconstruct import Reconstructor
@@ -138,9 +139,7 @@ def stored_facts(place: Place, name: str) -> dict[str, Any]:
     try:
         data = place.read(name)
         if name.endswith(".npz"):
-            import numpy as np
-
-            with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            with open_arrays(data) as file:
                 facts = json.loads(str(file[METADATA]))
         else:
             from pyarrow import parquet

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tokenface.errors import DataError
+from tokenface.formats.arrays import open_arrays
 from tokenface.head.model import HeadModel
 from tokenface.inference.confidence import EVIDENCE
 from tokenface.inference.face import Face, Origin
@@ -116,7 +117,7 @@ def decode(data: bytes, name: str) -> tuple[Columns, dict[str, Any]]:
     """
     try:
         if name.endswith(".npz"):
-            with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            with open_arrays(data) as file:
                 facts = json.loads(str(file[METADATA]))
                 table = {key: file[key] for key in file.files if key != METADATA}
         else:

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 
 DEBUG_VARIABLE = "TOKENFACE_DEBUG"
 
 SUCCESS, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-"""Exit codes: all done; a failure; wrong usage or nothing to do; Ctrl-C."""
+"""Exit codes: all done; a failure; wrong usage or nothing to do; Ctrl-C or SIGTERM."""
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit. Errors that a user can mend are one line; TOKENFACE_DEBUG=1 shows where."""
+    """Run the command line and exit. Errors that a user can mend are one line; TOKENFACE_DEBUG=1 shows where. SIGTERM,
+    which schedulers send, stops it as Ctrl-C does."""
+    owner = os.getpid()
+
+    def stop(number: int, frame: object) -> None:
+        if os.getpid() == owner:
+            raise KeyboardInterrupt
+        signal.signal(number, signal.SIG_DFL)  # a process of a pool's, which is ended that way
+        os.kill(os.getpid(), number)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)
     sys.exit(run(arguments))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tokenface.errors import HeadModelError, OutputError
+from tokenface.formats.arrays import open_arrays
 from tokenface.formats.files import write_atomically
 from tokenface.head.data import HeadData
 from tokenface.head.registration import NORMAL_WEIGHT, Layers, register, vertex_normals
@@ -124,7 +125,7 @@ def _places(own: HeadData, points: np.ndarray, other: HeadData, surface: np.ndar
 def _read(path: Path, fixed: HeadData, laid: HeadData) -> dict[str, np.ndarray] | None:
     """The arrays of a file of ours; None where there is none, or a damaged one."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_arrays(path) as file:
             arrays = {name: file[name] for name in file.files}
         for side, own, other in (("laid", laid, fixed), ("fixed", fixed, laid)):
             count, corners = len(own.template), arrays[f"{side}_corners"]

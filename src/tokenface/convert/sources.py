@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,9 @@ import numpy as np
 from tokenface.convert.converter import Performance
 from tokenface.errors import DataError, HeadModelError
 from tokenface.evaluation.mesh_files import read_mesh
+from tokenface.formats.arrays import open_arrays
 from tokenface.formats.parameters import read_parameters
+from tokenface.formats.regular import reason
 from tokenface.head.data import HeadData
 from tokenface.head.model import LEFT_EYE, RIGHT_EYE, HeadModel
 from tokenface.head.obj_file import read_obj
@@ -106,18 +107,21 @@ def _photo(path: Path) -> Photo:
 
 def _arrays(path: Path, name: str | None) -> Clip | Numbers:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_arrays(path) as file:
             arrays = {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"'{path}' is not an .npz of plain numbers ({error})") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"'{path}' is not an .npz of plain numbers ({reason(error)})") from error
     if str(arrays.get("format", "")) == NPZ_FORMAT:
         try:
             head = load_head_by_hash(str(arrays["head_hash"]), str(arrays["head"]))
             clip = Clip(head, arrays)
             _check(path, head, clip.performance)
+            _check_clip(clip)
             return clip
         except KeyError as error:
             raise DataError(f"'{path}' lacks {error}; track the clip again") from error
+        except (ValueError, TypeError, IndexError) as error:
+            raise DataError(f"'{path}' is damaged ({reason(error)}); track the clip again") from error
     if name is None:
         raise DataError(f"'{path}' does not say which head model its numbers belong to; give it with --from")
     head = load_head(name)
@@ -134,6 +138,18 @@ def _arrays(path: Path, name: str | None) -> Clip | Numbers:
     performance = Performance(shape, expression, jaw)
     _check(path, head, performance)
     return Numbers(head, performance)
+
+
+def _check_clip(clip: Clip) -> None:
+    """Raises ValueError where what is said of the frames is not said of each of them."""
+    count = len(clip.performance.expression)
+    for name, shape in {"rotation": (3, 3), "camera": (7,), "orthographic": (3, 4)}.items():
+        array = clip.arrays[name]
+        if array.shape != (count, *shape) or array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise ValueError(f"{name} is {array.shape} {array.dtype}, expected {(count, *shape)} finite numbers")
+    for name in ("texture", "identity_texture"):
+        if clip.arrays[name].shape[-1:] != (clip.head.sizes.texture,):
+            raise ValueError(f"{name} is {clip.arrays[name].shape}")
 
 
 def _found(path: Path, arrays: dict[str, np.ndarray], keys: tuple[str, ...]) -> np.ndarray:

@@ -28,6 +28,7 @@ from tokenface.evaluation.regions import face_regions
 from tokenface.evaluation.scan_to_mesh import MILLIMETRES, Protocol, ScanFace, Unit, measure, scan_face
 from tokenface.evaluation.surface import Surface
 from tokenface.fingerprint import content_hash, fingerprint
+from tokenface.formats.arrays import open_arrays
 from tokenface.formats.files import write_atomically
 
 CACHE_VERSION = 1
@@ -236,7 +237,7 @@ def _load(path: Path, job: Job) -> Outcome | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with open_arrays(path) as stored:
             pose = Similarity(float(stored["scale"]), stored["rotation"], stored["translation"])
             return Outcome(
                 job,

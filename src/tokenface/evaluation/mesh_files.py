@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tokenface.errors import EvaluationError, HeadModelError
+from tokenface.formats.regular import check_regular
 from tokenface.head.restricted_pickle import load_npy
 
 MAX_MESH_BYTES = 1 << 30
@@ -136,12 +137,9 @@ def seven_points(name: str | Path, points: np.ndarray) -> np.ndarray:
 
 def _size(path: Path, limit: int) -> int:
     try:
-        size = path.stat().st_size
+        return check_regular(path, limit)
     except OSError as error:
         raise EvaluationError(f"cannot read '{path}' ({error.strerror or error})") from error
-    if size > limit:
-        raise EvaluationError(f"'{path}' has {size >> 20} MB; at most {limit >> 20} MB are read")
-    return size
 
 
 def _checked(path: Path, vertices: np.ndarray, faces: np.ndarray) -> MeshFile:

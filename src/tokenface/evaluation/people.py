@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tokenface.data.draw import Draw
+from tokenface.formats.arrays import open_arrays
 from tokenface.head.build.appearance_colour import srgb_to_lab, typology_angle
 from tokenface.head.model import HeadModel
 from tokenface.render.texture import albedo_at
@@ -78,7 +79,7 @@ class People:
 
 @lru_cache(maxsize=1)
 def shipped_groups() -> Groups:
-    with np.load(FILE, allow_pickle=False) as file:
+    with open_arrays(FILE) as file:
         names = {kind: tuple(str(name) for name in file[kind]) for kind in ("ancestry", "gender", "age")}
         return Groups(str(file["head_hash"]), names, *(file[name] for name in ("means", "narrow", "spread")))
 

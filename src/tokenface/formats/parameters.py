@@ -12,7 +12,10 @@ import numpy as np
 
 from tokenface.errors import TokenFaceError
 from tokenface.formats.files import write_atomically
+from tokenface.formats.regular import read_json
 
+MAX_FACES = 100_000
+"""More than any photo has."""
 SCHEMA = "tokenface-parameters-1"
 
 CONVENTIONS = {
@@ -86,7 +89,7 @@ def read_parameters(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
     except OSError as error:
         raise TokenFaceError(f"cannot read '{path}' ({error.strerror or error})") from error
     except ValueError as error:
@@ -94,7 +97,22 @@ def read_parameters(path: str | Path) -> dict[str, Any]:
     schema = document.get("schema") if isinstance(document, dict) else None
     if schema != SCHEMA:
         raise TokenFaceError(f"'{path}' has schema {schema!r}, expected '{SCHEMA}'; reconstruct the photo again")
+    _check(path, document)
     return document
+
+
+def _check(path: Path, document: Mapping[str, Any]) -> None:
+    faces = document.get("faces")
+    sections = all(isinstance(document.get(name), dict) for name in ("head", "weights", "photo"))
+    if not sections or not isinstance(faces, list) or not all(isinstance(face, dict) for face in faces):
+        raise TokenFaceError(f"'{path}' lacks its head, weights, photo or faces; reconstruct the photo again")
+    indices = [face.get("index") for face in faces]
+    if not all(isinstance(index, int) and 0 <= index < MAX_FACES for index in indices):
+        raise TokenFaceError(
+            f"'{path}' has faces without a number from 0 to {MAX_FACES - 1}; reconstruct the photo again"
+        )
+    if len(set(indices)) < len(indices):  # one would overwrite the other's files
+        raise TokenFaceError(f"'{path}' has two faces of the same number; reconstruct the photo again")
 
 
 def plain(value: Any) -> Any:

@@ -84,6 +84,8 @@ def _accepted(status: os.stat_result, path: str | os.PathLike, limit: int) -> in
         raise OSError(errno.EINVAL, "it is a device, pipe or socket, expected a file", os.fspath(path))
     if status.st_size > limit:
         raise _too_large(status.st_size, path, limit)
+    if status.st_size > GIGABYTE and getattr(status, "st_blocks", status.st_size) * 512 < status.st_size // 10:
+        raise OSError(errno.EINVAL, "it is mostly holes, expected a file with content", os.fspath(path))
     return status.st_size
 
 

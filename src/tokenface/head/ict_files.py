@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tokenface.errors import HeadModelError
+from tokenface.formats.arrays import open_arrays
 from tokenface.head.flame_files import npz_array, npz_keys
 from tokenface.head.obj_file import read_obj, read_obj_vertices
 
@@ -75,7 +76,7 @@ def _read_npz(path: Path) -> IctSource:
 
 def _text_array(path: Path, key: str) -> tuple[str, ...]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_arrays(path) as file:
             return tuple(str(name) for name in file[key])
     except (ValueError, OSError, KeyError) as error:
         raise HeadModelError(f"cannot read '{key}' from '{path}' ({error}); download it again") from error

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tokenface.errors import HeadModelError
+from tokenface.formats.regular import read_regular
 from tokenface.head.pickled_arrays import (
     Budget,
     ChumpyObject,
@@ -99,10 +100,7 @@ def loads(data: bytes, name: str = "pickle") -> Any:
 def _read(path: str | Path) -> bytes:
     path = Path(path)
     try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise HeadModelError(f"'{path}' has {size >> 20} MB; model files have at most {MAX_FILE_BYTES >> 20} MB")
-        return path.read_bytes()
+        return read_regular(path, MAX_FILE_BYTES)
     except OSError as error:
         raise HeadModelError(f"cannot read '{path}' ({error.strerror or error})") from error
 

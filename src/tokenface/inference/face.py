@@ -287,7 +287,13 @@ class Face:
             values = dict(entry["parameters"])
             values["expression"] = [values["expression"][name] for name in head.expression_names]
             tensors = {name: torch.tensor(value, dtype=torch.float32).reshape(-1) for name, value in values.items()}
-            crop = Crop(tuple(entry["crop"]["centre"]), entry["crop"]["size"], entry["crop"]["angle"])
+            for name, tensor in tensors.items():
+                if len(tensor) != head.sizes[name] or not torch.isfinite(tensor).all():
+                    raise ValueError(f"'{name}' must be {head.sizes[name]} finite numbers, got {len(tensor)}")
+            x, y, side, angle = _numbers([*entry["crop"]["centre"], entry["crop"]["size"], entry["crop"]["angle"]], 4)
+            if not side > 0:
+                raise ValueError("the crop has no size")
+            crop = Crop((x, y), side, angle)
             photo, origin = document["photo"], document["weights"]
             refined = Refinement.from_dict(entry["refined"]) if "refined" in entry else None
             size, opencv = (1.0 if refined is None else refined.size), entry["camera"]["opencv"]
@@ -298,17 +304,18 @@ class Face:
                 lens = PinholeCamera(*(np.array(opencv[name], np.float64) for name in ("K", "R", "t")))
             return Face(
                 parameters=FaceParameters(**tensors),
-                camera=FaceCamera(vector, crop, (photo["height"], photo["width"]), lens),
-                box=np.array(entry["box"], np.float64),
+                camera=FaceCamera(vector, crop, (int(photo["height"]), int(photo["width"])), lens),
+                box=np.array(_numbers(entry["box"], 4)),
                 evidence=Evidence(**{k: math.nan if v is None else v for k, v in entry["evidence"].items()}),
                 head=head,
-                item=ImageItem(photo["name"], photo["name"]),
+                item=ImageItem(str(photo["name"]), str(photo["name"])),
                 origin=Origin(origin["name"], origin["hash"], made_with["geometry_hash"]),
-                index=entry["index"],
+                index=int(entry["index"]),
                 refined=refined,
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise TokenFaceError(f"the parameters are incomplete ({error}); reconstruct the photo again") from error
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RuntimeError) as error:
+            text = " ".join(str(error).split())[:200]
+            raise TokenFaceError(f"the parameters are incomplete ({text}); reconstruct the photo again") from error
 
     def _vertices(self, neutral: bool) -> np.ndarray:
         batch = self.parameters[None]
@@ -366,3 +373,11 @@ def photo_document(faces: list[Face], photo_name: str) -> dict[str, Any]:
         weights={"name": first.origin.weights, "hash": first.origin.weights_hash},
         photo={"name": photo_name, "width": width, "height": height},
     )
+
+
+def _numbers(values: Any, count: int) -> list[float]:
+    """So many finite numbers; raises ValueError."""
+    numbers = [float(value) for value in values]
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"expected {count} finite numbers, got {str(values)[:60]}")
+    return numbers

@@ -100,6 +100,12 @@ class Run:
             refine=False if options.refine is None else options.refine,
             max_pixels=options.max_pixels,
         )
+        try:
+            yield from self._results(results)
+        finally:
+            self._check_done()
+
+    def _results(self, results: Iterator[PhotoResult]) -> Iterator[PhotoResult]:
         in_vain = 0
         for result in results:
             if result.error is not None:
@@ -113,6 +119,12 @@ class Run:
                 if left > 0:
                     self.failures.append(("other photos", f"{left} were not tried: no results could be written"))
                 return
+
+    def _check_done(self) -> None:
+        """What somebody removed while the run went on is no success."""
+        lost = [(folder, faces) for folder, faces in self.done if not folder.is_dir()]
+        self.done = [entry for entry in self.done if entry not in lost]
+        self.failures += [(folder.name, f"'{folder}' was removed while the run went on") for folder, _ in lost]
 
     def _write(self, result: PhotoResult) -> bool:
         try:

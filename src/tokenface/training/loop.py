@@ -84,8 +84,8 @@ class Trainer:
         """Train to the last step; returns the last validation's figures."""
         run, progress = self.config.run, self.progress
         figures: dict[str, float] = {}
-        sums: dict[str, Tensor] = {}
-        started, seconds_before, counted = time.monotonic(), progress.seconds, 0
+        sums = {name: torch.tensor(value, device=self.fabric.device) for name, value in progress.sums.items()}
+        started, seconds_before, counted = time.monotonic(), progress.seconds, progress.counted
         while progress.step < self.steps:
             self._lesson(report)
             for name, value in self.step().items():
@@ -96,7 +96,7 @@ class Trainer:
             if progress.step % run.log_every == 0 or last:
                 means = self._means(sums, counted)
                 rate = progress.images / max(progress.seconds, 1e-9)
-                timings = {"images_per_s": rate, "waiting": self.waited / self.stepped}
+                timings = {"images_per_s": rate, "waiting": self.waited / max(self.stepped, 1e-9)}
                 metrics.write("train", progress.step, {**means, **timings, "lr": self._learning_rate()})
                 report(f"step {progress.step}/{self.steps}  loss {means['total']:.4f}  {rate:.0f} images/s")
                 sums, counted, self.waited, self.stepped = {}, 0, 0.0, 0.0
@@ -104,6 +104,7 @@ class Trainer:
                 figures = self.validate(metrics)
                 report("  ".join([f"step {progress.step}", *(f"{k} {v:.4g}" for k, v in figures.items())]))
             if progress.step % run.checkpoint_every == 0 or last:
+                progress.sums, progress.counted = self._means(sums, 1) if sums else {}, counted
                 self.save()
         return figures or self.validate(metrics)
 

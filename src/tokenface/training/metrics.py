@@ -35,8 +35,11 @@ class Metrics:
 
     def __init__(self, folder: Path, step: int = 0, wandb: str | None = None, config: dict[str, Any] | None = None):
         self.folder = folder
+        self._last: dict[str, int] = {}
         for path in folder.glob("*.csv"):
             _forget_after(path, step)
+            if rows := read_curve(path):
+                self._last[path.stem] = int(rows[-1]["step"])
         self.board: SummaryWriter | None = None
         with suppress(ImportError):
             from torch.utils.tensorboard import SummaryWriter
@@ -53,7 +56,10 @@ class Metrics:
             )
 
     def write(self, kind: str, step: int, figures: dict[str, float]) -> None:
-        """A row of `<kind>.csv` and a point of every curve."""
+        """A row of `<kind>.csv` and a point of every curve; a step that has a row already gets a new one."""
+        if self._last.get(kind, -1) >= step:
+            _forget_after(self.folder / f"{kind}.csv", step - 1)
+        self._last[kind] = step
         _append(self.folder / f"{kind}.csv", {"step": step, **{k: f"{v:.6g}" for k, v in figures.items()}})
         if self.board is not None:
             for name, value in figures.items():

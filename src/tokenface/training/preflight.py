@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import torch
 
-from tokenface.errors import DataError, OutputError
+from tokenface.errors import ConfigError, DataError, OutputError
 from tokenface.network.tokenface import TokenFace
 from tokenface.training.batches import Batches
+from tokenface.training.config import RunConfig
 from tokenface.training.state import Progress
 
+BOUNDS = {
+    **{"batch": (1, 1 << 20), "accumulate": (1, 1 << 16), "ahead": (0, 1000), "threads": (0, 4096)},
+    **{"steps": (0, 10**9), "epochs": (0, 10**6), "log_every": (1, 10**9), "checkpoint_every": (1, 10**9)},
+    **{"validate_every": (1, 10**9), "validation_people": (0, 10**5)},
+}
+"""Least and most of a run's whole numbers."""
 SPARE = 256 << 20
 """Bytes for curves, pictures and what else shares the disk."""
+
+
+def check_settings(run: RunConfig) -> None:
+    """The name of a run is a folder's name, and its numbers are such as a computer can have.
+
+    Raises:
+        ConfigError: names the setting.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+=-]{0,99}", run.name):
+        raise ConfigError(f"run.name is letters, digits and '._+=-', not a path, got {run.name[:60]!r}")
+    for key, (least, most) in BOUNDS.items():
+        value = getattr(run, key)
+        if not least <= value <= most:
+            raise ConfigError(f"run.{key} must be {least} to {most}, got {value}")
 
 
 def check_disk(folder: Path, model: TokenFace, batches: Batches) -> None:

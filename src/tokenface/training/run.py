@@ -34,7 +34,7 @@ from tokenface.training.loop import Trainer
 from tokenface.training.metrics import Metrics, Silent
 from tokenface.training.module import freeze
 from tokenface.training.people import rendered_people
-from tokenface.training.preflight import check_disk, check_first_batch
+from tokenface.training.preflight import check_disk, check_first_batch, check_settings
 from tokenface.training.provenance import code_version, environment, note_start, without_folders
 from tokenface.training.settings import train_config
 from tokenface.training.stages import WEIGHTS, Leg, plan
@@ -78,6 +78,7 @@ def train(
     if folder is not None:
         config_path = folder / "config.yaml"
     config = train_config(config_path, overrides)
+    check_settings(config.run)
     folder = folder or Path(config.run.folder) / config.run.name
     goes_on = resume is not None
     if not config.stages:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -22,12 +22,15 @@ FORMAT = "tokenface-training-1"
 
 @dataclass
 class Progress:
-    """step: optimiser steps done.  rendered: synthetic faces ever written to the ring.  images: seen by the network."""
+    """step: optimiser steps done.  rendered: synthetic faces ever written to the ring.  images: seen by the network.
+    sums: of the losses since the last row of the curve, mean of the processes.  counted: steps in them."""
 
     step: int = 0
     rendered: int = 0
     images: int = 0
     seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+    counted: int = 0
 
 
 def save_state(

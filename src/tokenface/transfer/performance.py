@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tokenface.errors import ImageError, VideoError
+from tokenface.formats.arrays import open_arrays
 from tokenface.head.arkit import ARKIT_NAMES, from_arkit
 from tokenface.head.model import HeadModel
 from tokenface.images.crop import Crop, extract
@@ -87,7 +88,7 @@ def _moment(face: Face, photo: np.ndarray, time: float) -> Moment:
 def _stored(head: HeadModel, path: Path) -> Iterator[Moment]:
     """Moments of a `parameters.npz`; those of another head model by ARKit's names."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_arrays(path) as file:
             arrays = {name: file[name] for name in file.files}
         times, rotations = arrays["time"], arrays["rotation"]
         if str(arrays["head_hash"]) == head.data.geometry_hash():

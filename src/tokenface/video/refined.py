@@ -13,6 +13,7 @@ import torch
 
 from tokenface.camera import Camera
 from tokenface.errors import OutputError, VideoError
+from tokenface.formats.arrays import open_arrays
 from tokenface.formats.files import make_folder, write_atomically
 from tokenface.inference.confidence import confidences
 from tokenface.inference.reconstruct import Reconstructor
@@ -73,7 +74,7 @@ class ClipRefiner:
         if not path.is_file():
             write_atomically(path, npz_bytes(self._refined(person, pooled)))
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open_arrays(path) as file:
                 shape, texture = (torch.from_numpy(file[name]) for name in ("shape", "texture"))
                 record = json.loads(file["record"].tobytes())
         except (OSError, ValueError, KeyError) as error:

@@ -262,6 +262,9 @@ class TrackRun:
             for path in (*self.folder.glob("person_*/*"), *self.folder.glob("person_*/obj/*"), *self.folder.glob("*.*"))
             if path.is_file() and not path.name.startswith(".")
         )
+        for person in self.people if self.options.formats else ():
+            if not any((self.folder / f"person_{person:02d}").glob("*")):
+                raise OutputError(f"'{self.folder}' lost files of person {person} while it ran; run it again")
         self._mark("done", files)
         shutil.rmtree(self.store.folder, ignore_errors=True)
 

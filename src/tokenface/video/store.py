@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from tokenface.errors import OutputError
+from tokenface.formats.arrays import open_arrays
 from tokenface.formats.files import write_atomically
 from tokenface.inference.confidence import EVIDENCE, Evidence
 from tokenface.network.components import COMPONENTS, FaceParameters
@@ -55,7 +56,7 @@ class Store:
         if not self.state_path.is_file():
             return None
         try:
-            with np.load(self.state_path, allow_pickle=False) as file:
+            with open_arrays(self.state_path) as file:
                 packed = json.loads(file["state"].tobytes())
                 state = _unpacked(packed, file)
         except (OSError, ValueError, KeyError) as error:
@@ -76,7 +77,7 @@ class Store:
 
     def chunk(self, number: int) -> dict[str, np.ndarray]:
         try:
-            with np.load(self.chunk_path(number), allow_pickle=False) as file:
+            with open_arrays(self.chunk_path(number)) as file:
                 return {name: file[name] for name in file.files}
         except (OSError, ValueError, KeyError) as error:
             raise OutputError(

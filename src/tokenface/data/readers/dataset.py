@@ -12,8 +12,12 @@ import numpy as np
 
 from tokenface.data.record import Kind
 from tokenface.errors import DataError
+from tokenface.formats.arrays import read_npy
+from tokenface.formats.regular import read_text
 from tokenface.images.loading import IMAGE_SUFFIXES, load_image
 
+MAX_LANDMARK_BYTES = 1 << 20
+"""Of a file of 68 points."""
 PICTURE_SUFFIXES = IMAGE_SUFFIXES
 VIDEO_SUFFIXES = frozenset((".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"))
 MAX_KEY = 70
@@ -186,9 +190,9 @@ def read_landmarks(path: Path) -> np.ndarray:
     """
     try:
         if path.suffix == ".npy":
-            points = np.load(path, allow_pickle=False)
+            points = read_npy(path, MAX_LANDMARK_BYTES)
         else:
-            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            lines = [line for line in read_text(path, MAX_LANDMARK_BYTES).splitlines() if line.strip()]
             rows = [line.replace(",", " ").split() for line in lines]
             points = np.array([[float(v) for v in row[:2]] for row in rows if _is_number(row)], dtype=np.float64)
     except (OSError, ValueError) as error:

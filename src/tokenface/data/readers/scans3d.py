@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,8 @@ from tokenface.data.readers.dataset import (
     read_landmarks,
 )
 from tokenface.errors import DataError, HeadModelError
+from tokenface.formats.arrays import open_arrays
+from tokenface.formats.regular import read_json
 from tokenface.head.obj_file import read_obj, triangulate
 from tokenface.head.restricted_pickle import load_npy
 from tokenface.images.loading import load_image
@@ -180,10 +181,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         DataError: missing, damaged, with pickled objects, or much larger than parameters are.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            sizes = sum(info.file_size for info in file.zip.infolist())  # type: ignore[union-attr]
-            if sizes > MAX_PARAMETER_BYTES:
-                raise ValueError(f"it unpacks to {sizes >> 20} MB")
+        with open_arrays(path, MAX_PARAMETER_BYTES) as file:
             return {name: file[name] for name in file.files}
     except Exception as error:  # a damaged zip can fail anywhere
         raise DataError(f"'{path}' cannot be read ({str(error)[:100] or type(error).__name__})") from error
@@ -228,7 +226,7 @@ def _facescape_meshes(root: Path, person_folder: Path, person: str, expression: 
 
 def _valid_views(path: Path) -> dict[str, bool]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         return {key.removesuffix("_valid"): bool(v) for key, v in content.items() if key.endswith("_valid")}
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise DataError(f"'{path}' is not FaceScape's camera file ({str(error)[:80]})") from error

@@ -13,6 +13,7 @@ import numpy as np
 
 from tokenface.data.record import KINDS, UNKNOWNS, FaceRecord, Geometry, Picture
 from tokenface.errors import DataError, ImageError
+from tokenface.formats.arrays import open_arrays
 from tokenface.images.loading import load_image
 
 VERSION = 1
@@ -153,10 +154,7 @@ def _arrays(record: FaceRecord) -> bytes:
 
 
 def _read_arrays(data: bytes) -> dict[str, np.ndarray]:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        if sum(member.file_size for member in archive.infolist()) > MAX_ARRAY_BYTES:
-            raise ValueError("its arrays unpack to more than any record has")
-    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+    with open_arrays(data, MAX_ARRAY_BYTES) as file:
         return {name: file[name] for name in file.files}
 
 

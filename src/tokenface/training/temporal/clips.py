@@ -15,6 +15,7 @@ from tokenface.data.sequences import SyntheticSequences
 from tokenface.data.synthetic import GENERATOR_VERSION
 from tokenface.errors import CheckpointError
 from tokenface.fingerprint import fingerprint
+from tokenface.formats.arrays import open_arrays
 from tokenface.formats.files import make_folder, write_atomically
 from tokenface.head.model import HeadModel
 from tokenface.training.temporal.config import SequenceData
@@ -61,7 +62,7 @@ class ClipShelf:
         if not path.is_file():
             write_atomically(path, self._rendered(number))
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open_arrays(path) as file:
                 truth = {name: torch.from_numpy(file[name]) for name in TRUTH}
                 return TrueClip(file["pictures"], file["points"], truth)
         except (OSError, ValueError, KeyError) as error:

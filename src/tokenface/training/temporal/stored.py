@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from tokenface.errors import CheckpointError
+from tokenface.formats.arrays import open_arrays
 
 T = TypeVar("T")
 
@@ -31,7 +32,7 @@ def unpacked(path: Path, kind: type[T]) -> Iterator[T]:
         CheckpointError: the file is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_arrays(path) as file:
             arrays = {name: torch.from_numpy(file[name]) for name in file.files}
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"features '{path}' are damaged ({error}); delete that file") from error
