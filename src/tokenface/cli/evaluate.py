@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from tokenface.evaluation.results import Results
 
 app = typer.Typer(
-    help="Measure predictions: NoW, Stirling, AFLW2000-3D, video, the open benchmark.", no_args_is_help=True
+    help="Measure predictions: NoW, Stirling, AFLW2000-3D, video, the open benchmark.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 Weights = Annotated[

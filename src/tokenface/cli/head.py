@@ -7,7 +7,11 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Head models: OpenHead ships with the package; add FLAME or ICT-FaceKit.", no_args_is_help=True)
+app = typer.Typer(
+    help="Head models: OpenHead ships with the package; add FLAME or ICT-FaceKit.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
 @app.command(name="list")

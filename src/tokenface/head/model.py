@@ -6,7 +6,6 @@ import copy
 from dataclasses import dataclass
 
 import numpy as np
-import roma
 import torch
 from torch import Tensor, nn
 
@@ -122,7 +121,7 @@ class HeadModel(nn.Module):
             ],
             dim=1,
         )
-        matrices = roma.rotvec_to_rotmat(rotations)
+        matrices = rotations.rotvec_to_rotmat(rotations)
 
         rest = self.template + (coefficients @ self.basis.flatten(1)).view(batch, -1, 3)
         if self.pose_basis is not None:

@@ -33,8 +33,8 @@ QUARTER_TURNS = (math.pi / 2, -math.pi / 2, math.pi)
 CUT_FRAME, WIDE_FRAME = 1.3, 2.0
 """The photo in a wider grey frame: for faces cut by its edge, and for faces that fill it."""
 TILE_DIVISIONS, DEEPER_DIVISIONS = (2, 4, 8), (16, 32)
-"""Tiles are this many times smaller than the long side; neighbours overlap by a third. The deeper ones are for photos so
-large that their tiles still have `TILE_PIXELS`: panoramas, in which a face of 40 pixels is 0.2 % of the width."""
+"""Tiles are this many times smaller than the long side; neighbours overlap by a third. The deeper ones are for photos
+so large that their tiles still have `TILE_PIXELS`: panoramas, in which a face of 40 pixels is 0.2 % of the width."""
 TILE_PIXELS = 600
 """A tile's side after the photo is reduced for its level: about three times what the network takes."""
 SMALLEST_TILE = 160
@@ -156,7 +156,8 @@ class FaceDetector:
         for divisions in TILE_DIVISIONS + DEEPER_DIVISIONS:
             tile = side / divisions
             smallest = min((face.size for face in found), default=0.0)
-            if tile < (SMALLEST_TILE if divisions in TILE_DIVISIONS else TILE_PIXELS) or (smallest >= GROUP_FACE * view and not grown):
+            least = SMALLEST_TILE if divisions in TILE_DIVISIONS else TILE_PIXELS
+            if tile < least or (smallest >= GROUP_FACE * view and not grown):
                 break
             small, shrink = _shrunk(photo, TILE_PIXELS * divisions)
             views = tiles(small.shape[1], small.shape[0], divisions)

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import roma
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from tokenface import rotations
 from tokenface.camera import Camera
 from tokenface.errors import CheckpointError
 from tokenface.formats.files import write_atomically
@@ -122,9 +122,9 @@ def _nearer(camera: Camera, points: Tensor, target: Tensor) -> Camera:
     left = (target - camera.project(points)[..., :2]).flatten(1)[..., None]
     system = slopes.mT @ slopes + torch.diag(slopes.new_tensor([1e-6, 1e-6, 1e-6, 1e-3, 1e-3, 1e-3]))
     step = torch.linalg.solve(system, slopes.mT @ left)[..., 0]
-    rotation = roma.rotvec_to_rotmat(step[:, 3:]) @ camera.rotation_matrix()
+    rotation = rotations.rotvec_to_rotmat(step[:, 3:]) @ camera.rotation_matrix()
     translation = camera.translation + torch.nn.functional.pad(step[:, 1:3], (0, 1))
-    return Camera(camera.scale + step[:, 0], roma.rotmat_to_rotvec(rotation), translation)
+    return Camera(camera.scale + step[:, 0], rotations.rotmat_to_rotvec(rotation), translation)
 
 
 def likeness_path(weights: str | Path) -> Path:
