@@ -25,6 +25,11 @@ def serve(
     max_video_seconds: Annotated[float, typer.Option(min=1, help="Seconds of a clip that are looked at.")] = 60,
 ) -> int:
     """Serve the page and the HTTP API (POST /v1/reconstruct; /docs describes it) until Ctrl-C."""
+    from tokenface.cli.needs import need, need_runtime
+
+    need("fastapi", "uvicorn", *(("gradio",) if page else ()))
+    need_runtime(runtime)
+
     from tokenface.app.limits import MEGABYTE, Limits
     from tokenface.app.server import ServerOptions
     from tokenface.app.server import serve as run

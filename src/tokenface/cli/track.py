@@ -9,6 +9,9 @@ import typer
 
 from tokenface.cli.console import err, out, print_error
 
+SETTLED = 10
+"""Frames before a rate is shown: those that were stored before, and the first ones, come at once."""
+
 
 def track(
     source: Annotated[
@@ -69,8 +72,13 @@ def track(
         raise ConfigError(f"--show is for cameras (tokenface track 0 --show); '{source}' gets an overlay.mp4")
     if refine and source.isdigit():
         raise ConfigError("--refine needs a whole clip; record the camera first")
+    from tokenface.cli.needs import need_clip, need_formats, words
+
     if source.isdigit():
         return _camera(int(source), number, temporal, smooth, weights, device, show, seconds)
+
+    need_clip(source)
+    need_formats(words(formats))
 
     from tokenface.video.run import TrackOptions, TrackRun
 
@@ -85,7 +93,7 @@ def track(
             start=start,
             end=end,
             fps=fps,
-            formats=tuple(part.strip().lower() for part in formats.split(",") if part.strip()),
+            formats=tuple(words(formats)),
             overlay=overlay,
             pool=pool,
             refine=refine,
@@ -133,7 +141,7 @@ def _work(run) -> None:
             if step.stage not in tasks:
                 tasks[step.stage] = progress.add_task(names[step.stage], total=step.total, rate="")
             task = tasks[step.stage]
-            speed = progress.tasks[task].speed
+            speed = progress.tasks[task].speed if step.done > SETTLED else None
             progress.update(task, completed=step.done, total=step.total, rate=f"{speed:.1f} frames/s" if speed else "")
 
 
