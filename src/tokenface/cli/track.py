@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 from tokenface.cli.console import err, out, print_error
 
 SETTLED = 10
-"""Frames before a rate is shown: those that were stored before, and the first ones, come at once."""
+"""Steps before a rate is shown: frames that were stored before, and the first batch, come at once."""
 
 
 def track(
@@ -136,12 +137,13 @@ def _work(run) -> None:
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn(),
         console=console, transient=True, disable=not console.is_terminal,
     ) as progress:  # fmt: skip
-        tasks = {}
+        tasks, seen = {}, Counter[str]()
         for step in run:
             if step.stage not in tasks:
-                tasks[step.stage] = progress.add_task(names[step.stage], total=step.total, rate="")
+                tasks[step.stage] = progress.add_task(names[step.stage], total=step.total, completed=step.done, rate="")
             task = tasks[step.stage]
-            speed = progress.tasks[task].speed if step.done > SETTLED else None
+            seen[step.stage] += 1
+            speed = progress.tasks[task].speed if seen[step.stage] > SETTLED else None
             progress.update(task, completed=step.done, total=step.total, rate=f"{speed:.1f} frames/s" if speed else "")
 
 
