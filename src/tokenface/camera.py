@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import roma
 import torch
 from torch import Tensor
+
+from tokenface import rotations
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Camera:
 
     def rotation_matrix(self) -> Tensor:
         """[B, 3, 3], head space to camera space."""
-        return roma.rotvec_to_rotmat(self.rotation)
+        return rotations.rotvec_to_rotmat(self.rotation)
 
     def rotate(self, directions: Tensor) -> Tensor:
         """Head-space directions (normals) [B, V, 3] to camera space: x right, y up, z towards the viewer."""

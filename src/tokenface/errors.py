@@ -5,6 +5,13 @@ class TokenFaceError(Exception):
     """Base of every error that the command line prints as one line; its text is for people."""
 
 
+def plain_words(error: object) -> str:
+    """An error's text without advice that only the command line can follow: what a server tells its visitors."""
+    clauses = " ".join(str(error).split()).split("; ")
+    kept = [clause for clause in clauses if " --" not in clause and "(--" not in clause and "'tokenface " not in clause]
+    return "; ".join(kept or clauses[:1])
+
+
 class HeadModelError(TokenFaceError):
     """A head-model file is missing, malformed, or not the one that is needed."""
 

@@ -18,7 +18,7 @@ from tokenface.app.limits import Limits
 from tokenface.app.metrics import CONTENT_TYPE, Counted, Metrics
 from tokenface.app.shares import client_of
 from tokenface.app.worker import Busy, TooLate, Worker, answer
-from tokenface.errors import TokenFaceError
+from tokenface.errors import TokenFaceError, plain_words
 from tokenface.inference.bundle import everything, face_glb, faces_json
 from tokenface.inference.result import PhotoResult
 
@@ -144,8 +144,8 @@ def _accepted(header: str) -> Format:
 
 async def _refusal(request: Request, error: Exception) -> Response:
     if isinstance(error, Busy):
-        return JSONResponse({"error": str(error)}, 429, {"retry-after": str(error.retry_after)})
-    return JSONResponse({"error": str(error)}, 503 if isinstance(error, TooLate) else 422)
+        return JSONResponse({"error": plain_words(error)}, 429, {"retry-after": str(error.retry_after)})
+    return JSONResponse({"error": plain_words(error)}, 503 if isinstance(error, TooLate) else 422)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

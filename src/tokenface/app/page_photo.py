@@ -22,7 +22,7 @@ from tokenface.app.uploads import as_uploaded
 from tokenface.app.visitors import Session
 from tokenface.app.visits import Skin, Visit, Visits
 from tokenface.app.worker import Worker
-from tokenface.errors import ImageError, TokenFaceError
+from tokenface.errors import ImageError, TokenFaceError, plain_words
 from tokenface.formats.regular import read_regular
 from tokenface.head.arkit import ARKIT_NAMES
 from tokenface.inference.editing import Edit
@@ -39,7 +39,7 @@ GROUPS = (
 )
 """Sliders by the beginning of ARKit's names; the tongue is not modelled."""
 SKINS: dict[str, Skin] = {"Photo": "photo", "Model": "model"}
-HINT = "<div class='empty'>Choose a photo, or one of the examples.</div>"
+HINT = "<div class='tokenface-empty'>Choose a photo, or one of the examples.</div>"
 VIEWER = "head-viewer"
 
 
@@ -235,7 +235,7 @@ def friendly() -> Iterator[None]:
         yield
     except TokenFaceError as error:
         # visitors know their files by name, not by where the server keeps them
-        raise gr.Error(re.sub(r"'[^']*/([^'/]+)'", r"'\1'", str(error)), print_exception=False) from None
+        raise gr.Error(re.sub(r"'[^']*/([^'/]+)'", r"'\1'", plain_words(error)), print_exception=False) from None
     except TimeoutError:
         raise gr.Error("no answer in time; try again", print_exception=False) from None
     except OSError:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import roma
 import torch
 from torch import Tensor
 
+from tokenface import rotations
 from tokenface.data.batch import FaceBatch
 from tokenface.evaluation.alignment import procrustes
 from tokenface.head.model import HeadModel
@@ -58,8 +58,8 @@ class ComponentErrors:
         errors = {
             "shape": 1000 * np.linalg.norm(moved - true_neutral, axis=1).mean(),
             "expression": 1000 * expression,
-            "jaw": _degrees(roma.rotvec_to_rotmat(own.jaw), roma.rotvec_to_rotmat(true.jaw)),
-            "camera": _degrees(on_picture[None], roma.rotvec_to_rotmat(true.camera[:, 1:4])),
+            "jaw": _degrees(rotations.rotvec_to_rotmat(own.jaw), rotations.rotvec_to_rotmat(true.jaw)),
+            "camera": _degrees(on_picture[None], rotations.rotvec_to_rotmat(true.camera[:, 1:4])),
             "texture": 255 * ((own.texture - true.texture) @ self.modes).abs().mean(-1),
             "light": GREY * self._shading_gap(own, true, on_picture),
         }
@@ -67,13 +67,13 @@ class ComponentErrors:
 
     def _shading_gap(self, own: FaceParameters, true: FaceParameters, on_picture: Tensor) -> Tensor:
         # the answer's light belongs to its crop, which may be turned against the picture
-        turn = on_picture @ roma.rotvec_to_rotmat(own.camera[0, 1:4]).T
+        turn = on_picture @ rotations.rotvec_to_rotmat(own.camera[0, 1:4]).T
         there = sh_shading((self.normals @ turn)[None], own.light)
         return (there - sh_shading(self.normals[None], true.light)).abs().mean((1, 2))
 
 
 def _degrees(a: Tensor, b: Tensor) -> Tensor:
-    return torch.rad2deg(roma.rotmat_geodesic_distance(a, b, clamping=1 - 1e-7))
+    return torch.rad2deg(rotations.rotation_angle(a, b))
 
 
 def _texels(head: HeadModel, face: np.ndarray) -> Tensor:

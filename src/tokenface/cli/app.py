@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from tokenface.cli import (
@@ -28,7 +30,7 @@ app = typer.Typer(
     help="Photos of people into 3-D heads.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # plain help: Rich's costs a quarter of a second
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("reconstruct")(reconstruct.reconstruct)
@@ -49,6 +51,21 @@ evaluate.app.command("confidence")(calibrate.confidence)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(models.app, name="models")
 app.add_typer(head.app, name="head")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Photos of people into 3-D heads."""
 
 
 @app.command()

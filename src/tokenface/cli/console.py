@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.text import Text
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def out() -> Console:
     """Console of stdout, made anew each time (tests replace the stream); no markup, since names may hold brackets."""
+    from rich.console import Console
+
     return Console(soft_wrap=True, highlight=False, markup=False)
 
 
 def err() -> Console:
     """Console of stderr."""
+    from rich.console import Console
+
     return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 def print_error(message: str) -> None:
     """One red line on stderr."""
+    from rich.text import Text
+
     err().print(Text(f"error: {one_line(message)}", style="red"))
 
 

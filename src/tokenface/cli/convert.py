@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from tokenface.cli.console import out
-
 
 def convert(
     source: Annotated[
@@ -37,14 +35,19 @@ def convert(
     The correspondence of the two head models is found once and kept.
     """
     from tokenface.cli import SUCCESS
+    from tokenface.cli.console import err, out
+    from tokenface.cli.needs import need_photo, words
+
+    need_photo(source)
+
     from tokenface.convert.run import ConvertOptions, convert_file
     from tokenface.errors import ConfigError
 
     if expression not in ("auto", "names", "shape"):
         raise ConfigError(f"--expression is one of auto, names, shape, got '{expression}'")
-    chosen = tuple(part.strip().lower() for part in formats.split(",") if part.strip())
-    options = ConvertOptions(head, expression, neutral, chosen)  # type: ignore[arg-type]
-    result = convert_file(source, to, output, options)
+    options = ConvertOptions(head, expression, neutral, tuple(words(formats)))  # type: ignore[arg-type]
+    with err().status("converting"):  # nothing where stderr is no terminal
+        result = convert_file(source, to, output, options)
     console = out()
     for number, converted in enumerate(result.converted):
         region = "face" if "face" in converted.posed_mm or "face" in converted.neutral_mm else "forehead"

@@ -20,7 +20,9 @@ def doctor() -> int:
     colours = {"good": "green", "optional": "yellow", "missing": "red"}
     for finding in findings:
         mark = Text(MARKS[finding.state], style=colours[finding.state])
-        table.add_row(mark, finding.topic, finding.text + (f" → {finding.remedy}" if finding.remedy else ""))
+        table.add_row(mark, finding.topic, finding.text)
+        if finding.remedy:  # a line of its own, to be copied
+            table.add_row("", "", f"→ {finding.remedy}")
     console.print(table)
     missing = [finding for finding in findings if finding.state == "missing"]
     console.print(

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from tokenface.evaluation.results import Results
 
 app = typer.Typer(
-    help="Measure predictions: NoW, Stirling, AFLW2000-3D, video, the open benchmark.", no_args_is_help=True
+    help="Measure predictions: NoW, Stirling, AFLW2000-3D, video, the open benchmark.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 Weights = Annotated[
@@ -53,6 +55,10 @@ def now(
     else our own network makes them first. Exit code 1 if an image has no usable prediction.
     """
     from tokenface.cli.console import out
+    from tokenface.cli.needs import need
+
+    need("igl", "matplotlib")
+
     from tokenface.evaluation.now import NowFolder, now_jobs, pack_predictions, write_official_results
     from tokenface.evaluation.predict import PhotoTask
     from tokenface.evaluation.scan_to_mesh import Protocol
@@ -175,6 +181,10 @@ def stirling(
 
     Predictions: <split>/<photo>.obj or .ply with .npy or .txt; without them our own network makes them first.
     """
+    from tokenface.cli.needs import need
+
+    need("igl", "matplotlib")
+
     from tokenface.errors import ConfigError
     from tokenface.evaluation.predict import PhotoTask
     from tokenface.evaluation.stirling import RULES, SPLITS, StirlingFolder, stirling_jobs, write_distance_files
@@ -291,6 +301,10 @@ def video(
     device: Device = "auto",
 ) -> int:
     """A clip's picture error per frame (Fig. 6), jitter and lag, for several ways of following the face."""
+    from tokenface.cli.needs import need_clip
+
+    need_clip(clip)
+
     from rich.table import Table
 
     import tokenface

@@ -23,13 +23,20 @@ def export(
     photos: Annotated[bool, typer.Option(help="Also the graph that takes whole photos, detector and all.")] = True,
 ) -> None:
     """Export photos → faces, crops → parameters and parameters → vertices; says how far every file is from torch."""
-    from tokenface.cli.console import out
+    from tokenface.cli.console import err, out
+    from tokenface.cli.needs import need_runtime, words
+
+    for name in words(runtimes):
+        need_runtime(name)
+
     from tokenface.deploy.export import export as run
 
-    console = out()
-    run(weights, output, _names(runtimes), _names(precisions), lambda line: console.print(line, markup=False), photos)
-    console.print(f"files: {output}", markup=False)
+    console, status = out(), err()
+    with status.status("exporting") as shown:  # nothing where stderr is no terminal
 
+        def report(line: str) -> None:
+            console.print(line)
+            shown.update(f"exporting; last file: {line.split()[0]}")
 
-def _names(text: str) -> list[str]:
-    return [part.strip().lower() for part in text.split(",") if part.strip()]
+        run(weights, output, words(runtimes), words(precisions), report, photos)
+    console.print(f"files: {output}")

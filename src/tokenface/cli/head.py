@@ -7,7 +7,11 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Head models: OpenHead ships with the package; add FLAME or ICT-FaceKit.", no_args_is_help=True)
+app = typer.Typer(
+    help="Head models: OpenHead ships with the package; add FLAME or ICT-FaceKit.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
 @app.command(name="list")
@@ -18,14 +22,17 @@ def list_heads() -> None:
     from tokenface.cli.console import out
     from tokenface.head.registry import list_heads as installed
 
+    console, entries = out(), installed()
     table = Table(box=None, pad_edge=False)
-    for column in ("name", "where", "vertices", "shape", "expression", "texture", "licence", "file"):
+    for column in ("name", "where", "vertices", "shape", "expression", "texture"):
         table.add_column(column)
-    for entry in installed():
+    for entry in entries:
         sizes = (entry.vertices, entry.shape, entry.expression, entry.texture)
-        facts = [str(size) for size in sizes] if entry.problem is None else [entry.problem, "", "", ""]
-        table.add_row(entry.name, entry.where, *facts, entry.licence, str(entry.path))
-    out().print(table)
+        table.add_row(entry.name, entry.where, *(("",) * 4 if entry.problem else (str(size) for size in sizes)))
+    console.print(table)
+    for entry in entries:  # long texts: a narrow terminal would make columns of single words
+        console.print(f"{entry.name}: {entry.problem or entry.licence}")
+        console.print(f"  {entry.path}")
 
 
 @app.command()
@@ -64,7 +71,7 @@ def build(
     from tokenface.head.build import build_openhead
 
     if name != "openhead":
-        raise ConfigError(f"'{name}' cannot be built; only 'openhead' can. FLAME and ICT: 'tokenface head add'")
+        raise ConfigError(f"'{name}' cannot be built; only 'openhead' can. FLAME: 'tokenface head add flame PATH'")
     make_folder(output.parent)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     data = build_openhead(output, modes=modes, seed=seed, calibration=calibration)

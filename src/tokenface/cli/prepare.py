@@ -60,6 +60,10 @@ def prepare(
     """
     from tokenface.cli import USAGE
     from tokenface.cli.console import print_error
+    from tokenface.cli.needs import need
+
+    need(*(("ray",) if ray is not None else ()))
+
     from tokenface.prepare.options import PrepareOptions, QualityFilter
     from tokenface.prepare.run import Preparation
 

@@ -84,10 +84,17 @@ def reconstruct(
     the command is run again. With --format parquet or npz, and with --ray, writes tables of faces instead, one for
     every few hundred photos. Exit code: 0 all done, 1 some photos failed or show no face, 2 nothing to do.
     """
+    from tokenface.cli.needs import need, need_photo, need_runtime
+
+    need_photo(*sources)
+    need_runtime(runtime)
+    tables = ray is not None or formats.strip().lower() in TABLES
+    need(*(("pyarrow",) if tables else ()), *(("ray",) if ray is not None else ()))
+
     from tokenface.inference.run import Options, Run
 
     fit = _options(refine, focal, ipd, size, components, steps)
-    if ray is not None or formats.strip().lower() in TABLES:
+    if tables:
         from tokenface.bulk.shard import BulkOptions
 
         return _tables(

@@ -39,6 +39,11 @@ def serve(
     """Serve the page and the HTTP API (POST /v1/reconstruct; /docs describes it) until Ctrl-C."""
     from dataclasses import replace
 
+    from tokenface.cli.needs import need, need_runtime
+
+    need("fastapi", "uvicorn", *(("gradio",) if page else ()))
+    need_runtime(runtime)
+
     from tokenface.app.limits import MEGABYTE, Limits
     from tokenface.app.server import ServerOptions
     from tokenface.app.server import serve as run

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tokenface.cli.console import err, out, print_error
+
+SETTLED = 10
+"""Steps before a rate is shown: frames that were stored before, and the first batch, come at once."""
 
 
 def track(
@@ -69,8 +73,13 @@ def track(
         raise ConfigError(f"--show is for cameras (tokenface track 0 --show); '{source}' gets an overlay.mp4")
     if refine and source.isdigit():
         raise ConfigError("--refine needs a whole clip; record the camera first")
+    from tokenface.cli.needs import need_clip, need_formats, words
+
     if source.isdigit():
         return _camera(int(source), number, temporal, temporal_weights, smooth, weights, device, show, seconds)
+
+    need_clip(source)
+    need_formats(words(formats))
 
     from tokenface.video.run import TrackOptions, TrackRun
 
@@ -85,7 +94,7 @@ def track(
             start=start,
             end=end,
             fps=fps,
-            formats=tuple(part.strip().lower() for part in formats.split(",") if part.strip()),
+            formats=tuple(words(formats)),
             overlay=overlay,
             pool=pool,
             refine=refine,
@@ -128,12 +137,13 @@ def _work(run) -> None:
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn(),
         console=console, transient=True, disable=not console.is_terminal,
     ) as progress:  # fmt: skip
-        tasks = {}
+        tasks, seen = {}, Counter[str]()
         for step in run:
             if step.stage not in tasks:
-                tasks[step.stage] = progress.add_task(names[step.stage], total=step.total, rate="")
+                tasks[step.stage] = progress.add_task(names[step.stage], total=step.total, completed=step.done, rate="")
             task = tasks[step.stage]
-            speed = progress.tasks[task].speed
+            seen[step.stage] += 1
+            speed = progress.tasks[task].speed if seen[step.stage] > SETTLED else None
             progress.update(task, completed=step.done, total=step.total, rate=f"{speed:.1f} frames/s" if speed else "")
 
 

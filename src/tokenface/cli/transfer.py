@@ -31,6 +31,13 @@ def transfer(
 
     Writes OUTPUT/transfer.glb (animated for a video), parameters.json for photos, and transfer.png or transfer.mp4.
     """
+    from tokenface.cli.needs import need, need_photo
+
+    for path in (source, target, *([neutral] if neutral else ())):
+        need_photo(path)
+    if source.suffix.lower() in (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".ts") or source.is_dir():
+        need("av")
+
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
     from tokenface.cli import SUCCESS

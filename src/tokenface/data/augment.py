@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import roma
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tokenface import rotations
 from tokenface.camera import Camera
 
 
@@ -63,8 +63,8 @@ def turn_and_zoom(
 
     landmarks = factor[:, None, None] * landmarks @ down.transpose(1, 2) + move_down[:, None]
     c = Camera.from_vector(camera)
-    about_z = roma.rotvec_to_rotmat(F.pad(angle[:, None], (2, 0)))
-    rotation = roma.rotmat_to_rotvec(about_z @ c.rotation_matrix())
+    about_z = rotations.rotvec_to_rotmat(F.pad(angle[:, None], (2, 0)))
+    rotation = rotations.rotmat_to_rotvec(about_z @ c.rotation_matrix())
     translation = factor[:, None] * (about_z @ c.translation[..., None])[..., 0] + F.pad(move, (0, 1))
     camera = Camera(c.scale * factor, rotation, translation).to_vector()
     return image, camera, turn_light(light, angle), landmarks

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import roma
 import torch
 from torch import Tensor
 
+from tokenface import rotations
 from tokenface.data.draw import Draw
 
 
@@ -90,9 +90,9 @@ def sample_rotations(draw: Draw, batch: int, poses: PoseRange) -> Tensor:
 def rotation_from_angles(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
     """[B] radians → [B, 3, 3]: look up, turn, then roll in the picture plane."""
     axes = torch.eye(3, device=yaw.device)
-    turn = roma.rotvec_to_rotmat(yaw[:, None] * axes[1])
-    look = roma.rotvec_to_rotmat(-pitch[:, None] * axes[0])
-    tilt = roma.rotvec_to_rotmat(roll[:, None] * axes[2])
+    turn = rotations.rotvec_to_rotmat(yaw[:, None] * axes[1])
+    look = rotations.rotvec_to_rotmat(-pitch[:, None] * axes[0])
+    tilt = rotations.rotvec_to_rotmat(roll[:, None] * axes[2])
     return tilt @ turn @ look
 
 
@@ -139,12 +139,12 @@ def best_orthographic(view: View, points: Tensor) -> Tensor:
     seen_mean, flat_mean = seen.mean(1, keepdim=True), flat.mean(1, keepdim=True)
     scale = ((seen - seen_mean) * (flat - flat_mean)).sum((1, 2)) / (flat - flat_mean).square().sum((1, 2))
     translation = (seen_mean - scale[:, None, None] * flat_mean)[:, 0]
-    rotation = roma.rotmat_to_rotvec(view.rotation)
+    rotation = rotations.rotmat_to_rotvec(view.rotation)
     return torch.cat([scale[:, None], rotation, translation, torch.zeros_like(scale[:, None])], dim=1)
 
 
 def rotate_towards(rotation: Tensor, share: Tensor) -> Tensor:
     """[B, 3, 3] rotations scaled by share [B] of their angle (a body follows its head part of the way)."""
-    vector = roma.rotmat_to_rotvec(rotation)
+    vector = rotations.rotmat_to_rotvec(rotation)
     angle = vector.norm(dim=-1, keepdim=True).clamp(min=1e-8)
-    return roma.rotvec_to_rotmat(vector / angle * angle.clamp(max=math.pi) * share[:, None])
+    return rotations.rotvec_to_rotmat(vector / angle * angle.clamp(max=math.pi) * share[:, None])

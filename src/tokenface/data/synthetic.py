@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-import roma
 import torch
 from torch import Tensor
 
+from tokenface import rotations
 from tokenface.camera import Camera
 from tokenface.data.backgrounds import sample_backgrounds
 from tokenface.data.batch import FaceBatch
@@ -194,7 +194,7 @@ class SyntheticFaces:
 def _turn_of(rotation: Tensor) -> Tensor:
     """[B] yaw by the camera's own convention, which the jaw-line landmarks follow."""
     one, nothing = torch.ones_like(rotation[:, 0, 0]), torch.zeros_like(rotation[:, 0])
-    return Camera(one, roma.rotmat_to_rotvec(rotation), nothing).angles()[:, 0]
+    return Camera(one, rotations.rotmat_to_rotvec(rotation), nothing).angles()[:, 0]
 
 
 def _eye_rotations(gaze: Tensor) -> Tensor:

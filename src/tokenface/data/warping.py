@@ -11,11 +11,11 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import roma
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tokenface import rotations
 from tokenface.camera import Camera
 from tokenface.head.model import HeadModel
 from tokenface.network.components import FaceParameters
@@ -122,12 +122,12 @@ def _without_similarity(camera: Camera, source: Tensor, target: Tensor) -> Camer
     factor = ((a - mean_a).conj() * (b - mean_b)).sum(1) / (a - mean_a).abs().square().sum(1).clamp(min=1e-12)
     growth, angle = factor.abs(), factor.angle()
     zero = torch.zeros_like(angle)
-    turn = roma.rotvec_to_rotmat(torch.stack([zero, zero, angle], dim=-1))
+    turn = rotations.rotvec_to_rotmat(torch.stack([zero, zero, angle], dim=-1))
     place = factor * torch.complex(camera.translation[:, 0], camera.translation[:, 1])
     place = place + mean_b[:, 0] - factor * mean_a[:, 0]
     return Camera(
         camera.scale * growth,
-        roma.rotmat_to_rotvec(turn @ camera.rotation_matrix()),
+        rotations.rotmat_to_rotvec(turn @ camera.rotation_matrix()),
         torch.stack([place.real, place.imag, camera.translation[:, 2] * growth], dim=-1),
     )
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import roma
 import torch
 from scipy.optimize import least_squares
 from torch import Tensor
 
+from tokenface import rotations
 from tokenface.camera import Camera
 from tokenface.head.model import HeadModel
 
@@ -29,13 +29,13 @@ def fit_camera(points3d: np.ndarray, points2d: np.ndarray) -> np.ndarray:
     start = np.concatenate(
         [
             [np.log(s.mean())],
-            roma.rotmat_to_rotvec(torch.from_numpy(rotation)).numpy(),
+            rotations.rotmat_to_rotvec(torch.from_numpy(rotation)).numpy(),
             centre2 - s.mean() * rows @ centre3,
         ]
     )
 
     def residual(x: np.ndarray) -> np.ndarray:
-        r = roma.rotvec_to_rotmat(torch.from_numpy(x[1:4])).numpy()
+        r = rotations.rotvec_to_rotmat(torch.from_numpy(x[1:4])).numpy()
         return (np.exp(x[0]) * points3d @ r[:2].T + x[4:6] - up).ravel()
 
     x = least_squares(residual, start, method="lm", max_nfev=200).x

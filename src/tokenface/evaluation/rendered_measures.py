@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import roma
 import torch
 from torch import Tensor
 
+from tokenface import rotations
 from tokenface.camera import Camera
 from tokenface.data.batch import FaceBatch
 from tokenface.data.draw import Draw
@@ -58,9 +58,9 @@ def rendered_people(head: HeadModel, size: int, count: int, seed: int, plain: bo
 
 def _within(rotation: Tensor, limit: float = np.pi / 4) -> Tensor:
     """Rotations that turn by more than the limit are turned back to it."""
-    turn = roma.rotmat_to_rotvec(rotation)
+    turn = rotations.rotmat_to_rotvec(rotation)
     angle = turn.norm(dim=1, keepdim=True)
-    return roma.rotvec_to_rotmat(turn * (limit / angle.clamp(min=1e-6)).clamp(max=1))
+    return rotations.rotvec_to_rotmat(turn * (limit / angle.clamp(min=1e-6)).clamp(max=1))
 
 
 def r_squared(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -155,7 +155,7 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
 def _turn(first: Tensor, second: Tensor) -> np.ndarray:
     """[N] degrees between the rotations of cameras [N, 7]."""
     a, b = (Camera.from_vector(c).rotation_matrix() for c in (first, second))
-    return torch.rad2deg(roma.rotmat_geodesic_distance(a, b)).double().numpy()
+    return torch.rad2deg(rotations.rotation_angle(a, b)).double().numpy()
 
 
 def _cheeks(head: HeadModel, texture: Tensor) -> np.ndarray:

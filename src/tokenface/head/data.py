@@ -94,7 +94,8 @@ class HeadData:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != FORMAT:
                     raise HeadModelError(
-                        f"'{path}' is not a tokenface head model; convert FLAME or ICT files with 'tokenface head add'"
+                        f"'{path}' is not a tokenface head model; "
+                        "convert FLAME or ICT files with 'tokenface head add flame PATH' (or ict)"
                     )
                 header = json.loads(metadata["head"])
                 arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)

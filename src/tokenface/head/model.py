@@ -6,12 +6,12 @@ import copy
 from dataclasses import dataclass
 
 import numpy as np
-import roma
 import torch
 from torch import Tensor, nn
 
 from tokenface.head.data import JOINT_PARENTS, HeadData
 from tokenface.network.components import ComponentSizes
+from tokenface.rotations import rotvec_to_rotmat
 
 NECK, JAW, LEFT_EYE, RIGHT_EYE = 1, 2, 3, 4
 
@@ -122,7 +122,7 @@ class HeadModel(nn.Module):
             ],
             dim=1,
         )
-        matrices = roma.rotvec_to_rotmat(rotations)
+        matrices = rotvec_to_rotmat(rotations)
 
         rest = self.template + (coefficients @ self.basis.flatten(1)).view(batch, -1, 3)
         if self.pose_basis is not None:

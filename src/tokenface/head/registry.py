@@ -77,7 +77,9 @@ def head_path(name_or_path: str | Path) -> Path:
     names = sorted(_known_files())
     near = difflib.get_close_matches(text.lower(), names, n=3)
     hint = f"did you mean {_either(near)}?" if near else f"installed: {', '.join(names) or 'none'}."
-    raise HeadModelError(f"no head model named '{text}'; {hint} Add FLAME or ICT with 'tokenface head add'.")
+    raise HeadModelError(
+        f"no head model named '{text}'; {hint} Add others with 'tokenface head add flame PATH' or '… ict PATH'."
+    )
 
 
 def load_head(name_or_path: str | Path = DEFAULT_HEAD) -> HeadModel:
@@ -102,7 +104,8 @@ def load_head_by_hash(geometry_hash: str, name: str) -> HeadModel:
     same = [entry for entry in entries if entry.name == name.lower()]
     other = f"; the installed '{name}' is another ({same[0].hash})" if same else ""
     raise HeadModelError(
-        f"head model '{name}' ({geometry_hash}) is not installed{other}; add it with 'tokenface head add'"
+        f"head model '{name}' ({geometry_hash}) is not installed{other}; "
+        "add its download with 'tokenface head add flame PATH' (or ict)"
     )
 
 

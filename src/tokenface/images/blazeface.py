@@ -16,6 +16,7 @@ import numpy as np
 
 from tokenface.errors import ModelFileError
 from tokenface.images.models import model_path
+from tokenface.images.quiet import without_remark
 
 KEYPOINTS = ("right_eye", "left_eye", "nose_tip", "mouth", "right_ear", "left_ear")
 """Order of the six points; right and left are the subject's."""
@@ -111,8 +112,9 @@ class TFLiteModel:
                 "or use the dlib backend ('pip install tokenface[dlib]')."
             ) from error
         try:
-            interpreter = Interpreter(model_path=str(self.path), num_threads=1)
-            interpreter.allocate_tensors()
+            with without_remark():
+                interpreter = Interpreter(model_path=str(self.path), num_threads=1)
+                interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ModelFileError(f"'{self.path}' cannot be run ({error}); run 'tokenface models fetch'.") from error
         return interpreter

@@ -156,9 +156,8 @@ class FaceDetector:
         for divisions in TILE_DIVISIONS + DEEPER_DIVISIONS:
             tile = side / divisions
             smallest = min((face.size for face in found), default=0.0)
-            if tile < (SMALLEST_TILE if divisions in TILE_DIVISIONS else TILE_PIXELS) or (
-                smallest >= GROUP_FACE * view and not grown
-            ):
+            least = SMALLEST_TILE if divisions in TILE_DIVISIONS else TILE_PIXELS
+            if tile < least or (smallest >= GROUP_FACE * view and not grown):
                 break
             small, shrink = _shrunk(photo, TILE_PIXELS * divisions)
             views = tiles(small.shape[1], small.shape[0], divisions)

@@ -26,7 +26,6 @@ PACKAGES = (
     "trimesh",
     "pygltflib",
     "numba",
-    "roma",
     "ai-edge-litert",
     "pi-heif",
 )

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import roma
 import torch
 from torch import Tensor
 
+from tokenface import rotations
 from tokenface.camera_opencv import FaceCamera
 from tokenface.data.sampling import rotation_from_angles
 from tokenface.errors import TokenFaceError
@@ -118,13 +118,13 @@ def _same_head(face: Face, other: Face) -> Face:
 def _turned(face: Face, angles: tuple[float, float, float]) -> FaceCamera:
     """The camera that shows the head at these angles; the middle of the head stays where it is."""
     camera = face.camera
-    back = roma.rotvec_to_rotmat(torch.tensor([0.0, 0.0, -camera.crop.angle], dtype=torch.float64))
+    back = rotations.rotvec_to_rotmat(torch.tensor([0.0, 0.0, -camera.crop.angle], dtype=torch.float64))
     in_crop = back @ _rotation(*angles)
-    before = roma.rotvec_to_rotmat(torch.from_numpy(camera.vector[1:4]))
+    before = rotations.rotvec_to_rotmat(torch.from_numpy(camera.vector[1:4]))
     middle = torch.from_numpy(face.vertices.mean(axis=0)).double()
     vector = torch.from_numpy(camera.vector.copy())
     vector[4:] += vector[0] * (before - in_crop) @ middle
-    vector[1:4] = roma.rotmat_to_rotvec(in_crop)
+    vector[1:4] = rotations.rotmat_to_rotvec(in_crop)
     return replace(camera, vector=vector.numpy())
 
 

@@ -71,8 +71,9 @@ def _collect(address: str, recursive: bool) -> list[ImageItem]:
 
     found = Place(address).pictures(recursive)
     folder, query = address.split("?")[0].rstrip("/"), address.partition("?")[2]
+    mark = "?" if query else ""
     return [
-        RemoteItem(posixpath.splitext(picture.name)[0], *_both(f"{folder}/{picture.name}" + (query and f"?{query}")))
+        RemoteItem(posixpath.splitext(picture.name)[0], *_both(f"{folder}/{picture.name}{mark}{query}"))
         for picture in found
     ]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import roma
 import torch
 
+from tokenface import rotations
 from tokenface.camera_opencv import FaceCamera, PinholeCamera, turn_axis_to
 from tokenface.refinement.view import View
 
@@ -54,7 +54,7 @@ def camera_of(view: View, before: FaceCamera, points: np.ndarray) -> FaceCamera:
         lens = _pinhole(view, before)
     else:
         shift = place - scale * (rotation @ view.pivot)[:2]
-    turned = roma.rotmat_to_rotvec(torch.from_numpy(np.ascontiguousarray(rotation))).numpy()
+    turned = rotations.rotmat_to_rotvec(torch.from_numpy(np.ascontiguousarray(rotation))).numpy()
     vector = np.array([scale, *turned, *shift, 0.0])
     return FaceCamera(vector, before.crop, before.photo_size, lens)
 
@@ -84,4 +84,4 @@ def _towards(offset: np.ndarray, focal: float) -> tuple[np.ndarray, float]:
 
 
 def _matrix(rotvec: np.ndarray) -> np.ndarray:
-    return roma.rotvec_to_rotmat(torch.as_tensor(np.asarray(rotvec, np.float64))).numpy()
+    return rotations.rotvec_to_rotmat(torch.as_tensor(np.asarray(rotvec, np.float64))).numpy()

@@ -10,10 +10,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
-import roma
 import torch
 from torch import Tensor
 
+from tokenface import rotations
 from tokenface.head.model import HeadModel
 from tokenface.losses.photometric import photometric_loss
 from tokenface.network.components import FaceParameters
@@ -58,7 +58,7 @@ class TensorView:
         scale = column([np.float64(view.scale) for view in views]) * moves[:, 3].exp()
         focal = column([np.float64(np.inf if view.focal is None else view.focal) for view in views])
         return TensorView(
-            roma.rotvec_to_rotmat(moves[:, :3]) @ column([view.rotation for view in views]),
+            rotations.rotvec_to_rotmat(moves[:, :3]) @ column([view.rotation for view in views]),
             scale,
             column([view.place for view in views]) + moves[:, 4:],
             column([views[0].pivot])[0],

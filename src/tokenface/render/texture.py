@@ -28,7 +28,8 @@ class HeadAlbedo(nn.Module):
         data = head.data if isinstance(head, HeadModel) else head
         if data.albedo_mean is None or data.albedo_basis is None:
             raise HeadModelError(
-                f"head model '{data.name}' has no albedo basis; add one with 'tokenface head add' or use 'openhead'"
+                f"head model '{data.name}' has no albedo basis; "
+                "add it again from its download ('tokenface head add flame PATH'), or use 'openhead'"
             )
         basis = data.albedo_basis
         modes = np.empty((basis.shape[0], 3 * basis.shape[1] * basis.shape[2]), np.float32)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import roma
 import torch
 from scipy import stats
 
+from tokenface import rotations
 from tokenface.configuration import to_yaml
 from tokenface.data.shards.index import find_shards
 from tokenface.data.synthetic import GENERATOR_VERSION, SyntheticFaces
@@ -376,7 +376,7 @@ def _large_turns(people: int) -> torch.Tensor:
     """[people, 3, 3] head rotations, evenly over LARGE_POSE, left and right by turns."""
     low, high = (math.radians(angle) for angle in LARGE_POSE)
     yaw = torch.linspace(low, high, people) * torch.where(torch.arange(people) % 2 == 0, 1.0, -1.0)
-    return roma.rotvec_to_rotmat(torch.stack([torch.zeros(people), yaw, torch.zeros(people)], dim=-1))
+    return rotations.rotvec_to_rotmat(torch.stack([torch.zeros(people), yaw, torch.zeros(people)], dim=-1))
 
 
 def _chosen(options: dict, name: str, what: str):

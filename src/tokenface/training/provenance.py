@@ -16,7 +16,7 @@ import torch
 from tokenface import __version__
 from tokenface.formats.files import write_atomically
 
-LIBRARIES = ("torch", "lightning-fabric", "numpy", "timm", "safetensors", "numba", "opencv-python-headless", "roma")
+LIBRARIES = ("torch", "lightning-fabric", "numpy", "timm", "safetensors", "numba", "opencv-python-headless")
 
 
 def code_version() -> dict[str, Any]:

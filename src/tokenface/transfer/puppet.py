@@ -6,10 +6,10 @@ from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
-import roma
 import torch
 from torch import Tensor
 
+from tokenface import rotations
 from tokenface.camera import Camera
 from tokenface.inference.face import Face
 from tokenface.inference.photo_texture import photo_texture
@@ -67,4 +67,4 @@ class Puppet:
         turned = torch.from_numpy(np.ascontiguousarray(rotation)).float()[None]
         moved = float(scale) * (rotation @ middle)
         translation = torch.tensor([[place[0] - moved[0], -place[1] - moved[1], 0.0]], dtype=torch.float32)
-        return Camera(scale, roma.rotmat_to_rotvec(turned), translation)
+        return Camera(scale, rotations.rotmat_to_rotvec(turned), translation)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import roma
 import torch
 from torch import Tensor
 
+from tokenface import rotations
 from tokenface.data.draw import Draw
 from tokenface.data.noise import LAYERS
 from tokenface.data.sampling import rotate_towards
@@ -58,7 +58,7 @@ def sample_clothes(draw: Draw, rotation: Tensor, skin: Tensor) -> Clothes:
     batch = rotation.shape[0]
     follow = draw.uniform(batch, low=0.0, high=0.75)
     sway = draw.normal(batch, 3) * torch.tensor([0.06, 0.22, 0.06], device=draw.device)
-    body = rotate_towards(rotation, follow) @ roma.rotvec_to_rotmat(sway)
+    body = rotate_towards(rotation, follow) @ rotations.rotvec_to_rotmat(sway)
     suit = draw.chance(batch, p=0.35)
     bare = draw.chance(batch, p=0.62) & ~suit
     jacket = _cloth(draw, batch)
