@@ -22,8 +22,13 @@ Recognise = Callable[[np.ndarray, Sequence[np.ndarray]], np.ndarray]
 """A frame [H, W, 3] and landmarks [68, 2] of its faces → vectors [N, D]."""
 
 SURE = 0.5
-"""Distance of a face from a person's mean vector up to which it is that person: within a clip one's own is at most 0.35
-away, another's 0.6 to 1."""
+"""Distance of a face from a person's mean vector up to which it is that person: within a clip one's own is at most 0.45
+away, another's mostly 0.7 to 0.9 (`docs/video.md`)."""
+LEARNT = 0.4
+"""Distance up to which a face moves the mean, so that a cross-fade does not carry it from one person to the other."""
+FIRST = 5
+"""Looks that make the mean in the first place, FIRST_SECONDS apart."""
+FIRST_SECONDS = 0.1
 OTHER = 0.6
 """Distance from which it is somebody else, if it stays so."""
 COMES_BACK = 0.55
@@ -38,8 +43,10 @@ STRANGE_LOOKS = 3
 """Looks in a row that see a stranger, before there is one more person; after a jump one less."""
 CHECK_SECONDS = 1.0
 """Between looks at a face to which nothing happens."""
-MEETING_SECONDS = 0.2
-"""Between looks at faces that are near each other."""
+HURRY_SECONDS = 0.2
+"""Between looks at faces that are near each other, or change."""
+EARLY = 0.005
+"""Seconds that a look may be early: times of frames are rounded."""
 MEETING = 1.5
 """Distance of two faces, in sizes of theirs, that is near."""
 ALIKE = 0.7
@@ -96,7 +103,7 @@ class IdentityGuard:
             more = self._vectors(frame, [faces[i][1] for i in rest])
             vectors |= {rest[i]: vector for i, vector in more.items()}
         for i in vectors:
-            faces[i][0].recognised = frame.time
+            faces[i][0].recognised, faces[i][0].compared = frame.time, faces[i][0].glimpse
         owners: list[Person | None] = [person for person, _ in faces]
         if strange:
             owners = self._assigned(faces, vectors, people)
@@ -106,21 +113,26 @@ class IdentityGuard:
                     owners[i] = None
         for i, vector in vectors.items():
             owner = owners[i]
-            if owner is not None and owner.distance(vector) < SURE:
+            if owner is not None and owner.distance(vector) < (SURE if owner.vectors < FIRST else LEARNT):
                 owner.learn(vector)
         if all(owner is person for owner, (person, _) in zip(owners, faces, strict=True)):
             return None
         glimpses = [person.glimpse for person, _ in faces]
         for owner, glimpse in zip(owners, glimpses, strict=True):
             if owner is not None:
-                owner.glimpse, owner.strange, owner.stranger = glimpse, 0, None
+                owner.glimpse = owner.compared = glimpse
+                owner.strange, owner.stranger = 0, None
         return owners, jump
 
     def _due(self, time: float, person: Person, faces: Sequence[tuple[Person, Look]]) -> bool:
         if person.strange or person.vector is None:
             return True
-        near = any(_near(person, other) for other, _ in faces if other is not person)
-        return time - person.recognised >= (MEETING_SECONDS if near else CHECK_SECONDS)
+        pause = CHECK_SECONDS
+        if _changed(person) or any(_near(person, other) for other, _ in faces if other is not person):
+            pause = HURRY_SECONDS
+        if person.vectors < FIRST:
+            pause = FIRST_SECONDS
+        return time - person.recognised > pause - EARLY
 
     def _vectors(self, frame: Frame, looks: Sequence[Look]) -> dict[int, np.ndarray]:
         """Of the faces that can be recognised, by place."""
@@ -165,6 +177,13 @@ def _jumped(frame: Frame, person: Person, look: Look) -> bool:
     """The face looks another way than in the frame before; remembers how it looks now."""
     before, person.glimpse = person.glimpse, face_glimpse(frame.image, look.landmarks68)
     return before is not None and float(before @ person.glimpse) < ALIKE
+
+
+def _changed(person: Person) -> bool:
+    """The face has come to look another way since it was recognised, bit by bit, as in a cross-fade."""
+    if person.glimpse is None or person.compared is None:
+        return False
+    return float(person.compared @ person.glimpse) < ALIKE
 
 
 def face_glimpse(image: np.ndarray, landmarks68: np.ndarray) -> np.ndarray:

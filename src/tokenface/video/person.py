@@ -29,7 +29,7 @@ class Person:
     detection, agreement, presence: of the last look.
     vector: [D] running mean of `vectors` recognition vectors.  recognised: time of the last one.
     strange: more looks that must see a stranger, `stranger` [D], before it is one; 0 while all is well.
-    glimpse: the face in the last frame, small (`identity.face_glimpse`)."""
+    glimpse, compared: the face in the last frame and when last recognised, small (`identity.face_glimpse`)."""
 
     number: int
     landmarks68: np.ndarray
@@ -49,6 +49,7 @@ class Person:
     strange: int = 0
     stranger: np.ndarray | None = None
     glimpse: np.ndarray | None = None
+    compared: np.ndarray | None = None
 
     @property
     def box(self) -> np.ndarray:

@@ -275,7 +275,7 @@ class Tracker:
         if vector is not None:
             best.learn(vector)
             best.recognised = frame.time
-        best.glimpse = None
+        best.glimpse = best.compared = None
         return best
 
     def _newcomer(self, frame: Frame, look: Look, vector: np.ndarray | None) -> Person:
