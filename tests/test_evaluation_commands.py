@@ -192,7 +192,7 @@ def test_figures_have_a_row_per_photo_and_their_columns(model, tmp_path, kind, c
 
 
 def test_other_methods_stand_in_the_figures_from_their_files(model, tmp_path):
-    """Fig. 5: our own head, given back as another method's mesh in other units and another pose, is our column again."""
+    """Fig. 5: our own head, given back as another method's mesh in other units and another pose, is our column."""
     from tokenface.evaluation.figures import CAPTION, GAP, TILE
     from tokenface.evaluation.predict import write_prediction
 
