@@ -279,9 +279,8 @@ def test_the_report_puts_published_rows_beside_ours(tmp_path):
 
 
 def test_the_report_has_all_rows_of_the_papers_tables(tmp_path):
-    for number, (label, metrical) in enumerate(
-        [("NoW, non-metrical", False), ("NoW, metrical", True), ("Stirling, NoW's rule", False)]
-    ):
+    labels = [("NoW, non-metrical", False), ("NoW, metrical", True), ("Stirling, NoW's rule", False)]
+    for number, (label, metrical) in enumerate(labels):
         protocol = {"name": label, "label": label, "metrical": metrical}
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "summary.json").write_text(json.dumps({**NOW_SUMMARY, "protocol": protocol}))

@@ -81,6 +81,12 @@ def test_what_a_temporal_stage_leaves_serves_photos_and_clips(tmp_path, monkeypa
     assert str(path.with_name(f"weights.{mode}.temporal.safetensors")) in " ".join(said)
 
 
+def test_steps_of_a_stage_take_the_epochs_of_the_common_part_back(tmp_path):
+    warm, hybrid, _ = plan(from_dict(TrainConfig, {**STAGED, "run": {"epochs": 10}}), tmp_path)
+    assert (warm.config.run.steps, warm.config.run.epochs) == (9, 0)
+    assert hybrid.config.run.epochs == 10
+
+
 def test_a_stage_alone_starts_from_what_is_there(tmp_path):
     config = from_dict(TrainConfig, {**STAGED, "start_from": "tokenface-ti"})
     (hybrid,) = plan(config, tmp_path, "hybrid")

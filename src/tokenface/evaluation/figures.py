@@ -59,10 +59,8 @@ def comparison_grid(
         columns.append(Column(f"{name}: overlay", [_tile(f, c, "overlay") for f, c in zip(faces, crops, strict=True)]))
         columns.append(Column(f"{name}: shape", [_tile(f, c, "shape") for f, c in zip(faces, crops, strict=True)]))
     for name, folder in (others or {}).items():
-        placed = [
-            None if crop is None else _other(folder, Path(photo), crop)
-            for photo, crop in zip(photos, crops, strict=True)
-        ]
+        pairs = zip(photos, crops, strict=True)
+        placed = [None if crop is None else _other(folder, Path(photo), crop) for photo, crop in pairs]
         for look in ("overlay", "shape"):
             tiles = [
                 None if shown is None or crop is None else _shown(shown, crop, look)

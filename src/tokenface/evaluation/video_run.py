@@ -100,9 +100,8 @@ def with_results(report: ClipReport, others: Mapping[str, Path]) -> ClipReport:
                         raise ValueError(f"frame {frame}, and the clip has {length}")
                     errors[frame] = float(row[1]) if row[1] else np.nan
         except (OSError, ValueError, IndexError, StopIteration) as error:
-            raise EvaluationError(
-                f"'{path}' is no table of errors per frame ({error}); expected frame,error"
-            ) from error
+            text = f"'{path}' is no table of errors per frame ({error}); expected frame,error"
+            raise EvaluationError(text) from error
         curves[name] = errors
         curve = error_curve(list(errors))
         nothing = dict.fromkeys(("jitter mm", "jitter px", "lag"), float("nan"))

@@ -82,6 +82,8 @@ def _configuration(
             mode = values.get("mode", TemporalConfig.mode)
             return from_dict(TemporalConfig, {"output": str(temporal_path(place / WEIGHTS, mode)), **values})
         values = dataclasses.asdict(config) | {"stages": (), "start_from": start}
+        if "run.steps" in stage.changes:  # who sets steps means steps, as in `training/settings.py`
+            values["run"]["epochs"] = 0
         values = _changed(values, stage)
         values["run"] |= {"folder": str(folder), "name": stage.name}
         return from_dict(TrainConfig, values)
