@@ -55,7 +55,7 @@ class RemoteItem(ImageItem):
         try:
             return load_image(_fetch(self.address, str(self.source)), max_pixels)
         except ImageError as error:
-            raise ImageError(str(error).replace("the encoded picture", f"'{self.source}'")) from error
+            raise ImageError(str(error).replace("the encoded picture", f"'{self.source!s}'")) from error
 
 
 def _collect(address: str, recursive: bool) -> list[ImageItem]:
