@@ -6,7 +6,6 @@ For the command line and programs. The server never comes here: it takes uploads
 from __future__ import annotations
 
 import http.client
-import os
 import posixpath
 import re
 import urllib.error
@@ -52,15 +51,11 @@ class RemoteItem(ImageItem):
 
     address: str = ""
 
-    @property
-    def _named(self) -> str:
-        return os.fsdecode(self.source) if isinstance(self.source, bytes) else str(self.source)
-
     def load(self, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         try:
-            return load_image(_fetch(self.address, self._named), max_pixels)
+            return load_image(_fetch(self.address, str(self.source)), max_pixels)
         except ImageError as error:
-            raise ImageError(str(error).replace("the encoded picture", f"'{self._named}'")) from error
+            raise ImageError(str(error).replace("the encoded picture", f"'{self.source!s}'")) from error
 
 
 def _collect(address: str, recursive: bool) -> list[ImageItem]:
