@@ -367,6 +367,7 @@ def test_debug_shows_the_traceback(tokenface: Console, tmp_path: Path, monkeypat
     monkeypatch.setenv("TOKENFACE_DEBUG", "1")
     from tokenface.errors import ConfigError
 
+    (tmp_path / "a.png").write_bytes(b"")  # what is missing altogether is said before anything else
     with pytest.raises(ConfigError):
         tokenface("reconstruct", tmp_path / "a.png", "--format", "stl")
 
