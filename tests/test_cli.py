@@ -368,7 +368,7 @@ def test_debug_shows_the_traceback(tokenface: Console, tmp_path: Path, monkeypat
     from tokenface.errors import ConfigError
 
     with pytest.raises(ConfigError):
-        tokenface("reconstruct", tmp_path / "a.png", "--format", "stl")
+        tokenface("reconstruct", save(tmp_path / "a.png", (60, 40, 40)), "--format", "stl")
 
 
 @pytest.fixture
