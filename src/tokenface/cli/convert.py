@@ -37,14 +37,14 @@ def convert(
     from tokenface.cli import SUCCESS
     from tokenface.cli.console import err, out
     from tokenface.cli.needs import need_photo, words
-
-    need_photo(source)
-
-    from tokenface.convert.run import ConvertOptions, convert_file
     from tokenface.errors import ConfigError
 
     if expression not in ("auto", "names", "shape"):
         raise ConfigError(f"--expression is one of auto, names, shape, got '{expression}'")
+    need_photo(source)
+
+    from tokenface.convert.run import ConvertOptions, convert_file
+
     options = ConvertOptions(head, expression, neutral, tuple(words(formats)))  # type: ignore[arg-type]
     with err().status("converting"):  # nothing where stderr is no terminal
         result = convert_file(source, to, output, options)

@@ -32,7 +32,10 @@ def transfer(
     Writes OUTPUT/transfer.glb (animated for a video), parameters.json for photos, and transfer.png or transfer.mp4.
     """
     from tokenface.cli.needs import need, need_photo
+    from tokenface.errors import ConfigError
 
+    if pose not in ("auto", "source", "target"):
+        raise ConfigError(f"--pose is one of auto, source, target, got '{pose}'")
     for path in (source, target, *([neutral] if neutral else ())):
         need_photo(path)
     if source.suffix.lower() in (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".ts") or source.is_dir():
@@ -41,13 +44,10 @@ def transfer(
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
     from tokenface.cli import SUCCESS
-    from tokenface.errors import ConfigError
     from tokenface.inference.reconstruct import Reconstructor
     from tokenface.transfer.run import TransferOptions
     from tokenface.transfer.run import transfer as run
 
-    if pose not in ("auto", "source", "target"):
-        raise ConfigError(f"--pose is one of auto, source, target, got '{pose}'")
     options = TransferOptions(pose=pose, neutral=neutral, end=end, picture=picture)  # type: ignore[arg-type]
     model = Reconstructor.load(weights, device)
     console = err()
