@@ -37,8 +37,9 @@ BETTER = 0.1
 """By how much another person must fit better than the one whose place it is."""
 AT_MOST, NEWCOMER = 0.85, 0.9
 """Costs of keeping a number that does not fit, and of a new one."""
-CONSISTENT = 0.45
-"""Distance up to which two looks at a stranger are of one stranger."""
+CONSISTENT, STEADY = 0.45, 0.3
+"""Distance up to which two looks at a stranger are of one stranger, after a jump and without one: halfway through a
+cross-fade there is a face that nobody has, and it does not stay."""
 STRANGE_LOOKS = 3
 """Looks in a row that see a stranger, before there is one more person; after a jump one less."""
 CHECK_SECONDS = 1.0
@@ -125,10 +126,10 @@ class IdentityGuard:
         return owners, jump
 
     def _due(self, time: float, person: Person, faces: Sequence[tuple[Person, Look]]) -> bool:
-        if person.strange or person.vector is None:
+        if person.vector is None or (person.strange and person.hasty):
             return True
         pause = CHECK_SECONDS
-        if _changed(person) or any(_near(person, other) for other, _ in faces if other is not person):
+        if person.strange or _changed(person) or any(_near(person, other) for other, _ in faces if other is not person):
             pause = HURRY_SECONDS
         if person.vectors < FIRST:
             pause = FIRST_SECONDS
@@ -166,9 +167,13 @@ class IdentityGuard:
         if person.distance(vector) < OTHER:
             person.strange, person.stranger = 0, None
             return False
-        same = person.stranger is not None and float(np.linalg.norm(person.stranger - vector)) < CONSISTENT
-        begins = STRANGE_LOOKS - 1 if not jump else STRANGE_LOOKS - 2
-        person.strange = person.strange - 1 if same and person.strange else begins
+        hasty = jump or (person.hasty and person.strange > 0)
+        limit = CONSISTENT if hasty else STEADY
+        same = person.stranger is not None and float(np.linalg.norm(person.stranger - vector)) < limit
+        if same and person.strange:
+            person.strange -= 1
+        else:
+            person.strange, person.hasty = STRANGE_LOOKS - (2 if jump else 1), jump
         person.stranger = vector
         return person.strange == 0 and same
 

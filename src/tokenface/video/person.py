@@ -29,6 +29,7 @@ class Person:
     detection, agreement, presence: of the last look.
     vector: [D] running mean of `vectors` recognition vectors.  recognised: time of the last one.
     strange: more looks that must see a stranger, `stranger` [D], before it is one; 0 while all is well.
+    hasty: it came at a jump, and is looked at again in the next frame.
     glimpse, compared: the face in the last frame and when last recognised, small (`identity.face_glimpse`)."""
 
     number: int
@@ -47,6 +48,7 @@ class Person:
     vectors: int = 0
     recognised: float = -math.inf
     strange: int = 0
+    hasty: bool = False
     stranger: np.ndarray | None = None
     glimpse: np.ndarray | None = None
     compared: np.ndarray | None = None
