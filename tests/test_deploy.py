@@ -121,7 +121,7 @@ def exported(tmp_path_factory) -> tuple[Path, dict[str, Drift]]:
 def test_every_precision_is_written_and_measured(exported):
     folder, drifts = exported
     for runtime in {file.rpartition(".")[2] for file in drifts}:
-        # measured with tokenface-s's close-ups, mm: fp16 0.008 and 0.014, int8 0.44 and 0.54 (before them 0.005 and 0.40)
+        # measured with tokenface-s's close-ups, mm: fp16 0.008 and 0.014, int8 0.44 and 0.54 (0.005, 0.40 before)
         for name, limits in (("parameters", (1e-4, 0.02, 0.7)), ("head", (1e-4, 1e-3, 0.06))):
             full, half, eight = (drifts[f"{name}.{precision}.{runtime}"] for precision in PRECISIONS)
             assert half.megabytes < 0.55 * full.megabytes

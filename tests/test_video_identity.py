@@ -67,9 +67,6 @@ def pair(left: tuple[int, int, int], right: tuple[int, int, int]) -> np.ndarray:
     return scene((40, 50, 36, left), (220, 50, 36, right), size=(140, 320))
 
 
-@pytest.mark.xfail(
-    reason="the tracker's guard by recognition is not finished: numbers stay at the places", strict=False
-)
 def test_people_who_change_places_take_their_numbers_along(model) -> None:
     frames = [pair(BLUE, YELLOW)] * 20 + [pair(YELLOW, BLUE)] * 20 + [pair(BLUE, YELLOW)] * 5
     found = followed(model, frames, ByClothes())
@@ -86,9 +83,6 @@ def test_people_who_change_places_take_their_numbers_along(model) -> None:
     assert {at(frame, 58) for frame in without} == {at(without[0], 58)}
 
 
-@pytest.mark.xfail(
-    reason="the tracker's guard by recognition is not finished: numbers stay at the places", strict=False
-)
 def test_another_person_in_the_same_place_is_another_person(model) -> None:
     blue, yellow = (scene((60, 40, 36, colour)) for colour in (BLUE, YELLOW))
     found = numbers(followed(model, [blue] * 20 + [yellow] * 20 + [blue] * 20, ByClothes()))
@@ -218,9 +212,6 @@ def test_the_face_mesh_loses_a_face_where_the_network_does_not_say(shipped, peop
 
 
 @needs_model
-@pytest.mark.xfail(
-    reason="the tracker's guard by recognition is not finished: numbers stay at the places", strict=False
-)
 def test_the_clip_that_failed(shipped, shared_data) -> None:
     pytest.importorskip("av", reason="needs the extra 'video'")
     path = shared_data.parent / "cases" / "cutswap.mp4"
