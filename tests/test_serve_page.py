@@ -187,7 +187,7 @@ def test_another_person_can_be_blended_in(with_photo: Page, tmp_path: Path) -> N
 def test_a_photo_without_a_face_is_said_so(with_photo: Page, tmp_path: Path) -> None:
     Image.new("RGB", (200, 200), (90, 120, 90)).save(tmp_path / "grass.png")
     with_photo.get_by_label("Remove Image").first.click()
-    with_photo.wait_for_selector("#head-viewer .empty")
+    with_photo.wait_for_selector("#head-viewer .tokenface-empty")
     with_photo.locator("input[type=file]").first.set_input_files(tmp_path / "grass.png")
     with_photo.get_by_text("no face found").first.wait_for()
 

@@ -86,6 +86,9 @@ def reconstruct(
     """
     from tokenface.cli.needs import need, need_photo, need_runtime
 
+    # wrong options are said before missing files; the usual ones have nothing to check, and torch can wait
+    usual = not refine and (focal, ipd, size, components, steps) == ("exif", None, "model", "all", 40)
+    fit = None if usual else _options(refine, focal, ipd, size, components, steps)
     need_photo(*sources)
     need_runtime(runtime)
     tables = ray is not None or formats.strip().lower() in TABLES
@@ -93,7 +96,6 @@ def reconstruct(
 
     from tokenface.inference.run import Options, Run
 
-    fit = _options(refine, focal, ipd, size, components, steps)
     if tables:
         from tokenface.bulk.shard import BulkOptions
 
