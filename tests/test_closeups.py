@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from tokenface.errors import ConfigError
+from tokenface.identity.alignment import five_points
 from tokenface.network import ComponentSizes, NetworkConfig, TokenFace
-from tokenface.network.closeup import CHIP, CHIP_POINTS, WINDOW, ChipPlace, anchor_points
+from tokenface.network.closeup import CHIP, CHIP_POINTS, WINDOW, ChipPlace
 from tokenface.network.grow import grown
 
 SIZES = ComponentSizes(shape=20, expression=12, texture=5)
@@ -30,7 +31,7 @@ def turned(points: torch.Tensor, angle: float, scale: float, shift: tuple[float,
 
 @pytest.mark.parametrize(("angle", "shift"), [(0.0, (0.0, 0.0)), (0.5, (0.1, -0.2)), (-0.9, (-0.15, 0.1))])
 def test_the_chip_shows_each_anchor_where_the_recognition_network_wants_it(angle, shift):
-    template = torch.tensor(CHIP_POINTS)
+    template = CHIP_POINTS
     anchors = turned((template - CHIP / 2) / CHIP, angle, 1.1, shift)
     chip = ChipPlace.of(anchors[None]).chips(marked(anchors))[0, 0]
     assert chip.shape == (CHIP, CHIP)
@@ -40,7 +41,7 @@ def test_the_chip_shows_each_anchor_where_the_recognition_network_wants_it(angle
 
 
 def test_windows_lie_on_the_eyes_and_the_mouth_and_turn_with_the_face():
-    template = torch.tensor(CHIP_POINTS)
+    template = CHIP_POINTS
     anchors = turned((template - CHIP / 2) / CHIP, 0.6, 1.2, (0.05, 0.0))
     windows = ChipPlace.of(anchors[None]).windows(marked(anchors, 192))
     places = []
@@ -59,7 +60,7 @@ def test_windows_lie_on_the_eyes_and_the_mouth_and_turn_with_the_face():
 
 def test_anchors_of_the_landmarks_are_eyes_nose_and_mouth():
     landmarks = torch.randn(2, 68, 2, generator=torch.Generator().manual_seed(0))
-    anchors = anchor_points(landmarks)
+    anchors = five_points(landmarks)
     assert torch.allclose(anchors[:, 0], landmarks[:, 36:42].mean(1))
     assert torch.allclose(anchors[:, 2:], landmarks[:, [30, 48, 54]])
 
@@ -84,7 +85,7 @@ def test_one_eye_is_seen_as_the_other_in_a_mirror():
     model = TokenFace(CLOSE, SIZES, seed=3).eval()
     closeups = model.closeups
     images = torch.rand(1, 3, 72, 72, generator=torch.Generator().manual_seed(1))
-    anchors = ((torch.tensor(CHIP_POINTS) - 75) / 100)[None]
+    anchors = ((CHIP_POINTS - 75) / 100)[None]
     mirrored = anchors[:, [1, 0, 2, 4, 3]] * torch.tensor([-1.0, 1.0])
     with torch.no_grad():
         left, _, _ = closeups._windows(images, ChipPlace.of(anchors))
@@ -102,6 +103,10 @@ def test_the_recognition_network_is_used_but_not_stored():
     assert not any(p.requires_grad for p in model.closeups.recognition.parameters())
     other = TokenFace(CLOSE.replace(recognition=True), SIZES, seed=5)
     other.load_state_dict(state)
+    lacking = dict(state)
+    del lacking["heads.fc.shape.weight"], lacking["closeups.map_positions"]
+    with pytest.raises(RuntimeError, match=r"heads\.fc\.shape\.weight"):  # what else is missing is still missing
+        other.load_state_dict(lacking)
     with torch.no_grad():  # what the face as a whole adds starts at nothing
         model.closeups.face_fc.weight.add_(0.01)
     images = torch.rand(2, 3, 72, 72, generator=torch.Generator().manual_seed(2))

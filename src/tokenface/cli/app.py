@@ -12,6 +12,7 @@ from tokenface.cli import (
     demo,
     doctor,
     evaluate,
+    evaluate_people,
     export,
     head,
     models,
@@ -48,6 +49,8 @@ app.command("train-temporal")(train_temporal.train_temporal)
 app.command("calibrate")(calibrate.calibrate)
 app.command("report")(report.report)
 evaluate.app.command("confidence")(calibrate.confidence)
+evaluate.app.command("photos")(evaluate_people.photos)
+evaluate.app.command("scans")(evaluate_people.scans)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(models.app, name="models")
 app.add_typer(head.app, name="head")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -13,6 +13,19 @@ if TYPE_CHECKING:
     from tokenface.inference.outputs import Texture
 
 TABLES = ("parquet", "npz")
+
+
+class _Fit(NamedTuple):
+    """The options of `--refine` as they are typed."""
+
+    focal: str = "exif"
+    ipd: float | None = None
+    size: str = "model"
+    components: str = "all"
+    steps: int = 40
+
+
+FIT = _Fit()
 
 
 def reconstruct(
@@ -65,15 +78,17 @@ def reconstruct(
     ] = False,
     focal: Annotated[
         str, typer.Option(help="Focal length: exif, none, 26mm (35-mm equivalent), 3000px. Known: perspective.")
-    ] = "exif",
+    ] = FIT.focal,
     ipd: Annotated[
         float | None, typer.Option(help="Millimetres between the pupils: the head's true size.", show_default=False)
-    ] = None,
-    size: Annotated[str, typer.Option(help="model (average adult) or iris (measured on the photo).")] = "model",
+    ] = FIT.ipd,
+    size: Annotated[str, typer.Option(help="model (average adult) or iris (measured on the photo).")] = FIT.size,
     components: Annotated[
         str, typer.Option(help="What may move: some of shape, expression, jaw, camera, texture, light, or all.")
-    ] = "all",
-    steps: Annotated[int, typer.Option(min=0, help="Comparisons with the photo's pixels; 0: points alone.")] = 40,
+    ] = FIT.components,
+    steps: Annotated[
+        int, typer.Option(min=0, help="Comparisons with the photo's pixels; 0: points alone.")
+    ] = FIT.steps,
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Refuse larger photos: width × height.", show_default="120 million")
     ] = 120_000_000,
@@ -87,8 +102,8 @@ def reconstruct(
     from tokenface.cli.needs import need, need_photo, need_runtime
 
     # wrong options are said before missing files; the usual ones have nothing to check, and torch can wait
-    usual = not refine and (focal, ipd, size, components, steps) == ("exif", None, "model", "all", 40)
-    fit = None if usual else _options(refine, focal, ipd, size, components, steps)
+    asked = _Fit(focal, ipd, size, components, steps)
+    fit = _options(refine, asked) if refine or asked != FIT else None
     need_photo(*sources)
     need_runtime(runtime)
     tables = ray is not None or formats.strip().lower() in TABLES
@@ -159,22 +174,22 @@ def _texture(texture: str, delight: bool) -> Texture:
     return "delit" if delight else "photo" if texture == "photo" else "albedo"
 
 
-def _options(refine: bool, focal: str, ipd: float | None, size: str, components: str, steps: int):
+def _options(refine: bool, asked: _Fit):
     from tokenface.errors import ConfigError
     from tokenface.images.focal import parse_focal
     from tokenface.network.components import COMPONENTS
     from tokenface.refinement.record import RefineOptions
 
-    chosen = tuple(part.strip().lower() for part in components.split(",") if part.strip())
+    chosen = tuple(part.strip().lower() for part in asked.components.split(",") if part.strip())
     options = RefineOptions(
         components=COMPONENTS if "all" in chosen else chosen,
-        steps=steps,
-        focal=focal.strip().lower(),
-        ipd=ipd,
-        size=size,
+        steps=asked.steps,
+        focal=asked.focal.strip().lower(),
+        ipd=asked.ipd,
+        size=asked.size,
     )
     if options.focal not in ("exif", "none"):
-        parse_focal(focal, 1, 1)  # a wrong word is an error before the first photo
+        parse_focal(asked.focal, 1, 1)  # a wrong word is an error before the first photo
     if not refine:
         if options != RefineOptions():
             raise ConfigError("--focal, --ipd, --size, --components and --steps belong to --refine; add it")

@@ -99,8 +99,8 @@ def pixel_grid(size: int, device: torch.device | str | None = None) -> Tensor:
 
 
 def _face_vertices(head: HeadModel) -> Tensor:
-    region = head.data.regions.get("face", np.arange(head.vertex_count))
-    return torch.as_tensor(np.array(region, dtype=np.int64), device=head.template.device)
+    face = head.data.face_vertices()
+    return torch.as_tensor(np.arange(head.vertex_count) if face is None else face, device=head.template.device)
 
 
 def _skin(head: HeadModel) -> Tensor:

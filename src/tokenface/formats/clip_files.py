@@ -38,8 +38,6 @@ def open_clip(path: str | Path, max_pixels: int | None = None) -> Iterator[Input
     Raises:
         VideoError: PyAV is missing, no such file, no regular file, or none that FFmpeg knows.
     """
-    from tokenface.formats.mp4 import import_av
-
     av: Any = import_av()
     path = Path(path)
     options = {"format_whitelist": ",".join(DEMUXERS), "protocol_whitelist": ""}
@@ -80,6 +78,19 @@ def open_capture(path: str | Path) -> Iterator[cv2.VideoCapture]:
         yield capture
     finally:
         capture.release()
+
+
+def import_av() -> Any:
+    """PyAV, FFmpeg's libraries.
+
+    Raises:
+        VideoError: it is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise VideoError("video needs the package av (FFmpeg's libraries): pip install 'tokenface[video]'") from error
+    return av
 
 
 def _never(*_: Any) -> NoReturn:

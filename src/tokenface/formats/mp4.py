@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from tokenface.errors import VideoError
-from tokenface.formats.clip_files import open_clip
+from tokenface.formats.clip_files import import_av, open_clip
 from tokenface.formats.files import replacing
 
 if TYPE_CHECKING:
@@ -196,16 +196,3 @@ def _even(image: np.ndarray) -> np.ndarray:
 
 def _refused(path: Path, error: Exception) -> VideoError:
     return VideoError(f"cannot write the video '{path}': {getattr(error, 'strerror', None) or error}")
-
-
-def import_av() -> Any:
-    """PyAV, FFmpeg's libraries.
-
-    Raises:
-        VideoError: it is not installed.
-    """
-    try:
-        import av
-    except ImportError as error:
-        raise VideoError("video needs the package av (FFmpeg's libraries): pip install 'tokenface[video]'") from error
-    return av

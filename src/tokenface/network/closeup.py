@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tokenface.identity.alignment import best_similarity
+from tokenface.identity.recognition import CHIP_POINTS
 from tokenface.network.backbone import Block
 from tokenface.network.stem import ResidualStem
 
 CHIP = 150
 """Pixels of a side of the recognition network's chip, in which windows are placed, too."""
-CHIP_POINTS = ((46.0, 55.0), (104.0, 55.0), (75.0, 87.0), (52.0, 112.0), (98.0, 112.0))
-"""Where eye centres, nose tip and mouth corners lie on the chip (dlib), pixels; left and right as on the picture."""
 WINDOW = (48, 64)
 """Rows and columns of a window's pixels."""
 EYE_SCALE, MOUTH_SCALE = 1.0, 1.4
@@ -31,12 +31,6 @@ STEM = {"strides": (2, 2, 2), "channels": (32, 64, 128), "depths": (0, 1, 1)}
 WINDOW_TOKENS = WINDOW[0] * WINDOW[1] // 8**2
 MAP_SIZES = ((128, 8), (256, 4))
 """Channels and side of the recognition network's two last maps."""
-
-
-def anchor_points(landmarks68: Tensor) -> Tensor:
-    """[B, 68, 2] iBUG points → [B, 5, 2]: eye centres (left one of the picture first), nose tip, mouth corners."""
-    eyes = [landmarks68[:, 36:42].mean(1), landmarks68[:, 42:48].mean(1)]
-    return torch.stack([*eyes, landmarks68[:, 30], landmarks68[:, 48], landmarks68[:, 54]], dim=1)
 
 
 class ClosedUp(NamedTuple):
@@ -128,7 +122,7 @@ class CloseUps(nn.Module):
     def _forget_recognition(self, recognition: nn.Module) -> None:
         """The recognition network's weights are a file of their own: no part of the state, neither saved nor loaded."""
         recognition.register_state_dict_post_hook(_without_state)
-        recognition.register_load_state_dict_post_hook(_nothing_is_missing)
+        recognition.register_load_state_dict_post_hook(_is_not_missing)
 
     def train(self, mode: bool = True) -> CloseUps:
         super().train(mode)
@@ -151,13 +145,8 @@ class ChipPlace(NamedTuple):
     @staticmethod
     def of(anchors: Tensor) -> ChipPlace:
         """anchors: [B, 5, 2] crop NDC, y down."""
-        points = anchors.new_tensor(CHIP_POINTS)
-        middle, centre = points.mean(0), anchors.mean(1)
-        p, q = points - middle, anchors - centre[:, None]
-        along = (q[..., 0] * p[:, 0] + q[..., 1] * p[:, 1]).sum(1)
-        across = (q[..., 1] * p[:, 0] - q[..., 0] * p[:, 1]).sum(1)
-        axis = torch.stack([along, across], dim=-1) / p.square().sum()
-        return ChipPlace(axis, centre - _turned(axis, middle.expand_as(centre)), anchors)
+        similarity = best_similarity(CHIP_POINTS.to(anchors).expand_as(anchors), anchors)
+        return ChipPlace(similarity[:, :, 0], similarity[:, :, 2], anchors)
 
     def chips(self, images: Tensor) -> Tensor:
         """[B, 3, 150, 150] as the recognition network wants them."""
@@ -198,7 +187,7 @@ def _alike(windows: Tensor) -> Tensor:
 
 def _mean_anchors() -> Tensor:
     """[5, 2] a frontal face in the middle of a crop, crop NDC."""
-    return (torch.tensor(CHIP_POINTS) - torch.tensor([75.0, 90.0])) * 0.0105
+    return (CHIP_POINTS - torch.tensor([75.0, 90.0])) * 0.0105
 
 
 def _without_state(module: nn.Module, state: dict[str, Tensor], prefix: str, metadata: dict) -> None:
@@ -206,5 +195,12 @@ def _without_state(module: nn.Module, state: dict[str, Tensor], prefix: str, met
         del state[key]
 
 
-def _nothing_is_missing(module: nn.Module, incompatible) -> None:
-    incompatible.missing_keys.clear()
+def _is_not_missing(module: nn.Module, incompatible) -> None:
+    """Takes its own keys off the list, which is that of the whole network."""
+    own = {name for name, _ in module.named_parameters()}
+
+    def is_own(key: str) -> bool:
+        _, found, name = key.rpartition("recognition.")
+        return bool(found) and name in own
+
+    incompatible.missing_keys[:] = [key for key in incompatible.missing_keys if not is_own(key)]

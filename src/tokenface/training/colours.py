@@ -23,8 +23,7 @@ class ColourObjective:
 
     def __init__(self, head: HeadModel):
         self.renderer = Renderer(head).to(head.template.device)
-        regions = [name for name in ("face",) if name in head.data.regions]
-        self.face_weights = self.renderer.region_weights(*regions) if regions else None
+        self.face_weights = self.renderer.face_weights()
 
     def __call__(self, parameters: FaceParameters, images: Tensor) -> Tensor:
         """images: [B, 3, S, S] in [0, 1] → [B], grey levels of 1."""

@@ -26,7 +26,7 @@ from tokenface.training.module import Prediction, TrainingModule
 from tokenface.training.objective import Objective
 from tokenface.training.optimiser import create_optimiser
 from tokenface.training.state import Progress, load_scaler, load_state, save_state
-from tokenface.training.teaching import Teaching
+from tokenface.training.teaching import BATCH, Teaching
 from tokenface.training.validation import Validation
 from tokenface.video.ahead import ahead
 
@@ -112,11 +112,8 @@ class Trainer:
         """Self-training's targets from the averaged weights, when they are due."""
         if self.teaching is None or not self.teaching.due(self.progress.step):
             return
-        batch, rendered = self.config.run.batch, self.progress.rendered
-        assert self.batches.synthetic is not None
-        seeds = range(LESSON_RENDERS // batch)
-        renders, rendered = self.batches.lesson_renders(rendered, batch, [mixed(-1, seed) for seed in seeds])
-        self.progress.rendered = rendered
+        seeds = [mixed(-1, seed) for seed in range(LESSON_RENDERS // BATCH)]
+        renders, self.progress.rendered = self.batches.lesson_renders(self.progress.rendered, BATCH, seeds)
         bias = self.teaching.teach(self.averaged(), renders)
         if self.fabric.is_global_zero:
             self.teaching.save()

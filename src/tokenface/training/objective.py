@@ -9,10 +9,10 @@ from tokenface.camera import Camera
 from tokenface.data.photos import PhotoBatch
 from tokenface.data.replay import LabelledFaces
 from tokenface.head.model import HeadModel
+from tokenface.identity.alignment import five_points
 from tokenface.losses.landmark import eyelid_loss, landmark_loss, landmark_uncertainty_loss, lip_loss
 from tokenface.losses.mesh import aligned_mesh_loss, scale_free_mesh_loss
 from tokenface.losses.regularisation import coefficient_loss, range_loss, regularisation_loss, standardised_loss
-from tokenface.network.closeup import anchor_points
 from tokenface.network.labels import adapted
 from tokenface.training.batches import StepBatch
 from tokenface.training.colours import ColourObjective
@@ -154,7 +154,7 @@ class RecipeObjective:
         if prediction.log_sigma is not None:
             terms["uncertainty"] = w.uncertainty * landmark_uncertainty_loss(points, truth, prediction.log_sigma)
         if prediction.anchors is not None:
-            terms["anchors"] = w.anchors * (prediction.anchors - anchor_points(truth)).abs().sum(-1).mean(-1)
+            terms["anchors"] = w.anchors * (prediction.anchors - five_points(truth)).abs().sum(-1).mean(-1)
         return {name: value.mean() for name, value in terms.items()}
 
     def _landmarks(self, vertices: Tensor, camera: Camera, yaw: Tensor) -> Tensor:

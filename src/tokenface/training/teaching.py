@@ -29,6 +29,7 @@ from tokenface.data.record import PhotoRecord
 from tokenface.data.replay import LabelledFaces
 from tokenface.data.warping import move_points, warp_faces
 from tokenface.errors import CheckpointError
+from tokenface.evaluation.rendered_measures import r_squared
 from tokenface.formats.files import write_atomically
 from tokenface.head.landmarks import MIRROR68
 from tokenface.head.model import HeadModel
@@ -214,10 +215,8 @@ class Teaching:
 
 
 def explained(predicted: Tensor, truth: Tensor) -> Tensor:
-    """[K] `1 − Σ(p − t)² / Σ(t − mean t)²` of each column of [N, K]; 0 where the truth never changes."""
-    total = (truth - truth.mean(0)).square().sum(0)
-    left = (predicted - truth).square().sum(0)
-    return torch.where(total > 1e-9, 1 - left / total.clamp_min(1e-9), torch.zeros_like(total))
+    """[K] r² of each column of [N, K] (`evaluation.rendered_measures.r_squared`); 0 where the truth never changes."""
+    return torch.from_numpy(r_squared(predicted.numpy(), truth.numpy())).nan_to_num(0).float()
 
 
 def _mean_over_people(shape: Tensor, person: Tensor) -> Tensor:
