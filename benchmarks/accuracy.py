@@ -20,7 +20,7 @@ from tokenface.evaluation.photo_set import photo_rows
 from tokenface.head.ict import load_ict
 from tokenface.head.model import HeadModel
 from tokenface.head.transfer import dress
-from tokenface.network.checkpoint import load_checkpoint
+from tokenface.inference.checkpoint import load_checkpoint
 from tokenface.network.tokenface import TokenFace
 from tokenface.training.batches import photo_records
 from tokenface.training.config import PhotoConfig

@@ -23,7 +23,7 @@ import torch
 
 import tokenface
 from tokenface.evaluation.steadiness import jitter, lag
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.model import Reconstructor
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.video.clip import Clip, Frame
 from tokenface.video.cuts import CutDetector

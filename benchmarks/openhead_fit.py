@@ -18,11 +18,11 @@ import numpy as np
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from tokenface.head.build.closest import closest_on_mesh, on_triangles, seen_from
-from tokenface.head.build.fitting import Surface, fit_surface
-from tokenface.head.build.unfold import flipped, sizeable_triangles
-from tokenface.head.build.weights import vertex_normals
+from tokenface.geometry.closest import closest_on_mesh, on_triangles, seen_from
 from tokenface.head.data import HeadData
+from tokenface.head.fitting import Surface, fit_surface
+from tokenface.tools.openhead.unfold import flipped, sizeable_triangles
+from tokenface.tools.openhead.weights import vertex_normals
 
 RADIUS = 0.095
 """Metres around the nose that count as face (before scaling: of the mean head's size)."""

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-import tokenface.head.build
-from tokenface.head.build.closest import closest_on_mesh, exposed, on_triangles
-from tokenface.head.build.cut import HeadCut, cut_head
-from tokenface.head.build.fitting import Surface, fit_surface
-from tokenface.head.build.gaussian_process import KERNELS, gp_basis
-from tokenface.head.build.generators import generators, remove_similarity
-from tokenface.head.build.landmarks import PICKED
-from tokenface.head.build.source import load_anny
-from tokenface.head.build.weights import alignment_weights, vertex_areas, vertex_normals
+import tokenface.tools.openhead
+from tokenface.geometry.closest import closest_on_mesh, exposed, on_triangles
+from tokenface.head.fitting import Surface, fit_surface
+from tokenface.tools.openhead.cut import HeadCut, cut_head
+from tokenface.tools.openhead.gaussian_process import KERNELS, gp_basis
+from tokenface.tools.openhead.generators import generators, remove_similarity
+from tokenface.tools.openhead.landmarks import PICKED
+from tokenface.tools.openhead.source import load_anny
+from tokenface.tools.openhead.weights import alignment_weights, vertex_areas, vertex_normals
 
 FACE_AND_HEAD = 11248  # ICT's vertices 0–9408 face, 9409–11247 head and neck
 FACE = 9409
@@ -165,7 +165,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ict", type=Path, help="ICT-FaceKit in one .npz")
     parser.add_argument(
-        "-o", "--output", type=Path, default=Path(tokenface.head.build.__file__).parent / "ict_calibration.npz"
+        "-o", "--output", type=Path, default=Path(tokenface.tools.openhead.__file__).parent / "ict_calibration.npz"
     )
     arguments = parser.parse_args()
     numbers = calibrate(IctModel.load(arguments.ict))

@@ -19,8 +19,8 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 from toy_head import toy_head_data
 
+from tokenface.core.files import write_atomically
 from tokenface.errors import OutputError
-from tokenface.formats.files import write_atomically
 from tokenface.formats.glb import glb_bytes, write_glb
 from tokenface.formats.mesh import TexturedMesh, split_seams, vertex_colours, vertex_normals
 from tokenface.formats.obj import write_obj

@@ -19,7 +19,7 @@ from tokenface import hub
 from tokenface.cli import SOME_FAILED, run
 from tokenface.errors import CheckpointError
 from tokenface.head.model import HeadModel
-from tokenface.network.checkpoint import read_metadata
+from tokenface.inference.checkpoint import read_metadata
 from tokenface.weights import COMPANIONS, companion, find_weights
 
 try:  # whichever huggingface_hub of this age is built on

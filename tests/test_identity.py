@@ -10,14 +10,20 @@ import torch.nn.functional as F
 from tokenface.data.record import PhotoRecord
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.errors import CheckpointError, ConfigError
+from tokenface.evaluation.recognition import measure_identity
+from tokenface.evaluation.recognition_pictures import (
+    Cast,
+    PeoplePictures,
+    photo_pictures,
+    render_block,
+    rendered_pictures,
+)
+from tokenface.evaluation.verification import baselines, encoded, verification
 from tokenface.head.registry import load_head
 from tokenface.identity.alignment import ARCFACE_POINTS, aligned_faces, best_similarity
 from tokenface.identity.encoder import IdentityEncoder, faces_for, load_identity_encoder
 from tokenface.identity.iresnet import IResNet
-from tokenface.identity.measure import measure_identity
-from tokenface.identity.people import Cast, PeoplePictures, photo_pictures, render_block, rendered_pictures
 from tokenface.identity.recognition import CHIP_POINTS
-from tokenface.identity.verification import baselines, encoded, verification
 from tokenface.training.config import PaperConfig
 
 DEPTHS, WIDTHS = (2, 1, 2, 1), (4, 4, 6, 8, 10)

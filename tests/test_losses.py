@@ -11,7 +11,7 @@ import torch
 from tokenface.losses.landmark import eyelid_loss, landmark_loss, landmark_uncertainty_loss, lip_loss
 from tokenface.losses.mesh import aligned_mesh_loss, mesh_loss, scale_free_mesh_loss
 from tokenface.losses.regularisation import coefficient_loss, range_loss, regularisation_loss
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tokenface.losses.photometric import face_mask, photometric_loss, shape_cons
 from tokenface.losses.pose_aware import PoseAwareWeights, landmark_weight, photometric_weight, pose_excess
 from tokenface.losses.swapping import identity_labels, mean_over_pairs, swap_pairs
 from tokenface.losses.totals import PaperWeights, total, total_2d, total_3d
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 from tokenface.render.renderer import Renderer
 from tokenface.render.shading import ambient_light
 

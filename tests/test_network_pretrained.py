@@ -226,7 +226,7 @@ def test_weights_of_another_kind_or_size_are_refused(clip, tmp_path):
 def test_another_tokenface_lends_its_backbone(tmp_path):
     """Whatever tokens and size it has: both networks' backbones then say the same of a picture."""
     from tokenface.head.registry import load_head
-    from tokenface.network.checkpoint import save_checkpoint
+    from tokenface.inference.checkpoint import save_checkpoint
     from tokenface.network.config import NetworkConfig
     from tokenface.network.tokenface import TokenFace
 

@@ -9,20 +9,25 @@ import trimesh
 pytest.importorskip("anny", reason="building OpenHead needs the 'anny' package (extra 'head')")
 
 from tokenface.errors import HeadModelError
-from tokenface.head.build import build_openhead
-from tokenface.head.build.calibration import load_calibration
-from tokenface.head.build.closest import closest_on_mesh, on_triangles, seen_from
-from tokenface.head.build.cut import HeadCut, cut_head
-from tokenface.head.build.fitting import Surface, fit_surface
-from tokenface.head.build.gaussian_process import EyeKeeper, gp_basis
-from tokenface.head.build.generators import generators, remove_similarity
-from tokenface.head.build.modes import metric_weights
-from tokenface.head.build.population import sample_population
-from tokenface.head.build.source import load_anny
-from tokenface.head.build.unfold import flipped, relative_area_std, sizeable_triangles, unfold
-from tokenface.head.build.weights import align, alignment_weights, vertex_normals
+from tokenface.geometry.closest import closest_on_mesh, on_triangles, seen_from
 from tokenface.head.data import HeadData
+from tokenface.head.fitting import Surface, fit_surface
 from tokenface.head.registry import head_path
+from tokenface.tools.openhead import build_openhead
+from tokenface.tools.openhead.calibration import load_calibration
+from tokenface.tools.openhead.cut import HeadCut, cut_head
+from tokenface.tools.openhead.gaussian_process import EyeKeeper, gp_basis
+from tokenface.tools.openhead.generators import generators, remove_similarity
+from tokenface.tools.openhead.modes import metric_weights
+from tokenface.tools.openhead.population import sample_population
+from tokenface.tools.openhead.source import load_anny
+from tokenface.tools.openhead.unfold import (
+    flipped,
+    relative_area_std,
+    sizeable_triangles,
+    unfold,
+)
+from tokenface.tools.openhead.weights import align, alignment_weights, vertex_normals
 
 
 @pytest.fixture(scope="module")

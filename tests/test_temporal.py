@@ -16,10 +16,10 @@ from video_stand_ins import FollowingNetwork, following_model, scene
 
 from tokenface.errors import CheckpointError
 from tokenface.evaluation.steadiness import jitter, lag, lag_of_clips
+from tokenface.geometry.crop import Crop
 from tokenface.head.model import HeadModel
-from tokenface.images.crop import Crop
 from tokenface.inference.face import Origin
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.model import Reconstructor
 from tokenface.network.config import NetworkConfig
 from tokenface.network.temporal import TemporalTransformer, crop_motion
 from tokenface.network.temporal_checkpoint import load_temporal, read_temporal_metadata, save_temporal, temporal_path
@@ -330,7 +330,7 @@ def synthetic_features(network: TokenFace, head: HeadModel, clips: int = 3, fram
 
     size = 200.0
     crops = torch.tensor([size / 2, size / 2, size, 0.0], dtype=torch.float64).expand(clips, frames, 4)
-    from tokenface.camera import Camera
+    from tokenface.geometry.camera import Camera
 
     camera = Camera.from_vector(p.camera)
     return ClipFeatures(

@@ -23,7 +23,7 @@ from tokenface.data.shards import encode_record, write_shard
 from tokenface.errors import DataError
 from tokenface.head.model import HeadModel
 from tokenface.inference.face import Origin
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.model import Reconstructor
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.network.temporal_checkpoint import read_temporal_metadata
 from tokenface.prepare.item import ItemPreparer

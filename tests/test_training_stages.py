@@ -11,7 +11,7 @@ import pytest
 from safetensors import safe_open
 
 import tokenface
-from tokenface.configuration import from_dict, read_config, to_yaml
+from tokenface.core.configuration import from_dict, read_config, to_yaml
 from tokenface.errors import ConfigError
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.network.temporal_checkpoint import save_temporal

@@ -17,7 +17,7 @@ from tokenface.formats.rig import Rig
 from tokenface.formats.usd import joint_paths, write_animated_usd
 from tokenface.head.model import HeadModel
 from tokenface.inference.rigging import face_rig
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 from tokenface.video.outputs import known_formats
 
 FRAMES, RATE = 4, 25.0

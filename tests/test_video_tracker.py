@@ -11,7 +11,7 @@ from stand_ins import MarkDetector
 from video_stand_ins import following_model, scene
 
 from tokenface.errors import VideoError
-from tokenface.images.crop import crop_from_landmarks
+from tokenface.geometry.crop import crop_from_landmarks
 from tokenface.video.clip import Frame
 from tokenface.video.cuts import CutDetector
 from tokenface.video.one_euro import OneEuro, OneEuroSettings

@@ -25,9 +25,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from tokenface.core.files import make_folder, write_atomically
 from tokenface.errors import CheckpointError
-from tokenface.formats.files import make_folder, write_atomically
-from tokenface.network.checkpoint import read_metadata
+from tokenface.inference.checkpoint import read_metadata
 from tokenface.weights import COMPANIONS, companion
 
 WEIGHTS_FILE = "model.safetensors"

@@ -43,7 +43,7 @@ def convert(
         raise ConfigError(f"--expression is one of auto, names, shape, got '{expression}'")
     need_photo(source)
 
-    from tokenface.convert.run import ConvertOptions, convert_file
+    from tokenface.jobs.convert import ConvertOptions, convert_file
 
     options = ConvertOptions(head, expression, neutral, tuple(words(formats)))  # type: ignore[arg-type]
     with err().status("converting"):  # nothing where stderr is no terminal

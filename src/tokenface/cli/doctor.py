@@ -13,7 +13,7 @@ def doctor() -> int:
 
     from tokenface.cli import SOME_FAILED, SUCCESS
     from tokenface.cli.console import out
-    from tokenface.inference.diagnosis import MARKS, diagnose
+    from tokenface.cli.diagnosis import MARKS, diagnose
 
     console, findings = out(), diagnose()
     table = Table(box=None, pad_edge=False, show_header=False)

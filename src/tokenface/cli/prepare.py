@@ -148,7 +148,7 @@ def _check(path: Path, sheet: Path | None) -> int:
     if sheet is not None:
         from PIL import Image
 
-        from tokenface.formats.files import make_folder
+        from tokenface.core.files import make_folder
 
         make_folder(sheet.parent)
         Image.fromarray(contact_sheet(check.samples)).save(sheet)

@@ -81,7 +81,7 @@ def track(
     need_clip(source)
     need_formats(words(formats))
 
-    from tokenface.video.run import TrackOptions, TrackRun
+    from tokenface.jobs.track import TrackOptions, TrackRun
 
     run = TrackRun(
         source,
@@ -150,7 +150,7 @@ def _work(run) -> None:
 def _camera(number, people, temporal, temporal_weights, smooth, weights, device, show, seconds) -> int:
     """Live: a window, or one line a second."""
     from tokenface.cli import SUCCESS
-    from tokenface.inference.reconstruct import Reconstructor
+    from tokenface.model import Reconstructor
     from tokenface.video.live import Camera, live, show_live
 
     model = Reconstructor.load(weights, device)

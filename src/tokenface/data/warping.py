@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tokenface import rotations
-from tokenface.camera import Camera
+from tokenface.geometry import rotations
+from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 from tokenface.render.rasterizer import interpolate, rasterize
 
 FADE = 0.06

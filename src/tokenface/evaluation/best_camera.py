@@ -7,8 +7,8 @@ import torch
 from scipy.optimize import least_squares
 from torch import Tensor
 
-from tokenface import rotations
-from tokenface.camera import Camera
+from tokenface.geometry import rotations
+from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
 
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import torch
 
+from tokenface.geometry.levenberg_marquardt import DenseSystem, minimise
 from tokenface.head.model import HeadModel
-from tokenface.refinement.damped import DenseSystem, minimise
 
 POINT_DEVIATION = 0.012
 """Crop half-widths that a detected point is away from where the model would put it."""

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from tokenface.camera import Camera
 from tokenface.evaluation.figures import TILE, Column, grid
 from tokenface.evaluation.open_methods import Answers, as_photos
 from tokenface.evaluation.results import figure_png
 from tokenface.formats.mesh import png_bytes
+from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
 from tokenface.render.overlay import PhotoFace, mesh_over_photo, shaded_meshes
 

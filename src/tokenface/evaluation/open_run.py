@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tokenface.core.files import write_atomically
 from tokenface.errors import ModelFileError
 from tokenface.evaluation.open_figures import (
     PictureErrors,
@@ -24,7 +25,6 @@ from tokenface.evaluation.open_figures import (
 from tokenface.evaluation.open_methods import Answers, FittedLandmarks, MeanHead, Method, Network
 from tokenface.evaluation.openbench import CONDITIONS, SEED, VERSION, OpenSet, photograph
 from tokenface.evaluation.people import draw_people
-from tokenface.formats.files import write_atomically
 from tokenface.head.model import HeadModel
 
 PEOPLE, QUICK_PEOPLE = 54, 6

@@ -30,7 +30,7 @@ from tokenface.evaluation.warp_response import (
     shape_response,
 )
 from tokenface.head.model import HeadModel
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 from tokenface.training.config import PhotoConfig
 from tokenface.training.validation import HELD_OUT_SEED
 

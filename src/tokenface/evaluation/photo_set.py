@@ -20,10 +20,10 @@ from tokenface.evaluation.landmarks import (
     normalised_mean_error,
     predict_landmarks,
 )
-from tokenface.head.landmarks import MEDIAPIPE_TO_IBUG68
+from tokenface.geometry.landmarks import MEDIAPIPE_TO_IBUG68
 from tokenface.head.model import HeadModel
 from tokenface.images import FaceDetector
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 from tokenface.training.config import PhotoConfig
 
 MAX_PHOTOS = 300

@@ -11,14 +11,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from tokenface.core.files import discard, write_atomically
+from tokenface.core.fingerprint import (
+    content_hash,
+    is_current,
+    remove_note,
+    write_note,
+)
 from tokenface.errors import EvaluationError, TokenFaceError
-from tokenface.fingerprint import content_hash, is_current, remove_note, write_note
-from tokenface.formats.files import discard, write_atomically
-from tokenface.head.landmarks import NOW7
+from tokenface.geometry.landmarks import NOW7
 from tokenface.inference.depends import facts_of
 
 if TYPE_CHECKING:
-    from tokenface.inference.reconstruct import Reconstructor
+    from tokenface.model import Reconstructor
 
 
 VERSION = 1

@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface import rotations
-from tokenface.camera import Camera
 from tokenface.data.batch import FaceBatch
 from tokenface.data.draw import Draw
 from tokenface.data.sampling import PoseRange, sample_rotations
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.evaluation.bootstrap import Measured, measured_over_people
 from tokenface.evaluation.face_space import FaceSpace
+from tokenface.geometry import rotations
+from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 
 GROUPS = {
     "gaze": ("eyeLook",),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pygltflib as gltf
 
-from tokenface.formats.files import write_atomically
+from tokenface.core.files import write_atomically
 from tokenface.formats.mesh import TexturedMesh, png_bytes, split_seams, vertex_normals
 from tokenface.formats.rig import Rig, largest_influences, quaternion
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from tokenface.core.files import write_atomically
+from tokenface.core.regular import read_json
 from tokenface.errors import TokenFaceError
-from tokenface.formats.files import write_atomically
-from tokenface.formats.regular import read_json
 
 MAX_FACES = 100_000
 """More than any photo has."""

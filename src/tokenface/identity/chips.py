@@ -9,9 +9,9 @@ from functools import cache
 import numpy as np
 import torch
 
+from tokenface.geometry.crop import Crop, extract
 from tokenface.identity.alignment import best_similarity, five_points
 from tokenface.identity.recognition import CHIP_POINTS, RecognitionNetwork, load_recognition
-from tokenface.images.crop import Crop, extract
 
 TOGETHER = 8
 """Chips of a batch: more of them take as long each and more memory."""

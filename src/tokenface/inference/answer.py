@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from tokenface.camera_opencv import FaceCamera
-from tokenface.images.crop import Crop, crop_from_landmarks
+from tokenface.geometry.crop import Crop, crop_from_landmarks
+from tokenface.geometry.pinhole import FaceCamera
 from tokenface.images.detection import Detection
 from tokenface.inference.confidence import box_size, landmark_distance
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 
 LOST = 0.35
 """A first answer further from the detector's points (over the root of their box area) is not cropped from again."""

@@ -6,10 +6,10 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from tokenface import __version__
+from tokenface.core.fingerprint import content_hash
 from tokenface.errors import TokenFaceError
-from tokenface.fingerprint import content_hash
 from tokenface.head.registry import head_path
-from tokenface.network.checkpoint import read_metadata
+from tokenface.inference.checkpoint import read_metadata
 from tokenface.weights import COMPANIONS, companion, find_weights
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ CALIBRATED = "confidence"
 
 
 def model_facts(name_or_path: str | os.PathLike | None = None) -> dict[str, Any]:
-    """Facts for `tokenface.fingerprint`, without loading the network.
+    """Facts for `tokenface.core.fingerprint`, without loading the network.
 
     Companions of another kind of run (temporal transformers) are left out.
 

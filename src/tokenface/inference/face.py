@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from tokenface.camera_opencv import FaceCamera, PinholeCamera
 from tokenface.errors import OutputError, TokenFaceError
 from tokenface.formats.glb import write_glb
 from tokenface.formats.mesh import TexturedMesh, split_seams, vertex_normals
@@ -20,15 +19,16 @@ from tokenface.formats.obj import write_obj
 from tokenface.formats.parameters import parameters_document, plain, write_parameters
 from tokenface.formats.ply import write_ply
 from tokenface.formats.rig import Rig
+from tokenface.geometry.crop import Crop
+from tokenface.geometry.pinhole import FaceCamera, PinholeCamera
 from tokenface.head.model import HeadModel
-from tokenface.images.crop import Crop
 from tokenface.images.loading import ImageItem
 from tokenface.inference.albedo import albedo_image
 from tokenface.inference.confidence import Evidence
 from tokenface.inference.expressions import arkit_weights, joint_drive
+from tokenface.inference.refinement import Refinement
 from tokenface.inference.rigging import face_rig
-from tokenface.network.components import FaceParameters
-from tokenface.refinement.record import Refinement
+from tokenface.parameters import FaceParameters
 
 if TYPE_CHECKING:
     import trimesh

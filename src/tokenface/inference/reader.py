@@ -9,20 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tokenface.camera_opencv import FaceCamera
+from tokenface.core.device import choose_device
 from tokenface.errors import CheckpointError
+from tokenface.geometry.crop import TEST_SCALE, Crop, extract
+from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.model import HeadModel
 from tokenface.hub import HubModel
-from tokenface.images.crop import TEST_SCALE, Crop, extract
 from tokenface.images.detection import Detection
 from tokenface.inference.answer import Answer, Outputs, recropped
 from tokenface.inference.calibration import Calibration
 from tokenface.inference.confidence import Evidence, weigh
-from tokenface.inference.device import choose_device
 from tokenface.inference.face import Face, Origin
 from tokenface.inference.photos import BATCH_SIZE, Photo
 from tokenface.inference.signs import signs_of
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 
 
 class FaceReader(HubModel):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tokenface.losses.mesh import mesh_loss
 from tokenface.losses.swapping import SwapPairs
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 
 MeshDistance = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Predicted and true vertices [P, V, 3] and weights [V] → [P]: `mesh_loss` or one of its forms free of pose."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tokenface.losses.coverage import lost_share
 from tokenface.losses.swapping import SwapPairs
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 from tokenface.render.renderer import RenderedFaces
 
 Draw = Callable[[FaceParameters], RenderedFaces]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 
 
 def regularisation_loss(parameters: FaceParameters, shape: float, expression: float, texture: float) -> Tensor:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 
 
 class SwapPairs(NamedTuple):

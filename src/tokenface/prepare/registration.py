@@ -14,9 +14,9 @@ from scipy.spatial import cKDTree
 
 from tokenface.data.readers.dataset import ScanMesh
 from tokenface.errors import DataError
-from tokenface.head.build.closest import closest_on_mesh, on_triangles
-from tokenface.head.build.fitting import Surface, fit_surface
+from tokenface.geometry.closest import closest_on_mesh, on_triangles
 from tokenface.head.data import HeadData
+from tokenface.head.fitting import Surface, fit_surface
 from tokenface.head.model import HeadModel
 from tokenface.head.registration import averaged, similarity, vertex_normals
 

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.camera import Camera
-from tokenface.images.crop import Crop, extract
+from tokenface.geometry.camera import Camera
+from tokenface.geometry.crop import Crop, extract
 
 if TYPE_CHECKING:
-    from tokenface.inference.reconstruct import Reconstructor
+    from tokenface.model import Reconstructor
 
 SCALES = (1.0, 0.92, 1.08, 1.2)
 """Sides of the crops over the network's own; each is shown as it is and mirrored."""

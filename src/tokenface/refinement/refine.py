@@ -13,25 +13,25 @@ import torch
 
 from tokenface.errors import ImageError
 from tokenface.formats.mesh import vertex_normals
+from tokenface.geometry.crop import extract
 from tokenface.head.model import LEFT_EYE, RIGHT_EYE
-from tokenface.images.crop import extract
 from tokenface.images.focal import Focal, exif_focal, parse_focal
 from tokenface.images.iris import IrisNetwork
 from tokenface.inference.face import Face
 from tokenface.inference.pooling import pool, same_person
-from tokenface.network.components import FaceParameters
+from tokenface.inference.refinement import Change, Refinement, RefineOptions
+from tokenface.parameters import FaceParameters
 from tokenface.refinement.landmarks import Deviations, Observed, PhotoPose, fit_points
 from tokenface.refinement.lens import Y_UP, camera_of, view_of
 from tokenface.refinement.looks import Looks
 from tokenface.refinement.pixels import SIZE, FacePixels
 from tokenface.refinement.points import MeshPoints
-from tokenface.refinement.record import Change, Refinement, RefineOptions
 from tokenface.refinement.size import size_from_irises, size_from_pupils
 from tokenface.refinement.statistics import Statistics
 from tokenface.refinement.view import View
 
 if TYPE_CHECKING:
-    from tokenface.inference.reconstruct import Reconstructor
+    from tokenface.model import Reconstructor
 
 LEAST_FACING = 0.1
 """Cosine between a point's normal and the viewer under which the point counts as hidden."""

@@ -19,7 +19,7 @@ from tokenface.evaluation.landmarks import evaluation_crops, normalised_mean_err
 from tokenface.evaluation.photo_statistics import photo_figures, predict_all, projected_landmarks
 from tokenface.evaluation.rendered_measures import rendered_figures
 from tokenface.head.model import HeadModel
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 from tokenface.training.pictures import sample_sheet
 
 HELD_OUT_SEED = 987_654_321

@@ -14,7 +14,7 @@ import numpy as np
 
 from tokenface.errors import VideoError
 from tokenface.head.model import HeadModel
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.model import Reconstructor
 from tokenface.video.clip import Frame
 from tokenface.video.face import FaceMaker, TrackedFrame
 from tokenface.video.painter import HeadPainter

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.camera_opencv import FaceCamera
 from tokenface.errors import CheckpointError
+from tokenface.geometry.crop import Crop, extract
+from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.subset import VertexSubset
-from tokenface.images.crop import Crop, extract
-from tokenface.inference.reconstruct import Reconstructor
-from tokenface.network.components import FaceParameters
+from tokenface.model import Reconstructor
 from tokenface.network.tokenface import TokenFace
+from tokenface.parameters import FaceParameters
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
+from tokenface.core.files import discard, make_folder, replacing
 from tokenface.errors import OutputError
-from tokenface.formats.files import discard, make_folder, replacing
 from tokenface.formats.glb_animation import Animation, write_animated_glb
 from tokenface.formats.growing_npz import GrowingNpz
 from tokenface.formats.live_link import LiveLinkRow, write_live_link
@@ -27,7 +27,7 @@ from tokenface.inference.expressions import joint_drive
 from tokenface.inference.face import Origin
 from tokenface.inference.pooling import LEAST, pool
 from tokenface.inference.rigging import face_rig
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 from tokenface.video.face import FaceMaker
 from tokenface.video.sequence import SequenceMaker, live_link_angles
 from tokenface.video.store import Store

@@ -13,9 +13,9 @@ import torch
 from tokenface.errors import CheckpointError
 from tokenface.images.detector import FaceDetector
 from tokenface.inference.confidence import Evidence
-from tokenface.inference.reconstruct import Reconstructor
-from tokenface.network.components import COMPONENTS, FaceParameters
+from tokenface.model import Reconstructor
 from tokenface.network.temporal import TemporalTransformer, crop_motion
+from tokenface.parameters import COMPONENTS, FaceParameters
 from tokenface.video.answer import Answer, FrameAnswers, crop_of, crop_vector
 from tokenface.video.clip import Frame
 from tokenface.video.finding import FaceFinder

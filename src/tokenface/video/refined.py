@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from tokenface.camera import Camera
+from tokenface.core.arrays import open_arrays
+from tokenface.core.files import make_folder, write_atomically
 from tokenface.errors import OutputError, VideoError
-from tokenface.formats.arrays import open_arrays
-from tokenface.formats.files import make_folder, write_atomically
+from tokenface.geometry.camera import Camera
 from tokenface.inference.confidence import confidences
-from tokenface.inference.reconstruct import Reconstructor
-from tokenface.network.components import COMPONENTS
-from tokenface.refinement.record import Change, RefineOptions
+from tokenface.inference.refinement import Change, RefineOptions
+from tokenface.model import Reconstructor
+from tokenface.parameters import COMPONENTS
 from tokenface.video.answer import Answer, FrameAnswers
 from tokenface.video.clip import Clip
 from tokenface.video.face import FaceMaker, TrackedFace

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from tokenface.errors import CheckpointError
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.model import Reconstructor
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.network.temporal_checkpoint import load_temporal, temporal_path
 from tokenface.network.tokenface import TokenFace

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tokenface.core.prefetch import ahead
 from tokenface.errors import VideoError
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.model import Reconstructor
 from tokenface.network.temporal import TemporalTransformer
-from tokenface.video.ahead import ahead
 from tokenface.video.clip import Frame
 from tokenface.video.face import FaceMaker, TrackedFrame
 from tokenface.video.picture_clip import open_clip

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tokenface.geometry.crop import Crop, crop_from_landmarks
 from tokenface.images.blazeface import box_iou
-from tokenface.images.crop import Crop, crop_from_landmarks
 from tokenface.images.detection import Detection
 from tokenface.inference.confidence import Evidence, box_size, landmark_distance, weigh
 from tokenface.video.clip import Frame

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tokenface.core.arrays import read_npy
+from tokenface.core.regular import read_text
 from tokenface.data.record import Kind
 from tokenface.errors import DataError
-from tokenface.formats.arrays import read_npy
-from tokenface.formats.regular import read_text
 from tokenface.images.loading import IMAGE_SUFFIXES, load_image
 
 MAX_LANDMARK_BYTES = 1 << 20

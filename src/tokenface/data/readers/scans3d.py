@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tokenface.core.arrays import open_arrays
+from tokenface.core.regular import read_json
 from tokenface.data.readers.dataset import (
     MICA_FLAME,
     DatasetReader,
@@ -22,8 +24,6 @@ from tokenface.data.readers.dataset import (
     read_landmarks,
 )
 from tokenface.errors import DataError, HeadModelError
-from tokenface.formats.arrays import open_arrays
-from tokenface.formats.regular import read_json
 from tokenface.head.obj_file import read_obj, triangulate
 from tokenface.head.restricted_pickle import load_npy
 from tokenface.images.loading import load_image

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.formats.files import make_folder, write_atomically
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.core.files import make_folder, write_atomically
+from tokenface.model import Reconstructor
 from tokenface.training.temporal.clips import ClipShelf, TrueClip, clip_seed, render_clips
 from tokenface.training.temporal.config import SequenceData
 from tokenface.training.temporal.looking import first_crop, follow

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from tokenface.images.crop import Crop, crop_from_landmarks
+from tokenface.geometry.crop import Crop, crop_from_landmarks
 from tokenface.video.look import FrameNetwork, Look, certainty
 from tokenface.video.person import following_crop, moved_far
 

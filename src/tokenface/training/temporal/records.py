@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tokenface.core.files import make_folder, write_atomically
 from tokenface.data.record import FaceRecord
 from tokenface.data.shards.index import Entry, ShardIndex, find_shards
 from tokenface.data.shards.members import decode_record
 from tokenface.errors import DataError
-from tokenface.formats.files import make_folder, write_atomically
-from tokenface.images.crop import crop_from_landmarks
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.geometry.crop import crop_from_landmarks
+from tokenface.model import Reconstructor
 from tokenface.training.temporal.looking import follow
 from tokenface.training.temporal.stored import packed, unpacked
 from tokenface.video.answer import crop_vector

@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from tokenface.configuration import read_config, to_yaml
+from tokenface.core.configuration import read_config, to_yaml
+from tokenface.core.files import make_folder, write_atomically
+from tokenface.core.threads import configured_threads
 from tokenface.errors import CheckpointError
-from tokenface.formats.files import make_folder, write_atomically
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.model import Reconstructor
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.network.temporal_checkpoint import save_temporal, temporal_path
 from tokenface.network.tokenface import TokenFace
-from tokenface.threads import configured_threads
 from tokenface.training.provenance import without_folders
 from tokenface.training.temporal.config import TemporalConfig
 from tokenface.training.temporal.features import ClipFeatures, prepare
