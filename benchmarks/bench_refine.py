@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from tokenface.data.batch import FaceBatch
+from tokenface.data.photo_sets import PhotoConfig
 from tokenface.data.readers.landmark_tar import read_landmark_tar
 from tokenface.data.record import PhotoRecord, split_by_identity
 from tokenface.data.sampling import PoseRange
@@ -34,7 +35,6 @@ from tokenface.inference.pooling import same_person
 from tokenface.inference.refinement import RefineOptions
 from tokenface.jobs.track import TrackOptions, TrackRun
 from tokenface.model import Reconstructor
-from tokenface.training.config import PhotoConfig
 
 ONE_SEED, FIVE_SEED, SELFIE_SEED, CLIP_SEED = 20_251_122, 88_000_000, 99_000_000, 77_000_000
 CLIP_FRAMES, CLIP_SIZE = 48, 288

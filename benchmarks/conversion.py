@@ -26,13 +26,7 @@ from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head
 from tokenface.head.transfer import dress
 from tokenface.inference.expressions import speaks_arkit
-from tokenface.retarget.converter import (
-    REGIONS,
-    HeadConverter,
-    Mode,
-    Performance,
-    posed,
-)
+from tokenface.retarget.converter import REGIONS, HeadConverter, Mode, Performance, posed
 
 
 def people(head: HeadModel, count: int, moments: int, seed: int) -> list[Performance]:

@@ -95,10 +95,10 @@ def meshes(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
 def checkpoints(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
     from tokenface.likeness.correction import likeness_path, read_likeness
 
+    from tokenface.core.state_dict import read_state_dict
     from tokenface.head.registry import load_head
     from tokenface.inference.calibration import calibration_path, read_calibration
     from tokenface.inference.checkpoint import load_checkpoint
-    from tokenface.network.pretrained import read_state_dict
     from tokenface.weights import find_weights
 
     weights, head = find_weights("tokenface-ti"), load_head("openhead")

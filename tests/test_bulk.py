@@ -16,7 +16,8 @@ from toy_head import toy_head_data
 
 pytest.importorskip("pyarrow", reason="needs the extra 'tables'")
 
-from tokenface.cli import SOME_FAILED, USAGE, run
+from tokenface.cli import run
+from tokenface.cli.console import SOME_FAILED, USAGE
 from tokenface.errors import ConfigError, DataError, ImageError, OutputError, TokenFaceError
 from tokenface.head.model import HeadModel
 from tokenface.images.places import Place, place_of

@@ -36,12 +36,7 @@ from tokenface.inference.signs import FEATURES, Signs
 from tokenface.parameters import COMPONENTS
 from tokenface.training.calibration.fit import FOLDS, fit, hide
 from tokenface.training.calibration.measure import figures
-from tokenface.training.calibration.samples import (
-    KINDS,
-    Samples,
-    draw_samples,
-    signs_of_faces,
-)
+from tokenface.training.calibration.samples import KINDS, Samples, draw_samples, signs_of_faces
 from tokenface.training.calibration.truth import ComponentErrors
 from tokenface.weights import WEIGHTS, companion, file_hash, find_weights
 

@@ -17,22 +17,10 @@ from tokenface.data.synthetic import SyntheticFaces
 from tokenface.errors import EvaluationError
 from tokenface.evaluation.geometry import PeopleScans, face_error
 from tokenface.evaluation.landmark_fit import LandmarkFitter
-from tokenface.evaluation.open_figures import (
-    calibration,
-    disentanglement,
-    face_vertices,
-    groups,
-    paired,
-)
+from tokenface.evaluation.open_figures import calibration, disentanglement, face_vertices, groups, paired
 from tokenface.evaluation.open_methods import Answers, camera_on_picture, projected
 from tokenface.evaluation.open_run import rounded
-from tokenface.evaluation.openbench import (
-    CONDITIONS,
-    SEED,
-    OpenSet,
-    low_light,
-    photograph,
-)
+from tokenface.evaluation.openbench import CONDITIONS, SEED, OpenSet, low_light, photograph
 from tokenface.evaluation.people import draw_people, shipped_groups
 from tokenface.evaluation.report import write_report
 from tokenface.head.registry import load_head

@@ -16,7 +16,8 @@ from toy_head import toy_head_data
 
 import tokenface
 from tokenface import hub
-from tokenface.cli import SOME_FAILED, run
+from tokenface.cli import run
+from tokenface.cli.console import SOME_FAILED
 from tokenface.errors import CheckpointError
 from tokenface.head.model import HeadModel
 from tokenface.inference.checkpoint import read_metadata

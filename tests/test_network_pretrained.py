@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
 
+from tokenface.core.state_dict import read_state_dict
 from tokenface.errors import CheckpointError
 from tokenface.network.backbone import BACKBONES, CLIP_MEAN, CLIP_STD, VisionTransformer, create_backbone
-from tokenface.network.pretrained import load_pretrained, read_state_dict, resample_positions
+from tokenface.network.pretrained import load_pretrained, resample_positions
 
 SIZE, DEPTH = 48, 2  # a 3 × 3 grid and two blocks keep ViT-B quick; nothing depends on them
 

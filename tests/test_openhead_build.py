@@ -10,6 +10,8 @@ pytest.importorskip("anny", reason="building OpenHead needs the 'anny' package (
 
 from tokenface.errors import HeadModelError
 from tokenface.geometry.closest import closest_on_mesh, on_triangles, seen_from
+from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.similarity import aligned
 from tokenface.head.data import HeadData
 from tokenface.head.fitting import Surface, fit_surface
 from tokenface.head.registry import head_path
@@ -21,13 +23,8 @@ from tokenface.tools.openhead.generators import generators, remove_similarity
 from tokenface.tools.openhead.modes import metric_weights
 from tokenface.tools.openhead.population import sample_population
 from tokenface.tools.openhead.source import load_anny
-from tokenface.tools.openhead.unfold import (
-    flipped,
-    relative_area_std,
-    sizeable_triangles,
-    unfold,
-)
-from tokenface.tools.openhead.weights import align, alignment_weights, vertex_normals
+from tokenface.tools.openhead.unfold import flipped, relative_area_std, sizeable_triangles, unfold
+from tokenface.tools.openhead.weights import alignment_weights
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +75,7 @@ def test_alignment_undoes_a_similarity(cut):
     weights = alignment_weights(cut)
     turn = trimesh.transformations.rotation_matrix(0.4, [1, 2, 3])[:3, :3]
     moved = 1.3 * cut.vertices @ turn.T + [0.1, -0.2, 0.05]
-    np.testing.assert_allclose(align(moved[None], cut.vertices, weights)[0], cut.vertices, atol=1e-12)
+    np.testing.assert_allclose(aligned(moved[None], cut.vertices, weights)[0], cut.vertices, atol=1e-12)
 
 
 def test_fields_without_similarity_are_orthogonal_to_it(cut):
@@ -138,7 +135,7 @@ def test_fit_recovers_a_person_of_the_model(cut):
     person = mean + np.tensordot(truth, basis, 1)
     face = np.setdiff1d(data.regions["face"], data.regions["mouth_interior"])[::3]
     turn = trimesh.transformations.rotation_matrix(0.2, [0, 1, 0])[:3, :3]
-    scan, normals = 1000 * person @ turn.T + 5, vertex_normals(person, data.faces) @ turn.T
+    scan, normals = 1000 * person @ turn.T + 5, mesh_normals(person, data.faces) @ turn.T
     marks = data.faces[data.static_landmark_faces, data.static_landmark_barycentrics.argmax(1)]
     surface = Surface(scan[face], normals[face], scan[marks], marks)
     fit = fit_surface(mean, basis, data.faces, surface, noise=(0.002, 0.001, 0.0003, 0.0001, 0.0001))
@@ -169,7 +166,7 @@ def test_coefficients_of_the_mixture_have_unit_variance(cut):
     weights = alignment_weights(cut)
     real = cut.vertices + np.tensordot(numbers.mean + rng.normal(size=(360, 100)) @ numbers.factors, fields, 1)
     made = sample_population(source, cut, 240, seed=99).vertices - cut.origin
-    people = align(np.concatenate([real, made]), mean, weights)
+    people = aligned(np.concatenate([real, made]), mean, weights)
     root = np.sqrt(np.repeat(metric_weights(cut), 3))
     a = (basis.reshape(300, -1) * root).T
     deviations = ((people - mean).reshape(len(people), -1) * root).T

@@ -16,7 +16,8 @@ from toy_head import toy_head_data
 from video_stand_ins import scene, write_clip
 
 from tokenface.cli import run as command_line
-from tokenface.data.readers.dataset import Item, Loaded
+from tokenface.data.readers.dataset import Loaded
+from tokenface.data.readers.item import Item
 from tokenface.data.readers.video import read_item, windows_of
 from tokenface.data.record import FaceRecord, Picture
 from tokenface.data.shards import encode_record, write_shard

@@ -11,13 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from tokenface.app.bundle import (
-    everything,
-    face_glb,
-    face_obj,
-    faces_json,
-    zipped,
-)
+from tokenface.app.bundle import everything, face_glb, face_obj, faces_json, zipped
 from tokenface.app.editing import Edit, edited
 from tokenface.images.loading import load_image
 from tokenface.inference.face import Face

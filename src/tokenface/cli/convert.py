@@ -34,8 +34,7 @@ def convert(
     Writes OUTPUT/parameters.json (or .npz), meshes, and conversion.json with what is left in millimetres per region.
     The correspondence of the two head models is found once and kept.
     """
-    from tokenface.cli import SUCCESS
-    from tokenface.cli.console import err, out
+    from tokenface.cli.console import SUCCESS, err, out
     from tokenface.cli.needs import need_photo, words
     from tokenface.errors import ConfigError
 

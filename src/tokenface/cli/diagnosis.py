@@ -63,7 +63,7 @@ def diagnose() -> list[Finding]:
 
 
 def _software() -> Iterator[Finding]:
-    from tokenface import __version__
+    from tokenface.version import __version__
 
     yield Finding("tokenface", __version__)
     yield Finding("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")

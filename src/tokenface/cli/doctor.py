@@ -11,8 +11,7 @@ def doctor() -> int:
     from rich.table import Table
     from rich.text import Text
 
-    from tokenface.cli import SOME_FAILED, SUCCESS
-    from tokenface.cli.console import out
+    from tokenface.cli.console import SOME_FAILED, SUCCESS, out
     from tokenface.cli.diagnosis import MARKS, diagnose
 
     console, findings = out(), diagnose()

@@ -156,8 +156,7 @@ def _finish(results: Results, output: Path) -> int:
 
 
 def _complain(problems: list[str], what: str) -> int:
-    from tokenface.cli import SOME_FAILED, SUCCESS
-    from tokenface.cli.console import print_error
+    from tokenface.cli.console import SOME_FAILED, SUCCESS, print_error
 
     for problem in problems:
         print_error(f"{problem} {what}".strip())

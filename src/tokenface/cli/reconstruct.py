@@ -201,7 +201,7 @@ def _tables(sources, output, options, workers, ray, recursive, boxes) -> int:
     """Photos by the thousand into tables."""
     from rich.table import Table
 
-    from tokenface.cli import SOME_FAILED, SUCCESS, USAGE
+    from tokenface.cli.console import SOME_FAILED, SUCCESS, USAGE
     from tokenface.jobs.bulk.run import BulkRun
 
     if len(sources) != 1 or boxes is not None:
@@ -247,7 +247,7 @@ def report(run) -> int:
     """Print what became of the photos; returns the exit code."""
     from rich.table import Table
 
-    from tokenface.cli import SOME_FAILED, SUCCESS, USAGE
+    from tokenface.cli.console import SOME_FAILED, SUCCESS, USAGE
 
     for label, reason in run.failures:
         print_error(reason if label in reason else f"{label}: {reason}")

@@ -43,7 +43,7 @@ def transfer(
 
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
-    from tokenface.cli import SUCCESS
+    from tokenface.cli.console import SUCCESS
     from tokenface.jobs.transfer import TransferOptions
     from tokenface.jobs.transfer import transfer as run
     from tokenface.model import Reconstructor

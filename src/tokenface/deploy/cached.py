@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from tokenface import __version__
 from tokenface.core.files import make_folder
 from tokenface.core.fingerprint import fingerprint
 from tokenface.deploy.export import GRAPH_VERSION, SUFFIX
@@ -21,6 +20,7 @@ from tokenface.errors import ConfigError
 from tokenface.head.model import HeadModel
 from tokenface.images.models import cache_folder
 from tokenface.network.tokenface import TokenFace
+from tokenface.version import __version__
 
 RUNTIME_PRECISIONS = {"torch": ("fp32", "bf16"), "onnx": PRECISIONS, "openvino": (*PRECISIONS, "bf16")}
 

@@ -13,13 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface import __version__
-from tokenface.core.files import (
-    discard,
-    make_folder,
-    read_marker,
-    write_atomically,
-)
+from tokenface.core.files import discard, make_folder, read_marker, write_atomically
 from tokenface.core.fingerprint import fingerprint
 from tokenface.deploy.drift import Drift, DriftMeter
 from tokenface.deploy.graphs import LARGEST_BATCH, HeadGraph, ParameterGraph, example_coefficients, example_crops
@@ -34,6 +28,7 @@ from tokenface.head.model import HeadModel
 from tokenface.inference.checkpoint import load_checkpoint
 from tokenface.network.tokenface import TokenFace
 from tokenface.parameters import COMPONENTS
+from tokenface.version import __version__
 from tokenface.weights import file_hash, find_weights
 
 RUNTIMES = ("onnx", "openvino", "torch")

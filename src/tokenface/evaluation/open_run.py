@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from tokenface.evaluation.open_figures import (
     picture_errors,
 )
 from tokenface.evaluation.open_methods import Answers, FittedLandmarks, MeanHead, Method, Network
+from tokenface.evaluation.open_report import OpenReport
 from tokenface.evaluation.openbench import CONDITIONS, SEED, VERSION, OpenSet, photograph
 from tokenface.evaluation.people import draw_people
 from tokenface.head.model import HeadModel
@@ -47,17 +48,6 @@ class OpenOptions:
     @property
     def count(self) -> int:
         return self.people or (QUICK_PEOPLE if self.quick else PEOPLE)
-
-
-@dataclass
-class OpenReport:
-    """document: everything as JSON.  sets, answers, errors, heads: of the OpenHead people, for pictures."""
-
-    document: dict[str, Any]
-    sets: list[OpenSet] = field(default_factory=list)
-    answers: dict[str, list[Answers]] = field(default_factory=dict)
-    errors: dict[str, list[PictureErrors]] = field(default_factory=dict)
-    heads: dict[str, HeadModel] = field(default_factory=dict)
 
 
 def run_open(options: OpenOptions, say: Callable[[str], None] = lambda text: None) -> OpenReport:

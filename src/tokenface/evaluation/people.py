@@ -14,8 +14,8 @@ from torch import Tensor
 from tokenface.core.arrays import open_arrays
 from tokenface.data.draw import Draw
 from tokenface.head.model import HeadModel
+from tokenface.images.cielab import srgb_to_lab, typology_angle
 from tokenface.render.texture import albedo_at
-from tokenface.tools.openhead.appearance_colour import srgb_to_lab, typology_angle
 
 FILE = Path(__file__).with_name("openhead_groups.npz")
 """Made by `scripts/measure_groups.py`."""

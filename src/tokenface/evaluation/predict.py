@@ -12,12 +12,7 @@ import numpy as np
 import torch
 
 from tokenface.core.files import discard, write_atomically
-from tokenface.core.fingerprint import (
-    content_hash,
-    is_current,
-    remove_note,
-    write_note,
-)
+from tokenface.core.fingerprint import content_hash, is_current, remove_note, write_note
 from tokenface.errors import EvaluationError, TokenFaceError
 from tokenface.geometry.landmarks import NOW7
 from tokenface.inference.depends import facts_of

@@ -10,18 +10,12 @@ from pathlib import Path
 import torch
 
 from tokenface.core.configuration import read_config
+from tokenface.data.photo_sets import PhotoConfig, photo_records
 from tokenface.errors import ConfigError
-from tokenface.evaluation.recognition_pictures import (
-    Cast,
-    PeoplePictures,
-    photo_pictures,
-    rendered_pictures,
-)
+from tokenface.evaluation.recognition_pictures import Cast, PeoplePictures, photo_pictures, rendered_pictures
 from tokenface.evaluation.verification import baselines, encoded, verification
 from tokenface.head.registry import load_head
 from tokenface.identity.encoder import SHIPPED, load_identity_encoder
-from tokenface.training.batches import photo_records
-from tokenface.training.config import PhotoConfig
 
 HELD_OUT_SEED = 424_242_424
 """Rendered people of this seed are never trained on."""

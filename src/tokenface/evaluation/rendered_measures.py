@@ -28,6 +28,8 @@ GROUPS = {
 }
 """Beginnings of action names."""
 BLOCK = 32
+HELD_OUT_SEED = 987_654_321
+"""Rendered people of this seed are never trained on (training seeds are mixed from small numbers)."""
 LEAST_VARIANCE = 1e-6
 """Of actions that are never drawn, which have no r²."""
 PLAIN_POSES = PoseRange(frontal=0.6, turned=0.4, frontal_yaw=16, turned_yaw=45, wide_pitch=20, wide_roll=20)

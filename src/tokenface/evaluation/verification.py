@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tokenface.evaluation.recognition_pictures import PeoplePictures
 from tokenface.identity.alignment import ARCFACE_POINTS
-from tokenface.identity.encoder import IdentityEncoder
+from tokenface.identity.interface import IdentityEncoder
 
 BASELINE_SIZE = 96
 """Side of the crops that the baselines look at."""

@@ -53,7 +53,7 @@ def parameters_document(
     faces: Sequence[Mapping[str, Any]], head: Mapping[str, Any], weights: Mapping[str, Any], photo: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The document of one photo, from the dictionaries of its faces (`Face.to_dict`)."""
-    from tokenface import __version__
+    from tokenface.version import __version__
 
     return {
         "schema": SCHEMA,

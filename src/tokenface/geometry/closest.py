@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from tokenface.tools.openhead.weights import vertex_normals
+from tokenface.geometry.normals import mesh_normals
 
 
 def closest_on_mesh(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -36,7 +36,7 @@ def exposed(vertices: np.ndarray, faces: np.ndarray, chosen: np.ndarray, clearan
         [K] bool.
     """
     corners = np.ascontiguousarray(vertices[faces], dtype=np.float64)
-    normals = vertex_normals(vertices, faces)[chosen]
+    normals = mesh_normals(vertices, faces)[chosen]
     starts = vertices[chosen] + 0.05 * clearance * normals
     return _free(starts, normals, corners, faces.astype(np.int64), np.asarray(chosen, dtype=np.int64), clearance)
 
@@ -53,7 +53,7 @@ def seen_from(
         [K] bool.
     """
     corners = np.ascontiguousarray(vertices[faces], dtype=np.float64)
-    normals = vertex_normals(vertices, faces)[chosen]
+    normals = mesh_normals(vertices, faces)[chosen]
     seen = np.zeros(len(chosen), dtype=bool)
     for direction in directions:
         ask = np.flatnonzero(~seen & (normals @ direction > 0.15))

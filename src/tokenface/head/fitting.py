@@ -10,7 +10,8 @@ from scipy.sparse import csr_matrix
 from scipy.spatial.transform import Rotation
 
 from tokenface.geometry.closest import closest_on_mesh, on_triangles
-from tokenface.tools.openhead.weights import align, vertex_normals
+from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.similarity import aligned
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def fit_surface(
     moved = _similarity(both, surface.landmarks, mean[surface.landmark_vertices], weights)
     vertices = mean
     for step, sigma in enumerate((np.inf, *noise)):
-        vertex_normal = vertex_normals(vertices, faces)
+        vertex_normal = mesh_normals(vertices, faces)
         rows, values = [], []
         # landmarks: three equations each, softer as the surface takes over
         landmark_sigma = landmark_noise * (1 if step == 0 else 2)
@@ -133,6 +134,6 @@ def _similarity(points: np.ndarray, source: np.ndarray, target: np.ndarray, weig
     # recover rotation and scale from how `align` moves the source and three unit vectors
     extended = np.concatenate([source, centre_source + np.eye(3), centre_source[None]])
     padded = np.concatenate([weights, np.zeros(4)])
-    moved = align(extended[None], np.concatenate([target, np.zeros((4, 3))]), padded)[0]
+    moved = aligned(extended[None], np.concatenate([target, np.zeros((4, 3))]), padded)[0]
     matrix = (moved[len(source) : len(source) + 3] - moved[-1]).T
     return (points - centre_source) @ matrix.T + centre_target

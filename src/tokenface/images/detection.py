@@ -6,14 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tokenface.geometry.crop import (
-    LANDMARK_BOX_SCALE,
-    TEST_SCALE,
-    Crop,
-    crop_from_box,
-    crop_from_landmarks,
-    roll_of,
-)
+from tokenface.geometry.crop import LANDMARK_BOX_SCALE, TEST_SCALE, Crop, crop_from_box, crop_from_landmarks, roll_of
 from tokenface.geometry.landmarks import MEDIAPIPE_TO_IBUG68
 from tokenface.images.facemesh import MeshResult
 

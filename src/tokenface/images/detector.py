@@ -19,13 +19,7 @@ import cv2
 import numpy as np
 
 from tokenface.errors import ImageError, ModelFileError
-from tokenface.geometry.crop import (
-    Crop,
-    crop_from_box,
-    extract,
-    halved,
-    roll_of,
-)
+from tokenface.geometry.crop import Crop, crop_from_box, extract, halved, roll_of
 from tokenface.images.blazeface import BACK, FULL_RANGE, BlazeFace, Candidates, box_iou, weighted_nms
 from tokenface.images.detection import Detection
 from tokenface.images.facemesh import FaceMesh

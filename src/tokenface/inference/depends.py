@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from tokenface import __version__
 from tokenface.core.fingerprint import content_hash
 from tokenface.errors import TokenFaceError
 from tokenface.head.registry import head_path
 from tokenface.inference.checkpoint import read_metadata
+from tokenface.version import __version__
 from tokenface.weights import COMPANIONS, companion, find_weights
 
 if TYPE_CHECKING:

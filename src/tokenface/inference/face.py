@@ -14,7 +14,7 @@ import torch
 
 from tokenface.errors import OutputError, TokenFaceError
 from tokenface.formats.glb import write_glb
-from tokenface.formats.mesh import TexturedMesh, split_seams, vertex_normals
+from tokenface.formats.mesh import TexturedMesh, file_normals, split_seams
 from tokenface.formats.obj import write_obj
 from tokenface.formats.parameters import parameters_document, plain, write_parameters
 from tokenface.formats.ply import write_ply
@@ -163,7 +163,7 @@ class Face:
         return trimesh.Trimesh(
             vertices[split.source],
             split.faces,
-            vertex_normals=vertex_normals(vertices, data.faces)[split.source],
+            vertex_normals=file_normals(vertices, data.faces)[split.source],
             visual=trimesh.visual.TextureVisuals(uv=split.uv, material=material),
             process=False,
         )
@@ -189,7 +189,7 @@ class Face:
         """
         data = self.head.data
         vertices = self.neutral_vertices if neutral else self.vertices
-        normals = vertex_normals(vertices, data.faces)
+        normals = file_normals(vertices, data.faces)
         return TexturedMesh(
             vertices,
             data.faces,

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import torch
 
-from tokenface.formats.mesh import vertex_normals
+from tokenface.geometry.normals import mesh_normals
 from tokenface.head.data import HeadData
 from tokenface.head.registration import Layers
 from tokenface.head.texel_cover import cover, nearest_covered
@@ -111,7 +111,7 @@ class _Texels:
         def on(values: np.ndarray) -> np.ndarray:
             return (values[corners].astype(np.float64) * weights).sum(1)
 
-        forward = vertex_normals(data.template, data.faces)[:, 2].astype(np.float64)
+        forward = mesh_normals(data.template, data.faces)[:, 2]
         for region in FEATURES:
             forward[data.regions.get(region, np.empty(0, int))] = 1
         return _Texels(
@@ -189,7 +189,7 @@ def _look(
     """Predicted light [N, 3], colours of the photo [N, 3], how far each texel is seen [N], and how near it is to the
     head's outline [N], 1 at it."""
     points = texels.at(face.vertices.astype(np.float64), mirrored)
-    normals = texels.at(vertex_normals(face.vertices, face.faces).astype(np.float64), mirrored)
+    normals = texels.at(mesh_normals(face.vertices, face.faces), mirrored)
     normals = normals @ face.camera.rotation.T
     normals /= np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-9)
     visible, inside = _visible(face, points)

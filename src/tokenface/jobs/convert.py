@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from tokenface.core.files import make_folder, write_atomically
 from tokenface.errors import ConfigError
-from tokenface.formats.mesh import TexturedMesh, vertex_normals
+from tokenface.formats.mesh import TexturedMesh, file_normals
 from tokenface.formats.obj import write_obj
 from tokenface.formats.parameters import write_parameters
 from tokenface.geometry.pinhole import FaceCamera
@@ -24,21 +24,9 @@ from tokenface.inference.albedo import albedo_image
 from tokenface.inference.expressions import speaks_arkit
 from tokenface.inference.face import FORMATS, Face, Origin, photo_document
 from tokenface.inference.gaze import eye_rotations
-from tokenface.retarget.converter import (
-    Converted,
-    HeadConverter,
-    Mode,
-    Performance,
-    posed,
-)
+from tokenface.retarget.converter import Converted, HeadConverter, Mode, Performance, posed
 from tokenface.retarget.placement import Placement
-from tokenface.retarget.sources import (
-    Clip,
-    Mesh,
-    Numbers,
-    Photo,
-    read_source,
-)
+from tokenface.retarget.sources import Clip, Mesh, Numbers, Photo, read_source
 
 SCHEMA = "tokenface-conversion-1"
 
@@ -213,7 +201,7 @@ def _convert_mesh(
         data.faces,
         data.uv,
         data.uv_faces,
-        vertex_normals(vertices, data.faces),
+        file_normals(vertices, data.faces),
         albedo_image(target, torch.zeros(target.sizes.texture)),
         facts={"made_by": "TokenFace", "head_model": target.name, "head_licence": data.licence},
     )

@@ -14,13 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from tokenface.core.files import (
-    discard,
-    make_folder,
-    output_error,
-    read_marker,
-    write_atomically,
-)
+from tokenface.core.files import discard, make_folder, output_error, read_marker, write_atomically
 from tokenface.core.results_of_runs import PHOTO_MARKER, is_result_name
 from tokenface.errors import OutputError
 from tokenface.formats.parameters import write_parameters

@@ -16,13 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from tokenface import __version__
-from tokenface.core.files import (
-    discard,
-    make_folder,
-    read_marker,
-    write_atomically,
-)
+from tokenface.core.files import discard, make_folder, read_marker, write_atomically
 from tokenface.core.fingerprint import fingerprint
 from tokenface.core.prefetch import ahead
 from tokenface.core.results_of_runs import CLIP_MARKER
@@ -31,6 +25,7 @@ from tokenface.formats.mp4 import encode_piece, join_pieces
 from tokenface.inference.depends import facts_of
 from tokenface.model import Reconstructor
 from tokenface.network.temporal import TemporalTransformer
+from tokenface.version import __version__
 from tokenface.video.answer import FrameAnswers
 from tokenface.video.clip import Frame
 from tokenface.video.face import FaceMaker

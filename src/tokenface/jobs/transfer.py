@@ -23,13 +23,7 @@ from tokenface.formats.parameters import write_parameters
 from tokenface.inference.face import Face, photo_document
 from tokenface.inference.gaze import eye_rotations
 from tokenface.model import Reconstructor
-from tokenface.retarget.performance import (
-    Moment,
-    around,
-    is_photo,
-    largest_face,
-    moments,
-)
+from tokenface.retarget.performance import Moment, around, is_photo, largest_face, moments
 from tokenface.retarget.puppet import FRAME, Puppet
 from tokenface.retarget.retarget import retarget
 

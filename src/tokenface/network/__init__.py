@@ -2,12 +2,7 @@
 
 from tokenface.network.config import NetworkConfig, mean_camera
 from tokenface.network.tokenface import NetworkOutput, TokenFace
-from tokenface.parameters import (
-    COMPONENTS,
-    TOKEN_LAYOUTS,
-    ComponentSizes,
-    FaceParameters,
-)
+from tokenface.parameters import COMPONENTS, TOKEN_LAYOUTS, ComponentSizes, FaceParameters
 
 __all__ = [
     "COMPONENTS",

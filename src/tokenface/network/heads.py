@@ -6,12 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tokenface.network.config import NetworkConfig
-from tokenface.parameters import (
-    COMPONENTS,
-    TOKEN_LAYOUTS,
-    ComponentSizes,
-    FaceParameters,
-)
+from tokenface.parameters import COMPONENTS, TOKEN_LAYOUTS, ComponentSizes, FaceParameters
 
 LANDMARKS = 68
 

@@ -14,7 +14,8 @@ from tokenface.core.cluster import RayPool
 from tokenface.core.files import discard
 from tokenface.core.fingerprint import Facts, fingerprint
 from tokenface.core.pool import OrderedPool
-from tokenface.data.readers.dataset import DatasetReader, Item
+from tokenface.data.readers.dataset import DatasetReader
+from tokenface.data.readers.item import Item
 from tokenface.data.readers.registry import find_dataset
 from tokenface.data.readers.video import windows_of
 from tokenface.data.shards.index import ShardIndex, index_path, load_index

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from tokenface.errors import ImageError
-from tokenface.formats.mesh import vertex_normals
 from tokenface.geometry.crop import extract
+from tokenface.geometry.normals import mesh_normals
 from tokenface.head.model import LEFT_EYE, RIGHT_EYE
 from tokenface.images.focal import Focal, exif_focal, parse_focal
 from tokenface.images.iris import IrisNetwork
@@ -182,7 +182,7 @@ class Refiner:
             deviation = self.statistics.deviation[valid] * view.scale
         elif kind == "given" and options.point_deviation is not None:
             deviation = np.full(count, options.point_deviation * 2 / face.crop.size)
-        normals = vertex_normals(face.vertices, self.head.data.faces)[self.points.vertex] @ face.camera.rotation.T
+        normals = mesh_normals(face.vertices, self.head.data.faces)[self.points.vertex] @ face.camera.rotation.T
         height, width = face.camera.photo_size
         seen = (normals[:, 2] > LEAST_FACING) & np.isfinite(points).all(1)
         with np.errstate(invalid="ignore"):

@@ -13,8 +13,9 @@ import numpy as np
 from tokenface.core.arrays import open_arrays
 from tokenface.core.files import write_atomically
 from tokenface.errors import HeadModelError, OutputError
+from tokenface.geometry.normals import mesh_normals
 from tokenface.head.data import HeadData
-from tokenface.head.registration import NORMAL_WEIGHT, Layers, register, vertex_normals
+from tokenface.head.registration import NORMAL_WEIGHT, Layers, register
 from tokenface.head.registry import data_folder
 from tokenface.head.transfer import closest_on_surface
 
@@ -100,7 +101,7 @@ def _places(own: HeadData, points: np.ndarray, other: HeadData, surface: np.ndar
     corners = np.zeros((len(points), 3), np.int32)
     barycentrics = np.tile(np.array([1.0, 0.0, 0.0], np.float32), (len(points), 1))
     trust = np.zeros(len(points), np.float32)
-    normals, other_normals = vertex_normals(points, own.faces), vertex_normals(surface, other.faces)
+    normals, other_normals = mesh_normals(points, own.faces), mesh_normals(surface, other.faces)
     theirs = dict(Layers.of(other).items())
     for name, mine in Layers.of(own).items():
         triangles = np.flatnonzero(theirs[name][other.faces].all(1))

@@ -10,11 +10,13 @@ import torch
 from numba import njit
 from scipy.spatial.transform import Rotation
 
+from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.similarity import procrustes
 from tokenface.head.arkit import JAW_OPEN_ANGLE, JAW_SIDE_ANGLE
 from tokenface.head.data import HeadData
 from tokenface.head.fitting import similarity_motion
 from tokenface.head.model import JAW, LEFT_EYE, RIGHT_EYE, HeadModel
-from tokenface.head.registration import Layers, similarity, vertex_normals
+from tokenface.head.registration import Layers
 from tokenface.retarget.placement import Placement
 
 LEAST_TRUST = 0.05
@@ -81,12 +83,12 @@ class ParameterSolver:
             wanted: [V, 3] where the vertices ought to be, in a space of any place and size.
         """
         points = np.asarray(wanted, np.float64)[self.vertices]
-        normals = vertex_normals(np.asarray(wanted, np.float64), self.head.data.faces)[self.vertices]
+        normals = mesh_normals(np.asarray(wanted, np.float64), self.head.data.faces)[self.vertices]
         modes = self._shape_basis.shape[1]
         shape, expression, jaw = np.zeros(modes), np.zeros(self.head.sizes.expression), np.zeros(3)
-        scale, rotation, shift = similarity(self._template, points)
-        place = Placement(scale, rotation, shift)
-        size = scale
+        pose = procrustes(self._template, points)
+        place = Placement(pose.scale, pose.rotation, pose.translation)
+        size = pose.scale
         for _ in range(PERSON_STEPS):
             target, outward = place.undo(points), normals @ place.rotation
             sides = _sides(outward, self.weights)

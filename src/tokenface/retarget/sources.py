@@ -12,10 +12,10 @@ from tokenface.core.regular import reason
 from tokenface.errors import DataError, HeadModelError
 from tokenface.evaluation.mesh_files import read_mesh
 from tokenface.formats.parameters import read_parameters
+from tokenface.geometry.similarity import procrustes
 from tokenface.head.data import HeadData
 from tokenface.head.model import LEFT_EYE, RIGHT_EYE, HeadModel
 from tokenface.head.obj_file import read_obj
-from tokenface.head.registration import similarity
 from tokenface.head.registry import list_heads, load_head, load_head_by_hash
 from tokenface.inference.face import Face
 from tokenface.retarget.converter import Performance
@@ -201,8 +201,7 @@ def _check_order(path: Path, vertices: np.ndarray, data: HeadData) -> None:
     mean = data.template.astype(np.float64)
     if np.ptp(vertices, axis=0).max() <= 0:
         raise DataError(f"all vertices of '{path}' lie in one place")
-    scale, rotation, shift = similarity(vertices, mean)
-    apart = np.sqrt(((scale * vertices @ rotation.T + shift - mean) ** 2).sum(1).mean())
+    apart = np.sqrt(((procrustes(vertices, mean).apply(vertices) - mean) ** 2).sum(1).mean())
     if not apart < STRANGE * np.ptp(mean, axis=0).max():
         raise DataError(
             f"the vertices of '{path}' are {1000 * apart:.0f} mm from those of '{data.name}'; they are in another order"

@@ -16,12 +16,7 @@ from scipy import stats
 
 from tokenface.core.configuration import to_yaml
 from tokenface.core.files import read_marker, write_atomically
-from tokenface.core.fingerprint import (
-    content_hash,
-    fingerprint,
-    is_current,
-    write_note,
-)
+from tokenface.core.fingerprint import content_hash, fingerprint, is_current, write_note
 from tokenface.data.shards.index import find_shards
 from tokenface.data.synthetic import GENERATOR_VERSION, SyntheticFaces
 from tokenface.errors import ConfigError

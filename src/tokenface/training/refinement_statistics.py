@@ -20,8 +20,8 @@ import torch
 from tokenface.data.batch import FaceBatch
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.evaluation.open_methods import as_photos, camera_on_picture
-from tokenface.formats.mesh import vertex_normals
 from tokenface.geometry.crop import Crop
+from tokenface.geometry.normals import mesh_normals
 from tokenface.geometry.pinhole import FaceCamera
 from tokenface.inference.face import Face
 from tokenface.model import Reconstructor
@@ -70,7 +70,7 @@ def misses_of(face: Face, batch: FaceBatch, index: int, model: MeshPoints) -> tu
     mesh = (np.asarray(face.observed468)[model.valid, :2] * 2 / size - 1) * [1.0, -1.0]
     moved = true_view.difference(own_view)
     moved[:2], moved[4:] = upright @ moved[:2], upright @ moved[4:] / own_view.scale
-    normals = vertex_normals(face.vertices, face.head.data.faces)[model.vertex]
+    normals = mesh_normals(face.vertices, face.head.data.faces)[model.vertex]
     parts = [(getattr(truth, name) - getattr(found, name)).numpy() for name in ("shape", "expression", "jaw")]
     return (
         (mesh - place) @ upright.T / own_view.scale,

@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from tokenface.core.configuration import to_yaml
 from tokenface.core.files import make_folder, write_atomically
 from tokenface.core.threads import configured_threads
+from tokenface.data.photo_sets import photo_records
 from tokenface.data.readers.registry import VALIDATING
 from tokenface.data.record import FaceRecord, PhotoRecord
 from tokenface.data.shards import ShardIndex, find_shards
@@ -27,7 +28,7 @@ from tokenface.network.config import NetworkConfig, mean_camera
 from tokenface.network.grow import grown
 from tokenface.network.pretrained import load_pretrained
 from tokenface.network.tokenface import TokenFace
-from tokenface.training.batches import Batches, Shares, photo_records
+from tokenface.training.batches import Batches, Shares
 from tokenface.training.config import TrainConfig
 from tokenface.training.distribution import World, create_fabric
 from tokenface.training.loop import Trainer

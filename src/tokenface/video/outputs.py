@@ -15,7 +15,7 @@ from tokenface.errors import OutputError
 from tokenface.formats.glb_animation import Animation, write_animated_glb
 from tokenface.formats.growing_npz import GrowingNpz
 from tokenface.formats.live_link import LiveLinkRow, write_live_link
-from tokenface.formats.mesh import TexturedMesh, vertex_normals
+from tokenface.formats.mesh import TexturedMesh, file_normals
 from tokenface.formats.obj import write_obj
 from tokenface.formats.usd import import_usd, write_animated_usd
 from tokenface.head.arkit import ARKIT_NAMES
@@ -188,7 +188,7 @@ class PersonWriter:
             data.faces,
             data.uv,
             data.uv_faces,
-            vertex_normals(rest, data.faces),
+            file_normals(rest, data.faces),
             albedo_image(self.head, identity.texture),
             facts={
                 "made_by": "TokenFace",

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from tokenface.core.regular import reason
-from tokenface.data.readers.dataset import VIDEO_SUFFIXES, Item
+from tokenface.data.readers.item import VIDEO_SUFFIXES, Item
 from tokenface.errors import DataError
 from tokenface.formats.clip_files import open_capture
 

@@ -16,12 +16,7 @@ from tokenface.images.loading import MAX_PIXELS
 from tokenface.images.places import Picture, Place
 from tokenface.inference.photos import BATCH_SIZE
 from tokenface.inference.refinement import RefineOptions
-from tokenface.jobs.bulk.table import (
-    METADATA,
-    columns,
-    encode,
-    metadata,
-)
+from tokenface.jobs.bulk.table import METADATA, columns, encode, metadata
 from tokenface.model import Reconstructor
 
 COUNTS = ("done", "faces", "without_face", "failed")

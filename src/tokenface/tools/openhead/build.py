@@ -19,12 +19,7 @@ from tokenface.tools.openhead.cut import HeadCut, cut_head
 from tokenface.tools.openhead.expression import Expressions, build_expressions
 from tokenface.tools.openhead.gaussian_process import gp_basis
 from tokenface.tools.openhead.generators import generators
-from tokenface.tools.openhead.joints import (
-    JAW,
-    joint_regressor,
-    neutral_joints,
-    skinning_weights,
-)
+from tokenface.tools.openhead.joints import JAW, joint_regressor, neutral_joints, skinning_weights
 from tokenface.tools.openhead.landmarks import place_landmarks
 from tokenface.tools.openhead.mesh468 import load_mesh468
 from tokenface.tools.openhead.modes import identity_model

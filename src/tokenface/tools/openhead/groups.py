@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tokenface.geometry.similarity import aligned
 from tokenface.head.data import HeadData
 from tokenface.tools.openhead.cut import HeadCut
 from tokenface.tools.openhead.modes import metric_weights
 from tokenface.tools.openhead.population import CHILDREN
 from tokenface.tools.openhead.source import AnnySource
-from tokenface.tools.openhead.weights import align, alignment_weights
+from tokenface.tools.openhead.weights import alignment_weights
 
 ANCESTRIES = ("african", "asian", "caucasian")
 GENDERS = {"female": (0.0, 0.2), "male": (0.8, 1.0)}
@@ -49,11 +50,11 @@ def measure_groups(source: AnnySource, cut: HeadCut, head: HeadData, seed: int =
     basis = head.shape_basis.astype(np.float64)
     flat = basis.reshape(len(basis), -1) * np.sqrt(np.repeat(weights, 3))
     template = head.template.astype(np.float64)
-    target = align(template[None], cut.vertices, alignment_weights(cut))[0]
+    target = aligned(template[None], cut.vertices, alignment_weights(cut))[0]
     rng = np.random.default_rng(seed)
     sizes = (len(ANCESTRIES), len(GENDERS), len(AGES))
     shapes = np.stack([
-        align(sample_group(source, cut, *group, rng) - cut.origin, target, alignment_weights(cut)).mean(0)
+        aligned(sample_group(source, cut, *group, rng) - cut.origin, target, alignment_weights(cut)).mean(0)
         for group in itertools.product(ANCESTRIES, GENDERS.values(), AGES.values())
     ])  # fmt: skip
     shares = np.tile([CHILDREN, (1 - CHILDREN) / 2, (1 - CHILDREN) / 2], sizes[0] * sizes[1]) / (sizes[0] * sizes[1])

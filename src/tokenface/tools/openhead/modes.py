@@ -7,16 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from tokenface.geometry.normals import vertex_areas
+from tokenface.geometry.similarity import aligned
 from tokenface.tools.openhead.calibration import Calibration
 from tokenface.tools.openhead.cut import HeadCut
 from tokenface.tools.openhead.gaussian_process import EyeKeeper
 from tokenface.tools.openhead.generators import remove_similarity
-from tokenface.tools.openhead.weights import (
-    align,
-    alignment_weights,
-    face_weight,
-    vertex_areas,
-)
+from tokenface.tools.openhead.weights import alignment_weights, face_weight
 
 REAL_SHARE = 0.6
 """Share of real-scan people in the mixture; the rest are `anny`'s, who bring children, age, weight and ancestry."""
@@ -56,9 +53,9 @@ def identity_model(
     smooth_fields = SMOOTH_SCALE * fields[smooth]
     keep = EyeKeeper(cut)
     share = REAL_SHARE
-    real_mean = align(_mirror_average(real_mean, cut)[None], people_mean, weights)[0]
+    real_mean = aligned(_mirror_average(real_mean, cut)[None], people_mean, weights)[0]
     mean = share * real_mean + (1 - share) * people_mean
-    mean = align(mean[None], cut.vertices, weights)[0]  # back to the metric size
+    mean = aligned(mean[None], cut.vertices, weights)[0]  # back to the metric size
     mean[:, 0] -= (weights * mean[:, 0]).sum()
     mean = _mirror_average(mean, cut)
     columns = [
@@ -93,10 +90,10 @@ def _procrustes(people: np.ndarray, cut: HeadCut, weights: np.ndarray) -> tuple[
     """Generalised Procrustes with scale; the mean is symmetric and keeps the neutral head's place and size."""
     mean = cut.vertices
     for _ in range(3):
-        aligned = align(people, mean, weights)
-        mean = align(_mirror_average(aligned.mean(0), cut)[None], cut.vertices, weights)[0]
+        moved = aligned(people, mean, weights)
+        mean = aligned(_mirror_average(moved.mean(0), cut)[None], cut.vertices, weights)[0]
         mean = _mirror_average(mean, cut)
-    return align(people, mean, weights), mean
+    return aligned(people, mean, weights), mean
 
 
 def _mirror_average(shape: np.ndarray, cut: HeadCut) -> np.ndarray:
