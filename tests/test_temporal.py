@@ -213,7 +213,7 @@ def test_the_shipped_modules_belong_to_the_shipped_weights() -> None:
 
 
 def tracked(model: Reconstructor, images, temporal: TemporalTransformer | None, together: int = 1):
-    pipeline = Pipeline(model, PipelineOptions(together=together), temporal)
+    pipeline = Pipeline(model, model.detector, PipelineOptions(together=together), temporal)
     frames = (Frame(i, i / 30, image) for i, image in enumerate(images))
     return list(run(pipeline, frames))
 
@@ -249,7 +249,7 @@ def test_in_the_tracker_windows_hold_the_right_frames(token_model: Reconstructor
         found = tracked(token_model, images, module, together)
         seen = tracked(token_model, images, None)
         crops = [frame.answers[0].crop for frame in seen]
-        network = Pipeline(token_model, PipelineOptions()).network
+        network = Pipeline(token_model, token_model.detector, PipelineOptions()).network
         tokens = torch.stack([network.look(image, [crop])[0].tokens for image, crop in zip(images, crops, strict=True)])  # type: ignore[arg-type]
         vectors = torch.from_numpy(np.stack([crop_vector(crop) for crop in crops]))
         with torch.no_grad():
@@ -268,8 +268,11 @@ def test_a_restored_pipeline_goes_on_where_answers_came_together(token_model: Re
     images = [scene((50 + i, 40, 24), ground=(90 + 5 * i,) * 3) for i in range(11)]
     frames = [Frame(i, i / 30, image) for i, image in enumerate(images)]
     module, options = wide(mode), PipelineOptions(together=4)
-    whole = list(run(Pipeline(token_model, options, module), iter(frames)))
-    first, second = Pipeline(token_model, options, module), Pipeline(token_model, options, module)
+    whole = list(run(Pipeline(token_model, token_model.detector, options, module), iter(frames)))
+    first, second = (
+        Pipeline(token_model, token_model.detector, options, module),
+        Pipeline(token_model, token_model.detector, options, module),
+    )
     before = []
     while not before:
         before = first.push(frames[first.pushed])

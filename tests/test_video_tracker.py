@@ -169,10 +169,10 @@ def test_the_state_goes_on_as_if_nothing_had_happened(model) -> None:
         for i in range(30)
     ]
     options = PipelineOptions(TrackerOptions(people=None), smooth="one-euro")
-    whole = list(run(Pipeline(model, options), iter(frames)))
-    first = Pipeline(model, options)
+    whole = list(run(Pipeline(model, model.detector, options), iter(frames)))
+    first = Pipeline(model, model.detector, options)
     begun = [answers for frame in frames[:13] for answers in first.push(frame)]
-    second = Pipeline(model, options)
+    second = Pipeline(model, model.detector, options)
     second.restore(first.state())
     begun += list(run(second, iter(frames[13:])))
     assert len(begun) == len(whole) == 30

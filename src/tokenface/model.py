@@ -7,29 +7,29 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
 from torch import nn
 
-from tokenface.errors import CheckpointError, ImageError, ModelFileError, TokenFaceError
+from tokenface.errors import ImageError, ModelFileError, TokenFaceError
 from tokenface.geometry.crop import TEST_SCALE
 from tokenface.head.model import HeadModel
+from tokenface.hub import HubModel
 from tokenface.images.detection import Detection
 from tokenface.images.detector import FaceDetector
 from tokenface.images.loading import MAX_PIXELS
 from tokenface.images.remote import collect_photos
-from tokenface.inference.calibration import find_calibration
-from tokenface.inference.depends import calibration_facts
 from tokenface.inference.doubles import without_doubles
 from tokenface.inference.face import Face, Origin
-from tokenface.inference.photos import BATCH_SIZE, Photo, groups, per_photo, prepared, unexpected
+from tokenface.inference.photos import Photo, groups, per_photo, prepared, unexpected
 from tokenface.inference.pooling import same_person as one_identity
-from tokenface.inference.reader import FaceReader
+from tokenface.inference.predictor import BATCH_SIZE, Predictor
+from tokenface.inference.reader import read_faces
 from tokenface.inference.refinement import RefineOptions
 from tokenface.inference.result import NoFaceError, PhotoResult
-from tokenface.weights import file_hash, find_weights
+from tokenface.network.tokenface import TokenFace
 
 if TYPE_CHECKING:
     from tokenface.refinement.refine import Refiner
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("tokenface")
 
 
-class Reconstructor(FaceReader):
-    """A network with its head model, ready for photos. Made by `tokenface.load()`.
+class Reconstructor(HubModel, Predictor):
+    """A network with its head model, ready for photos and clips. Made by `tokenface.load()`.
 
     Args:
-        network, head, crop_size, origin, device, crop_scale: see `FaceReader`.
+        network, head, crop_size, origin, device, crop_scale: see `Predictor`.
         detector: finds faces; None makes a `FaceDetector` when it is first needed (its models are fetched then).
     """
 
@@ -66,26 +66,17 @@ class Reconstructor(FaceReader):
         device: str | torch.device = "auto",
         runtime: str = "torch",
         precision: str = "fp32",
-    ) -> Reconstructor:
+    ) -> Self:
         """Weights by name or path; see `tokenface.load`."""
-        from tokenface.inference.checkpoint import load_checkpoint
+        if (runtime, precision) == ("torch", "fp32"):
+            return super().load(name_or_path, device)
 
-        path = find_weights(name_or_path)
-        network, head, facts = load_checkpoint(path)
-        origin = Origin(path.stem, file_hash(path), head.data.geometry_hash())
-        scale = facts.get("crop", TEST_SCALE)
-        if not isinstance(scale, int | float) or not 0.5 < scale < 4:
-            raise CheckpointError(f"'{path}' has an impossible crop scale {scale!r}; expected about {TEST_SCALE}")
-        runner: nn.Module = network
-        if (runtime, precision) != ("torch", "fp32"):
+        def running(network: TokenFace, head: HeadModel, origin: Origin) -> nn.Module:
             from tokenface.deploy.cached import other_network
 
-            runner = other_network(network, head, origin.weights_hash, runtime, precision)
-            device = device if runtime == "torch" else "cpu"
-        model = cls(runner, head, network.config.image_size, origin, device, crop_scale=float(scale))
-        model.path = path
-        model.calibration = find_calibration(path, origin.weights_hash, calibration_facts(path))
-        return model
+            return other_network(network, head, origin.weights_hash, runtime, precision)
+
+        return cls._loaded(name_or_path, device if runtime == "torch" else "cpu", running)
 
     @property
     def detector(self) -> FaceDetector:
@@ -215,6 +206,7 @@ class Reconstructor(FaceReader):
 
         return track(
             self,
+            self.detector,
             source,
             people=people,
             temporal=temporal,
@@ -324,7 +316,7 @@ class Reconstructor(FaceReader):
     def _group(self, photos: list[Photo], batch_size: int, second_crop: bool) -> Iterable[PhotoResult]:
         """Both passes over the faces of a few photos."""
         try:
-            faces = iter(self.read(photos, batch_size, second_crop))
+            faces = iter(read_faces(self, photos, batch_size, second_crop))
         except TokenFaceError:
             raise
         except Exception as error:

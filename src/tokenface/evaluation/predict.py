@@ -15,7 +15,6 @@ from tokenface.core.files import discard, write_atomically
 from tokenface.core.fingerprint import content_hash, is_current, remove_note, write_note
 from tokenface.errors import EvaluationError, TokenFaceError
 from tokenface.geometry.landmarks import NOW7
-from tokenface.inference.depends import facts_of
 
 if TYPE_CHECKING:
     from tokenface.model import Reconstructor
@@ -44,7 +43,7 @@ def predict_photos(
     The face is looked for first, and the known box taken where none is found. Finished ones are left alone where
     weights, head model, photo and box are still the same; what others left is removed, also where the photo now fails.
     """
-    common = {**facts_of(model), "version": VERSION}
+    common = {**model.facts(), "version": VERSION}
     for task in tasks:
         mesh, landmarks = (_beside(task.stem, suffix) for suffix in (".ply", ".npy"))
         facts = {**common, "photo": content_hash(task.photo), "box": task.box}

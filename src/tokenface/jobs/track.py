@@ -22,7 +22,6 @@ from tokenface.core.prefetch import ahead
 from tokenface.core.results_of_runs import CLIP_MARKER
 from tokenface.errors import ConfigError, OutputError, VideoError
 from tokenface.formats.mp4 import encode_piece, join_pieces
-from tokenface.inference.depends import facts_of
 from tokenface.model import Reconstructor
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.version import __version__
@@ -142,7 +141,7 @@ class TrackRun:
 
     def _track(self) -> Iterator[Step]:
         """Frames to stored answers."""
-        pipeline = Pipeline(self.model, self._pipeline_options, self.temporal)
+        pipeline = Pipeline(self.model, self.model.detector, self._pipeline_options, self.temporal)
         found = self.store.state()
         chunks = 0
         if found is not None:
@@ -171,7 +170,7 @@ class TrackRun:
     def _refine(self) -> Iterator[Step]:
         """Stored answers to refined ones."""
         total = self._count_frames()
-        refiner = ClipRefiner(self.model, self.clip, self.store, self.options.refine_frames)
+        refiner = ClipRefiner(self.model.refiner, self.clip, self.store, self.options.refine_frames)
         for done in refiner:
             yield Step("refine", done, total)
         self.refined, self.results = refiner.people, refiner.results
@@ -314,7 +313,7 @@ class TrackRun:
         options = {name: value for name, value in asdict(self.options).items() if name not in left_out}
         temporal = {} if self.temporal is None else self.temporal.state_dict()
         numbers = {name: _digest(value.cpu().numpy().tobytes()) for name, value in temporal.items()}
-        return fingerprint({**facts_of(self.model), "temporal": numbers, "options": options})
+        return fingerprint({**self.model.facts(), "temporal": numbers, "options": options})
 
     def _mark(self, state: str, files: list[str]) -> None:
         marker = {

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from tokenface.images.focal import Focal, exif_focal, parse_focal
 from tokenface.images.iris import IrisNetwork
 from tokenface.inference.face import Face
 from tokenface.inference.pooling import pool, same_person
+from tokenface.inference.predictor import Predictor
 from tokenface.inference.refinement import Change, Refinement, RefineOptions
 from tokenface.parameters import FaceParameters
 from tokenface.refinement.landmarks import Deviations, Observed, PhotoPose, fit_points
@@ -29,9 +30,6 @@ from tokenface.refinement.points import MeshPoints
 from tokenface.refinement.size import size_from_irises, size_from_pupils
 from tokenface.refinement.statistics import Statistics
 from tokenface.refinement.view import View
-
-if TYPE_CHECKING:
-    from tokenface.model import Reconstructor
 
 LEAST_FACING = 0.1
 """Cosine between a point's normal and the viewer under which the point counts as hidden."""
@@ -51,11 +49,11 @@ class Refiner:
         HeadModelError: the head model has no face-mesh correspondence.
     """
 
-    def __init__(self, model: Reconstructor):
-        self.model, self.head = model, model.head
-        self.points = MeshPoints(model.head)
+    def __init__(self, predictor: Predictor):
+        self.predictor, self.head = predictor, predictor.head
+        self.points = MeshPoints(predictor.head)
         self.pivot = self.points.mean.mean(0)
-        self.looks = Looks(model)
+        self.looks = Looks(predictor)
 
     @cached_property
     def statistics(self) -> Statistics:

@@ -17,8 +17,8 @@ from tokenface.errors import OutputError, VideoError
 from tokenface.geometry.camera import Camera
 from tokenface.inference.confidence import confidences
 from tokenface.inference.refinement import Change, RefineOptions
-from tokenface.model import Reconstructor
 from tokenface.parameters import COMPONENTS
+from tokenface.refinement.refine import Refiner
 from tokenface.video.answer import Answer, FrameAnswers
 from tokenface.video.clip import Clip
 from tokenface.video.face import FaceMaker, TrackedFace
@@ -57,11 +57,11 @@ class ClipRefiner:
         VideoError: the clip has changed since it was tracked.  OutputError: a stored file is damaged.
     """
 
-    def __init__(self, model: Reconstructor, clip: Clip, store: Store, count: int = FRAMES) -> None:
-        self.model, self.clip, self.store, self.count = model, clip, store, count
+    def __init__(self, refiner: Refiner, clip: Clip, store: Store, count: int = FRAMES) -> None:
+        self.refiner, self.clip, self.store, self.count = refiner, clip, store, count
         self.results = Store(make_folder(store.folder / "refined"))
         self.people: dict[int, RefinedPerson] = {}
-        self._maker = FaceMaker(model.head, model.origin, clip.path)
+        self._maker = FaceMaker(refiner.head, refiner.predictor.origin, clip.path)
 
     def __iter__(self) -> Iterator[int]:
         for person, pooled in identities(self.store).items():
@@ -87,7 +87,7 @@ class ClipRefiner:
         texture, record = pooled.texture, None
         if faces:
             images = self._images(list(faces))
-            refined = self.model.refiner(list(faces.values()), images, OPTIONS)
+            refined = self.refiner(list(faces.values()), images, OPTIONS)
             texture = refined[0].parameters.texture
             told = [face.refined for face in refined if face.refined is not None]
             record = {
@@ -152,7 +152,7 @@ class ClipRefiner:
             return answer
         began = time.process_time()
         face = self._maker.face(answer, frame)
-        parameters, change = self.model.refiner.keeping_points(face, one.identity.shape, one.identity.texture)
+        parameters, change = self.refiner.keeping_points(face, one.identity.shape, one.identity.texture)
         if change is not None:
             total = sums.setdefault(str(answer.person), [0.0, 0.0, 0.0, 0])
             news = (change.before, change.after, time.process_time() - began, 1)
