@@ -93,7 +93,6 @@ def meshes(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
 
 
 def checkpoints(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
-    from tokenface.likeness.correction import likeness_path, read_likeness
 
     from tokenface.core.state_dict import read_state_dict
     from tokenface.head.registry import load_head
@@ -102,7 +101,7 @@ def checkpoints(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object
     from tokenface.weights import find_weights
 
     weights, head = find_weights("tokenface-ti"), load_head("openhead")
-    files = {"weights": weights, "likeness": likeness_path(weights), "confidence": calibration_path(weights)}
+    files = {"weights": weights, "confidence": calibration_path(weights)}
     good = {f"{name}.safetensors": path.read_bytes() for name, path in files.items()}
     buffer = io.BytesIO()
     torch.save({"state_dict": {"visual.class_embedding": torch.zeros(8)}}, buffer)
@@ -110,8 +109,6 @@ def checkpoints(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object
 
     def read(path: Path) -> object:
         match path.stem:
-            case "likeness":
-                return read_likeness(path, head)
             case "confidence":
                 return read_calibration(path)
             case "pretrained":

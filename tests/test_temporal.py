@@ -30,6 +30,7 @@ from tokenface.training.temporal.objective import TemporalObjective, to_frame
 from tokenface.training.temporal.windows import steadied
 from tokenface.video.answer import crop_vector
 from tokenface.video.clip import Frame
+from tokenface.video.look import look_at
 from tokenface.video.pipeline import TOGETHER, Pipeline, PipelineOptions, run
 from tokenface.video.store import CHUNK_FRAMES
 from tokenface.video.temporal_weights import choose_temporal
@@ -249,12 +250,13 @@ def test_in_the_tracker_windows_hold_the_right_frames(token_model: Reconstructor
         found = tracked(token_model, images, module, together)
         seen = tracked(token_model, images, None)
         crops = [frame.answers[0].crop for frame in seen]
-        network = Pipeline(token_model, token_model.detector, PipelineOptions()).network
-        tokens = torch.stack([network.look(image, [crop])[0].tokens for image, crop in zip(images, crops, strict=True)])  # type: ignore[arg-type]
+        tokens = torch.stack(
+            [look_at(token_model, image, [crop])[0].tokens for image, crop in zip(images, crops, strict=True)]
+        )  # type: ignore[arg-type]
         vectors = torch.from_numpy(np.stack([crop_vector(crop) for crop in crops]))
         with torch.no_grad():
             mixed = steadied(module, tokens[None], vectors[None])[0]
-            expected = network.decoded(mixed)
+            expected = token_model.decoded(mixed)
         for frame, one in zip(found, expected, strict=True):
             torch.testing.assert_close(frame.answers[0].parameters.expression, one.expression, atol=1e-5, rtol=1e-4)
 

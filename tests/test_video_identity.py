@@ -200,8 +200,10 @@ def test_rendered_people_who_change_places_are_told_apart(shipped, people) -> No
 @needs_model
 def test_the_face_mesh_loses_a_face_where_the_network_does_not_say(shipped, people, monkeypatch) -> None:
     pipeline = Pipeline(shipped, shipped.detector, EVERYBODY)
-    look = pipeline.network.look
-    monkeypatch.setattr(pipeline.network, "look", lambda *a: [replace(seen, sigma=None) for seen in look(*a)])
+    predictions = shipped.predictions
+    monkeypatch.setattr(
+        shipped, "predictions", lambda *a, **b: [replace(one, sigma=None) for one in predictions(*a, **b)]
+    )
     empty = np.random.default_rng(0).normal(127, 2, (SIDE, SIDE, 3)).astype(np.uint8)
     frames = [people[6]] * 6 + [empty] * 24
     # no cut: the picture must not help

@@ -23,9 +23,9 @@ from tokenface.cli.app import app  # noqa: E402
 from tokenface.errors import ConfigError  # noqa: E402
 from tokenface.inference.confidence import EVIDENCE  # noqa: E402
 from tokenface.jobs.track import TrackOptions, TrackRun  # noqa: E402
+from tokenface.refinement import clip as refined_module  # noqa: E402
 from tokenface.refinement.clip import chosen_frames  # noqa: E402
 from tokenface.refinement.refine import Refiner  # noqa: E402
-from tokenface.video import refined as refined_module  # noqa: E402
 
 OPTIONS = TrackOptions(refine=True, refine_frames=3, formats=("npz", "glb"), overlay=False)
 

@@ -12,6 +12,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from tokenface.core.threads import wait_asleep
+from tokenface.moved import keep_former_paths
+from tokenface.version import __version__ as __version__
 
 if TYPE_CHECKING:
     import torch
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
     from tokenface.video.face import TrackedFace, TrackedFrame
 
 wait_asleep()  # before anything loads torch
+keep_former_paths()
 
-__version__ = "0.1.0"
 
 __all__ = [
     "Face",

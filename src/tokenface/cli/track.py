@@ -157,6 +157,7 @@ def _camera(number, people, temporal, temporal_weights, smooth, weights, device,
     camera = Camera.open(number)
     frames = live(
         model,
+        model.detector,
         camera,
         people=people,
         temporal=temporal,

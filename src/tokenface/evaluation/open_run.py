@@ -52,9 +52,9 @@ class OpenOptions:
 
 def run_open(options: OpenOptions, say: Callable[[str], None] = lambda text: None) -> OpenReport:
     """Run the benchmark; `say` hears what is being done."""
-    import tokenface
+    from tokenface.model import Reconstructor
 
-    models = [tokenface.load(name, options.device) for name in options.weights]
+    models = [Reconstructor.load(name, options.device) for name in options.weights]
     head = models[0].head
     methods: list[Method] = [MeanHead(head)]
     notes = []

@@ -15,7 +15,8 @@ from tokenface.images.loading import MAX_PIXELS, ImageItem
 from tokenface.images.remote import collect_photos, is_address
 from tokenface.inference.depends import model_facts
 from tokenface.inference.face import FORMATS
-from tokenface.inference.photos import BATCH_SIZE, per_photo
+from tokenface.inference.photos import per_photo
+from tokenface.inference.predictor import BATCH_SIZE
 from tokenface.inference.refinement import RefineOptions
 from tokenface.inference.result import PhotoResult
 from tokenface.jobs.output_tree import OutputTree, Settings, Texture

@@ -24,6 +24,7 @@ from tokenface.errors import ConfigError, OutputError, VideoError
 from tokenface.formats.mp4 import encode_piece, join_pieces
 from tokenface.model import Reconstructor
 from tokenface.network.temporal import TemporalTransformer
+from tokenface.refinement.clip import FRAMES, ClipRefiner, RefinedPerson
 from tokenface.version import __version__
 from tokenface.video.answer import FrameAnswers
 from tokenface.video.clip import Frame
@@ -32,7 +33,6 @@ from tokenface.video.outputs import USUAL_FORMATS, Identity, PersonWriter, ident
 from tokenface.video.painter import HeadPainter
 from tokenface.video.picture_clip import open_clip
 from tokenface.video.pipeline import TOGETHER, Pipeline, Smoothing
-from tokenface.video.refined import FRAMES, ClipRefiner, RefinedPerson
 from tokenface.video.store import CHUNK_FRAMES, Store
 from tokenface.video.temporal_weights import Temporal, choose_temporal
 from tokenface.video.track import pipeline_options

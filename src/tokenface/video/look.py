@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -18,10 +18,16 @@ class Look(Prediction):
     colours: np.ndarray
 
 
+_FIELDS = [one.name for one in fields(Prediction)]
+
+
 def look_at(predictor: Predictor, image: np.ndarray, crops: Sequence[Crop]) -> list[Look]:
     """One pass over crops of one frame [H, W, 3]."""
     predictions = predictor.predictions([image] * len(crops), crops, max(len(crops), 1), mesh468=False)
-    return [Look(**vars(one), colours=colour_histogram(one.pixels.numpy())) for one in predictions]
+    return [
+        Look(**{name: getattr(one, name) for name in _FIELDS}, colours=colour_histogram(one.pixels.numpy()))
+        for one in predictions
+    ]
 
 
 def colour_histogram(pixels: np.ndarray, bins: int = 6) -> np.ndarray:

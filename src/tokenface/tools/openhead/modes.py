@@ -46,8 +46,8 @@ def identity_model(
         smooth: where the Gaussian-process fields are among them.  modes: S.
     """
     weights = alignment_weights(cut)
-    aligned, people_mean = _procrustes(people, cut, weights)
-    sampled = _reduce((aligned - people_mean) / np.sqrt(len(aligned)), cut)
+    placed, people_mean = _procrustes(people, cut, weights)
+    sampled = _reduce((placed - people_mean) / np.sqrt(len(placed)), cut)
     real_mean = cut.vertices + np.tensordot(calibration.mean, fields, 1)
     real = np.tensordot(calibration.factors, fields, 1)
     smooth_fields = SMOOTH_SCALE * fields[smooth]
