@@ -12,7 +12,7 @@ REST_SPREAD = 0.1
 
 
 def regularisation_loss(parameters: FaceParameters, shape: float, expression: float, texture: float) -> Tensor:
-    """ω_β‖β‖² + ω_ψ‖ψ‖² + ω_α‖α‖² → [B]."""
+    """`ω_β‖β‖² + ω_ψ‖ψ‖² + ω_α‖α‖²` (Eq. 11) → [B]."""
     p = parameters
     return (
         shape * p.shape.square().sum(-1)
