@@ -95,12 +95,11 @@ def meshes(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
 def checkpoints(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
 
     from tokenface.core.state_dict import read_state_dict
-    from tokenface.head.registry import load_head
     from tokenface.inference.calibration import calibration_path, read_calibration
     from tokenface.inference.checkpoint import load_checkpoint
     from tokenface.weights import find_weights
 
-    weights, head = find_weights("tokenface-ti"), load_head("openhead")
+    weights = find_weights("tokenface-ti")
     files = {"weights": weights, "confidence": calibration_path(weights)}
     good = {f"{name}.safetensors": path.read_bytes() for name, path in files.items()}
     buffer = io.BytesIO()
