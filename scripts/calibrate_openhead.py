@@ -1,4 +1,4 @@
-"""Carry ICT-FaceKit's real-scan statistics over to OpenHead, mode by mode; writes head/build/ict_calibration.npz.
+"""Carry ICT-FaceKit's real-scan statistics over to OpenHead, mode by mode; writes tools/openhead/ict_calibration.npz.
 
 Needs ICT-FaceKit (https://github.com/ICT-VGL/ICT-FaceKit, MIT © 2020 USC Institute for Creative Technologies) in one
 file: vertices [26719, 3] in cm, quads, identity [100, 26719, 3], landmarks68. The output holds numbers only: the mean
