@@ -19,9 +19,10 @@ from test_formats import khronos_issues, read_accessor
 
 av = pytest.importorskip("av", reason="needs the extra 'video'")
 
-from video_stand_ins import following_model, scene, set_display_rotation, write_clip  # noqa: E402
+from video_stand_ins import following_model, lossless, scene, set_display_rotation, write_clip  # noqa: E402
 
 from tokenface.errors import OutputError  # noqa: E402
+from tokenface.formats import mp4  # noqa: E402
 from tokenface.formats.live_link import COLUMNS, timecode  # noqa: E402
 from tokenface.video.run import TrackOptions, TrackRun  # noqa: E402
 from tokenface.video.store import CHUNK_FRAMES, Store  # noqa: E402
@@ -243,13 +244,8 @@ sys.path.insert(0, {tests!r})
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
-from video_stand_ins import following_model
-from tokenface.formats import mp4
-from tokenface.video.run import TrackOptions, TrackRun
-mp4.QUALITY = "0"  # lossless: see `_assert_same_film`
-run = TrackRun(Path({clip!r}), Path({out!r}), TrackOptions(smooth="one-euro"), following_model())
-for step in run:
-    pass
+from video_stand_ins import lossless
+lossless(Path({clip!r}), Path({out!r}))
 """
 
 
@@ -257,7 +253,7 @@ for step in run:
 def uninterrupted(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     clip = write_clip(folder / "clip.mp4", moving(CHUNK_FRAMES * 2 + 9, (60, 80)), sound=True)
-    _finish(clip, folder / "out")
+    lossless(clip, folder / "out")
     return folder
 
 
@@ -276,7 +272,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(uninterrupted: Path, tmp_path: P
     stored = Store(out / ".track").state()
     assert stored is not None
     assert stored[0] >= 1  # something to go on from
-    _finish(clip, out)
+    lossless(clip, out)
     ours, theirs = _hashes(out), _hashes(reference)
     same_film = ours.pop("overlay.mp4") == theirs.pop("overlay.mp4")
     assert ours == theirs
@@ -310,10 +306,6 @@ def _start(clip: Path, out: Path) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-def _finish(clip: Path, out: Path) -> None:
-    assert _start(clip, out).wait() == 0
-
-
 def _hashes(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -324,8 +316,6 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 def test_a_rounding_of_one_pixel_stays_one_in_films_without_loss(tmp_path: Path, monkeypatch) -> None:
     """What the comparison of killed runs rests on; at the usual quality it may change a whole frame."""
-    from tokenface.formats import mp4
-
     monkeypatch.setattr(mp4, "QUALITY", "0")
     pictures = moving(12, (60, 80))
     rounded = [picture.copy() for picture in pictures]
