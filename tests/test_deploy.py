@@ -20,8 +20,8 @@ from tokenface.deploy.graphs import HeadGraph, ParameterGraph, example_coefficie
 from tokenface.deploy.lowering import PRECISIONS
 from tokenface.errors import CheckpointError, ConfigError, OutputError
 from tokenface.head.model import HeadModel
+from tokenface.inference.checkpoint import load_checkpoint
 from tokenface.network import COMPONENTS, NetworkConfig, TokenFace
-from tokenface.network.checkpoint import load_checkpoint
 from tokenface.weights import find_weights
 
 pytest.importorskip("onnxruntime", reason="needs the extra 'deploy'")

@@ -23,7 +23,7 @@ from video_stand_ins import following_model, scene, set_display_rotation, write_
 
 from tokenface.errors import OutputError  # noqa: E402
 from tokenface.formats.live_link import COLUMNS, timecode  # noqa: E402
-from tokenface.video.run import TrackOptions, TrackRun  # noqa: E402
+from tokenface.jobs.track import TrackOptions, TrackRun  # noqa: E402
 from tokenface.video.store import CHUNK_FRAMES, Store  # noqa: E402
 
 HEADER = (
@@ -244,7 +244,7 @@ import torch
 torch.set_num_threads(1)
 from pathlib import Path
 from video_stand_ins import following_model
-from tokenface.video.run import TrackOptions, TrackRun
+from tokenface.jobs.track import TrackOptions, TrackRun
 run = TrackRun(Path({clip!r}), Path({out!r}), TrackOptions(smooth="one-euro"), following_model())
 for step in run:
     pass
