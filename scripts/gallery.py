@@ -17,7 +17,7 @@ from skimage import data
 import tokenface
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.inference.picture import photo_face
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.model import Reconstructor
 from tokenface.render.overlay import mesh_over_photo
 
 DEFAULT_OUTPUT = Path(__file__).resolve().parents[1] / "docs" / "images" / "gallery"

@@ -11,25 +11,25 @@ import torch
 from scipy.optimize import lsq_linear
 from scipy.spatial.transform import Rotation
 
-from tokenface.camera_opencv import FaceCamera
-from tokenface.convert.converter import HeadConverter, Performance, posed
-from tokenface.convert.correspondence import correspondence, correspondence_folder
-from tokenface.convert.placement import Placement
-from tokenface.convert.run import ConvertOptions, convert_file
-from tokenface.convert.solver import ParameterSolver, bounded_minimum
 from tokenface.errors import DataError, HeadModelError, TokenFaceError
 from tokenface.formats.obj import write_obj
 from tokenface.formats.parameters import read_parameters
+from tokenface.geometry.crop import Crop
+from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.arkit import from_arkit, to_arkit
-from tokenface.head.build.fitting import similarity_motion
 from tokenface.head.data import HeadData
+from tokenface.head.fitting import similarity_motion
 from tokenface.head.model import HeadModel
 from tokenface.head.registry import heads_folder, load_head
-from tokenface.images.crop import Crop
 from tokenface.images.loading import ImageItem
 from tokenface.inference.confidence import Evidence
 from tokenface.inference.face import Face, Origin
-from tokenface.network.components import FaceParameters
+from tokenface.jobs.convert import ConvertOptions, convert_file
+from tokenface.parameters import FaceParameters
+from tokenface.retarget.converter import HeadConverter, Performance, posed
+from tokenface.retarget.correspondence import correspondence, correspondence_folder
+from tokenface.retarget.placement import Placement
+from tokenface.retarget.solver import ParameterSolver, bounded_minimum
 
 SIZE = 1.06
 
@@ -147,7 +147,7 @@ def test_the_correspondence_is_made_once_and_survives_damage(openhead, other, mo
     apart = np.linalg.norm(laid * SIZE + [0.0, 0.02, -0.01] - other.data.template, axis=1)
     assert skin.mean() > 0.5
     assert np.median(apart[skin]) < 0.0005
-    monkeypatch.setattr("tokenface.convert.correspondence.register", None)  # not needed again
+    monkeypatch.setattr("tokenface.retarget.correspondence.register", None)  # not needed again
     second = correspondence(other.data, openhead.data)
     np.testing.assert_array_equal(first.corners, second.corners)
     monkeypatch.undo()

@@ -23,8 +23,8 @@ from tokenface.deploy.onnx_files import export_head, export_network
 from tokenface.deploy.runtime import BFloat16Network, open_head, open_network
 from tokenface.errors import CheckpointError, ConfigError, OutputError
 from tokenface.head.model import HeadModel
+from tokenface.inference.checkpoint import load_checkpoint
 from tokenface.network import COMPONENTS, NetworkConfig, TokenFace
-from tokenface.network.checkpoint import load_checkpoint
 from tokenface.weights import find_weights
 
 needs("onnxruntime", reason="needs the extra 'deploy'")

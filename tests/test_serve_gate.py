@@ -24,7 +24,7 @@ from tokenface.app.folder import WorkFolder, work_folder
 from tokenface.app.server import create_app
 from tokenface.app.uploads import safe_name
 from tokenface.head.model import HeadModel
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.model import Reconstructor
 
 needs("gradio", reason="the page needs the extra web")
 

@@ -32,7 +32,7 @@ def test_lists_are_readable_at_80_columns(
 def test_remedies_of_the_doctor_stand_on_their_own_lines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tokenface.inference import diagnosis
+    from tokenface.cli import diagnosis
 
     remedy = "pip install 'tokenface[something]'"
     finding = diagnosis.Finding("optional", "a package of a long name is not installed, alas", "optional", remedy)

@@ -11,8 +11,9 @@ import pytest
 import typer
 
 import tokenface
-from tokenface import cli, threads
+from tokenface import cli
 from tokenface.cli.app import app
+from tokenface.core import threads
 
 TORCH_LOADS_GNU = sys.platform == "linux"
 
@@ -55,7 +56,7 @@ def test_threads_of_the_command_line_reach_every_library(loaded: str) -> None:
 
 @pytest.mark.parametrize(("given", "expected"), [("", "2"), ("'--threads', '1'", "1")])
 def test_the_command_line_goes_before_a_configuration(given: str, expected: str) -> None:
-    code = "import torch; from tokenface import cli; from tokenface.threads import configured_threads; "
+    code = "import torch; from tokenface import cli; from tokenface.core.threads import configured_threads; "
     code += f"cli.run(['version', {given}]); configured_threads(2); print(torch.get_num_threads())"
     assert fresh(code, OMP_NUM_THREADS="3").stdout.splitlines()[-1] == expected
 

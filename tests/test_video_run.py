@@ -24,7 +24,7 @@ from video_stand_ins import following_model, lossless, scene, set_display_rotati
 from tokenface.errors import OutputError  # noqa: E402
 from tokenface.formats import mp4  # noqa: E402
 from tokenface.formats.live_link import COLUMNS, timecode  # noqa: E402
-from tokenface.video.run import TrackOptions, TrackRun  # noqa: E402
+from tokenface.jobs.track import TrackOptions, TrackRun  # noqa: E402
 from tokenface.video.store import CHUNK_FRAMES, Store  # noqa: E402
 
 HEADER = (

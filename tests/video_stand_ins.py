@@ -17,9 +17,9 @@ from toy_head import toy_head_data
 from tokenface.formats import mp4
 from tokenface.head.model import HeadModel
 from tokenface.inference.face import Origin
-from tokenface.inference.reconstruct import Reconstructor
-from tokenface.network.components import FaceParameters
-from tokenface.video.run import TrackOptions, TrackRun
+from tokenface.jobs.track import TrackOptions, TrackRun
+from tokenface.model import Reconstructor
+from tokenface.parameters import FaceParameters
 
 CROP_OVER_MARK = 2.0
 

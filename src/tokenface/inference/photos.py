@@ -19,7 +19,6 @@ from tokenface.images.loading import ImageItem
 
 AHEAD = 4
 """Photos that are decoded before the network asks for them, fewer when they have more than BATCH_PIXELS together."""
-BATCH_SIZE = 16
 BATCH_PIXELS = 150_000_000
 """Photo pixels that wait for one network batch at most: large photos are kept in memory until their second crop."""
 DEBUG_VARIABLE = "TOKENFACE_DEBUG"

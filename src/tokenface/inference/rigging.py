@@ -8,7 +8,7 @@ from tokenface.formats.rig import Rig, rotation_matrix
 from tokenface.head.data import JOINT_NAMES
 from tokenface.head.model import JAW, LEFT_EYE, RIGHT_EYE, HeadModel
 from tokenface.inference.expressions import jaw_displacements
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 
 
 def face_rig(head: HeadModel, parameters: FaceParameters, neutral: bool = False) -> Rig:

@@ -6,20 +6,22 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from tokenface.images.crop import Crop, crop_from_landmarks
-from tokenface.video.look import FrameNetwork, Look, certainty
+from tokenface.geometry.crop import Crop, crop_from_landmarks
+from tokenface.inference.predictor import Predictor
+from tokenface.video.look import Look, certainty, look_at
 from tokenface.video.person import following_crop, moved_far
 
 
-def follow(network: FrameNetwork, pictures: Iterable[np.ndarray], crop: Crop, crop_scale: float) -> Iterator[Look]:
+def follow(predictor: Predictor, pictures: Iterable[np.ndarray], crop: Crop) -> Iterator[Look]:
     """One look a frame [H, W, 3]: the first in the crop given, each other in the crop after the landmarks before, and
     the better of two where the face has moved far."""
+    crop_scale = predictor.crop_scale
     for picture in pictures:
-        look = network.look(picture, [crop])[0]
+        look = look_at(predictor, picture, [crop])[0]
         if np.isfinite(look.landmarks68).all():
             fresh = crop_from_landmarks(look.landmarks68, crop_scale, look.roll)
             if moved_far(crop, fresh):
-                look = max(look, network.look(picture, [fresh])[0], key=certainty)
+                look = max(look, look_at(predictor, picture, [fresh])[0], key=certainty)
         yield look
         crop = look.crop
         if np.isfinite(look.landmarks68).all():

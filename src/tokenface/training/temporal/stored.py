@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from tokenface.core.arrays import open_arrays
 from tokenface.errors import CheckpointError
-from tokenface.formats.arrays import open_arrays
 
 T = TypeVar("T")
 
