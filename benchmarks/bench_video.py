@@ -75,11 +75,11 @@ def cost(model: Reconstructor, path: Path, frames: int, mode: str) -> None:
     """Tracking alone, against one pass of the image model over the same crop of the same frame, in turn."""
     shares = Shares()
     pipeline = Pipeline(model, model.detector, PipelineOptions(together=TOGETHER), temporal_of(model, mode))
-    look = pipeline.network.look  # not watched
+    predictions = model.predictions  # not watched
     painter, maker = HeadPainter(model.head), FaceMaker(model.head, model.origin, path)
     tracker = pipeline.tracker
     for owner, name, label in (
-        (pipeline.network, "look", "image model with crop and landmarks"),
+        (model, "predictions", "image model with crop and landmarks"),
         (tracker.finder, "check", "face mesh"),
         (tracker.finder, "search", "search"),
         (tracker.cuts, "step", "cuts"),
@@ -97,7 +97,7 @@ def cost(model: Reconstructor, path: Path, frames: int, mode: str) -> None:
             found = pipeline.push(frame)
         if tracker.active:
             with shares.part("ONE PASS"):
-                look(frame.image, [tracker.people[tracker.active[0]].crop])
+                predictions([frame.image], [tracker.people[tracker.active[0]].crop], mesh468=False)
         if count == WARM - 1:
             warm = dict(shares.seconds)
         images.append(frame.image)
