@@ -23,11 +23,10 @@ from tokenface.geometry.crop import Crop
 from tokenface.geometry.pinhole import FaceCamera, PinholeCamera
 from tokenface.head.model import HeadModel
 from tokenface.images.loading import ImageItem
-from tokenface.inference.albedo import albedo_image
+from tokenface.inference.appearance import albedo_image, face_rig
 from tokenface.inference.confidence import Evidence
 from tokenface.inference.expressions import arkit_weights, joint_drive
 from tokenface.inference.refinement import Refinement
-from tokenface.inference.rigging import face_rig
 from tokenface.parameters import FaceParameters
 
 if TYPE_CHECKING:
@@ -242,7 +241,7 @@ class Face:
         Raises:
             ImageError: the photo is gone.
         """
-        from tokenface.inference.picture import overlay_picture
+        from tokenface.inference.appearance import overlay_picture
 
         return overlay_picture(self.item.load() if photo is None else photo, [self])
 

@@ -130,7 +130,7 @@ class OutputTree:
             name = _file_name(result.item)
             paths.append(write_parameters(folder / "parameters.json", photo_document(result.faces, name)))
         if self.settings.overlay and result.image is not None:
-            from tokenface.inference.picture import overlay_picture
+            from tokenface.inference.appearance import overlay_picture
 
             buffer = io.BytesIO()
             overlay_picture(result.image, result.faces).save(buffer, format="PNG", compress_level=4)

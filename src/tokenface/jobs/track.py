@@ -45,7 +45,7 @@ WORK = ".track"
 class TrackOptions:
     """Settings of a run, as the command line gives them. temporal_weights: file to use instead of the one beside the
     image weights.  pool: one identity per person in animation and overlay.  refine: that identity is fitted to at most
-    `refine_frames` good frames of the person, and every frame to it (`video/refined.py`)."""
+    `refine_frames` good frames of the person, and every frame to it (`refinement/clip.py`)."""
 
     people: int | Literal["all"] = 1
     temporal: Temporal = "auto"

@@ -21,12 +21,11 @@ from tokenface.formats.usd import import_usd, write_animated_usd
 from tokenface.head.arkit import ARKIT_NAMES
 from tokenface.head.data import JOINT_NAMES
 from tokenface.head.model import JAW, LEFT_EYE, RIGHT_EYE, HeadModel
-from tokenface.inference.albedo import albedo_image
+from tokenface.inference.appearance import albedo_image, face_rig
 from tokenface.inference.confidence import EVIDENCE, confidences
 from tokenface.inference.expressions import joint_drive
 from tokenface.inference.face import Origin
 from tokenface.inference.pooling import LEAST, pool
-from tokenface.inference.rigging import face_rig
 from tokenface.parameters import FaceParameters
 from tokenface.video.face import FaceMaker
 from tokenface.video.sequence import SequenceMaker, live_link_angles
