@@ -1,8 +1,8 @@
-"""Photos as a texture: each texel of the head's layout takes what a photo shows of it, or of the face's other side.
+"""Photos as a texture: each texel of the head's layout takes what photos show of it; the rest is filled to match.
 
-Colours are logarithms of their ratio to the predicted albedo under the predicted light. The slow part of that ratio is
-spread over the whole head, so that where nothing was seen the model's skin has the photo's tone and no seam shows; the
-rest is detail, taken from the photo itself, then from further photos, then from mirror images.
+Colours are logarithms of linear light over the predicted albedo. Their slow part is a field on the mesh, fitted where
+skin is seen and harmonic where it is not (`texture.fill`), so that no seam shows; the rest is detail, taken from the
+photos where they show skin, else from the mirror image of the head's other side.
 """
 
 from __future__ import annotations
@@ -12,39 +12,36 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 
-from tokenface.formats.mesh import vertex_normals
-from tokenface.head.data import HeadData
-from tokenface.head.registration import Layers
-from tokenface.head.texel_cover import cover, nearest_covered
 from tokenface.inference.face import Face
-from tokenface.render.rasterizer import rasterize
-from tokenface.render.shading import shade
+from tokenface.segmentation.predict import segment
+from tokenface.texture.fill import harmonic_field
+from tokenface.texture.layout import Texels, surface_kinds
+from tokenface.texture.light import LUMINANCE, to_bytes, to_linear
+from tokenface.texture.shading import log_shading
+from tokenface.texture.skin_colour import unlike_skin
+from tokenface.texture.view import View, feathered, view_of
 
-SIZE = 512
-DEPTH_MAP = 512
-SLACK = 0.004
-"""Metres that a texel may lie behind the nearest surface and still count as seen."""
-FACING = (0.2, 0.7)
-"""Cosine of the angle to the viewer below which a texel takes nothing from the photo, and from which all."""
-FEATHER = 6.0
-"""Texels of a 512-texel map over which photo and model blend."""
-SLOW = ((0.03, 1.0), (0.1, 0.03), (0.3, 0.001))
-"""Widths, over the map's side, and weights of the averages that make the slow part."""
-DARKEST = 0.02
-"""Of sRGB: below, ratios say nothing."""
-STRANGE = (0.5, 1.0)
-"""Logarithm of a colour ratio, from the face's own median, at which the rim of the face begins to look like hair or
-background, and from which it surely is."""
-RIM = (0.85, 0.55)
-"""Forward component of the neutral head's normal between which a place counts as the middle and as the rim."""
-FEATURES = ("nose", "lips", "brows", "chin")
-"""Never the rim: dark and steep places of their own."""
-OUTLINE = (0.004, 0.012)
-"""Metres from the head's outline on the photo within which a place is rim as well: the outline is never quite right."""
-SHADOW = 0.4
-"""Of the light's median: what is darker than that is taken for a weakness of the predicted light."""
+SIZES = (512, 1024, 2048)
+DARKEST = 0.004
+"""Linear light below which ratios say nothing."""
+SHARPNESS = 4
+"""Power of a view's weight: photos are joined, not averaged into a blur."""
+EXPOSURE = 0.6
+"""Natural logarithm of the photo's skin over the predicted skin, up to which a photo's exposure is kept; what is
+beyond counts a third (back light, a flash)."""
+CAST = 0.25
+"""The same of a colour cast, each channel over the luminance."""
+BEYOND = 0.33
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoTexture:
+    """image: [R, R, 3] uint8 sRGB, row 0 at v = 1.  mask: [R, R] float32 in [0, 1], how far each texel is the photos'
+    own; the rest is mirrored or filled."""
+
+    image: np.ndarray
+    mask: np.ndarray
 
 
 def photo_texture(
@@ -52,232 +49,177 @@ def photo_texture(
     photo: np.ndarray,
     others: Sequence[tuple[Face, np.ndarray]] = (),
     *,
-    size: int = SIZE,
+    size: int | None = None,
     delight: bool = False,
     whole_head: bool = False,
 ) -> np.ndarray:
-    """The skin of a face as its photo shows it.
+    """[R, R, 3] uint8 sRGB, row 0 at v = 1: `merged_texture`'s image."""
+    return merged_texture(face, photo, others, size=size, delight=delight, whole_head=whole_head).image
+
+
+def texture_size(face: Face) -> int:
+    """Side of the map that holds the photo's pixels: 512, 1024 or 2048."""
+    data = face.head.data
+    inside = surface_kinds(data)["face"][np.asarray(data.faces)].all(1)
+    corners, flat = (
+        face.vertices[np.asarray(data.faces)[inside]],
+        np.asarray(data.uv)[np.asarray(data.uv_faces)[inside]],
+    )
+    edge = np.linalg.norm(corners[:, 1] - corners[:, 0], axis=1) / np.linalg.norm(flat[:, 1] - flat[:, 0], axis=1).clip(
+        1e-6
+    )
+    wanted = float(np.median(edge)) * face.camera.pixels_per_metre
+    return next((size for size in SIZES if size >= 0.85 * wanted), SIZES[-1])
+
+
+def merged_texture(
+    face: Face,
+    photo: np.ndarray,
+    others: Sequence[tuple[Face, np.ndarray]] = (),
+    *,
+    size: int | None = None,
+    delight: bool = False,
+    whole_head: bool = False,
+) -> PhotoTexture:
+    """The skin of a face as its photo shows it, and further photos of the same person where they show it better.
+
+    Eyes and the mouth's inside are never taken from a photo, nor are hair on the face, glasses, hands and background.
 
     Args:
         face: whose tone and light are kept.  photo: [H, W, 3] uint8 RGB that it was found in.
-        others: further faces of the same person with their photos; they show what the first does not.
-        delight: without the predicted light, to be lit by a viewer; else light and all.
-        whole_head: hair, ears and neck too, as far as the photo shows the head there; else they get the face's tone.
-    Returns:
-        [size, size, 3] uint8 sRGB, row 0 at v = 1.
+        others: further faces of the same person with their photos, of the same head model.
+        size: side of the map; None: 512, 1024 or 2048, as the photos' pixels are worth.
+        delight: without the light on the face, to be lit by a viewer; else light and all.
+        whole_head: hair on ears and neck too, as far as the photo shows the head there; else they get the face's tone.
     """
-    texels = _Texels.of(face.head.data, size)
-    first = _View.of(face, photo, texels, whole_head)
-    albedo = _albedo(face, texels)
-    views = [first, *(_View.of(*other, texels, whole_head) for other in others)]
-    # what any photo shows comes before the mirror image of another side
-    looks = [(view.share, view.ratio) for view in views]
-    looks += [(view.mirrored_share, view.mirrored_ratio) for view in views]
-    detail, left = np.zeros_like(albedo), np.ones(len(albedo))
-    for share, ratio in looks:
-        detail += (left * share)[:, None] * ratio
-        left = left * (1 - share)
-    if delight:  # as bright as the albedo: a photo's exposure says nothing of the skin
-        base, tone = albedo, first.slow - first.exposure
-    else:
-        base, tone = albedo * first.light, first.slow
-    colours = np.exp(np.log(base.clip(DARKEST)) + tone + detail)
-    image = np.zeros((size, size, 3))
-    image[texels.covered] = colours
-    rows, columns = nearest_covered(texels.covered)
-    return (image[rows, columns].clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    pairs = [(face, photo), *others]
+    if size is None:
+        size = max(texture_size(each) for each, _ in pairs)
+    texels = Texels.of(face.head.data, size)
+    kinds = surface_kinds(face.head.data)
+    albedo = np.log(_albedo(face, texels).clip(DARKEST))
+    layers = [_Layer.of(each, shown, texels, albedo, delight, whole_head) for each, shown in pairs]
+    field, tone = _joint_field(layers, texels, kinds)
+    detail, taken = _joint_detail(layers, texels)
+    logarithm = albedo + texels.at(field) + detail + (_kept(tone, delight) - tone)
+    image = np.zeros((size, size, 3), np.uint8)
+    image[texels.covered] = to_bytes(np.exp(logarithm))
+    return PhotoTexture(texels.padded(image), texels.map(taken))
 
 
 @dataclass(frozen=True, eq=False)
-class _Texels:
-    """N covered texels of a head's layout."""
+class _Layer:
+    """One photo's say. ratio: [N, 3] logarithm of its colours over the albedo.  share: [N].  weight: [N] for joining.
+    field: [V, 3] its own slow part.  seen: [V] where that was observed.  tone: [3] its middle over the face.
+    other_detail, other_share: the mirrored side's."""
 
-    data: HeadData
-    covered: np.ndarray  # [R, R] bool
-    corners: np.ndarray  # [N, 3] vertices
-    weights: np.ndarray  # [N, 3]
-    skin: np.ndarray  # [N] bool
-    mouth: np.ndarray  # [N] bool
-    wanted: np.ndarray  # [N] in [0, 1]: 1 on the face, falling to 0 on scalp, ears and neck
-    rim: np.ndarray  # [N] in [0, 1]: where hair and background get onto the face
-
-    @staticmethod
-    def of(data: HeadData, size: int) -> _Texels:
-        triangle, barycentric = cover(data.uv, data.uv_faces, size)
-        covered = triangle >= 0
-        corners, weights = data.faces[triangle[covered]], barycentric[covered].astype(np.float64)
-        layers = Layers.of(data)
-
-        def on(values: np.ndarray) -> np.ndarray:
-            return (values[corners].astype(np.float64) * weights).sum(1)
-
-        forward = vertex_normals(data.template, data.faces)[:, 2].astype(np.float64)
-        for region in FEATURES:
-            forward[data.regions.get(region, np.empty(0, int))] = 1
-        return _Texels(
-            data,
-            covered,
-            corners,
-            weights,
-            on(layers.skin) > 0.5,
-            on(layers.mouth | layers.teeth) > 0.5,
-            on(_face_weight(data)),
-            1 - _smoothstep(on(forward), RIM[1], RIM[0]),
-        )
-
-    def at(self, values: np.ndarray, mirrored: bool = False) -> np.ndarray:
-        """[V, C] at the vertices → [N, C]; mirrored: at the same place on the other side of the head."""
-        corners = self.data.mirror[self.corners] if mirrored else self.corners
-        return (values[corners] * self.weights[..., None]).sum(axis=1)
-
-    def map(self, values: np.ndarray) -> np.ndarray:
-        """[N, …] → [R, R, …] float32, zeros where no texel is."""
-        image = np.zeros((*self.covered.shape, *values.shape[1:]), np.float32)
-        image[self.covered] = values
-        return image
-
-
-@dataclass(frozen=True, eq=False)
-class _View:
-    """What one photo says of N texels.
-
-    light: [N, 3] predicted.  slow: [N, 3] slow part of the logarithmic ratio.  exposure: its mean over the face.
-    ratio: [N, 3] the rest of it.  share: [N] in [0, 1], how far the texel is seen; the same for the mirror image.
-    """
-
-    light: np.ndarray
-    slow: np.ndarray
-    exposure: float
     ratio: np.ndarray
     share: np.ndarray
-    mirrored_ratio: np.ndarray
-    mirrored_share: np.ndarray
+    weight: np.ndarray
+    observed: np.ndarray
+    seen: np.ndarray
+    field: np.ndarray
+    tone: np.ndarray
+    other_detail: np.ndarray
+    other_share: np.ndarray
 
     @staticmethod
-    def of(face: Face, photo: np.ndarray, texels: _Texels, whole_head: bool) -> _View:
-        albedo = _albedo(face, texels)
-        sides = []
-        for mirrored in (False, True):
-            light, colours, seen, outline = _look(face, photo, texels, mirrored)
-            log = np.log(colours.clip(DARKEST)) - np.log((albedo * light).clip(DARKEST))
-            sides.append((light, log.clip(-2.5, 2.5), seen, np.maximum(texels.rim, outline)))
-        (light, log, seen, rim), (_, other, other_seen, other_rim) = sides
-        sure = texels.skin & (seen > 0.9) & (texels.rim < 0.5) & (texels.wanted > 0.9)
-        if sure.sum() < 100:  # hardly anything of the skin is seen
-            sure = seen > 0.5
-        middle = np.median(log[sure], axis=0) if sure.any() else np.zeros(3)
-        shares, skins = [], []
-        for values, visible, edge in ((log, seen, rim), (other, other_seen, other_rim)):
-            share, strange = visible.copy(), _smoothstep(np.abs(values - middle).max(1), *STRANGE)
-            if not whole_head:
-                share *= texels.wanted * (1 - edge * strange)
-            shares.append(_feathered(share, texels))
-            skins.append(shares[-1] * texels.skin * (1 if whole_head else 1 - 0.98 * strange))
-        slow = _slow_part(log, skins[0], middle, texels)
-        # what is no skin takes the photo's brightness, not its tone
-        slow[~texels.skin] = middle.mean()
-        slow[texels.mouth] = np.clip(middle.mean(), -1.2, 0)
-        other_slow = _slow_part(other, skins[1], middle, texels)
-        # an eye's highlight and an open mouth belong to their own side
-        exposure = float(middle.mean())
-        return _View(light, slow, exposure, log - slow, shares[0], other - other_slow, shares[1] * texels.skin)
+    def of(
+        face: Face, photo: np.ndarray, texels: Texels, albedo: np.ndarray, delight: bool, whole_head: bool
+    ) -> _Layer:
+        data = face.head.data
+        scalp = surface_kinds(data)["scalp"]
+        views = view_of(face, photo, texels, segment(face, photo), whole_head)
+        ratios = [np.log(view.colours.clip(DARKEST)) - albedo for view in views]
+        tone = _middle(ratios[0], views[0], texels)
+        if delight:
+            own, mirrored = views
+            sure = own.share * texels.skin * (texels.scalp < 0.5) * (own.hair < 0.3)
+            some = np.flatnonzero(sure > 0.5)[:: max(1, int((sure > 0.5).sum()) // 20_000)]
+            bright = (ratios[0][some] - tone) @ LUMINANCE
+            for ratio, view in zip(ratios, views, strict=True):
+                ratio -= log_shading(own.normals[some], bright, sure[some], view.normals)[:, None]
+            tone = _middle(ratios[0], own, texels)
+        shares = [_like_skin(view, ratio, texels) for view, ratio in zip(views, ratios, strict=True)]
+        observed, seen = texels.to_vertices(ratios[0], shares[0])
+        field = harmonic_field(data, observed, seen, tone, scalp)
+        other, other_seen = texels.to_vertices(ratios[1], shares[1])
+        other_field = harmonic_field(data, other, other_seen, tone, scalp)
+        weight = shares[0] * views[0].facing.clip(0, 1) * face.camera.pixels_per_metre
+        return _Layer(
+            ratios[0], shares[0], weight, observed, seen, field, tone,
+            ratios[1] - texels.at(other_field), shares[1] * (texels.scalp < 0.5),
+        )  # fmt: skip
 
 
-def _look(
-    face: Face, photo: np.ndarray, texels: _Texels, mirrored: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Predicted light [N, 3], colours of the photo [N, 3], how far each texel is seen [N], and how near it is to the
-    head's outline [N], 1 at it."""
-    points = texels.at(face.vertices.astype(np.float64), mirrored)
-    normals = texels.at(vertex_normals(face.vertices, face.faces).astype(np.float64), mirrored)
-    normals = normals @ face.camera.rotation.T
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-9)
-    visible, inside = _visible(face, points)
-    seen = visible * _smoothstep(normals[:, 2], *FACING)
-    places = face.camera.project(points)
-    height, width = photo.shape[:2]
-    seen *= ((places > 1) & (places < [width - 1, height - 1])).all(axis=1)
-    grid = texels.map(places - 0.5)  # OpenCV counts from pixel centres
-    sampled = cv2.remap(photo, grid[..., 0], grid[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    white = torch.ones(1, 3, 1, len(points))
-    light = shade(white, torch.from_numpy(normals[None, None].astype(np.float32)), face.parameters.light[None])
-    level = light[0, :, 0].T.double().numpy()
-    usual = np.median(level[seen > 0.5], axis=0) if (seen > 0.5).any() else np.ones(3)
-    usual = usual.clip(0.1)
-    return (
-        level.clip(SHADOW * usual, usual / SHADOW),
-        sampled[texels.covered] / 255.0,
-        seen,
-        1 - _smoothstep(inside, *OUTLINE),
-    )
+def _like_skin(view: View, ratio: np.ndarray, texels: Texels) -> np.ndarray:
+    """[N] share without what has nothing of the colour of the skin round it: what the segmentation missed."""
+    # nostrils, brows, beards and the hair of the head are dark, and the face's own
+    own = np.maximum.reduce([texels.beard, texels.scalp, texels.features])
+    return feathered(view.share * (1 - unlike_skin(view, ratio, texels) * (1 - own)), texels)
 
 
-def _feathered(share: np.ndarray, texels: _Texels) -> np.ndarray:
-    """Blended into the seen side only: colours just outside of what is seen are those of what stood in front."""
-    image = texels.map(share)
-    size = len(image)
-    shrunk = cv2.erode(image, np.ones((5, 5)))
-    soft = cv2.GaussianBlur(shrunk, (0, 0), FEATHER * size / SIZE)
-    # texels beyond the border of the layout are not unseen
-    there = cv2.GaussianBlur(texels.covered.astype(np.float32), (0, 0), FEATHER * size / SIZE)
-    return np.minimum(image, soft / there.clip(1e-3)).clip(0, 1)[texels.covered].astype(np.float64)
+def _joint_field(layers: list[_Layer], texels: Texels, kinds: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """[V, 3] one field of all photos in the first one's exposure, and its middle [3] over the face."""
+    first = layers[0]
+    values, weights = first.observed * first.seen[:, None], first.seen.copy()
+    for layer in layers[1:]:
+        both = np.minimum(first.seen, layer.seen) * kinds["face"]
+        offset = (
+            np.median((first.observed - layer.observed)[both > 0.5], axis=0)
+            if (both > 0.5).sum() > 30
+            else first.tone - layer.tone
+        )
+        share = layer.seen * (1 - weights)
+        values += share[:, None] * (layer.observed + offset)
+        weights += share
+    field = harmonic_field(texels.data, values / weights[:, None].clip(1e-9), weights, first.tone, kinds["scalp"])
+    # what is no skin takes the photo's brightness, not its tone
+    bright = float(first.tone @ LUMINANCE)
+    field[kinds["eyes"]] = bright
+    field[kinds["mouth"]] = np.clip(bright, -2.6, 0)
+    return field, first.tone
 
 
-def _slow_part(log: np.ndarray, weight: np.ndarray, middle: np.ndarray, texels: _Texels) -> np.ndarray:
-    """[N, 3] averages of the ratio over what is seen, near ones first, coarser ones where nothing near is."""
-    size = len(texels.covered)
-    small = max(size // 4, 64)  # slow: a quarter of the map is enough
-    total, over = np.zeros((small, small, 3), np.float32), np.zeros((small, small, 1), np.float32)
-    values, weights = (
-        cv2.resize(texels.map(array), (small, small), interpolation=cv2.INTER_AREA)
-        for array in (log * weight[:, None], weight)
-    )
-    for width, importance in SLOW:
-        total += importance * cv2.GaussianBlur(values, (0, 0), width * small)
-        over += importance * cv2.GaussianBlur(weights, (0, 0), width * small)[..., None]
-    total, over = total + 1e-4 * middle.astype(np.float32), over + 1e-4
-    return cv2.resize(total / over, (size, size), interpolation=cv2.INTER_LINEAR)[texels.covered].astype(np.float64)
+def _joint_detail(layers: list[_Layer], texels: Texels) -> tuple[np.ndarray, np.ndarray]:
+    """[N, 3] what the photos say beyond their fields, and [N] how far any of them says it."""
+    total, mass = np.zeros_like(layers[0].ratio), np.zeros(len(layers[0].share), np.float32)
+    hidden = np.ones_like(mass)
+    for layer in layers:
+        weight = layer.weight**SHARPNESS
+        total += weight[:, None] * (layer.ratio - texels.at(layer.field))
+        mass += weight
+        hidden *= 1 - layer.share
+    taken = 1 - hidden
+    detail = total / mass[:, None].clip(1e-30) * taken[:, None]
+    left = hidden.copy()
+    for layer in layers:
+        detail += (left * layer.other_share)[:, None] * layer.other_detail
+        left *= 1 - layer.other_share
+    return detail, taken
 
 
-def _face_weight(data: HeadData) -> np.ndarray:
-    """[V] in [0, 1]: the face, shrunk softly over a few rings of vertices."""
-    inside = np.zeros(len(data.template))
-    face = data.face_vertices()
-    inside[slice(None) if face is None else face] = 1
-    edges = np.concatenate([data.faces[:, [0, 1]], data.faces[:, [1, 2]], data.faces[:, [2, 0]]])
-    both = np.concatenate([edges, edges[:, ::-1]])
-    degree = np.bincount(both[:, 0], minlength=len(inside)).clip(1)
-    soft = inside
-    for _ in range(4):
-        soft = np.bincount(both[:, 0], soft[both[:, 1]], len(inside)) / degree
-    return _smoothstep(np.minimum(soft, inside), 0.4, 0.95)
+def _middle(ratio: np.ndarray, view: View, texels: Texels) -> np.ndarray:
+    """[3] median over the skin of the face that is seen; what little is seen where that is not enough."""
+    for sure in ((view.share > 0.9) & (texels.face > 0.5) & (view.hair < 0.3), view.share > 0.3):
+        if sure.sum() > 100:
+            return np.median(ratio[sure], axis=0)
+    return np.zeros(3)
 
 
-def _albedo(face: Face, texels: _Texels) -> np.ndarray:
-    """[N, 3] predicted, sRGB in [0, 1]."""
-    size = texels.covered.shape[::-1]
-    return cv2.resize(face.albedo, size, interpolation=cv2.INTER_LINEAR)[texels.covered] / 255.0
+def _kept(tone: np.ndarray, delight: bool) -> np.ndarray:
+    """[3] tone as it is, unless its exposure or its cast is beyond what skin in good light has."""
+    bright = float(tone @ LUMINANCE)
+    exposure = 0.0 if delight else _bounded(np.array(bright), EXPOSURE)
+    return _bounded(tone - bright, CAST) + exposure
 
 
-def _visible(face: Face, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[N] 1 where nothing of the head is nearer to the viewer than the point; [N] metres to its outline."""
-    camera = face.camera
-    projected = camera.project(face.vertices)
-    low, side = projected.min(axis=0), float(np.ptp(projected, axis=0).max()) * 1.01
-    ndc = (projected - low) * (2 / side) - 1
-    vertices = torch.from_numpy(np.column_stack([ndc, camera.depth(face.vertices)]).astype(np.float32))[None]
-    faces = torch.from_numpy(np.array(face.faces, np.int64))
-    fragments = rasterize(vertices, faces, DEPTH_MAP, DEPTH_MAP)
-    nearest = torch.where(fragments.mask, fragments.depth, torch.inf)[0].numpy()
-    # the nearest of the pixels around, so that the surface's own slope does not hide it
-    farthest = cv2.dilate(np.where(np.isfinite(nearest), nearest, -1e3).astype(np.float32), np.ones((3, 3)))
-    pixel = ((camera.project(points) - low) / side * DEPTH_MAP).astype(int).clip(0, DEPTH_MAP - 1)
-    visible = camera.depth(points) <= farthest[pixel[:, 1], pixel[:, 0]] + SLACK
-    metres = side / DEPTH_MAP / camera.pixels_per_metre
-    inside = cv2.distanceTransform(np.pad(np.isfinite(nearest), 1).astype(np.uint8), cv2.DIST_L2, 3) * metres
-    return visible.astype(np.float64), inside[pixel[:, 1] + 1, pixel[:, 0] + 1].astype(np.float64)
+def _bounded(values: np.ndarray, limit: float) -> np.ndarray:
+    inside = values.clip(-limit, limit)
+    return inside + BEYOND * (values - inside)
 
 
-def _smoothstep(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    t = ((values - low) / (high - low)).clip(0, 1)
-    return t * t * (3 - 2 * t)
+def _albedo(face: Face, texels: Texels) -> np.ndarray:
+    """[N, 3] predicted, linear light."""
+    size = (texels.size, texels.size)
+    return to_linear(cv2.resize(face.albedo, size, interpolation=cv2.INTER_CUBIC)[texels.covered] / 255)
