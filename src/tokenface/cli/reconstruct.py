@@ -67,10 +67,10 @@ def reconstruct(
     overlay: Annotated[bool, typer.Option(help="Write overlay.png for people to look at.")] = True,
     neutral: Annotated[bool, typer.Option("--neutral", help="Also write every head with a relaxed face.")] = False,
     texture: Annotated[
-        str, typer.Option(help="Skin of meshes: albedo (predicted), or photo (projected, hidden parts filled in).")
-    ] = "albedo",
+        str, typer.Option(help="Skin of meshes: photo (hidden parts filled in), or model (the predicted albedo).")
+    ] = "photo",
     delight: Annotated[
-        bool, typer.Option("--delight", help="With --texture photo: take the predicted light out of it.")
+        bool, typer.Option("--delight", help="With --texture photo: take the light out of it.")
     ] = False,
     second_crop: Annotated[bool, typer.Option(help="Crop a second time from the network's own landmarks.")] = True,
     refine: Annotated[
@@ -168,10 +168,10 @@ def reconstruct(
 def _texture(texture: str, delight: bool) -> Texture:
     from tokenface.errors import ConfigError
 
-    if texture not in ("albedo", "photo") or (delight and texture != "photo"):
+    if texture not in ("photo", "model", "albedo") or (delight and texture != "photo"):  # albedo: model's older name
         got = f"'{texture}'" + (" with --delight" if delight else "")
-        raise ConfigError(f"--texture is albedo or photo, and --delight goes with photo; got {got}")
-    return "delit" if delight else "photo" if texture == "photo" else "albedo"
+        raise ConfigError(f"--texture is photo or model, and --delight goes with photo; got {got}")
+    return "delit" if delight else "photo" if texture == "photo" else "model"
 
 
 def _options(refine: bool, asked: _Fit):

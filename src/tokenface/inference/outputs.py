@@ -19,7 +19,7 @@ from tokenface.formats.files import discard, make_folder, output_error, read_mar
 from tokenface.formats.own import PHOTO_MARKER, is_result_name
 from tokenface.formats.parameters import write_parameters
 from tokenface.images.loading import ImageItem
-from tokenface.inference.face import FORMATS, photo_document
+from tokenface.inference.face import FORMATS, Skin, photo_document
 from tokenface.inference.result import PhotoResult
 
 MARKER = PHOTO_MARKER
@@ -29,7 +29,7 @@ WINDOWS_NAMES = frozenset(
 )
 
 
-Texture = Literal["albedo", "photo", "delit"]
+Texture = Literal["photo", "delit", "model"]
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Settings:
     """What the files depend on besides the photo; when it changes, finished photos are done again.
 
     formats: of `FORMATS`.  overlay: whether the picture for people is written.  neutral: whether the relaxed heads are
-    written as well.  texture: "albedo" as predicted, "photo", or "delit": the photo without its light.
+    written as well.  texture: "photo", "delit" (the photo without its light), or "model": the albedo as predicted.
     signature: everything else that matters (weights, options of the reconstruction).
     """
 
     formats: tuple[str, ...] = FORMATS
     overlay: bool = True
     neutral: bool = False
-    texture: Texture = "albedo"
+    texture: Texture = "photo"
     signature: str = ""
 
     def hash(self) -> str:
@@ -118,8 +118,8 @@ class OutputTree:
         paths: list[Path] = []
         meshes = sorted(set(self.settings.formats) - {"json"})
         for face in result.faces:
-            skin = None
-            if self.settings.texture != "albedo" and meshes and result.image is not None:
+            skin: Skin = "model"
+            if self.settings.texture != "model" and meshes and result.image is not None:
                 skin = face.photo_texture(result.image, delight=self.settings.texture == "delit")
             for suffix in meshes:
                 paths.append(face.save(folder / f"face_{face.index:02d}.{suffix}", texture=skin))

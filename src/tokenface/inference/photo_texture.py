@@ -13,16 +13,24 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from tokenface.formats.mesh import vertex_normals
 from tokenface.inference.face import Face
 from tokenface.segmentation.predict import segment
-from tokenface.texture.fill import harmonic_field
+from tokenface.texture.fill import HeadGraph
 from tokenface.texture.layout import Texels, surface_kinds
-from tokenface.texture.light import LUMINANCE, to_bytes, to_linear
+from tokenface.texture.light import LUMINANCE, bytes_to_linear, to_bytes
 from tokenface.texture.shading import log_shading
 from tokenface.texture.skin_colour import unlike_skin
-from tokenface.texture.view import View, feathered, view_of
+from tokenface.texture.view import View, colours_of, feathered, view_of
 
 SIZES = (512, 1024, 2048)
+SERVED = 1024
+"""Largest map of the web page and the API, where seconds and megabytes count."""
+ANALYSIS = 512
+"""Side of the map on which it is decided what is skin and what fills the rest; the pixels come at full size."""
+LIGHT_SAMPLES = 10_000
+DARKEST_MOUTH = -2.6
+"""Natural logarithm of the light in a mouth."""
 DARKEST = 0.004
 """Linear light below which ratios say nothing."""
 SHARPNESS = 4
@@ -93,115 +101,126 @@ def merged_texture(
         whole_head: hair on ears and neck too, as far as the photo shows the head there; else they get the face's tone.
     """
     pairs = [(face, photo), *others]
-    if size is None:
-        size = max(texture_size(each) for each, _ in pairs)
-    texels = Texels.of(face.head.data, size)
-    kinds = surface_kinds(face.head.data)
-    albedo = np.log(_albedo(face, texels).clip(DARKEST))
-    layers = [_Layer.of(each, shown, texels, albedo, delight, whole_head) for each, shown in pairs]
-    field, tone = _joint_field(layers, texels, kinds)
-    detail, taken = _joint_detail(layers, texels)
-    logarithm = albedo + texels.at(field) + detail + (_kept(tone, delight) - tone)
+    size = size or max(texture_size(each) for each, _ in pairs)
+    data = face.head.data
+    kinds = surface_kinds(data)
+    fine = Texels.of(data, size)
+    coarse = fine if size <= ANALYSIS else Texels.of(data, ANALYSIS)
+    graph = HeadGraph(data, kinds["scalp"])
+    albedo = _albedo(face, coarse)
+    layers = [_Layer.of(*pair, coarse, graph, albedo, delight, whole_head) for pair in pairs]
+    field = _joint_field(layers, graph, kinds)
+    albedo = albedo if fine is coarse else _albedo(face, fine)
+    detail, taken = _joint_detail(pairs, layers, coarse, fine, albedo)
+    tone = layers[0].tone
     image = np.zeros((size, size, 3), np.uint8)
-    image[texels.covered] = to_bytes(np.exp(logarithm))
-    return PhotoTexture(texels.padded(image), texels.map(taken))
+    image[fine.covered] = to_bytes(np.exp(albedo + detail + fine.at(field + (_kept(tone, delight) - tone))))
+    return PhotoTexture(fine.padded(image), fine.map(taken))
 
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """One photo's say. ratio: [N, 3] logarithm of its colours over the albedo.  share: [N].  weight: [N] for joining.
-    field: [V, 3] its own slow part.  seen: [V] where that was observed.  tone: [3] its middle over the face.
-    other_detail, other_share: the mirrored side's."""
+    """One photo's say. share, weight: [N] how far its texels are taken, and how they count among other photos'.
+    observed: [V, 3], seen: [V] logarithm of its colours over the albedo, and where they are known.  tone: [3] their
+    middle over the face.  slow: [V, 3] smooth part of it and of the light, which detail is measured from.
+    other_share, other_slow: of the head's other side in the place of this one."""
 
-    ratio: np.ndarray
     share: np.ndarray
     weight: np.ndarray
     observed: np.ndarray
     seen: np.ndarray
-    field: np.ndarray
     tone: np.ndarray
-    other_detail: np.ndarray
+    slow: np.ndarray
     other_share: np.ndarray
+    other_slow: np.ndarray
 
     @staticmethod
     def of(
-        face: Face, photo: np.ndarray, texels: Texels, albedo: np.ndarray, delight: bool, whole_head: bool
+        face: Face, photo: np.ndarray, texels: Texels, graph: HeadGraph, albedo: np.ndarray, delight: bool, hairy: bool
     ) -> _Layer:
-        data = face.head.data
-        scalp = surface_kinds(data)["scalp"]
-        views = view_of(face, photo, texels, segment(face, photo), whole_head)
-        ratios = [np.log(view.colours.clip(DARKEST)) - albedo for view in views]
-        tone = _middle(ratios[0], views[0], texels)
+        own, other = view_of(face, photo, texels, segment(face, photo), hairy)
+        ratio, other_ratio = (np.log(view.colours.clip(DARKEST)) - albedo for view in (own, other))
+        tone = _middle(ratio, own, texels)
+        shade = np.zeros((len(face.vertices), 1))
         if delight:
-            own, mirrored = views
-            sure = own.share * texels.skin * (texels.scalp < 0.5) * (own.hair < 0.3)
-            some = np.flatnonzero(sure > 0.5)[:: max(1, int((sure > 0.5).sum()) // 20_000)]
-            bright = (ratios[0][some] - tone) @ LUMINANCE
-            for ratio, view in zip(ratios, views, strict=True):
-                ratio -= log_shading(own.normals[some], bright, sure[some], view.normals)[:, None]
-            tone = _middle(ratios[0], own, texels)
-        shares = [_like_skin(view, ratio, texels) for view, ratio in zip(views, ratios, strict=True)]
-        observed, seen = texels.to_vertices(ratios[0], shares[0])
-        field = harmonic_field(data, observed, seen, tone, scalp)
-        other, other_seen = texels.to_vertices(ratios[1], shares[1])
-        other_field = harmonic_field(data, other, other_seen, tone, scalp)
-        weight = shares[0] * views[0].facing.clip(0, 1) * face.camera.pixels_per_metre
+            shade = _shade(face, own, ratio - tone, texels)[:, None]
+            ratio, other_ratio = ratio - texels.at(shade), other_ratio - texels.at(shade, mirrored=True)
+            tone = _middle(ratio, own, texels)
+        share, other_share = _like_skin(own, ratio, texels, graph), _like_skin(other, other_ratio, texels, graph)
+        observed, seen = texels.to_vertices(ratio, share)
+        other_field = graph.field(*texels.to_vertices(other_ratio, other_share), tone, mirrored=False)
         return _Layer(
-            ratios[0], shares[0], weight, observed, seen, field, tone,
-            ratios[1] - texels.at(other_field), shares[1] * (texels.scalp < 0.5),
-        )  # fmt: skip
+            share,
+            share * own.facing.clip(0, 1) * face.camera.pixels_per_metre,
+            observed,
+            seen,
+            tone,
+            graph.field(observed, seen, tone) + shade,
+            other_share * (texels.kinds["scalp"] < 0.5),
+            other_field + shade[face.head.data.mirror],
+        )
 
 
-def _like_skin(view: View, ratio: np.ndarray, texels: Texels) -> np.ndarray:
+def _shade(face: Face, view: View, ratio: np.ndarray, texels: Texels) -> np.ndarray:
+    """[V] logarithm of the light at the vertices."""
+    sure = view.share * (texels.kinds["scalp"] < 0.5) * (view.hair < 0.3)
+    some = np.flatnonzero(sure > 0.5)
+    some = some[:: max(1, len(some) // LIGHT_SAMPLES)]
+    normals = vertex_normals(face.vertices, face.faces) @ face.camera.rotation.T
+    return log_shading(view.normals[some], ratio[some] @ LUMINANCE, sure[some], normals)
+
+
+def _like_skin(view: View, ratio: np.ndarray, texels: Texels, graph: HeadGraph) -> np.ndarray:
     """[N] share without what has nothing of the colour of the skin round it: what the segmentation missed."""
     # nostrils, brows, beards and the hair of the head are dark, and the face's own
-    own = np.maximum.reduce([texels.beard, texels.scalp, texels.features])
-    return feathered(view.share * (1 - unlike_skin(view, ratio, texels) * (1 - own)), texels)
+    own = np.maximum.reduce([texels.kinds["beard"], texels.kinds["scalp"], texels.kinds["features"]])
+    return feathered(view.share * (1 - unlike_skin(view, ratio, texels, graph) * (1 - own)), texels)
 
 
-def _joint_field(layers: list[_Layer], texels: Texels, kinds: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """[V, 3] one field of all photos in the first one's exposure, and its middle [3] over the face."""
+def _joint_field(layers: list[_Layer], graph: HeadGraph, kinds: dict[str, np.ndarray]) -> np.ndarray:
+    """[V, 3] one field of all photos, in the first one's exposure."""
     first = layers[0]
     values, weights = first.observed * first.seen[:, None], first.seen.copy()
     for layer in layers[1:]:
-        both = np.minimum(first.seen, layer.seen) * kinds["face"]
-        offset = (
-            np.median((first.observed - layer.observed)[both > 0.5], axis=0)
-            if (both > 0.5).sum() > 30
-            else first.tone - layer.tone
-        )
-        share = layer.seen * (1 - weights)
+        both = np.minimum(first.seen, layer.seen) * kinds["face"] > 0.5
+        offset = first.tone - layer.tone
+        if both.sum() > 30:
+            offset = np.median((first.observed - layer.observed)[both], axis=0)
+        share = layer.seen * (1 - weights).clip(0)
         values += share[:, None] * (layer.observed + offset)
         weights += share
-    field = harmonic_field(texels.data, values / weights[:, None].clip(1e-9), weights, first.tone, kinds["scalp"])
+    field = graph.field(values / weights[:, None].clip(1e-9), weights, first.tone)
     # what is no skin takes the photo's brightness, not its tone
     bright = float(first.tone @ LUMINANCE)
     field[kinds["eyes"]] = bright
-    field[kinds["mouth"]] = np.clip(bright, -2.6, 0)
-    return field, first.tone
+    field[kinds["mouth"]] = np.clip(bright, DARKEST_MOUTH, 0)
+    return field
 
 
-def _joint_detail(layers: list[_Layer], texels: Texels) -> tuple[np.ndarray, np.ndarray]:
-    """[N, 3] what the photos say beyond their fields, and [N] how far any of them says it."""
-    total, mass = np.zeros_like(layers[0].ratio), np.zeros(len(layers[0].share), np.float32)
-    hidden = np.ones_like(mass)
-    for layer in layers:
-        weight = layer.weight**SHARPNESS
-        total += weight[:, None] * (layer.ratio - texels.at(layer.field))
-        mass += weight
-        hidden *= 1 - layer.share
-    taken = 1 - hidden
-    detail = total / mass[:, None].clip(1e-30) * taken[:, None]
+def _joint_detail(
+    pairs: Sequence[tuple[Face, np.ndarray]], layers: list[_Layer], coarse: Texels, fine: Texels, albedo: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """[N, 3] what the photos say beyond their slow parts, and [N] how far any of them says it."""
+    weights = [coarse.enlarged(layer.weight, fine) ** SHARPNESS for layer in layers]
+    mass = np.sum(weights, axis=0).clip(1e-30)
+    shares = [coarse.enlarged(layer.share, fine) for layer in layers]
+    hidden = np.prod([1 - share for share in shares], axis=0)
+    detail = np.zeros_like(albedo)
+    for (face, photo), layer, weight in zip(pairs, layers, weights, strict=True):
+        ratio = np.log(colours_of(face, photo, fine).clip(DARKEST)) - albedo
+        detail += (weight / mass * (1 - hidden))[:, None] * (ratio - fine.at(layer.slow))
     left = hidden.copy()
-    for layer in layers:
-        detail += (left * layer.other_share)[:, None] * layer.other_detail
-        left *= 1 - layer.other_share
-    return detail, taken
+    for (face, photo), layer in zip(pairs, layers, strict=True):
+        share = coarse.enlarged(layer.other_share, fine)
+        ratio = np.log(colours_of(face, photo, fine, mirrored=True).clip(DARKEST)) - albedo
+        detail += (left * share)[:, None] * (ratio - fine.at(layer.other_slow))
+        left *= 1 - share
+    return detail, 1 - hidden
 
 
 def _middle(ratio: np.ndarray, view: View, texels: Texels) -> np.ndarray:
     """[3] median over the skin of the face that is seen; what little is seen where that is not enough."""
-    for sure in ((view.share > 0.9) & (texels.face > 0.5) & (view.hair < 0.3), view.share > 0.3):
+    for sure in ((view.share > 0.9) & (texels.kinds["face"] > 0.5) & (view.hair < 0.3), view.share > 0.3):
         if sure.sum() > 100:
             return np.median(ratio[sure], axis=0)
     return np.zeros(3)
@@ -220,6 +239,6 @@ def _bounded(values: np.ndarray, limit: float) -> np.ndarray:
 
 
 def _albedo(face: Face, texels: Texels) -> np.ndarray:
-    """[N, 3] predicted, linear light."""
-    size = (texels.size, texels.size)
-    return to_linear(cv2.resize(face.albedo, size, interpolation=cv2.INTER_CUBIC)[texels.covered] / 255)
+    """[N, 3] logarithm of the predicted albedo, linear light."""
+    image = cv2.resize(face.albedo, (texels.size, texels.size), interpolation=cv2.INTER_CUBIC)
+    return np.log(bytes_to_linear(image[texels.covered]).clip(DARKEST))

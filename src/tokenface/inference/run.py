@@ -41,7 +41,7 @@ class Options:
     overwrite: bool = False
     overlay: bool = True
     neutral: bool = False
-    texture: Texture = "albedo"
+    texture: Texture = "photo"
     second_crop: bool = True
     refine: RefineOptions | None = None
     max_pixels: int = MAX_PIXELS

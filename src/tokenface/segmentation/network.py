@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -35,7 +36,7 @@ class SegmentationNetwork(nn.Module):
         super().__init__()
         ins = (3, *WIDTHS[:-1])
         self.down = nn.ModuleList(_stage(a, b, stride=2) for a, b in zip(ins, WIDTHS, strict=True))
-        self.up = nn.ModuleList(_stage(b + a, a) for a, b in zip(WIDTHS[:-1], WIDTHS[1:], strict=True))
+        self.up = nn.ModuleList(_stage(b + a, a) for a, b in pairwise(WIDTHS))
         self.last = nn.Conv2d(WIDTHS[0], len(CLASSES), 1)
 
     def forward(self, images: Tensor) -> Tensor:

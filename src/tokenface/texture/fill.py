@@ -25,37 +25,52 @@ FAINT = 1e-4
 """Weight of the prior at every vertex: a surface that no photo shows anything of takes it."""
 
 
-def harmonic_field(
-    data: HeadData, values: np.ndarray, weights: np.ndarray, prior: np.ndarray, scalp: np.ndarray
-) -> np.ndarray:
-    """[V, C] field.
+class HeadGraph:
+    """Vertices and edges of one head model, ready to solve on.
 
     Args:
-        values: [V, C] observations.  weights: [V] in [0, 1].
-        prior: [V, C] or [C], taken where nothing is connected to anything observed.
         scalp: [V] bool.
     """
-    count = len(data.template)
-    edges = mesh_edges(data.faces)
-    i, j = edges.T
-    stiffness = np.where(scalp[i] == scalp[j], 1.0, HAIRLINE)
-    mirror = np.asarray(data.mirror)
-    shown = np.minimum(weights[mirror[i]], weights[mirror[j]])
-    hidden = (1 - weights[i]) * (1 - weights[j])
-    partner = values[mirror]
-    wanted = (partner[i] - partner[j]) * (shown * hidden)[:, None]
-    incidence = coo_matrix(
-        (np.concatenate([np.ones(len(i)), -np.ones(len(i))]), (np.tile(np.arange(len(i)), 2), np.concatenate([i, j]))),
-        shape=(len(i), count),
-    ).tocsr()
-    weighted = incidence.T @ diags(SMOOTH * stiffness)
-    system = weighted @ incidence + diags(weights + FAINT)
-    right = weights[:, None] * values + FAINT * np.broadcast_to(prior, values.shape) + weighted @ wanted
-    return splu(system.tocsc()).solve(right)
+
+    def __init__(self, data: HeadData, scalp: np.ndarray) -> None:
+        self.count, self.mirror = len(data.template), np.asarray(data.mirror)
+        self.edges = mesh_edges(data.faces)
+        first, second = self.edges.T
+        number, ones = np.arange(len(first)), np.ones(len(first))
+        incidence = coo_matrix(
+            (
+                np.concatenate([ones, -ones]),
+                (np.concatenate([number, number]), np.concatenate([first, second])),
+            ),
+            shape=(len(first), self.count),
+        ).tocsr()
+        stiffness = np.where(scalp[first] == scalp[second], 1.0, HAIRLINE)
+        self._weighted = (incidence.T @ diags(SMOOTH * stiffness)).tocsr()
+        self._laplacian = (self._weighted @ incidence).tocsc()
+
+    def field(self, values: np.ndarray, weights: np.ndarray, prior: np.ndarray, mirrored: bool = True) -> np.ndarray:
+        """[V, C] field.
+
+        Args:
+            values: [V, C] observations.  weights: [V] in [0, 1].
+            prior: [V, C] or [C], taken where nothing is connected to anything observed.
+            mirrored: hidden sides take the differences that the other side shows.
+        """
+        values = np.asarray(values, np.float64)
+        right = weights[:, None] * values + FAINT * np.broadcast_to(prior, values.shape)
+        if mirrored:
+            i, j = self.edges.T
+            shown = np.minimum(weights[self.mirror[i]], weights[self.mirror[j]])
+            hidden = (1 - weights[i]).clip(0) * (1 - weights[j]).clip(0)
+            partner = values[self.mirror]
+            right = right + self._weighted @ ((partner[i] - partner[j]) * (shown * hidden)[:, None])
+        solver = splu(self._laplacian + diags(weights + FAINT).tocsc(), permc_spec="MMD_AT_PLUS_A")
+        return solver.solve(right)
 
 
 def mesh_edges(faces: np.ndarray) -> np.ndarray:
     """[E, 2] pairs of vertices, each edge once."""
     faces = np.asarray(faces, np.int64)
-    pairs = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    return np.unique(np.sort(pairs, axis=1), axis=0)
+    pairs = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
+    key = np.unique(pairs[:, 0] << 32 | pairs[:, 1])
+    return np.stack([key >> 32, key & 0xFFFFFFFF], axis=1)

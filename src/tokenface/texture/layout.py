@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 
 from tokenface.head.data import HeadData
 from tokenface.head.registration import SOCKETS, Layers, landmarks68
@@ -18,22 +20,12 @@ class Texels:
     """N covered texels of an R × R map.
 
     covered: [R, R] bool.  corners: [N, 3] vertices.  weights: [N, 3] float32, they sum to 1.
-    skin: [N] bool, the head's outer surface, which photos may paint; eyes, sockets and the mouth's inside are not.
-    mouth: [N] bool.  scalp, face, ears, beard, features: [N] float32 in [0, 1]; beard: where one grows.
-    features: nose, lips and brows, dark places of their own.
     """
 
     data: HeadData
     covered: np.ndarray
     corners: np.ndarray
     weights: np.ndarray
-    skin: np.ndarray
-    mouth: np.ndarray
-    scalp: np.ndarray
-    face: np.ndarray
-    ears: np.ndarray
-    beard: np.ndarray
-    features: np.ndarray
 
     @staticmethod
     def of(data: HeadData, size: int) -> Texels:
@@ -44,25 +36,13 @@ class Texels:
         triangle = fragments.triangle_ids[0].numpy()
         covered = triangle >= 0
         corners = np.asarray(data.faces)[triangle[covered]]
-        weights = fragments.pixel_barycentrics.numpy().astype(np.float32)
-        kinds = surface_kinds(data)
+        return Texels(data, covered, corners, fragments.pixel_barycentrics.numpy().astype(np.float32))
 
-        def on(values: np.ndarray) -> np.ndarray:
-            return np.einsum("nk,nk->n", values.astype(np.float32)[corners], weights)
-
-        return Texels(
-            data,
-            covered,
-            corners,
-            weights,
-            skin=on(kinds["skin"]) > 0.99,
-            mouth=on(kinds["mouth"]) > 0.5,
-            scalp=on(kinds["scalp"]),
-            face=on(kinds["face"]),
-            ears=on(kinds["ears"]),
-            beard=on(kinds["beard"]),
-            features=on(kinds["features"]),
-        )
+    @cached_property
+    def kinds(self) -> dict[str, np.ndarray]:
+        """[N] float32 in [0, 1] each: `surface_kinds`, interpolated."""
+        kinds = surface_kinds(self.data)
+        return dict(zip(kinds, self.at(np.stack(list(kinds.values()), axis=1)).T, strict=True))
 
     @property
     def size(self) -> int:
@@ -70,13 +50,22 @@ class Texels:
 
     def at(self, values: np.ndarray, mirrored: bool = False) -> np.ndarray:
         """[V, C] at the vertices → [N, C] float32; mirrored: at the same place on the other side of the head."""
-        values = np.asarray(values, np.float32)
-        if mirrored:
-            values = values[self.data.mirror]
-        total = values[self.corners[:, 0]] * self.weights[:, :1]
-        for k in (1, 2):
-            total += values[self.corners[:, k]] * self.weights[:, k : k + 1]
-        return total
+        values = np.ascontiguousarray(values, np.float32)
+        return self.matrix @ (values[self.data.mirror] if mirrored else values)
+
+    @cached_property
+    def matrix(self) -> csr_matrix:
+        """[N, V] float32: interpolation from vertices to texels."""
+        count = len(self.corners)
+        starts = np.arange(0, 3 * count + 1, 3, dtype=np.int32)
+        return csr_matrix(
+            (self.weights.ravel(), self.corners.ravel().astype(np.int32), starts), (count, len(self.data.template))
+        )
+
+    @cached_property
+    def presence(self) -> np.ndarray:
+        """[V] texels' worth of each vertex's surroundings."""
+        return np.asarray(self.matrix.sum(0)).ravel()
 
     def map(self, values: np.ndarray) -> np.ndarray:
         """[N, …] → [R, R, …] float32, zeros where no texel is."""
@@ -90,17 +79,16 @@ class Texels:
         Returns:
             [V, C] means, and [V] how much of each vertex's surroundings had a share.
         """
-        count = len(self.data.template)
-        mass, there = np.zeros(count), np.zeros(count)
-        total = np.zeros((count, values.shape[1]))
-        for k in range(3):
-            weight = self.weights[:, k] * share
-            corner = self.corners[:, k]
-            there += np.bincount(corner, self.weights[:, k], count)
-            mass += np.bincount(corner, weight, count)
-            for c in range(values.shape[1]):
-                total[:, c] += np.bincount(corner, weight * values[:, c], count)
-        return total / mass[:, None].clip(1e-9), mass / there.clip(1e-9)
+        mass = self.matrix.T @ share.astype(np.float32)
+        total = self.matrix.T @ (values * share[:, None]).astype(np.float32)
+        return total / mass[:, None].clip(1e-9), mass / self.presence.clip(1e-9)
+
+    def enlarged(self, values: np.ndarray, finer: Texels) -> np.ndarray:
+        """[N] of this map → [M] of a finer map of the same head."""
+        if finer is self:
+            return values
+        image = self.padded(self.map(values)[..., None])[..., 0]
+        return cv2.resize(image, (finer.size, finer.size), interpolation=cv2.INTER_LINEAR)[finer.covered]
 
     def padded(self, image: np.ndarray) -> np.ndarray:
         """[R, R, C] with every texel that nothing covers taking the nearest covered one's colour."""
@@ -115,7 +103,7 @@ class Texels:
 
 def surface_kinds(data: HeadData) -> dict[str, np.ndarray]:
     """[V] bool each: skin (outer), mouth (teeth too), eyes, sockets, scalp, face, ears, beard, features,
-    middle (of the face, where hair hardly ever is)."""
+    middle."""
     layers, count = Layers.of(data), len(data.template)
 
     def named(*names: str) -> np.ndarray:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from tokenface.texture.fill import harmonic_field
-from tokenface.texture.layout import Texels, smoothstep, surface_kinds
+from tokenface.texture.fill import HeadGraph
+from tokenface.texture.layout import Texels, smoothstep
 from tokenface.texture.light import LUMINANCE
 from tokenface.texture.view import View
 
-ROUNDS = 4
+ROUNDS = 3
 SLOWNESS = 0.03
 """Weight of an observation against the field's smoothness: light changes slowly over a face, hair does not."""
 DEVIATION = np.array([0.5, 0.16, 0.22])
@@ -22,24 +22,22 @@ STRANGE = (1.8, 3.0)
 """Distance, in those, from which a texel looks like something else, and from which it surely is."""
 
 
-def unlike_skin(view: View, ratio: np.ndarray, texels: Texels) -> np.ndarray:
+def unlike_skin(view: View, ratio: np.ndarray, texels: Texels, graph: HeadGraph) -> np.ndarray:
     """[N] in [0, 1], 1: not this face's skin.
 
     Args:
         ratio: [N, 3] logarithm of the view's colours over the predicted albedo, linear light.
     """
-    kinds = surface_kinds(texels.data)
-    middle = texels.at(kinds["middle"][:, None])[:, 0]
-    trusted = view.share * (middle > 0.5)
+    trusted = view.share * (texels.kinds["middle"] > 0.5)
     if trusted.sum() < 100:
         trusted = view.share
     prior = np.median(ratio[trusted > 0.5], axis=0) if (trusted > 0.5).any() else np.zeros(3)
     unlike = np.zeros(len(ratio), np.float32)
     for _ in range(ROUNDS):
         observed, seen = texels.to_vertices(ratio, trusted)
-        field = harmonic_field(texels.data, observed, SLOWNESS * seen, prior, kinds["scalp"])
+        field = graph.field(observed, SLOWNESS * seen, prior, mirrored=False)
         unlike = smoothstep(_distance(ratio - texels.at(field)), *STRANGE).astype(np.float32)
-        trusted = view.share * (1 - unlike) * (texels.scalp < 0.5)
+        trusted = view.share * (1 - unlike) * (texels.kinds["scalp"] < 0.5)
     return unlike
 
 

@@ -23,7 +23,7 @@ FACING = (0.2, 0.6)
 OUTLINE = (0.002, 0.008)
 """Metres from the head's outline on the photo within which nothing is taken, and from which all: the outline is never
 quite right."""
-OPENINGS = (0.0012, 0.003)
+OPENINGS = (0.0008, 0.0022)
 """Metres, the same, from a visible eyeball or the mouth's inside: neither may be smeared over lids and lips."""
 FEATHER = 6.0
 """Texels of a 512-texel map over which photo and fill blend."""
@@ -73,11 +73,6 @@ def view_of(
     return tuple(_look(face, photo, texels, depth, surfaces, whole_head, side) for side in (False, True))  # type: ignore[return-value]
 
 
-def pixels_per_metre(face: Face) -> float:
-    """Photo pixels per metre at the face."""
-    return face.camera.pixels_per_metre
-
-
 def feathered(share: np.ndarray, texels: Texels) -> np.ndarray:
     """[N] blended into the taken side only: colours just outside of it are those of what stood in front."""
     size = min(texels.size, FEATHER_MAP)
@@ -107,7 +102,7 @@ def _look(
     normals /= np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-9)
     places = face.camera.project(points)
     row, column = depth.pixel(places)
-    share = (face.camera.depth(points) <= depth.nearest[row, column] + SLACK) & texels.skin
+    share = (face.camera.depth(points) <= depth.nearest[row, column] + SLACK) & (texels.kinds["skin"] > 0.99)
     height, width = photo.shape[:2]
     share &= ((places > 1) & (places < [width - 1, height - 1])).all(axis=1)
     share = share * smoothstep(normals[:, 2], *FACING)
@@ -115,16 +110,24 @@ def _look(
     hair = np.zeros(len(points), np.float32)
     if surfaces is not None:
         skin, hair = surfaces.at(places, "skin"), surfaces.at(places, "hair")
-        where = np.maximum(texels.scalp, texels.beard)
+        where = np.maximum(texels.kinds["scalp"], texels.kinds["beard"])
         if whole_head:
-            where = np.maximum(where, 1 - texels.face)
+            where = np.maximum(where, 1 - texels.kinds["face"])
         share *= smoothstep(skin + where * hair, 0.55, 0.9)
     if not whole_head:
-        share *= 1 - texels.ears
+        share *= 1 - texels.kinds["ears"]
+    return View(_sampled(photo, places, texels), share.astype(np.float32), normals[:, 2], normals, hair)
+
+
+def colours_of(face: Face, photo: np.ndarray, texels: Texels, mirrored: bool = False) -> np.ndarray:
+    """[N, 3] linear light of the photo at each texel, seen or not; mirrored: at its place on the other side."""
+    return _sampled(photo, face.camera.project(texels.at(face.vertices, mirrored)), texels)
+
+
+def _sampled(photo: np.ndarray, places: np.ndarray, texels: Texels) -> np.ndarray:
     grid = texels.map((places - 0.5).astype(np.float32))  # OpenCV counts from pixel centres
     sampled = cv2.remap(photo, grid[..., 0], grid[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    colours = bytes_to_linear(sampled[texels.covered])
-    return View(colours, share.astype(np.float32), normals[:, 2], normals, hair)
+    return bytes_to_linear(sampled[texels.covered])
 
 
 def _depth(face: Face) -> _Depth:
