@@ -1,4 +1,4 @@
-"""Trains the shipped segmentation network on rendered heads: `python scripts/train_segmentation.py`, minutes on a CPU."""
+"""Trains the shipped segmentation network on rendered heads, in minutes: `python scripts/train_segmentation.py`."""
 
 from __future__ import annotations
 

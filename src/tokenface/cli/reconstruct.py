@@ -11,6 +11,7 @@ from tokenface.cli.console import err, one_line, out, print_error
 
 if TYPE_CHECKING:
     from tokenface.inference.outputs import Texture
+    from tokenface.inference.run import Run
 
 TABLES = ("parquet", "npz")
 
@@ -69,8 +70,9 @@ def reconstruct(
     texture: Annotated[
         str, typer.Option(help="Skin of meshes: photo (hidden parts filled in), or model (the predicted albedo).")
     ] = "photo",
-    delight: Annotated[
-        bool, typer.Option("--delight", help="With --texture photo: take the light out of it.")
+    delight: Annotated[bool, typer.Option("--delight", help="With --texture photo: take the light out of it.")] = False,
+    same_person: Annotated[
+        bool, typer.Option("--same-person", help="All photos show one person: one head, one texture, in OUTPUT/person.")
     ] = False,
     second_crop: Annotated[bool, typer.Option(help="Crop a second time from the network's own landmarks.")] = True,
     refine: Annotated[
@@ -100,6 +102,7 @@ def reconstruct(
     every few hundred photos. Exit code: 0 all done, 1 some photos failed or show no face, 2 nothing to do.
     """
     from tokenface.cli.needs import need, need_photo, need_runtime
+    from tokenface.errors import ConfigError
 
     # wrong options are said before missing files; the usual ones have nothing to check, and torch can wait
     asked = _Fit(focal, ipd, size, components, steps)
@@ -112,6 +115,8 @@ def reconstruct(
     from tokenface.inference.run import Options, Run
 
     if tables:
+        if same_person:
+            raise ConfigError("--same-person makes one head; leave out --ray and the tables")
         from tokenface.bulk.shard import BulkOptions
 
         return _tables(
@@ -158,11 +163,25 @@ def reconstruct(
             max_pixels=max_pixels,
         ),
     )
+    if same_person and run.items:
+        return _person(run, Path(output))
     with _bar() as progress:
         task = progress.add_task("reconstructing", total=len(run.todo))
         for _ in run:
             progress.advance(task)
     return report(run)
+
+
+def _person(run: Run, output: Path) -> int:
+    from tokenface.cli import SOME_FAILED, SUCCESS
+    from tokenface.inference.one_person import reconstruct_person
+
+    person = reconstruct_person(run, output)
+    for label, reason in person.failures:
+        print_error(reason if label in reason else f"{label}: {reason}")
+    photos = "photo" if person.photos == 1 else "photos"
+    out().print(f"one head of {person.photos} {photos} → {one_line(person.folder)}")
+    return SOME_FAILED if person.failures else SUCCESS
 
 
 def _texture(texture: str, delight: bool) -> Texture:

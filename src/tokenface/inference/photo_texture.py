@@ -18,7 +18,7 @@ from tokenface.inference.face import Face
 from tokenface.segmentation.predict import segment
 from tokenface.texture.fill import HeadGraph
 from tokenface.texture.layout import Texels, surface_kinds
-from tokenface.texture.light import LUMINANCE, bytes_to_linear, to_bytes
+from tokenface.texture.light import LUMINANCE, bytes_to_linear, to_bytes, to_linear
 from tokenface.texture.shading import log_shading
 from tokenface.texture.skin_colour import unlike_skin
 from tokenface.texture.view import View, colours_of, feathered, view_of
@@ -28,6 +28,8 @@ SERVED = 1024
 """Largest map of the web page and the API, where seconds and megabytes count."""
 ANALYSIS = 512
 """Side of the map on which it is decided what is skin and what fills the rest; the pixels come at full size."""
+HINT = 0.02
+"""Weight of the hair's mean colour against a scalp that is seen."""
 LIGHT_SAMPLES = 10_000
 DARKEST_MOUTH = -2.6
 """Natural logarithm of the light in a mouth."""
@@ -138,7 +140,8 @@ class _Layer:
     def of(
         face: Face, photo: np.ndarray, texels: Texels, graph: HeadGraph, albedo: np.ndarray, delight: bool, hairy: bool
     ) -> _Layer:
-        own, other = view_of(face, photo, texels, segment(face, photo), hairy)
+        surfaces = segment(face, photo)
+        own, other = view_of(face, photo, texels, surfaces, hairy)
         ratio, other_ratio = (np.log(view.colours.clip(DARKEST)) - albedo for view in (own, other))
         tone = _middle(ratio, own, texels)
         shade = np.zeros((len(face.vertices), 1))
@@ -148,6 +151,7 @@ class _Layer:
             tone = _middle(ratio, own, texels)
         share, other_share = _like_skin(own, ratio, texels, graph), _like_skin(other, other_ratio, texels, graph)
         observed, seen = texels.to_vertices(ratio, share)
+        _hint_hair(observed, seen, surfaces.colour("hair"), albedo, texels, shade)
         other_field = graph.field(*texels.to_vertices(other_ratio, other_share), tone, mirrored=False)
         return _Layer(
             share,
@@ -159,6 +163,25 @@ class _Layer:
             other_share * (texels.kinds["scalp"] < 0.5),
             other_field + shade[face.head.data.mirror],
         )
+
+
+def _hint_hair(
+    observed: np.ndarray,
+    seen: np.ndarray,
+    hair: np.ndarray | None,
+    albedo: np.ndarray,
+    texels: Texels,
+    shade: np.ndarray,
+) -> None:
+    """The scalp's vertices are told the hair's colour [3] sRGB, faintly: what is seen of them counts more."""
+    if hair is None:
+        return
+    painted, _ = texels.to_vertices(albedo, texels.kinds["scalp"])
+    wanted = np.log(to_linear(hair).clip(DARKEST)) - painted - shade
+    scalp = surface_kinds(texels.data)["scalp"]
+    share = (HINT / (HINT + seen[scalp]))[:, None]
+    observed[scalp] += share * (wanted[scalp] - observed[scalp])
+    seen[scalp] = seen[scalp].clip(HINT)
 
 
 def _shade(face: Face, view: View, ratio: np.ndarray, texels: Texels) -> np.ndarray:

@@ -93,7 +93,7 @@ class Run:
         options = self.options
         results = self.model.iterate(
             self.todo,
-            self._boxes_of(self.todo),
+            self.boxes_of(self.todo),
             batch_size=options.batch_size,
             max_faces=options.max_faces,
             second_crop=options.second_crop,
@@ -164,7 +164,8 @@ class Run:
             }
         )
 
-    def _boxes_of(self, items: Sequence[ImageItem]) -> Any:
+    def boxes_of(self, items: Sequence[ImageItem]) -> Any:
+        """Known boxes of some of the photos, as `Reconstructor.iterate` takes them; None: find them."""
         if self._boxes is None:
             return None
         # Names are checked against all photos: those that are done already are no strangers.

@@ -17,13 +17,23 @@ FINE = 384
 RADIUS, EPSILON = 6, 2e-3
 """Of the guided filter, in pixels of that map and squared grey levels of 1."""
 
+SURE, ENOUGH = 0.85, 0.01
+"""Probability from which a pixel tells the colour of its class, and share of the square that must."""
+
 
 @dataclass(frozen=True, eq=False)
 class Surfaces:
-    """Probabilities [classes, P, P] float32 over a square of the photo; outside of it nothing is known (background)."""
+    """Probabilities [classes, P, P] float32 over a square of the photo; outside of it nothing is known (background).
+    pixels: [P, P, 3] float32 sRGB of the same square."""
 
     crop: Crop
     probabilities: np.ndarray
+    pixels: np.ndarray
+
+    def colour(self, name: str) -> np.ndarray | None:
+        """[3] sRGB in [0, 1], the median of what is surely of this class; None where hardly anything is."""
+        sure = self.probabilities[CLASSES.index(name)] > SURE
+        return np.median(self.pixels[sure], axis=0) if sure.mean() > ENOUGH else None
 
     def at(self, points: np.ndarray, *names: str) -> np.ndarray:
         """Photo pixels [N, 2] → [N] probability that one of the named classes is there."""
@@ -57,7 +67,7 @@ def segment(face: Face, photo: np.ndarray, network: SegmentationNetwork | None =
     coarse = logits.softmax(1)[0].numpy()
     guide = extract(photo, [crop], FINE)[0].permute(1, 2, 0).numpy()
     fine = np.stack([_guided(guide.mean(-1), cv2.resize(plane, (FINE, FINE))) for plane in coarse]).clip(0, 1)
-    return Surfaces(crop, (fine / fine.sum(0).clip(1e-6)).astype(np.float32))
+    return Surfaces(crop, (fine / fine.sum(0).clip(1e-6)).astype(np.float32), guide)
 
 
 def _guided(guide: np.ndarray, values: np.ndarray) -> np.ndarray:
