@@ -15,7 +15,7 @@ from tokenface.segmentation.training import SegmentationTraining, render_picture
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Segmentation network from rendered heads")
-    default = Path(str(resources.files("tokenface"))) / "assets" / "weights" / FILE
+    default = Path(str(resources.files("tokenface"))) / "assets" / FILE
     parser.add_argument("-o", "--output", type=Path, default=default)
     parser.add_argument("--pictures", type=int, default=SegmentationTraining.pictures)
     parser.add_argument("--passes", type=int, default=SegmentationTraining.passes)

@@ -221,7 +221,9 @@ def test_the_fill_is_harmonic_and_keeps_what_is_seen(head):
     seen = np.zeros(head.vertex_count)
     seen[head.data.regions["face"]] = 1
     field = graph.field(height, seen, np.zeros(1), mirrored=False)
-    assert np.abs(field - height)[seen > 0].max() < 0.004
+    kept = np.abs(field - height)[seen > 0]
+    assert np.median(kept) < 0.0005
+    assert kept.max() < 0.015  # the border of what is seen is smoothed
     hidden = (seen == 0) & surface_kinds(head.data)["skin"]
     # the maximum principle: nothing unseen is beyond what is seen
     assert field[hidden].max() <= height[seen > 0].max() + 1e-6
@@ -241,12 +243,12 @@ def test_delight_takes_the_side_light_out(head):
 def test_a_second_photo_shows_what_the_first_does_not(head):
     first, photo = face_and_photo(head, 1.0)
     second, other = face_and_photo(head, -1.0)
-    mark = (20, 60, 30)
     shown = first.camera.project(first.vertices), second.camera.project(second.vertices)
     cheek = head.data.regions["left_cheek"]
     place = shown[1][cheek].mean(0).astype(int)
     marked = other.copy()
-    marked[place[1] - 6 : place[1] + 6, place[0] - 6 : place[0] + 6] = mark
+    spot = np.s_[place[1] - 6 : place[1] + 6, place[0] - 6 : place[0] + 6]
+    marked[spot] = marked[spot] * 0.72  # a birthmark, still of the skin's kind
     left = on_region(head, "left_cheek")
     alone = photo_texture(first, photo, size=SIZE)
     both = photo_texture(first, photo, [(second, marked)], size=SIZE)
@@ -254,4 +256,4 @@ def test_a_second_photo_shows_what_the_first_does_not(head):
     assert np.array_equal(photo_texture(first, photo, [(second, marked)], size=SIZE), both)
     facing = [f.camera.rotation[2] @ np.array([1.0, 0, 0]) for f in (first, second)]
     assert facing[0] < 0 < facing[1]  # the left cheek is turned away in the first photo
-    assert (difference[left] > 30).sum() > 20
+    assert (difference[left] > 12).sum() > 20

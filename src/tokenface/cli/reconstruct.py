@@ -105,6 +105,7 @@ def reconstruct(
     from tokenface.errors import ConfigError
 
     # wrong options are said before missing files; the usual ones have nothing to check, and torch can wait
+    skin = _texture(texture, delight)
     asked = _Fit(focal, ipd, size, components, steps)
     fit = _options(refine, asked) if refine or asked != FIT else None
     need_photo(*sources)
@@ -157,7 +158,7 @@ def reconstruct(
             overwrite=overwrite,
             overlay=overlay,
             neutral=neutral,
-            texture=_texture(texture, delight),
+            texture=skin,
             second_crop=second_crop,
             refine=fit,
             max_pixels=max_pixels,

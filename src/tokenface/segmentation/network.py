@@ -69,7 +69,7 @@ def load_network(path: Path | None = None) -> SegmentationNetwork:
     Raises:
         CheckpointError: no such file, or another kind of file.
     """
-    path = path or Path(str(resources.files("tokenface"))) / "assets" / "weights" / FILE
+    path = path or Path(str(resources.files("tokenface"))) / "assets" / FILE
     network = SegmentationNetwork()
     try:
         with safe_open(str(path), framework="pt") as file:

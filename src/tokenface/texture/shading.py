@@ -8,7 +8,9 @@ import torch
 from tokenface.render.shading import SH_CONSTANTS, sh_basis
 
 BOUND = 0.9
-"""Natural logarithm of the strongest light over the mean one that is believed, and of the weakest below it."""
+"""Natural logarithm of the strongest light over the mean one that is believed in full, and of the weakest below it;
+what is beyond counts a third."""
+BEYOND = 0.33
 RIDGE = np.array([0.0, 0.3, 0.3, 0.3, 3.0, 3.0, 3.0, 3.0, 3.0])
 """Per cent of the observations that say a band is 0."""
 ROUNDS = 4
@@ -17,7 +19,7 @@ TOLERANCE = 0.35
 
 
 def log_shading(normals: np.ndarray, brightness: np.ndarray, weights: np.ndarray, everywhere: np.ndarray) -> np.ndarray:
-    """Logarithm of the light's luminance over its mean, [M] at the normals `everywhere`, within ± BOUND.
+    """Logarithm of the light's luminance over its mean, [M] at the normals `everywhere`.
 
     Args:
         normals: [N, 3] of what the photo shows, camera axes.  brightness: [N] logarithm of luminance over the
@@ -36,7 +38,8 @@ def log_shading(normals: np.ndarray, brightness: np.ndarray, weights: np.ndarray
     seen = basis @ coefficients
     level = float((seen * trust).sum() / trust.sum())
     found = _basis(everywhere) @ coefficients - level
-    return BOUND * np.tanh(found / BOUND)
+    believed = found.clip(-BOUND, BOUND)
+    return believed + BEYOND * (found - believed).clip(-BOUND, BOUND)
 
 
 def _basis(normals: np.ndarray) -> np.ndarray:

@@ -25,6 +25,8 @@ OUTLINE = (0.002, 0.008)
 quite right."""
 OPENINGS = (0.0008, 0.0022)
 """Metres, the same, from a visible eyeball or the mouth's inside: neither may be smeared over lids and lips."""
+PIXELS = 1.5
+"""Of the photo, which is as near to an opening as its colours are sure not to be blurred with it."""
 FEATHER = 6.0
 """Texels of a 512-texel map over which photo and fill blend."""
 FEATHER_MAP = 512
@@ -106,7 +108,9 @@ def _look(
     height, width = photo.shape[:2]
     share &= ((places > 1) & (places < [width - 1, height - 1])).all(axis=1)
     share = share * smoothstep(normals[:, 2], *FACING)
-    share *= smoothstep(depth.inside[row, column], *OUTLINE) * smoothstep(depth.opening[row, column], *OPENINGS)
+    blur = PIXELS / face.camera.pixels_per_metre
+    near, far = np.maximum(OPENINGS, (blur, 2 * blur))
+    share *= smoothstep(depth.inside[row, column], *OUTLINE) * smoothstep(depth.opening[row, column], near, far)
     hair = np.zeros(len(points), np.float32)
     if surfaces is not None:
         skin, hair = surfaces.at(places, "skin"), surfaces.at(places, "hair")
