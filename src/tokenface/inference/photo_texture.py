@@ -16,10 +16,11 @@ import numpy as np
 from tokenface.formats.mesh import vertex_normals
 from tokenface.inference.face import Face
 from tokenface.segmentation.predict import segment
+from tokenface.texture.detail import DetailMaps, detail_maps
 from tokenface.texture.fill import HeadGraph
 from tokenface.texture.layout import Texels, surface_kinds
 from tokenface.texture.light import LUMINANCE, bytes_to_linear, to_bytes, to_linear
-from tokenface.texture.shading import log_shading
+from tokenface.texture.shading import FittedLight, fit_light
 from tokenface.texture.skin_colour import unlike_skin
 from tokenface.texture.view import View, colours_of, feathered, view_of
 
@@ -120,12 +121,34 @@ def merged_texture(
     return PhotoTexture(fine.padded(image), fine.map(taken))
 
 
+def photo_detail(face: Face, photo: np.ndarray, *, size: int | None = None) -> DetailMaps:
+    """Relief of the skin from the photo's shading, as a displacement and a normal map (`texture.detail`).
+
+    Brows, lips, beards and whatever is not taken from the photo stay flat.
+
+    Args:
+        photo: [H, W, 3] uint8 RGB.  size: side of the maps; None: as the photo's pixels are worth, 1024 at most.
+    """
+    data = face.head.data
+    fine = Texels.of(data, size or min(SERVED, texture_size(face)))
+    coarse = fine if fine.size <= ANALYSIS else Texels.of(data, ANALYSIS)
+    layer = _Layer.of(
+        face, photo, coarse, HeadGraph(data, surface_kinds(data)["scalp"]), _albedo(face, coarse), False, False
+    )
+    ratio = np.log(colours_of(face, photo, fine).clip(DARKEST)) - _albedo(face, fine)
+    weight = coarse.enlarged(layer.share, fine) * (fine.kinds["scalp"] < 0.5)
+    weight = weight * (1 - fine.kinds["brows"]) * (1 - fine.kinds["lips"])
+    normals = vertex_normals(face.vertices, face.faces) @ face.camera.rotation.T
+    slope = fine.at(layer.light.slope(normals) @ face.camera.rotation)
+    return detail_maps(fine, face.vertices, (ratio - fine.at(layer.slow)) @ LUMINANCE, weight, slope)
+
+
 @dataclass(frozen=True, eq=False)
 class _Layer:
     """One photo's say. share, weight: [N] how far its texels are taken, and how they count among other photos'.
     observed: [V, 3], seen: [V] logarithm of its colours over the albedo, and where they are known.  tone: [3] their
     middle over the face.  slow: [V, 3] smooth part of it and of the light, which detail is measured from.
-    other_share, other_slow: of the head's other side in the place of this one."""
+    other_share, other_slow: of the head's other side in the place of this one.  light: measured."""
 
     share: np.ndarray
     weight: np.ndarray
@@ -135,6 +158,7 @@ class _Layer:
     slow: np.ndarray
     other_share: np.ndarray
     other_slow: np.ndarray
+    light: FittedLight
 
     @staticmethod
     def of(
@@ -145,8 +169,9 @@ class _Layer:
         ratio, other_ratio = (np.log(view.colours.clip(DARKEST)) - albedo for view in (own, other))
         tone = _middle(ratio, own, texels)
         shade = np.zeros((len(face.vertices), 1))
+        light = _light(own, ratio - tone, texels)
         if delight:
-            shade = _shade(face, own, ratio - tone, texels)[:, None]
+            shade = light.log(vertex_normals(face.vertices, face.faces) @ face.camera.rotation.T)[:, None]
             ratio, other_ratio = ratio - texels.at(shade), other_ratio - texels.at(shade, mirrored=True)
             tone = _middle(ratio, own, texels)
         share, other_share = _like_skin(own, ratio, texels, graph), _like_skin(other, other_ratio, texels, graph)
@@ -162,6 +187,7 @@ class _Layer:
             graph.field(observed, seen, tone) + shade,
             other_share * (texels.kinds["scalp"] < 0.5),
             other_field + shade[face.head.data.mirror],
+            light,
         )
 
 
@@ -184,13 +210,12 @@ def _hint_hair(
     seen[scalp] = seen[scalp].clip(HINT)
 
 
-def _shade(face: Face, view: View, ratio: np.ndarray, texels: Texels) -> np.ndarray:
-    """[V] logarithm of the light at the vertices."""
+def _light(view: View, ratio: np.ndarray, texels: Texels) -> FittedLight:
+    """From what is surely skin. ratio: [N, 3] about its middle."""
     sure = view.share * (texels.kinds["scalp"] < 0.5) * (view.hair < 0.3)
     some = np.flatnonzero(sure > 0.5)
     some = some[:: max(1, len(some) // LIGHT_SAMPLES)]
-    normals = vertex_normals(face.vertices, face.faces) @ face.camera.rotation.T
-    return log_shading(view.normals[some], ratio[some] @ LUMINANCE, sure[some], normals)
+    return fit_light(view.normals[some], ratio[some] @ LUMINANCE, sure[some])
 
 
 def _like_skin(view: View, ratio: np.ndarray, texels: Texels, graph: HeadGraph) -> np.ndarray:

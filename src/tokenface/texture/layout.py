@@ -103,7 +103,7 @@ class Texels:
 
 def surface_kinds(data: HeadData) -> dict[str, np.ndarray]:
     """[V] bool each: skin (outer), mouth (teeth too), eyes, sockets, scalp, face, ears, beard, features,
-    middle."""
+    lips, brows, middle."""
     layers, count = Layers.of(data), len(data.template)
 
     def named(*names: str) -> np.ndarray:
@@ -128,6 +128,8 @@ def surface_kinds(data: HeadData) -> dict[str, np.ndarray]:
         "ears": named("ears", "left_ear", "right_ear"),
         "beard": face & layers.skin & low,
         "features": named("nose", "lips", "brows"),
+        "lips": named("lips"),
+        "brows": named("brows"),
         "middle": named("nose", "cheeks", "chin") & (np.abs(data.template[:, 0]) < np.abs(points[[36, 45], 0]).mean()),
     }
 
