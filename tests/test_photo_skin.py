@@ -113,3 +113,17 @@ def test_photos_of_one_person_become_one_head_with_one_texture(head, tmp_path):
     mask = [np.asarray(Image.fromarray(m.mask).resize(sides.shape))[sides].mean() for m in (alone, all_three)]
     assert mask[1] > mask[0] + 0.05  # further photos show what the first does not
     assert glb_image(person.folder / "face_00.glb").shape == all_three.image.shape
+
+
+def test_detail_is_written_beside_the_head_and_swept_with_it(known, tmp_path):
+    face, photo = known
+    tree = OutputTree(tmp_path, Settings(("json",), overlay=False, detail=True))
+    tree.write(PhotoResult(face.item, [face], photo))
+    folder = tree.folder(face.item)
+    with Image.open(folder / "face_00_displacement.png") as relief:
+        assert relief.mode.startswith("I;16")
+        assert np.asarray(relief)[0, 0] == 32_768
+    assert np.asarray(Image.open(folder / "face_00_normal.png"))[0, 0].tolist() == [128, 128, 255]
+    plain = OutputTree(tmp_path, Settings(("json",), overlay=False))
+    plain.write(PhotoResult(face.item, [face], photo))
+    assert not (folder / "face_00_normal.png").exists()

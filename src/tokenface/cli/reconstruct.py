@@ -71,6 +71,9 @@ def reconstruct(
         str, typer.Option(help="Skin of meshes: photo (hidden parts filled in), or model (the predicted albedo).")
     ] = "photo",
     delight: Annotated[bool, typer.Option("--delight", help="With --texture photo: take the light out of it.")] = False,
+    detail: Annotated[
+        bool, typer.Option("--detail", help="Also write normal and displacement maps from the photo's shading.")
+    ] = False,
     same_person: Annotated[
         bool, typer.Option("--same-person", help="All photos show one person: one head, one texture, in OUTPUT/person.")
     ] = False,
@@ -159,6 +162,7 @@ def reconstruct(
             overlay=overlay,
             neutral=neutral,
             texture=skin,
+            detail=detail,
             second_crop=second_crop,
             refine=fit,
             max_pixels=max_pixels,

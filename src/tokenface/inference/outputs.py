@@ -38,6 +38,7 @@ class Settings:
 
     formats: of `FORMATS`.  overlay: whether the picture for people is written.  neutral: whether the relaxed heads are
     written as well.  texture: "photo", "delit" (the photo without its light), or "model": the albedo as predicted.
+    detail: whether normal and displacement maps are written as well.
     signature: everything else that matters (weights, options of the reconstruction).
     """
 
@@ -45,10 +46,11 @@ class Settings:
     overlay: bool = True
     neutral: bool = False
     texture: Texture = "photo"
+    detail: bool = False
     signature: str = ""
 
     def hash(self) -> str:
-        text = json.dumps([sorted(self.formats), self.overlay, self.neutral, self.texture, self.signature])
+        text = json.dumps([sorted(self.formats), self.overlay, self.neutral, self.texture, self.detail, self.signature])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -126,6 +128,11 @@ class OutputTree:
                 if self.settings.neutral:
                     relaxed = folder / f"face_{face.index:02d}_neutral.{suffix}"
                     paths.append(face.save(relaxed, neutral=True, texture=skin))
+            if self.settings.detail and result.image is not None:
+                from tokenface.inference.photo_texture import photo_detail
+
+                maps = photo_detail(face, result.image).files(f"face_{face.index:02d}")
+                paths += [write_atomically(folder / name, data) for name, data in maps.items()]
         if "json" in self.settings.formats:
             name = _file_name(result.item)
             paths.append(write_parameters(folder / "parameters.json", photo_document(result.faces, name)))

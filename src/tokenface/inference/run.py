@@ -42,6 +42,7 @@ class Options:
     overlay: bool = True
     neutral: bool = False
     texture: Texture = "photo"
+    detail: bool = False
     second_crop: bool = True
     refine: RefineOptions | None = None
     max_pixels: int = MAX_PIXELS
@@ -69,7 +70,9 @@ class Run:
         self.root = Path(output)
         if not self.items:
             return
-        settings = Settings(formats, options.overlay, options.neutral, options.texture, self._signature())
+        settings = Settings(
+            formats, options.overlay, options.neutral, options.texture, options.detail, self._signature()
+        )
         self.tree = OutputTree(output, settings, options.overwrite)
         self.root = self.tree.root
         for item in self.items:
