@@ -18,7 +18,6 @@ class FaceBatch:
     neutral: [B, V, 3] without expression and jaw.  landmarks68: [B, 68, 2], visible68: [B, 68] bool (inside the crop,
     not behind the head itself, not behind hair, glasses frames, hats or hands); likewise the 468 mesh points, zeros
     and never visible on heads without them.  mask: [B, 1, S, S] face skin that nothing opaque covers, in [0, 1].
-    surface: [B, S, S] uint8, what each pixel shows, into `scene.picture.SURFACES`.
     identity: [B] int64, equal for pictures of one person of this batch.
     """
 
@@ -31,7 +30,6 @@ class FaceBatch:
     landmarks468: Tensor
     visible468: Tensor
     mask: Tensor
-    surface: Tensor
     identity: Tensor
 
     def __len__(self) -> int:

@@ -174,7 +174,6 @@ class SyntheticFaces:
             landmarks468=landmarks468,
             visible468=visible468,
             mask=picture.mask,
-            surface=picture.surface,
             identity=person_of,
         )
 

@@ -15,11 +15,10 @@ import numpy as np
 
 from tokenface.formats.mesh import vertex_normals
 from tokenface.inference.face import Face
-from tokenface.segmentation.predict import segment
 from tokenface.texture.detail import DetailMaps, detail_maps
 from tokenface.texture.fill import HeadGraph
 from tokenface.texture.layout import Texels, surface_kinds
-from tokenface.texture.light import LUMINANCE, bytes_to_linear, to_bytes, to_linear
+from tokenface.texture.light import LUMINANCE, bytes_to_linear, to_bytes
 from tokenface.texture.shading import FittedLight, fit_light
 from tokenface.texture.skin_colour import unlike_skin
 from tokenface.texture.view import View, colours_of, feathered, view_of
@@ -29,8 +28,6 @@ SERVED = 1024
 """Largest map of the web page and the API, where seconds and megabytes count."""
 ANALYSIS = 512
 """Side of the map on which it is decided what is skin and what fills the rest; the pixels come at full size."""
-HINT = 0.02
-"""Weight of the hair's mean colour against a scalp that is seen."""
 LIGHT_SAMPLES = 10_000
 DARKEST_MOUTH = -2.6
 """Natural logarithm of the light in a mouth."""
@@ -101,7 +98,7 @@ def merged_texture(
         others: further faces of the same person with their photos, of the same head model.
         size: side of the map; None: 512, 1024 or 2048, as the photos' pixels are worth.
         delight: without the light on the face, to be lit by a viewer; else light and all.
-        whole_head: hair on ears and neck too, as far as the photo shows the head there; else they get the face's tone.
+        whole_head: ears too, as far as the photo shows them; else they get the face's tone.
     """
     pairs = [(face, photo), *others]
     size = size or max(texture_size(each) for each, _ in pairs)
@@ -162,10 +159,9 @@ class _Layer:
 
     @staticmethod
     def of(
-        face: Face, photo: np.ndarray, texels: Texels, graph: HeadGraph, albedo: np.ndarray, delight: bool, hairy: bool
+        face: Face, photo: np.ndarray, texels: Texels, graph: HeadGraph, albedo: np.ndarray, delight: bool, ears: bool
     ) -> _Layer:
-        surfaces = segment(face, photo)
-        own, other = view_of(face, photo, texels, surfaces, hairy)
+        own, other = view_of(face, photo, texels, ears)
         ratio, other_ratio = (np.log(view.colours.clip(DARKEST)) - albedo for view in (own, other))
         tone = _middle(ratio, own, texels)
         shade = np.zeros((len(face.vertices), 1))
@@ -176,7 +172,6 @@ class _Layer:
             tone = _middle(ratio, own, texels)
         share, other_share = _like_skin(own, ratio, texels, graph), _like_skin(other, other_ratio, texels, graph)
         observed, seen = texels.to_vertices(ratio, share)
-        _hint_hair(observed, seen, surfaces.colour("hair"), albedo, texels, shade)
         other_field = graph.field(*texels.to_vertices(other_ratio, other_share), tone, mirrored=False)
         return _Layer(
             share,
@@ -191,35 +186,16 @@ class _Layer:
         )
 
 
-def _hint_hair(
-    observed: np.ndarray,
-    seen: np.ndarray,
-    hair: np.ndarray | None,
-    albedo: np.ndarray,
-    texels: Texels,
-    shade: np.ndarray,
-) -> None:
-    """The scalp's vertices are told the hair's colour [3] sRGB, faintly: what is seen of them counts more."""
-    if hair is None:
-        return
-    painted, _ = texels.to_vertices(albedo, texels.kinds["scalp"])
-    wanted = np.log(to_linear(hair).clip(DARKEST)) - painted - shade
-    scalp = surface_kinds(texels.data)["scalp"]
-    share = (HINT / (HINT + seen[scalp]))[:, None]
-    observed[scalp] += share * (wanted[scalp] - observed[scalp])
-    seen[scalp] = seen[scalp].clip(HINT)
-
-
 def _light(view: View, ratio: np.ndarray, texels: Texels) -> FittedLight:
     """From what is surely skin. ratio: [N, 3] about its middle."""
-    sure = view.share * (texels.kinds["scalp"] < 0.5) * (view.hair < 0.3)
+    sure = view.share * (texels.kinds["scalp"] < 0.5)
     some = np.flatnonzero(sure > 0.5)
     some = some[:: max(1, len(some) // LIGHT_SAMPLES)]
     return fit_light(view.normals[some], ratio[some] @ LUMINANCE, sure[some])
 
 
 def _like_skin(view: View, ratio: np.ndarray, texels: Texels, graph: HeadGraph) -> np.ndarray:
-    """[N] share without what has nothing of the colour of the skin round it: what the segmentation missed."""
+    """[N] share without what has nothing of the colour of the skin round it: hair, glasses, hands."""
     # nostrils, brows, beards and the hair of the head are dark, and the face's own
     own = np.maximum.reduce([texels.kinds["beard"], texels.kinds["scalp"], texels.kinds["features"]])
     return feathered(view.share * (1 - unlike_skin(view, ratio, texels, graph) * (1 - own)), texels)
@@ -268,7 +244,7 @@ def _joint_detail(
 
 def _middle(ratio: np.ndarray, view: View, texels: Texels) -> np.ndarray:
     """[3] median over the skin of the face that is seen; what little is seen where that is not enough."""
-    for sure in ((view.share > 0.9) & (texels.kinds["face"] > 0.5) & (view.hair < 0.3), view.share > 0.3):
+    for sure in ((view.share > 0.9) & (texels.kinds["face"] > 0.5), view.share > 0.3):
         if sure.sum() > 100:
             return np.median(ratio[sure], axis=0)
     return np.zeros(3)

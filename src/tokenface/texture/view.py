@@ -11,7 +11,6 @@ import torch
 from tokenface.formats.mesh import vertex_normals
 from tokenface.inference.face import Face
 from tokenface.render.rasterizer import rasterize
-from tokenface.segmentation.predict import Surfaces
 from tokenface.texture.layout import Texels, smoothstep, surface_kinds
 from tokenface.texture.light import bytes_to_linear
 
@@ -23,6 +22,8 @@ FACING = (0.2, 0.6)
 OUTLINE = (0.002, 0.008)
 """Metres from the head's outline on the photo within which nothing is taken, and from which all: the outline is never
 quite right."""
+SCALP = (0.006, 0.02)
+"""The same on the scalp, where the photo's background is never far."""
 OPENINGS = (0.0008, 0.0022)
 """Metres, the same, from a visible eyeball or the mouth's inside: neither may be smeared over lids and lips."""
 PIXELS = 1.5
@@ -35,14 +36,12 @@ FEATHER_MAP = 512
 @dataclass(frozen=True, eq=False)
 class View:
     """N texels on one photo. colours: [N, 3] linear light.  share: [N] in [0, 1], how far the texel is taken from the
-    photo.  facing: [N] cosine of the angle to the viewer.  normals: [N, 3] in the photo's axes, y up.
-    hair: [N] probability of hair."""
+    photo.  facing: [N] cosine of the angle to the viewer.  normals: [N, 3] in the photo's axes, y up."""
 
     colours: np.ndarray
     share: np.ndarray
     facing: np.ndarray
     normals: np.ndarray
-    hair: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,17 +61,14 @@ class _Depth:
         return place[:, 1], place[:, 0]
 
 
-def view_of(
-    face: Face, photo: np.ndarray, texels: Texels, surfaces: Surfaces | None, whole_head: bool
-) -> tuple[View, View]:
+def view_of(face: Face, photo: np.ndarray, texels: Texels, ears: bool = False) -> tuple[View, View]:
     """A photo's texels as they are, and as the other side of the head shows them.
 
     Args:
-        photo: [H, W, 3] uint8 RGB.  surfaces: what the photo shows; None: skin everywhere.
-        whole_head: hair may lie on ears and neck as well, not only on the scalp.
+        photo: [H, W, 3] uint8 RGB.  ears: they may be taken, too: seldom right where hair hangs over them.
     """
     depth = _depth(face)
-    return tuple(_look(face, photo, texels, depth, surfaces, whole_head, side) for side in (False, True))  # type: ignore[return-value]
+    return _look(face, photo, texels, depth, ears, False), _look(face, photo, texels, depth, ears, True)
 
 
 def feathered(share: np.ndarray, texels: Texels) -> np.ndarray:
@@ -90,15 +86,7 @@ def feathered(share: np.ndarray, texels: Texels) -> np.ndarray:
     return np.minimum(full, share).clip(0, 1)
 
 
-def _look(
-    face: Face,
-    photo: np.ndarray,
-    texels: Texels,
-    depth: _Depth,
-    surfaces: Surfaces | None,
-    whole_head: bool,
-    mirrored: bool,
-) -> View:
+def _look(face: Face, photo: np.ndarray, texels: Texels, depth: _Depth, ears: bool, mirrored: bool) -> View:
     points = texels.at(face.vertices, mirrored).astype(np.float64)
     normals = texels.at(vertex_normals(face.vertices, face.faces) @ face.camera.rotation.T.astype(np.float32), mirrored)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-9)
@@ -110,17 +98,12 @@ def _look(
     share = share * smoothstep(normals[:, 2], *FACING)
     blur = PIXELS / face.camera.pixels_per_metre
     near, far = np.maximum(OPENINGS, (blur, 2 * blur))
-    share *= smoothstep(depth.inside[row, column], *OUTLINE) * smoothstep(depth.opening[row, column], near, far)
-    hair = np.zeros(len(points), np.float32)
-    if surfaces is not None:
-        skin, hair = surfaces.at(places, "skin"), surfaces.at(places, "hair")
-        where = np.maximum(texels.kinds["scalp"], texels.kinds["beard"])
-        if whole_head:
-            where = np.maximum(where, 1 - texels.kinds["face"])
-        share *= smoothstep(skin + where * hair, 0.55, 0.9)
-    if not whole_head:
+    inside = depth.inside[row, column]
+    share *= np.where(texels.kinds["scalp"] > 0.5, smoothstep(inside, *SCALP), smoothstep(inside, *OUTLINE))
+    share *= smoothstep(depth.opening[row, column], near, far)
+    if not ears:
         share *= 1 - texels.kinds["ears"]
-    return View(_sampled(photo, places, texels), share.astype(np.float32), normals[:, 2], normals, hair)
+    return View(_sampled(photo, places, texels), share.astype(np.float32), normals[:, 2], normals)
 
 
 def colours_of(face: Face, photo: np.ndarray, texels: Texels, mirrored: bool = False) -> np.ndarray:

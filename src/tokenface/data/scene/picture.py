@@ -42,9 +42,6 @@ from tokenface.render.rasterizer import Backend
 
 HAIR, BUN, HAT, BRIM, FRAME, LENS, HAND, OBJECT = range(8)
 HEAD = 0
-SURFACES = ("background", "skin", "hair", "cover", "eye", "mouth")
-"""What a pixel shows. Skin is the head's own surface, brows, beards, scalp and neck included; clothes are background;
-a cover is a hat, a frame, a dark lens, a hand or a thing in front of the face."""
 INSIDE_SKIN = (0.30, 0.12, 0.10)
 """Surfaces seen from their inner side are the inside of a mouth or a nostril."""
 
@@ -52,15 +49,13 @@ INSIDE_SKIN = (0.30, 0.12, 0.10)
 @dataclass(frozen=True)
 class Picture:
     """image: [B, 3, S, S] sRGB.  mask: [B, 1, S, S] face skin in sight.  depth: [B, S, S] of head and clothes.
-    cover, cover_depth: [B, S, S] opacity and depth of what is in front (hair, glasses, hats, hands).
-    surface: [B, S, S] uint8 into `SURFACES`."""
+    cover, cover_depth: [B, S, S] opacity and depth of what is in front (hair, glasses, hats, hands)."""
 
     image: Tensor
     mask: Tensor
     depth: Tensor
     cover: Tensor
     cover_depth: Tensor
-    surface: Tensor
 
 
 class Painter:
@@ -258,7 +253,6 @@ class Painter:
             depth=base.depth_map,
             cover=cover.view(batch, size, size),
             cover_depth=over.depth_map,
-            surface=_surfaces(base, over, alpha).view(batch, size, size),
         )
 
     def _contact_shadow(self, solid: Tensor, base: Drawn, light: Light) -> Tensor:
@@ -275,21 +269,6 @@ class Painter:
         y = (within // size - above).clamp(0, size - 1)
         dark = soft.reshape(-1).index_select(0, base.rows.int() * (size * size) + y * size + x)
         return 1 - dark * (0.15 + 0.4 * per_pixel(light.shadow, base.rows))
-
-
-def _surfaces(base: Drawn, over: Drawn, alpha: Tensor) -> Tensor:
-    """[B·S·S] uint8 into `SURFACES`: the head's own, below what covers it by more than half."""
-    background, skin, hair, cover, eye, mouth = range(len(SURFACES))
-    is_eye, inside, teeth = base.static[2:5] > 0.5
-    own = torch.full_like(base.part, skin, dtype=torch.uint8)
-    own[inside | teeth | base.behind] = mouth
-    own[is_eye] = eye
-    own[base.part != HEAD] = background
-    surface = torch.zeros(base.depth_map.numel(), dtype=torch.uint8, device=own.device)
-    surface[base.index] = own
-    front = torch.where(over.part <= BUN, hair, cover).to(torch.uint8)
-    surface[over.index] = torch.where(alpha > 0.5, front, surface.index_select(0, over.index))
-    return surface
 
 
 def soften_edges(image: Tensor, labels: Tensor) -> Tensor:
