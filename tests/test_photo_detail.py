@@ -7,8 +7,8 @@ import pytest
 import torch
 from test_photo_texture import face_and_photo, on_region
 
-from tokenface.camera import Camera
-from tokenface.formats.mesh import vertex_normals
+from tokenface.geometry.camera import Camera
+from tokenface.geometry.normals import mesh_normals
 from tokenface.head.registry import load_head
 from tokenface.inference.photo_texture import photo_detail
 from tokenface.render.renderer import Renderer
@@ -61,4 +61,4 @@ def test_dark_furrows_of_a_photo_become_deep(head, ridges):
     found = photo_detail(face, photo, size=SIZE).displacement[texels.covered]
     inner = forehead & (np.abs(texels.at(head.data.template)[:, 0]) < 0.03)
     assert np.corrcoef(found[inner], relief[inner])[0, 1] > 0.5
-    assert vertex_normals(face.vertices, face.faces)[head.data.regions["forehead"], 2].mean() > 0.3  # it faces us
+    assert mesh_normals(face.vertices, face.faces)[head.data.regions["forehead"], 2].mean() > 0.3  # it faces us

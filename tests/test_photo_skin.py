@@ -17,15 +17,15 @@ from tokenface import cli
 from tokenface.head.registry import load_head
 from tokenface.images.loading import ImageItem
 from tokenface.inference.face import Face
-from tokenface.inference.one_person import chosen_views, reconstruct_person
-from tokenface.inference.outputs import OutputTree, Settings
 from tokenface.inference.photo_texture import merged_texture, photo_texture
 from tokenface.inference.pooling import same_person
 from tokenface.inference.result import PhotoResult
-from tokenface.inference.run import Options
-from tokenface.transfer.puppet import Puppet
-from tokenface.transfer.run import TransferOptions
-from tokenface.video.run import TrackOptions
+from tokenface.jobs.one_person import chosen_views, reconstruct_person
+from tokenface.jobs.output_tree import OutputTree, Settings
+from tokenface.jobs.reconstruct import Options
+from tokenface.jobs.track import TrackOptions
+from tokenface.jobs.transfer import TransferOptions
+from tokenface.retarget.puppet import Puppet
 
 
 @pytest.fixture(scope="module")

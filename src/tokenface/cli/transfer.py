@@ -46,10 +46,10 @@ def transfer(
 
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
-    from tokenface.cli import SUCCESS
-    from tokenface.inference.reconstruct import Reconstructor
-    from tokenface.transfer.run import TransferOptions
-    from tokenface.transfer.run import transfer as run
+    from tokenface.cli.console import SUCCESS
+    from tokenface.jobs.transfer import TransferOptions
+    from tokenface.jobs.transfer import transfer as run
+    from tokenface.model import Reconstructor
 
     options = TransferOptions(pose, neutral, end, picture, texture)  # type: ignore[arg-type]
     model = Reconstructor.load(weights, device)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tokenface.head.model import HeadModel
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 
 FLIP = (-1.0, 1.0, 1.0)
 CAMERA = (1.0, 1.0, -1.0, -1.0, -1.0, 1.0, 1.0)

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from tokenface.formats.mesh import vertex_normals
-from tokenface.inference.face import Face
+from tokenface.geometry.normals import mesh_normals
 from tokenface.texture.detail import DetailMaps, detail_maps
 from tokenface.texture.fill import HeadGraph
 from tokenface.texture.layout import Texels, surface_kinds
 from tokenface.texture.light import LUMINANCE, bytes_to_linear, to_bytes
+from tokenface.texture.seen import SeenFace
 from tokenface.texture.shading import FittedLight, fit_light
 from tokenface.texture.skin_colour import unlike_skin
 from tokenface.texture.view import View, colours_of, feathered, view_of
@@ -53,9 +53,9 @@ class PhotoTexture:
 
 
 def photo_texture(
-    face: Face,
+    face: SeenFace,
     photo: np.ndarray,
-    others: Sequence[tuple[Face, np.ndarray]] = (),
+    others: Sequence[tuple[SeenFace, np.ndarray]] = (),
     *,
     size: int | None = None,
     delight: bool = False,
@@ -65,7 +65,7 @@ def photo_texture(
     return merged_texture(face, photo, others, size=size, delight=delight, whole_head=whole_head).image
 
 
-def texture_size(face: Face) -> int:
+def texture_size(face: SeenFace) -> int:
     """Side of the map that holds the photo's pixels: 512, 1024 or 2048."""
     data = face.head.data
     inside = surface_kinds(data)["face"][np.asarray(data.faces)].all(1)
@@ -81,9 +81,9 @@ def texture_size(face: Face) -> int:
 
 
 def merged_texture(
-    face: Face,
+    face: SeenFace,
     photo: np.ndarray,
-    others: Sequence[tuple[Face, np.ndarray]] = (),
+    others: Sequence[tuple[SeenFace, np.ndarray]] = (),
     *,
     size: int | None = None,
     delight: bool = False,
@@ -118,7 +118,7 @@ def merged_texture(
     return PhotoTexture(fine.padded(image), fine.map(taken))
 
 
-def photo_detail(face: Face, photo: np.ndarray, *, size: int | None = None) -> DetailMaps:
+def photo_detail(face: SeenFace, photo: np.ndarray, *, size: int | None = None) -> DetailMaps:
     """Relief of the skin from the photo's shading, as a displacement and a normal map (`texture.detail`).
 
     Brows, lips, beards and whatever is not taken from the photo stay flat.
@@ -135,7 +135,7 @@ def photo_detail(face: Face, photo: np.ndarray, *, size: int | None = None) -> D
     ratio = np.log(colours_of(face, photo, fine).clip(DARKEST)) - _albedo(face, fine)
     weight = coarse.enlarged(layer.share, fine) * (fine.kinds["scalp"] < 0.5)
     weight = weight * (1 - fine.kinds["brows"]) * (1 - fine.kinds["lips"])
-    normals = vertex_normals(face.vertices, face.faces) @ face.camera.rotation.T
+    normals = mesh_normals(face.vertices, face.faces) @ face.camera.rotation.T
     slope = fine.at(layer.light.slope(normals) @ face.camera.rotation)
     return detail_maps(fine, face.vertices, (ratio - fine.at(layer.slow)) @ LUMINANCE, weight, slope)
 
@@ -159,7 +159,13 @@ class _Layer:
 
     @staticmethod
     def of(
-        face: Face, photo: np.ndarray, texels: Texels, graph: HeadGraph, albedo: np.ndarray, delight: bool, ears: bool
+        face: SeenFace,
+        photo: np.ndarray,
+        texels: Texels,
+        graph: HeadGraph,
+        albedo: np.ndarray,
+        delight: bool,
+        ears: bool,
     ) -> _Layer:
         own, other = view_of(face, photo, texels, ears)
         ratio, other_ratio = (np.log(view.colours.clip(DARKEST)) - albedo for view in (own, other))
@@ -167,7 +173,7 @@ class _Layer:
         shade = np.zeros((len(face.vertices), 1))
         light = _light(own, ratio - tone, texels)
         if delight:
-            shade = light.log(vertex_normals(face.vertices, face.faces) @ face.camera.rotation.T)[:, None]
+            shade = light.log(mesh_normals(face.vertices, face.faces) @ face.camera.rotation.T)[:, None]
             ratio, other_ratio = ratio - texels.at(shade), other_ratio - texels.at(shade, mirrored=True)
             tone = _middle(ratio, own, texels)
         share, other_share = _like_skin(own, ratio, texels, graph), _like_skin(other, other_ratio, texels, graph)
@@ -222,7 +228,7 @@ def _joint_field(layers: list[_Layer], graph: HeadGraph, kinds: dict[str, np.nda
 
 
 def _joint_detail(
-    pairs: Sequence[tuple[Face, np.ndarray]], layers: list[_Layer], coarse: Texels, fine: Texels, albedo: np.ndarray
+    pairs: Sequence[tuple[SeenFace, np.ndarray]], layers: list[_Layer], coarse: Texels, fine: Texels, albedo: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """[N, 3] what the photos say beyond their slow parts, and [N] how far any of them says it."""
     weights = [coarse.enlarged(layer.weight, fine) ** SHARPNESS for layer in layers]
@@ -262,7 +268,7 @@ def _bounded(values: np.ndarray, limit: float) -> np.ndarray:
     return inside + BEYOND * (values - inside)
 
 
-def _albedo(face: Face, texels: Texels) -> np.ndarray:
+def _albedo(face: SeenFace, texels: Texels) -> np.ndarray:
     """[N, 3] logarithm of the predicted albedo, linear light."""
     image = cv2.resize(face.albedo, (texels.size, texels.size), interpolation=cv2.INTER_CUBIC)
     return np.log(bytes_to_linear(image[texels.covered]).clip(DARKEST))

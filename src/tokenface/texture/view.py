@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import torch
 
-from tokenface.formats.mesh import vertex_normals
-from tokenface.inference.face import Face
+from tokenface.geometry.normals import mesh_normals
 from tokenface.render.rasterizer import rasterize
 from tokenface.texture.layout import Texels, smoothstep, surface_kinds
 from tokenface.texture.light import bytes_to_linear
+from tokenface.texture.seen import SeenFace
 
 DEPTH_MAP = 512
 SLACK = 0.004
@@ -61,7 +61,7 @@ class _Depth:
         return place[:, 1], place[:, 0]
 
 
-def view_of(face: Face, photo: np.ndarray, texels: Texels, ears: bool = False) -> tuple[View, View]:
+def view_of(face: SeenFace, photo: np.ndarray, texels: Texels, ears: bool = False) -> tuple[View, View]:
     """A photo's texels as they are, and as the other side of the head shows them.
 
     Args:
@@ -86,9 +86,9 @@ def feathered(share: np.ndarray, texels: Texels) -> np.ndarray:
     return np.minimum(full, share).clip(0, 1)
 
 
-def _look(face: Face, photo: np.ndarray, texels: Texels, depth: _Depth, ears: bool, mirrored: bool) -> View:
+def _look(face: SeenFace, photo: np.ndarray, texels: Texels, depth: _Depth, ears: bool, mirrored: bool) -> View:
     points = texels.at(face.vertices, mirrored).astype(np.float64)
-    normals = texels.at(vertex_normals(face.vertices, face.faces) @ face.camera.rotation.T.astype(np.float32), mirrored)
+    normals = texels.at(mesh_normals(face.vertices, face.faces) @ face.camera.rotation.T.astype(np.float32), mirrored)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-9)
     places = face.camera.project(points)
     row, column = depth.pixel(places)
@@ -106,7 +106,7 @@ def _look(face: Face, photo: np.ndarray, texels: Texels, depth: _Depth, ears: bo
     return View(_sampled(photo, places, texels), share.astype(np.float32), normals[:, 2], normals)
 
 
-def colours_of(face: Face, photo: np.ndarray, texels: Texels, mirrored: bool = False) -> np.ndarray:
+def colours_of(face: SeenFace, photo: np.ndarray, texels: Texels, mirrored: bool = False) -> np.ndarray:
     """[N, 3] linear light of the photo at each texel, seen or not; mirrored: at its place on the other side."""
     return _sampled(photo, face.camera.project(texels.at(face.vertices, mirrored)), texels)
 
@@ -117,7 +117,7 @@ def _sampled(photo: np.ndarray, places: np.ndarray, texels: Texels) -> np.ndarra
     return bytes_to_linear(sampled[texels.covered])
 
 
-def _depth(face: Face) -> _Depth:
+def _depth(face: SeenFace) -> _Depth:
     camera = face.camera
     projected = camera.project(face.vertices)
     low, side = projected.min(axis=0), float(np.ptp(projected, axis=0).max()) * 1.01

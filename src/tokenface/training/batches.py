@@ -17,8 +17,7 @@ from torch.utils.data import DataLoader
 
 from tokenface.data.augment import Part, colour_jitter, turn_and_zoom
 from tokenface.data.photos import PhotoBatch, PhotoSampler
-from tokenface.data.readers.landmark_tar import read_landmark_tar
-from tokenface.data.record import PhotoRecord, split_by_identity
+from tokenface.data.record import PhotoRecord
 from tokenface.data.replay import LabelledFaces, ReplayRing
 from tokenface.data.shards.batch import CropOptions, RecordBatch
 from tokenface.data.shards.index import ShardIndex
@@ -27,7 +26,7 @@ from tokenface.data.shards.order import BatchOrder, Draw, OrderConfig
 from tokenface.data.synthetic import GENERATOR_VERSION, SyntheticFaces
 from tokenface.errors import ConfigError, DataError
 from tokenface.head.model import HeadModel
-from tokenface.training.config import DataConfig, PhotoConfig, SyntheticConfig, TrainConfig
+from tokenface.training.config import DataConfig, SyntheticConfig, TrainConfig
 from tokenface.training.state import Progress
 
 
@@ -76,14 +75,6 @@ class StepBatch:
             None if self.scans is None else self.scans.to(device),
             None if self.pictures is None else self.pictures.to(device),
         )
-
-
-def photo_records(config: PhotoConfig) -> tuple[list[PhotoRecord], list[PhotoRecord]]:
-    """(training, held-out) photos of the configured tar; two empty lists without one."""
-    if config.tar is None:
-        return [], []
-    records = list(read_landmark_tar(config.tar, config.shift))
-    return split_by_identity(records, config.held_out_people, config.split_seed)
 
 
 class SyntheticStream:

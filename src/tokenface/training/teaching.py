@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from tokenface.core.files import write_atomically
 from tokenface.data.augment import Part, colour_jitter, turn_and_zoom
 from tokenface.data.mirror import Mirror
 from tokenface.data.photos import PhotoBatch, PhotoTarget, SquareCrop
@@ -30,11 +31,10 @@ from tokenface.data.replay import LabelledFaces
 from tokenface.data.warping import move_points, warp_faces
 from tokenface.errors import CheckpointError
 from tokenface.evaluation.rendered_measures import r_squared
-from tokenface.formats.files import write_atomically
-from tokenface.head.landmarks import MIRROR68
+from tokenface.geometry.landmarks import MIRROR68
 from tokenface.head.model import HeadModel
-from tokenface.network.components import COMPONENTS, FaceParameters
 from tokenface.network.tokenface import TokenFace
+from tokenface.parameters import COMPONENTS, FaceParameters
 from tokenface.training.config import TeachingConfig
 
 CROP_SCALE = 1.5
