@@ -178,7 +178,7 @@ def reconstruct(
 
 
 def _person(run: Run, output: Path) -> int:
-    from tokenface.cli import SOME_FAILED, SUCCESS
+    from tokenface.cli.console import SOME_FAILED, SUCCESS
     from tokenface.jobs.one_person import reconstruct_person
 
     person = reconstruct_person(run, output)

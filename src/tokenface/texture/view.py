@@ -80,7 +80,7 @@ def feathered(share: np.ndarray, texels: Texels) -> np.ndarray:
     image = np.where(there > 0.02, image / there.clip(0.02), 1)
     shrunk = cv2.erode(image, np.ones((5, 5)))
     soft = cv2.GaussianBlur(shrunk * there, (0, 0), FEATHER * size / FEATHER_MAP)
-    soft /= cv2.GaussianBlur(there, (0, 0), FEATHER * size / FEATHER_MAP).clip(1e-3)
+    soft = soft / cv2.GaussianBlur(there, (0, 0), FEATHER * size / FEATHER_MAP).clip(1e-3)
     soft = np.minimum(image, smoothstep(soft, 0.25, 1.0))
     full = cv2.resize(soft, (texels.size, texels.size), interpolation=cv2.INTER_LINEAR)[texels.covered]
     return np.minimum(full, share).clip(0, 1)
