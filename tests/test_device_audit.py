@@ -12,7 +12,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
-from pretend_device import DEVICE, MixedDevicesError, Pretended, PretendDevice, real
+from pretend_device import DEVICE, MixedDevicesError, PretendDevice, Pretended, real
 
 from tokenface.core.configuration import from_dict
 from tokenface.data.record import PhotoRecord
