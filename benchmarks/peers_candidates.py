@@ -68,8 +68,9 @@ def networks(sizes: Sizes) -> Iterator[Pairs]:
     own = torch.nn.functional.interpolate(crop, (model.crop_size,) * 2, mode="bilinear")
     resnet, mobile = (timm.create_model(name).eval() for name in ("resnet50", "mobilenetv3_large_100"))
     mesh = FaceMesh()
-    (found,) = FaceDetector("blazeface", mesh=False).detect(photo)[:1]
-    around = mesh_crop(found)
+    found = FaceDetector("blazeface").detect(photo)[0]
+    assert found.landmarks468 is not None
+    around = mesh_crop(found.landmarks468)
 
     def whole() -> object:
         return model.reconstruct(photo, max_faces=1)
@@ -285,6 +286,7 @@ def frames(sizes: Sizes) -> Iterator[Pairs]:
     """A frame of a followed face beside one pass of the image model over the same crop."""
     import tokenface
     from tokenface.video.clip import Frame
+    from tokenface.video.look import look_at
     from tokenface.video.pipeline import TOGETHER, Pipeline, PipelineOptions
     from tokenface.video.temporal_weights import choose_temporal
 
@@ -308,7 +310,7 @@ def frames(sizes: Sizes) -> Iterator[Pairs]:
     def looked() -> None:
         crop = tracker.people[tracker.active[0]].crop
         for n in range(count):
-            tracker.looker.look(np.roll(photo, n // 2, axis=1), [crop])
+            look_at(model, np.roll(photo, n // 2, axis=1), [crop])
 
     yield [Pair("video frame, followed / one pass of the image model", tracked, looked, "≤ 1.1", count, count)]
 
