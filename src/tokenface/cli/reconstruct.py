@@ -72,6 +72,14 @@ def reconstruct(
     delight: Annotated[
         bool, typer.Option("--delight", help="With --texture photo: take the predicted light out of it.")
     ] = False,
+    maps: Annotated[
+        str,
+        typer.Option(
+            help="Per-pixel maps, comma-separated: depth, normals, uv, pncc, parts, cutout, axes, points68, points468, "
+            "npz; or all.",
+            show_default=False,
+        ),
+    ] = "",
     second_crop: Annotated[bool, typer.Option(help="Crop a second time from the network's own landmarks.")] = True,
     refine: Annotated[
         bool, typer.Option("--refine", help="Fit every face to its photo; the options below say how.")
@@ -111,7 +119,9 @@ def reconstruct(
 
     from tokenface.inference.run import Options, Run
 
+    wanted_maps = tuple(part.strip().lower() for part in maps.split(",") if part.strip())
     if tables:
+        _no_maps(wanted_maps)
         from tokenface.bulk.shard import BulkOptions
 
         return _tables(
@@ -156,6 +166,7 @@ def reconstruct(
             second_crop=second_crop,
             refine=fit,
             max_pixels=max_pixels,
+            maps=wanted_maps,
         ),
     )
     with _bar() as progress:
@@ -163,6 +174,13 @@ def reconstruct(
         for _ in run:
             progress.advance(task)
     return report(run)
+
+
+def _no_maps(maps: tuple[str, ...]) -> None:
+    from tokenface.errors import ConfigError
+
+    if maps:
+        raise ConfigError("tables hold no --maps; leave them out, or choose files (--format glb, obj, ply, json)")
 
 
 def _texture(texture: str, delight: bool) -> Texture:

@@ -10,7 +10,10 @@ PHOTO_MARKER = ".tokenface.json"
 """In every photo's folder of results: which photo it belongs to, what was written, with which settings."""
 CLIP_MARKER = ".tokenface-track.json"
 """In every clip's."""
-_PICTURE = re.compile(r"overlay\.png|face_\d+(_neutral)?\.(glb|obj|mtl|png|ply)|parameters\.json")
+_PICTURE = re.compile(
+    r"overlay\.png|parameters\.json|face_\d+(_neutral)?\.(glb|obj|mtl|png|ply)|face_\d+_maps\.npz"
+    r"|face_\d+_(depth|normals|uv|pncc|parts|cutout|axes|points68|points468)\.png"
+)
 _PERSON = re.compile(r"person_\d+")
 
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import trimesh
     from PIL import Image
 
+    from tokenface.inference.maps import FaceMaps
+
 FORMATS = ("glb", "obj", "ply", "json")
 """What `Face.save` writes, by suffix."""
 
@@ -245,6 +247,16 @@ class Face:
         from tokenface.inference.picture import overlay_picture
 
         return overlay_picture(self.item.load() if photo is None else photo, [self])
+
+    def maps(self) -> FaceMaps:
+        """Depth, normals, texture coordinates, PNCC and part labels on the photo's pixels.
+
+        Raises:
+            OutputError: no part of the head lies on the photo.
+        """
+        from tokenface.inference.maps import face_maps
+
+        return face_maps(self.head.data, self.vertices, self.camera)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers and strings: one entry of `parameters.json`."""

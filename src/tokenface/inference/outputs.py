@@ -38,7 +38,7 @@ class Settings:
 
     formats: of `FORMATS`.  overlay: whether the picture for people is written.  neutral: whether the relaxed heads are
     written as well.  texture: "albedo" as predicted, "photo", or "delit": the photo without its light.
-    signature: everything else that matters (weights, options of the reconstruction).
+    maps: of `map_files.MAPS`.  signature: everything else that matters (weights, options of the reconstruction).
     """
 
     formats: tuple[str, ...] = FORMATS
@@ -46,9 +46,13 @@ class Settings:
     neutral: bool = False
     texture: Texture = "albedo"
     signature: str = ""
+    maps: tuple[str, ...] = ()
 
     def hash(self) -> str:
-        text = json.dumps([sorted(self.formats), self.overlay, self.neutral, self.texture, self.signature])
+        parts = [sorted(self.formats), self.overlay, self.neutral, self.texture, self.signature]
+        if self.maps:  # without any, photos that were finished before there were maps stay finished
+            parts.append(sorted(self.maps))
+        text = json.dumps(parts)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -126,6 +130,11 @@ class OutputTree:
                 if self.settings.neutral:
                     relaxed = folder / f"face_{face.index:02d}_neutral.{suffix}"
                     paths.append(face.save(relaxed, neutral=True, texture=skin))
+        if self.settings.maps and result.image is not None:
+            from tokenface.inference.map_files import write_maps
+
+            for face in result.faces:
+                paths += write_maps(folder, face, result.image, self.settings.maps)
         if "json" in self.settings.formats:
             name = _file_name(result.item)
             paths.append(write_parameters(folder / "parameters.json", photo_document(result.faces, name)))

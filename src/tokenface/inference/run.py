@@ -14,6 +14,7 @@ from tokenface.fingerprint import fingerprint
 from tokenface.images.loading import MAX_PIXELS, ImageItem
 from tokenface.inference.depends import model_facts
 from tokenface.inference.face import FORMATS
+from tokenface.inference.map_files import chosen_maps
 from tokenface.inference.outputs import OutputTree, Settings, Texture
 from tokenface.inference.photos import BATCH_SIZE, per_photo
 from tokenface.inference.reconstruct import Reconstructor
@@ -45,6 +46,7 @@ class Options:
     second_crop: bool = True
     refine: RefineOptions | None = None
     max_pixels: int = MAX_PIXELS
+    maps: tuple[str, ...] = ()
 
 
 class Run:
@@ -69,7 +71,9 @@ class Run:
         self.root = Path(output)
         if not self.items:
             return
-        settings = Settings(formats, options.overlay, options.neutral, options.texture, self._signature())
+        settings = Settings(
+            formats, options.overlay, options.neutral, options.texture, self._signature(), chosen_maps(options.maps)
+        )
         self.tree = OutputTree(output, settings, options.overwrite)
         self.root = self.tree.root
         for item in self.items:
