@@ -320,7 +320,7 @@ def test_a_missing_file_alone_fails(tokenface: Console, tmp_path: Path) -> None:
         (["recontruct", "a.png"], 2, "No such command"),
         (["reconstruct", "a.png", "--batch", "0"], 2, "--batch"),
         (["reconstruct", "a.png", "--no-such-option"], 2, "--no-such-option"),
-        (["reconstruct", "a.png", "--format", "stl"], 1, "unknown format 'stl'"),
+        (["reconstruct", "a.png", "--format", "fbx"], 1, "unknown format 'fbx'"),
         (["reconstruct", "a.png", "--weights", "nope"], 1, "no weights named 'nope'"),
         (["reconstruct", "a.png", "--boxes", "nope.json"], 1, "cannot read boxes"),
         (["head", "add", "smpl", "x"], 1, "not from 'smpl'"),

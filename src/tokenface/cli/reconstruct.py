@@ -38,7 +38,11 @@ def reconstruct(
     ] = "out",
     formats: Annotated[
         str,
-        typer.Option("--format", "-f", help="Comma-separated: glb, obj, ply, json, or all; or parquet, npz: tables."),
+        typer.Option(
+            "--format",
+            "-f",
+            help="Comma-separated: glb, obj, ply, json, or all of these; vrm, stl; or parquet, npz: tables.",
+        ),
     ] = "all",
     weights: Annotated[
         str | None, typer.Option("--weights", "-w", help="Weights by name or path.", show_default=False)
@@ -97,6 +101,8 @@ def reconstruct(
     steps: Annotated[
         int, typer.Option(min=0, help="Comparisons with the photo's pixels; 0: points alone.")
     ] = FIT.steps,
+    units: Annotated[str | None, typer.Option(help="OBJ, PLY, STL: m, cm or mm.", show_default="m; STL: mm")] = None,
+    up: Annotated[str | None, typer.Option(help="OBJ, PLY, STL: y or z.", show_default="y; STL: z")] = None,
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Refuse larger photos: width × height.", show_default="120 million")
     ] = 120_000_000,
@@ -119,6 +125,7 @@ def reconstruct(
 
     from tokenface.inference.run import Options, Run
 
+    axes = _axes(units, up)
     wanted_maps = tuple(part.strip().lower() for part in maps.split(",") if part.strip())
     if tables:
         _no_maps(wanted_maps)
@@ -167,6 +174,7 @@ def reconstruct(
             refine=fit,
             max_pixels=max_pixels,
             maps=wanted_maps,
+            axes=axes,
         ),
     )
     with _bar() as progress:
@@ -174,6 +182,13 @@ def reconstruct(
         for _ in run:
             progress.advance(task)
     return report(run)
+
+
+def _axes(units: str | None, up: str | None):
+    """None: each format's usual ones; what is said holds for all of them."""
+    from tokenface.formats.axes import chosen_axes
+
+    return None if units is None and up is None else chosen_axes(units or "m", up or "y")
 
 
 def _no_maps(maps: tuple[str, ...]) -> None:

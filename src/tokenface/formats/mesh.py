@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
+from scipy.sparse import csr_matrix
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,23 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     normals = normals / np.where(length < 1e-12, 1.0, length)
     normals[flat] = (0.0, 0.0, 1.0)
     return normals.astype(np.float32)
+
+
+def morph_normals(rest: np.ndarray, morphs: np.ndarray, faces: np.ndarray) -> Iterator[np.ndarray]:
+    """[V, 3] float32 for each of the morphs [M, V, 3]: what it adds to the rest mesh's vertex normals."""
+    corner_faces = np.repeat(np.arange(len(faces)), 3)
+    sums = csr_matrix((np.ones(faces.size), (faces.reshape(-1), corner_faces)), shape=(len(rest), len(faces)))
+
+    def normals(vertices: np.ndarray) -> np.ndarray:
+        corners = vertices[faces]
+        total = sums @ np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        length = np.linalg.norm(total, axis=1, keepdims=True)
+        return total / np.where(length < 1e-12, 1.0, length)
+
+    rest = rest.astype(np.float64)
+    at_rest = normals(rest)
+    for morph in morphs:
+        yield (normals(rest + morph) - at_rest).astype(np.float32)
 
 
 def vertex_colours(mesh: TexturedMesh) -> np.ndarray:

@@ -14,12 +14,15 @@ import torch
 
 from tokenface.camera_opencv import FaceCamera, PinholeCamera
 from tokenface.errors import OutputError, TokenFaceError
+from tokenface.formats.axes import Axes
 from tokenface.formats.glb import write_glb
 from tokenface.formats.mesh import TexturedMesh, split_seams, vertex_normals
 from tokenface.formats.obj import write_obj
 from tokenface.formats.parameters import parameters_document, plain, write_parameters
 from tokenface.formats.ply import write_ply
 from tokenface.formats.rig import Rig
+from tokenface.formats.stl import PRINTING, write_stl
+from tokenface.formats.vrm import write_vrm
 from tokenface.head.model import HeadModel
 from tokenface.images.crop import Crop
 from tokenface.images.loading import ImageItem
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from tokenface.inference.maps import FaceMaps
 
 FORMATS = ("glb", "obj", "ply", "json")
+"""What `tokenface reconstruct` writes unless told otherwise."""
+SAVED = (*FORMATS, "stl", "vrm")
 """What `Face.save` writes, by suffix."""
 
 
@@ -210,30 +215,60 @@ class Face:
             facts["camera"] = plain(self._camera_dict()["opencv"])
         return replace(mesh, facts=facts)
 
-    def rig(self, neutral: bool = False) -> Rig:
-        """Rest mesh, joints and morph targets, with this face's weights and rotations (zero when neutral)."""
-        return face_rig(self.head, self.parameters, neutral).resized(self.size)
-
-    def save(self, path: str | Path, neutral: bool = False, texture: np.ndarray | None = None) -> Path:
-        """Write the face; the suffix chooses the format: .glb (rigged, textured), .obj, .ply or .json.
+    def rig(self, neutral: bool = False, *, parts: bool = True, iris: np.ndarray | None = None) -> Rig:
+        """Rest mesh, joints and morph targets, with this face's weights and rotations (zero when neutral).
 
         Args:
-            neutral: relaxed.  texture: see `textured_mesh` and `photo_texture`.
+            parts: eyes, teeth and tongue as meshes of their own, as files for animators have them.
+            iris: [3] uint8 sRGB (`iris_colour`); None: the predicted albedo's.
+        """
+        return face_rig(self.head, self.parameters, neutral, parts=parts, iris=iris).resized(self.size)
+
+    def iris_colour(self, photo: np.ndarray | None = None) -> np.ndarray | None:
+        """[3] uint8 sRGB of the irises, for `save`; None where the photo does not show it.
+
+        Args:
+            photo: [H, W, 3] uint8; None loads it again from where it came.
+        Raises:
+            ImageError: the photo is gone.
+        """
+        from tokenface.inference.eye_colour import iris_of_photo
+
+        return iris_of_photo(self, self.item.load() if photo is None else photo)
+
+    def save(
+        self,
+        path: str | Path,
+        neutral: bool = False,
+        texture: np.ndarray | None = None,
+        iris: np.ndarray | None = None,
+        axes: Axes | None = None,
+    ) -> Path:
+        """Write the face; the suffix chooses the format: .glb (rigged, textured), .vrm (avatar, relaxed), .obj, .ply,
+        .stl (for printing) or .json.
+
+        Args:
+            neutral: relaxed.  texture: see `textured_mesh` and `photo_texture`.  iris: see `rig`, for .glb and .vrm.
+            axes: unit and up axis of .obj, .ply and .stl; None: metres and y, for .stl millimetres and z.
         Raises:
             OutputError: an unknown suffix, or a file that cannot be written.
         """
         path = Path(path).expanduser()
         match path.suffix.lower():
             case ".glb":
-                write_glb(path, self.riggable_mesh(neutral, texture), self.rig(neutral))
+                write_glb(path, self.riggable_mesh(neutral, texture), self.rig(neutral, iris=iris))
+            case ".vrm":
+                write_vrm(path, self.riggable_mesh(True, texture), self.rig(True, iris=iris))
             case ".obj":
-                write_obj(path, self.textured_mesh(neutral, texture))
+                write_obj(path, self.textured_mesh(neutral, texture), axes or Axes())
             case ".ply":
-                write_ply(path, self.textured_mesh(neutral, texture))
+                write_ply(path, self.textured_mesh(neutral, texture), axes or Axes())
+            case ".stl":
+                write_stl(path, self.textured_mesh(neutral), axes or PRINTING)
             case ".json":
                 write_parameters(path, photo_document([self], self.item.name))
             case suffix:
-                raise OutputError(f"cannot save '{path}': suffix '{suffix}' is not one of .{', .'.join(FORMATS)}")
+                raise OutputError(f"cannot save '{path}': suffix '{suffix}' is not one of .{', .'.join(SAVED)}")
         return path
 
     def overlay(self, photo: np.ndarray | None = None) -> Image.Image:
