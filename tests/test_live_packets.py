@@ -118,7 +118,6 @@ def test_a_clip_reaches_unreal_and_vrm_tools(receiver, tmp_path: Path, monkeypat
     """The whole way: command line, tracker, sockets on this machine, two protocols."""
     model = following_model()
     monkeypatch.setattr(Reconstructor, "load", staticmethod(lambda *_: model))
-    monkeypatch.setattr("tokenface.video.broadcast.time.sleep", lambda _: None)
     frames = [scene((40 + 3 * number, 40, 24)) for number in range(4)]
     clip = write_clip(tmp_path / "a.mp4", frames)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
