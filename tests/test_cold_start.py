@@ -59,7 +59,7 @@ def test_help_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> Non
 
 
 def test_a_photo_imports_what_it_needs_and_no_more(tmp_path: Path) -> None:
-    done = fresh("import tokenface, tokenface.inference.run; tokenface.load(device='cpu')", tmp_path)
+    done = fresh("import tokenface, tokenface.jobs.reconstruct; tokenface.load(device='cpu')", tmp_path)
     assert imported(done, NEVER) == []
 
 

@@ -19,7 +19,7 @@ from tokenface.errors import ConfigError
 from tokenface.formats.live_link import COLUMNS, LiveLinkRow
 from tokenface.formats.live_packets import live_link_packet, osc_bundle, osc_message, unity_quaternion
 from tokenface.head.arkit import ARKIT_NAMES
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.model import Reconstructor
 from tokenface.video.broadcast import Address, in_time
 from tokenface.video.face import TrackedFrame
 

@@ -13,14 +13,14 @@ from PIL import Image
 from stand_ins import photo_with_marks, stand_in_model
 from toy_head import toy_head_data
 
-from tokenface.camera_opencv import FaceCamera
+from tokenface.core.results_of_runs import is_result_name
 from tokenface.errors import ConfigError, OutputError
-from tokenface.formats.mesh import vertex_normals
-from tokenface.formats.own import is_result_name
+from tokenface.geometry.crop import Crop
+from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.data import HeadData
 from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head
-from tokenface.images.crop import Crop
 from tokenface.inference.map_files import DEPTH_STEP, DEPTH_ZERO, MAPS, chosen_maps, write_maps
 from tokenface.inference.maps import PARTS, FaceMaps, face_maps
 
@@ -93,7 +93,7 @@ def test_maps_are_what_a_ray_through_the_pixel_meets(lens: bool) -> None:
     camera = turned_camera(lens)
     maps = face_maps(data, vertices, camera)
     axes = camera.rotation if not lens else np.diag([1.0, -1, -1]) @ camera.lens.R
-    normals = vertex_normals(vertices, data.faces)
+    normals = mesh_normals(vertices, data.faces)
     low, high = data.template.min(axis=0), data.template.max(axis=0)
     rows, columns = np.nonzero(inner(maps))
     chosen = np.linspace(0, len(rows) - 1, 80).astype(int)

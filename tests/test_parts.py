@@ -14,15 +14,15 @@ from stand_ins import photo_with_marks, stand_in_model
 from test_formats import read_accessor
 from toy_head import toy_head_data
 
-from tokenface.camera_opencv import FaceCamera
 from tokenface.formats.glb import glb_bytes
 from tokenface.formats.glb_animation import Animation, animated_glb_bytes
 from tokenface.formats.rig import Rig, RigPart
+from tokenface.geometry.crop import Crop
+from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.arkit import ARKIT_NAMES
 from tokenface.head.model import JAW, LEFT_EYE, HeadModel
 from tokenface.head.parts import affine_follow, head_parts
 from tokenface.head.registry import load_head
-from tokenface.images.crop import Crop
 from tokenface.inference.eye_colour import iris_of_photo
 from tokenface.inference.face import Face
 from tokenface.inference.maps import PARTS

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from tokenface.camera_opencv import FaceCamera
+from tokenface.geometry.crop import Crop
+from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.registry import load_head
 from tokenface.head.texel_cover import cover
-from tokenface.images.crop import Crop
 from tokenface.images.loading import ImageItem
 from tokenface.inference.confidence import Evidence
 from tokenface.inference.face import Face, Origin
 from tokenface.inference.photo_texture import photo_texture
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 from tokenface.render.renderer import Renderer
 from tokenface.render.shading import AMBIENT
 

@@ -27,7 +27,7 @@ from tokenface.app.folder import WorkFolder, work_folder
 from tokenface.app.limits import Limits
 from tokenface.app.server import create_app
 from tokenface.head.model import HeadModel
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.model import Reconstructor
 
 PATH = "/v1/reconstruct"
 LIMITS = Limits(upload_bytes=2_000_000, pixels=1_000_000, seconds=20, queue=2, faces=4)

@@ -11,7 +11,7 @@ from stand_ins import MarkDetector
 from video_stand_ins import following_model, scene
 
 from tokenface.errors import VideoError
-from tokenface.images.crop import crop_from_landmarks
+from tokenface.geometry.crop import crop_from_landmarks
 from tokenface.video.clip import Frame
 from tokenface.video.cuts import CutDetector
 from tokenface.video.one_euro import OneEuro, OneEuroSettings
@@ -169,10 +169,10 @@ def test_the_state_goes_on_as_if_nothing_had_happened(model) -> None:
         for i in range(30)
     ]
     options = PipelineOptions(TrackerOptions(people=None), smooth="one-euro")
-    whole = list(run(Pipeline(model, options), iter(frames)))
-    first = Pipeline(model, options)
+    whole = list(run(Pipeline(model, model.detector, options), iter(frames)))
+    first = Pipeline(model, model.detector, options)
     begun = [answers for frame in frames[:13] for answers in first.push(frame)]
-    second = Pipeline(model, options)
+    second = Pipeline(model, model.detector, options)
     second.restore(first.state())
     begun += list(run(second, iter(frames[13:])))
     assert len(begun) == len(whole) == 30

@@ -14,12 +14,12 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from tokenface.app.bundle import everything, face_glb, faces_json
 from tokenface.app.limits import Limits
 from tokenface.app.metrics import CONTENT_TYPE, Counted, Metrics
 from tokenface.app.shares import client_of
 from tokenface.app.worker import Busy, TooLate, Worker, answer
 from tokenface.errors import TokenFaceError, plain_words
-from tokenface.inference.bundle import everything, face_glb, faces_json
 from tokenface.inference.result import PhotoResult
 
 Format = Literal["json", "glb", "zip"]

@@ -11,12 +11,12 @@ from typing import Literal
 
 import numpy as np
 
+from tokenface.app.bundle import everything, face_glb, face_obj, faces_json, zipped
+from tokenface.app.editing import Edit, edited
 from tokenface.images.loading import load_image
-from tokenface.inference.bundle import everything, face_glb, face_obj, faces_json, zipped
-from tokenface.inference.editing import Edit, edited
+from tokenface.inference.appearance import photo_face
 from tokenface.inference.face import Face
 from tokenface.inference.photo_texture import photo_texture
-from tokenface.inference.picture import photo_face
 from tokenface.render.overlay import automatic_crop, fit, mesh_over_photo
 
 Skin = Literal["photo", "model"]

@@ -50,7 +50,7 @@ def live(
     if not source.isdigit():
         need_clip(source)
 
-    from tokenface.inference.reconstruct import Reconstructor
+    from tokenface.model import Reconstructor
 
     model = Reconstructor.load(weights, device)
     if source.isdigit():

@@ -10,7 +10,7 @@ import typer
 from tokenface.cli.console import err, one_line, out, print_error
 
 if TYPE_CHECKING:
-    from tokenface.inference.outputs import Texture
+    from tokenface.jobs.output_tree import Texture
 
 TABLES = ("parquet", "npz")
 
@@ -123,13 +123,13 @@ def reconstruct(
     tables = ray is not None or formats.strip().lower() in TABLES
     need(*(("pyarrow",) if tables else ()), *(("ray",) if ray is not None else ()))
 
-    from tokenface.inference.run import Options, Run
+    from tokenface.jobs.reconstruct import Options, Run
 
     axes = _axes(units, up)
     wanted_maps = tuple(part.strip().lower() for part in maps.split(",") if part.strip())
     if tables:
         _no_maps(wanted_maps)
-        from tokenface.bulk.shard import BulkOptions
+        from tokenface.jobs.bulk.shard import BulkOptions
 
         return _tables(
             sources,
@@ -210,8 +210,8 @@ def _texture(texture: str, delight: bool) -> Texture:
 def _options(refine: bool, asked: _Fit):
     from tokenface.errors import ConfigError
     from tokenface.images.focal import parse_focal
-    from tokenface.network.components import COMPONENTS
-    from tokenface.refinement.record import RefineOptions
+    from tokenface.inference.refinement import RefineOptions
+    from tokenface.parameters import COMPONENTS
 
     chosen = tuple(part.strip().lower() for part in asked.components.split(",") if part.strip())
     options = RefineOptions(
@@ -234,8 +234,8 @@ def _tables(sources, output, options, workers, ray, recursive, boxes) -> int:
     """Photos by the thousand into tables."""
     from rich.table import Table
 
-    from tokenface.bulk.run import BulkRun
-    from tokenface.cli import SOME_FAILED, SUCCESS, USAGE
+    from tokenface.cli.console import SOME_FAILED, SUCCESS, USAGE
+    from tokenface.jobs.bulk.run import BulkRun
 
     if len(sources) != 1 or boxes is not None:
         wrong = "--boxes" if boxes is not None else f"{len(sources)} sources"
@@ -280,7 +280,7 @@ def report(run) -> int:
     """Print what became of the photos; returns the exit code."""
     from rich.table import Table
 
-    from tokenface.cli import SOME_FAILED, SUCCESS, USAGE
+    from tokenface.cli.console import SOME_FAILED, SUCCESS, USAGE
 
     for label, reason in run.failures:
         print_error(reason if label in reason else f"{label}: {reason}")

@@ -59,7 +59,7 @@ def track(
     OUTPUT/overlay.mp4. A run that was killed goes on where it stopped. Exit code: 0 done, 1 no face was found, or the
     file is damaged (what could be read is there).
     """
-    from tokenface.cli import SOME_FAILED, SUCCESS
+    from tokenface.cli.console import SOME_FAILED, SUCCESS
     from tokenface.errors import ConfigError
 
     number = _people(people)
@@ -81,7 +81,7 @@ def track(
     need_clip(source)
     need_formats(words(formats))
 
-    from tokenface.video.run import TrackOptions, TrackRun
+    from tokenface.jobs.track import TrackOptions, TrackRun
 
     run = TrackRun(
         source,
@@ -149,14 +149,15 @@ def _work(run) -> None:
 
 def _camera(number, people, temporal, temporal_weights, smooth, weights, device, show, seconds) -> int:
     """Live: a window, or one line a second."""
-    from tokenface.cli import SUCCESS
-    from tokenface.inference.reconstruct import Reconstructor
+    from tokenface.cli.console import SUCCESS
+    from tokenface.model import Reconstructor
     from tokenface.video.live import Camera, live, show_live
 
     model = Reconstructor.load(weights, device)
     camera = Camera.open(number)
     frames = live(
         model,
+        model.detector,
         camera,
         people=people,
         temporal=temporal,

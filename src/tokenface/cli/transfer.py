@@ -43,10 +43,10 @@ def transfer(
 
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
-    from tokenface.cli import SUCCESS
-    from tokenface.inference.reconstruct import Reconstructor
-    from tokenface.transfer.run import TransferOptions
-    from tokenface.transfer.run import transfer as run
+    from tokenface.cli.console import SUCCESS
+    from tokenface.jobs.transfer import TransferOptions
+    from tokenface.jobs.transfer import transfer as run
+    from tokenface.model import Reconstructor
 
     options = TransferOptions(pose=pose, neutral=neutral, end=end, picture=picture)  # type: ignore[arg-type]
     model = Reconstructor.load(weights, device)

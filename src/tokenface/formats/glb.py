@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pygltflib as gltf
 
-from tokenface.formats.files import write_atomically
-from tokenface.formats.mesh import SeamSplit, TexturedMesh, morph_normals, png_bytes, split_seams, vertex_normals
+from tokenface.core.files import write_atomically
+from tokenface.formats.mesh import SeamSplit, TexturedMesh, file_normals, morph_normals, png_bytes, split_seams
 from tokenface.formats.rig import PartMaterial, Rig, RigPart, largest_influences, quaternion
 
 NEGLIGIBLE = 1e-7
@@ -60,7 +60,7 @@ def rigged_document(mesh: TexturedMesh, rig: Rig) -> tuple[gltf.GLTF2, GlbBuffer
         mesh.name,
         split,
         # every triangle counts for the normals, so that a file with parts is shaded as one without
-        vertex_normals(rig.rest, mesh.faces),
+        file_normals(rig.rest, mesh.faces),
         list(morph_normals(rig.rest, rig.morphs, mesh.faces)),
         rig,
     )
@@ -77,7 +77,7 @@ def rigged_document(mesh: TexturedMesh, rig: Rig) -> tuple[gltf.GLTF2, GlbBuffer
         _Surfaces(document, buffer).add(
             part.name,
             split_seams(part.faces, part.uv, part.faces),
-            vertex_normals(part.rest, part.faces),
+            file_normals(part.rest, part.faces),
             list(morph_normals(part.rest, part.morphs, part.faces)),
             part,
             shared[part.material.name],

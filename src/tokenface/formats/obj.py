@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tokenface.core.files import write_atomically
 from tokenface.formats.axes import HEAD_SPACE, Axes
-from tokenface.formats.files import write_atomically
 from tokenface.formats.mesh import TexturedMesh, fact_lines, png_bytes
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tokenface.core.files import write_atomically
 from tokenface.formats.axes import Axes
-from tokenface.formats.files import write_atomically
 from tokenface.formats.mesh import TexturedMesh
 
 PRINTING = Axes("mm", "z")

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 import pygltflib as gltf
 
+from tokenface.core.files import write_atomically
 from tokenface.errors import OutputError
-from tokenface.formats.files import write_atomically
 from tokenface.formats.glb import finished_bytes, rigged_document
 from tokenface.formats.mesh import TexturedMesh
 from tokenface.formats.rig import Rig

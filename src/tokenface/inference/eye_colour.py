@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
 from tokenface.errors import OutputError
 from tokenface.formats.rig import rotation_matrix
+from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.model import LEFT_EYE, RIGHT_EYE, HeadModel
 from tokenface.head.parts import IRIS
-from tokenface.inference.face import Face
 from tokenface.inference.gaze import eye_rotations
-from tokenface.inference.maps import PARTS
+from tokenface.inference.maps import PARTS, FaceMaps
 from tokenface.inference.part_looks import SCLERA
 from tokenface.inference.part_rig import parts_of
+from tokenface.parameters import FaceParameters
 
 SMALLEST = 4.0
 """Pixels of the iris's radius on the photo, below which it has no colour that could be told."""
@@ -28,7 +31,23 @@ GAIN = (0.75, 2.5)
 """Limits of the correction that makes the white of the eye white, linear light."""
 
 
-def iris_of_photo(face: Face, photo: np.ndarray) -> np.ndarray | None:
+class SeenFace(Protocol):
+    """What is needed of a face, as `Face` has it."""
+
+    @property
+    def head(self) -> HeadModel: ...
+    @property
+    def size(self) -> float: ...
+    @property
+    def camera(self) -> FaceCamera: ...
+    @property
+    def vertices(self) -> np.ndarray: ...
+    @property
+    def parameters(self) -> FaceParameters: ...
+    def maps(self) -> FaceMaps: ...
+
+
+def iris_of_photo(face: SeenFace, photo: np.ndarray) -> np.ndarray | None:
     """[3] uint8 sRGB as under white light; None where the photo does not show it.
 
     Args:
@@ -59,7 +78,7 @@ def _radius(head: HeadModel) -> float:
     return float(np.sin(np.radians(IRIS)) * np.linalg.norm(eye, axis=1).mean())
 
 
-def _iris_middle(face: Face, side: int, joint: int) -> np.ndarray:
+def _iris_middle(face: SeenFace, side: int, joint: int) -> np.ndarray:
     """[2] photo pixels."""
     name = ("left_eyeball", "right_eyeball")[side]
     eye = face.vertices[face.head.data.regions[name]].astype(np.float64)

@@ -12,26 +12,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from tokenface.camera_opencv import FaceCamera, PinholeCamera
 from tokenface.errors import OutputError, TokenFaceError
 from tokenface.formats.axes import Axes
 from tokenface.formats.glb import write_glb
-from tokenface.formats.mesh import TexturedMesh, split_seams, vertex_normals
+from tokenface.formats.mesh import TexturedMesh, file_normals, split_seams
 from tokenface.formats.obj import write_obj
 from tokenface.formats.parameters import parameters_document, plain, write_parameters
 from tokenface.formats.ply import write_ply
 from tokenface.formats.rig import Rig
 from tokenface.formats.stl import PRINTING, write_stl
 from tokenface.formats.vrm import write_vrm
+from tokenface.geometry.crop import Crop
+from tokenface.geometry.pinhole import FaceCamera, PinholeCamera
 from tokenface.head.model import HeadModel
-from tokenface.images.crop import Crop
 from tokenface.images.loading import ImageItem
-from tokenface.inference.albedo import albedo_image
+from tokenface.inference.appearance import albedo_image, face_rig
 from tokenface.inference.confidence import Evidence
 from tokenface.inference.expressions import arkit_weights, joint_drive
-from tokenface.inference.rigging import face_rig
-from tokenface.network.components import FaceParameters
-from tokenface.refinement.record import Refinement
+from tokenface.inference.refinement import Refinement
+from tokenface.parameters import FaceParameters
 
 if TYPE_CHECKING:
     import trimesh
@@ -170,7 +169,7 @@ class Face:
         return trimesh.Trimesh(
             vertices[split.source],
             split.faces,
-            vertex_normals=vertex_normals(vertices, data.faces)[split.source],
+            vertex_normals=file_normals(vertices, data.faces)[split.source],
             visual=trimesh.visual.TextureVisuals(uv=split.uv, material=material),
             process=False,
         )
@@ -196,7 +195,7 @@ class Face:
         """
         data = self.head.data
         vertices = self.neutral_vertices if neutral else self.vertices
-        normals = vertex_normals(vertices, data.faces)
+        normals = file_normals(vertices, data.faces)
         return TexturedMesh(
             vertices,
             data.faces,
@@ -279,7 +278,7 @@ class Face:
         Raises:
             ImageError: the photo is gone.
         """
-        from tokenface.inference.picture import overlay_picture
+        from tokenface.inference.appearance import overlay_picture
 
         return overlay_picture(self.item.load() if photo is None else photo, [self])
 

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from tokenface.core.files import write_atomically
 from tokenface.errors import ConfigError
-from tokenface.formats.files import write_atomically
 from tokenface.inference.face import Face
 from tokenface.inference.maps import PARTS, FaceMaps, coverage
 from tokenface.render.landmark_drawing import draw_landmarks

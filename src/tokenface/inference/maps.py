@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.camera_opencv import FaceCamera
 from tokenface.errors import OutputError
-from tokenface.formats.mesh import vertex_normals
+from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.data import HeadData
 from tokenface.render.rasterizer import Fragments, interpolate, rasterize
 
@@ -94,7 +94,7 @@ def face_maps(head: HeadData, vertices: np.ndarray, camera: FaceCamera) -> FaceM
         return found[..., :-1] / np.where(fragments.mask[0].numpy(), found[..., -1], 1)[..., None]
 
     mask = fragments.mask[0].numpy()
-    normals = over(vertex_normals(vertices, head.faces) @ _axes(camera).T, head.faces)
+    normals = over(mesh_normals(vertices, head.faces) @ _axes(camera).T, head.faces)
     length = np.linalg.norm(normals, axis=-1, keepdims=True)
     low, high = head.template.min(axis=0), head.template.max(axis=0)
     labels = triangle_parts(head)

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
 import torch
 
-from tokenface.formats.mesh import vertex_normals
+from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.data import HeadData
+from tokenface.head.model import HeadModel
 from tokenface.head.registration import Layers
 from tokenface.head.texel_cover import cover, nearest_covered
-from tokenface.inference.face import Face
+from tokenface.parameters import FaceParameters
 from tokenface.render.rasterizer import rasterize
 from tokenface.render.shading import shade
 
@@ -47,10 +50,27 @@ SHADOW = 0.4
 """Of the light's median: what is darker than that is taken for a weakness of the predicted light."""
 
 
+class SeenFace(Protocol):
+    """What is needed of a face, as `Face` has it."""
+
+    @property
+    def head(self) -> HeadModel: ...
+    @property
+    def parameters(self) -> FaceParameters: ...
+    @property
+    def camera(self) -> FaceCamera: ...
+    @property
+    def vertices(self) -> np.ndarray: ...
+    @property
+    def faces(self) -> np.ndarray: ...
+    @property
+    def albedo(self) -> np.ndarray: ...
+
+
 def photo_texture(
-    face: Face,
+    face: SeenFace,
     photo: np.ndarray,
-    others: Sequence[tuple[Face, np.ndarray]] = (),
+    others: Sequence[tuple[SeenFace, np.ndarray]] = (),
     *,
     size: int = SIZE,
     delight: bool = False,
@@ -111,7 +131,7 @@ class _Texels:
         def on(values: np.ndarray) -> np.ndarray:
             return (values[corners].astype(np.float64) * weights).sum(1)
 
-        forward = vertex_normals(data.template, data.faces)[:, 2].astype(np.float64)
+        forward = mesh_normals(data.template, data.faces)[:, 2]
         for region in FEATURES:
             forward[data.regions.get(region, np.empty(0, int))] = 1
         return _Texels(
@@ -154,7 +174,7 @@ class _View:
     mirrored_share: np.ndarray
 
     @staticmethod
-    def of(face: Face, photo: np.ndarray, texels: _Texels, whole_head: bool) -> _View:
+    def of(face: SeenFace, photo: np.ndarray, texels: _Texels, whole_head: bool) -> _View:
         albedo = _albedo(face, texels)
         sides = []
         for mirrored in (False, True):
@@ -184,12 +204,12 @@ class _View:
 
 
 def _look(
-    face: Face, photo: np.ndarray, texels: _Texels, mirrored: bool
+    face: SeenFace, photo: np.ndarray, texels: _Texels, mirrored: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Predicted light [N, 3], colours of the photo [N, 3], how far each texel is seen [N], and how near it is to the
     head's outline [N], 1 at it."""
     points = texels.at(face.vertices.astype(np.float64), mirrored)
-    normals = texels.at(vertex_normals(face.vertices, face.faces).astype(np.float64), mirrored)
+    normals = texels.at(mesh_normals(face.vertices, face.faces), mirrored)
     normals = normals @ face.camera.rotation.T
     normals /= np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-9)
     visible, inside = _visible(face, points)
@@ -253,13 +273,13 @@ def _face_weight(data: HeadData) -> np.ndarray:
     return _smoothstep(np.minimum(soft, inside), 0.4, 0.95)
 
 
-def _albedo(face: Face, texels: _Texels) -> np.ndarray:
+def _albedo(face: SeenFace, texels: _Texels) -> np.ndarray:
     """[N, 3] predicted, sRGB in [0, 1]."""
     size = texels.covered.shape[::-1]
     return cv2.resize(face.albedo, size, interpolation=cv2.INTER_LINEAR)[texels.covered] / 255.0
 
 
-def _visible(face: Face, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _visible(face: SeenFace, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """[N] 1 where nothing of the head is nearer to the viewer than the point; [N] metres to its outline."""
     camera = face.camera
     projected = camera.project(face.vertices)

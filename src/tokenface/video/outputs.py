@@ -10,24 +10,23 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
+from tokenface.core.files import discard, make_folder, replacing
 from tokenface.errors import OutputError
-from tokenface.formats.files import discard, make_folder, replacing
 from tokenface.formats.glb_animation import Animation, write_animated_glb
 from tokenface.formats.growing_npz import GrowingNpz
 from tokenface.formats.live_link import LiveLinkRow, write_live_link
-from tokenface.formats.mesh import TexturedMesh, vertex_normals
+from tokenface.formats.mesh import TexturedMesh, file_normals
 from tokenface.formats.obj import write_obj
 from tokenface.formats.usd import import_usd, write_animated_usd
 from tokenface.head.arkit import ARKIT_NAMES
 from tokenface.head.data import JOINT_NAMES
 from tokenface.head.model import JAW, LEFT_EYE, RIGHT_EYE, HeadModel
-from tokenface.inference.albedo import albedo_image
+from tokenface.inference.appearance import albedo_image, face_rig
 from tokenface.inference.confidence import EVIDENCE, confidences
 from tokenface.inference.expressions import joint_drive
 from tokenface.inference.face import Origin
 from tokenface.inference.pooling import LEAST, pool
-from tokenface.inference.rigging import face_rig
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 from tokenface.video.face import FaceMaker
 from tokenface.video.sequence import SequenceMaker, live_link_angles
 from tokenface.video.store import Store
@@ -188,7 +187,7 @@ class PersonWriter:
             data.faces,
             data.uv,
             data.uv_faces,
-            vertex_normals(rest, data.faces),
+            file_normals(rest, data.faces),
             albedo_image(self.head, identity.texture),
             facts={
                 "made_by": "TokenFace",
