@@ -45,7 +45,7 @@ def test_openheads_glb_shows_the_vertices_and_has_arkits_targets(openhead_face: 
     np.testing.assert_allclose(displayed_vertices(document), openhead_face.vertices[source], atol=1e-5)
     assert set(document.meshes[0].extras["targetNames"]) == set(ARKIT_NAMES)
     assert document.asset.extras["joint_drive"]["eyeLookUpLeft"]["left_eye"][0] < 0  # +x would turn the gaze down
-    assert path.stat().st_size < 6_000_000
+    assert path.stat().st_size < 3_000_000
 
 
 def test_openheads_glb_passes_the_khronos_validator(openhead_face: Face, tmp_path: Path) -> None:
