@@ -12,7 +12,7 @@ CLIP_MARKER = ".tokenface-track.json"
 """In every clip's."""
 _PICTURE = re.compile(
     r"overlay\.png|parameters\.json|face_\d+(_neutral)?\.(glb|vrm|obj|mtl|png|ply|stl)|face_\d+_maps\.npz"
-    r"|face_\d+_(depth|normals|uv|pncc|parts|cutout|axes|points68|points468)\.png"
+    r"|face_\d+_(depth|normals|uv|pncc|parts|cutout|axes|points68|points468|normal|displacement)\.png"
 )
 _PERSON = re.compile(r"person_\d+")
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
-from tokenface.errors import OutputError, TokenFaceError
-from tokenface.formats.axes import Axes
+from tokenface.errors import ImageError, OutputError, TokenFaceError
+from tokenface.formats.axes import HEAD_SPACE, Axes
 from tokenface.formats.glb import write_glb
 from tokenface.formats.mesh import TexturedMesh, file_normals, split_seams
 from tokenface.formats.obj import write_obj
@@ -42,6 +43,10 @@ FORMATS = ("glb", "obj", "ply", "json")
 """What `tokenface reconstruct` writes unless told otherwise."""
 SAVED = (*FORMATS, "stl", "vrm")
 """What `Face.save` writes, by suffix."""
+Skin = np.ndarray | Literal["photo", "model"]
+"""Texture of a written mesh: see `Face.save`."""
+
+logger = logging.getLogger("tokenface")
 
 
 @dataclass(frozen=True)
@@ -175,17 +180,29 @@ class Face:
         )
 
     def photo_texture(self, photo: np.ndarray | None = None, *, delight: bool = False) -> np.ndarray:
-        """[512, 512, 3] uint8 sRGB for `save`: the skin as the photo shows it, the predicted albedo where it does not.
+        """[R, R, 3] uint8 sRGB for `save`: the skin as the photo shows it, filled to match where it does not.
 
         Args:
             photo: [H, W, 3] uint8; None loads it again from where it came.
-            delight: without the predicted light.
+            delight: without the light on the face.
         Raises:
             ImageError: the photo is gone.
         """
         from tokenface.inference.photo_texture import photo_texture
 
         return photo_texture(self, self.item.load() if photo is None else photo, delight=delight)
+
+    @cached_property
+    def _own_skin(self) -> np.ndarray:
+        """`photo_texture`, or the albedo where the photo cannot be read any more."""
+        try:
+            photo = self.item.load()
+            if photo.shape[:2] != self.camera.photo_size:  # another file of that name
+                raise ImageError(f"'{self.item.name}' is not the photo that the face was found in")
+        except ImageError as error:
+            logger.warning("%s; the skin is the predicted albedo", error)
+            return self.albedo
+        return self.photo_texture(photo)
 
     def textured_mesh(self, neutral: bool = False, texture: np.ndarray | None = None) -> TexturedMesh:
         """The mesh as the file writers take it: vertices in the head model's order, seams in the coordinates.
@@ -239,7 +256,7 @@ class Face:
         self,
         path: str | Path,
         neutral: bool = False,
-        texture: np.ndarray | None = None,
+        texture: Skin = "photo",
         iris: np.ndarray | None = None,
         axes: Axes | None = None,
     ) -> Path:
@@ -247,27 +264,34 @@ class Face:
         .stl (for printing) or .json.
 
         Args:
-            neutral: relaxed.  texture: see `textured_mesh` and `photo_texture`.  iris: see `rig`, for .glb and .vrm.
+            neutral: relaxed.
+            texture: "photo", the photo that the face was found in (the albedo where it is gone); "model", the predicted
+                albedo; or [R, R, 3] uint8 sRGB of one's own (`photo_texture`).
+            iris: see `rig`, for .glb and .vrm.
             axes: unit and up axis of .obj, .ply and .stl; None: metres and y, for .stl millimetres and z.
         Raises:
             OutputError: an unknown suffix, or a file that cannot be written.
         """
-        path = Path(path).expanduser()
-        match path.suffix.lower():
+        path, suffix = Path(path).expanduser(), Path(path).suffix.lower()
+        if suffix == ".json":
+            return write_parameters(path, photo_document([self], self.item.name))
+        if suffix[1:] not in SAVED:
+            raise OutputError(f"cannot save '{path}': suffix '{path.suffix}' is not one of .{', .'.join(SAVED)}")
+        if suffix == ".stl":  # no colour
+            return write_stl(path, self.textured_mesh(neutral), axes or PRINTING)
+        neutral = neutral or suffix == ".vrm"
+        skin = self._own_skin if isinstance(texture, str) and texture == "photo" else texture
+        mesh = self.riggable_mesh if suffix in (".glb", ".vrm") else self.textured_mesh
+        described = mesh(neutral, None if isinstance(skin, str) else skin)
+        match suffix:
             case ".glb":
-                write_glb(path, self.riggable_mesh(neutral, texture), self.rig(neutral, iris=iris))
+                write_glb(path, described, self.rig(neutral, iris=iris))
             case ".vrm":
-                write_vrm(path, self.riggable_mesh(True, texture), self.rig(True, iris=iris))
+                write_vrm(path, described, self.rig(neutral, iris=iris))
             case ".obj":
-                write_obj(path, self.textured_mesh(neutral, texture), axes or Axes())
+                write_obj(path, described, axes or HEAD_SPACE)
             case ".ply":
-                write_ply(path, self.textured_mesh(neutral, texture), axes or Axes())
-            case ".stl":
-                write_stl(path, self.textured_mesh(neutral), axes or PRINTING)
-            case ".json":
-                write_parameters(path, photo_document([self], self.item.name))
-            case suffix:
-                raise OutputError(f"cannot save '{path}': suffix '{suffix}' is not one of .{', .'.join(SAVED)}")
+                write_ply(path, described, axes or HEAD_SPACE)
         return path
 
     def overlay(self, photo: np.ndarray | None = None) -> Image.Image:

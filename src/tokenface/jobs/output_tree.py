@@ -22,7 +22,7 @@ from tokenface.errors import OutputError
 from tokenface.formats.axes import Axes
 from tokenface.formats.parameters import write_parameters
 from tokenface.images.loading import ImageItem
-from tokenface.inference.face import FORMATS, photo_document
+from tokenface.inference.face import FORMATS, Skin, photo_document
 from tokenface.inference.result import PhotoResult
 
 MARKER = PHOTO_MARKER
@@ -32,7 +32,7 @@ WINDOWS_NAMES = frozenset(
 )
 
 
-Texture = Literal["albedo", "photo", "delit"]
+Texture = Literal["photo", "delit", "model"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Settings:
     """What the files depend on besides the photo; when it changes, finished photos are done again.
 
     formats: of `SAVED`.  overlay: whether the picture for people is written.  neutral: whether the relaxed heads are
-    written as well.  texture: "albedo" as predicted, "photo", or "delit": the photo without its light.
+    written as well.  texture: "photo", "delit" (the photo without its light), or "model": the albedo as predicted.
+    detail: whether normal and displacement maps are written as well.
     maps: of `map_files.MAPS`.  axes: of OBJ, PLY and STL; None: each format's usual ones.
     signature: everything else that matters (weights, options of the reconstruction).
     """
@@ -48,13 +49,14 @@ class Settings:
     formats: tuple[str, ...] = FORMATS
     overlay: bool = True
     neutral: bool = False
-    texture: Texture = "albedo"
+    texture: Texture = "photo"
+    detail: bool = False
     signature: str = ""
     maps: tuple[str, ...] = ()
     axes: Axes | None = None
 
     def hash(self) -> str:
-        parts = [sorted(self.formats), self.overlay, self.neutral, self.texture, self.signature]
+        parts = [sorted(self.formats), self.overlay, self.neutral, self.texture, self.detail, self.signature]
         if self.maps:  # without any, photos that were finished before there were maps stay finished
             parts.append(sorted(self.maps))
         if self.axes is not None:
@@ -66,7 +68,7 @@ class Settings:
 class _Look(TypedDict):
     """What files of one face share (`Face.save`)."""
 
-    texture: np.ndarray | None
+    texture: Skin
     iris: np.ndarray | None
     axes: Axes | None
 
@@ -137,10 +139,11 @@ class OutputTree:
         paths: list[Path] = []
         meshes = sorted(set(self.settings.formats) - {"json"})
         for face in result.faces:
-            skin = iris = None
+            skin: Skin = "model"
+            iris = None
             if {"glb", "vrm"} & set(meshes) and result.image is not None:
                 iris = face.iris_colour(result.image)
-            if self.settings.texture != "albedo" and meshes and result.image is not None:
+            if self.settings.texture != "model" and meshes and result.image is not None:
                 skin = face.photo_texture(result.image, delight=self.settings.texture == "delit")
             for suffix in meshes:
                 stem = folder / f"face_{face.index:02d}"
@@ -148,10 +151,14 @@ class OutputTree:
                 paths.append(face.save(f"{stem}.{suffix}", **look))
                 if self.settings.neutral:
                     paths.append(face.save(f"{stem}_neutral.{suffix}", neutral=True, **look))
-        if self.settings.maps and result.image is not None:
-            from tokenface.inference.map_files import write_maps
+            if self.settings.detail and result.image is not None:
+                from tokenface.inference.photo_texture import photo_detail
 
-            for face in result.faces:
+                detail = photo_detail(face, result.image).files(f"face_{face.index:02d}")
+                paths += [write_atomically(folder / name, data) for name, data in detail.items()]
+            if self.settings.maps and result.image is not None:
+                from tokenface.inference.map_files import write_maps
+
                 paths += write_maps(folder, face, result.image, self.settings.maps)
         if "json" in self.settings.formats:
             name = _file_name(result.item)

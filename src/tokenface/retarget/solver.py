@@ -10,7 +10,7 @@ import torch
 from numba import njit
 from scipy.spatial.transform import Rotation
 
-from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.normals import mesh_normals, vertex_areas
 from tokenface.geometry.similarity import Similarity, procrustes
 from tokenface.head.arkit import JAW_OPEN_ANGLE, JAW_SIDE_ANGLE
 from tokenface.head.data import HeadData
@@ -65,7 +65,9 @@ class ParameterSolver:
         if data.eye_drive is not None:  # eyeballs say where a head looks whose expressions turn them
             used |= layers.left_eye | layers.right_eye
         self.vertices = np.flatnonzero(used & (trust > LEAST_TRUST))
-        weights = (trust * _areas(data) * _importance(data))[self.vertices]
+        weights = (trust * vertex_areas(data.template.astype(np.float64), data.faces) * _importance(data))[
+            self.vertices
+        ]
         self.weights = weights * (INDEPENDENT / weights.sum()) / NOISE**2
         self.jaw_turns = "jawOpen" not in head.expression_names
         self._part = head.restricted_to(torch.from_numpy(self.vertices))
@@ -254,13 +256,6 @@ def _sides(normals: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """[K, 3, 3] that weigh an error: fully along the normal, less along the surface."""
     along = normals[:, :, None] * normals[:, None, :]
     return (TANGENTIAL * np.eye(3) + (1 - TANGENTIAL) * along) * np.sqrt(weights)[:, None, None]
-
-
-def _areas(data: HeadData) -> np.ndarray:
-    """[V] a third of the triangles around each vertex."""
-    corners = data.template[data.faces].astype(np.float64)
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 6
-    return np.bincount(data.faces.ravel(), np.repeat(area, 3), len(data.template))
 
 
 def _importance(data: HeadData) -> np.ndarray:
