@@ -35,7 +35,7 @@ class Mirror:
         light = faces.light.unflatten(-1, (9, 3)) * faces.light.new_tensor(LIGHT)[:, None]
         return faces.replace(
             shape=faces.shape * self.shape.to(faces.shape),
-            expression=faces.expression[:, self.expression],
+            expression=faces.expression[:, self.expression.to(faces.expression.device)],
             jaw=faces.jaw * faces.jaw.new_tensor(JAW),
             camera=faces.camera * faces.camera.new_tensor(CAMERA),
             texture=faces.texture if self.texture is None else faces.texture @ self.texture.to(faces.texture),
