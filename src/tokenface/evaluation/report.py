@@ -12,6 +12,7 @@ from typing import Any
 from tokenface.errors import EvaluationError
 from tokenface.evaluation.paper import NOW_METRICAL_ROWS, NOW_ROWS, STIRLING_ROWS, TEMPLATE_RATIO, Row
 from tokenface.formats.files import write_atomically
+from tokenface.formats.regular import read_text
 
 MAX_JSON_BYTES = 64 << 20
 MAX_PICTURE_BYTES = 16 << 20
@@ -200,9 +201,7 @@ def _documents(source: Path) -> list[Path]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise EvaluationError(f"'{path}' is larger than any summary")
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_text(path, MAX_JSON_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise EvaluationError(f"'{path}' cannot be read as a summary ({' '.join(str(error).split())[:100]})") from error
     if not isinstance(document, dict):

@@ -18,6 +18,7 @@ from tokenface.evaluation.open_run import rounded
 from tokenface.evaluation.results import draw_figure
 from tokenface.evaluation.video_metrics import error_curve, jitter, lag, photometric_error
 from tokenface.formats.files import write_atomically
+from tokenface.formats.regular import read_text
 from tokenface.images.crop import extract
 from tokenface.render.renderer import Renderer
 from tokenface.video.temporal_weights import choose_temporal
@@ -90,15 +91,14 @@ def with_results(report: ClipReport, others: Mapping[str, Path]) -> ClipReport:
     for name, path in others.items():
         errors = np.full(length, np.nan)
         try:
-            with path.open(encoding="utf-8", newline="") as file:
-                table = csv.reader(file)
-                if next(table)[0] != "frame":
-                    raise ValueError("the first column is not 'frame'")
-                for row in table:
-                    frame = int(row[0])
-                    if not 0 <= frame < length:
-                        raise ValueError(f"frame {frame}, and the clip has {length}")
-                    errors[frame] = float(row[1]) if row[1] else np.nan
+            table = csv.reader(io.StringIO(read_text(path), newline=""))
+            if next(table)[0] != "frame":
+                raise ValueError("the first column is not 'frame'")
+            for row in table:
+                frame = int(row[0])
+                if not 0 <= frame < length:
+                    raise ValueError(f"frame {frame}, and the clip has {length}")
+                errors[frame] = float(row[1]) if row[1] else np.nan
         except (OSError, ValueError, IndexError, StopIteration) as error:
             text = f"'{path}' is no table of errors per frame ({error}); expected frame,error"
             raise EvaluationError(text) from error
