@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save
 
 from tokenface.errors import CheckpointError
 from tokenface.fingerprint import Facts
 from tokenface.formats.files import write_atomically
+from tokenface.formats.tensors import open_tensors
 from tokenface.inference.confidence import Evidence
 from tokenface.inference.signs import FEATURES, Signs
 from tokenface.network.components import COMPONENTS
@@ -104,7 +105,7 @@ def read_calibration(path: str | Path) -> Calibration:
     """
     path = Path(path)
     try:
-        with safe_open(str(path), framework="np") as file:
+        with open_tensors(path, "np") as file:
             facts = json.loads((file.metadata() or {})[FORMAT])
             arrays = {name: file.get_tensor(name).astype(np.float64) for name in _arrays()}
         if facts["features"] != list(FEATURES):

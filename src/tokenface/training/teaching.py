@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
 
@@ -31,6 +31,7 @@ from tokenface.data.warping import move_points, warp_faces
 from tokenface.errors import CheckpointError
 from tokenface.evaluation.rendered_measures import r_squared
 from tokenface.formats.files import write_atomically
+from tokenface.formats.tensors import open_tensors
 from tokenface.head.landmarks import MIRROR68
 from tokenface.head.model import HeadModel
 from tokenface.network.components import COMPONENTS, FaceParameters
@@ -167,7 +168,7 @@ class Teaching:
             CheckpointError: missing, damaged, or of other photos.
         """
         try:
-            with safe_open(str(self.path), framework="pt") as file:
+            with open_tensors(self.path) as file:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
             raw = FaceParameters(**{name: tensors.pop(f"raw.{name}") for name in COMPONENTS})
             self.lesson = Lesson(raw, **tensors)
