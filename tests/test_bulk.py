@@ -24,6 +24,8 @@ from tokenface.bulk.table import decode, faces
 from tokenface.cli import SOME_FAILED, USAGE, run
 from tokenface.errors import ConfigError, DataError, ImageError, OutputError, TokenFaceError
 from tokenface.head.model import HeadModel
+from tokenface.images.loading import load_image
+from tokenface.inference.remote import collect_photos
 
 
 @pytest.fixture(scope="module")
@@ -234,3 +236,22 @@ def test_a_bucket_in_and_a_bucket_out(photos, tmp_path, loads, bucket):
     assert output.names() == ["faces-000000.parquet", "faces-000001.parquet"]
     again = BulkRun(source.address, output.address, BulkOptions(per_shard=3))
     assert [report.skipped for report in again] == [True, True]
+
+
+def test_photos_of_an_s3_bucket_are_read_one_by_one_and_all(photos, bucket):
+    from pyarrow import fs
+
+    fs.FileSystem.from_uri(f"s3://album?{bucket}")[0].create_dir("album")
+    place, names = Place(f"s3://album/people?{bucket}"), sorted(path.name for path in photos.iterdir())
+    for name in names:
+        place.write(name, (photos / name).read_bytes())
+    readable = {path.name: path for path in photos.iterdir() if path.name in {p.name for p in place.pictures(False)}}
+    all_of_them = collect_photos(f"s3://album/people?{bucket}")
+    assert [item.name for item in all_of_them] == [Path(name).stem for name in sorted(readable)]
+    name = next(n for n in sorted(readable) if n.endswith(".png"))
+    (alone,) = collect_photos(f"s3://album/people/{name}?{bucket}")
+    np.testing.assert_array_equal(alone.load(), load_image(readable[name]))
+    (absent,) = collect_photos(f"s3://album/people/absent.png?{bucket}")
+    with pytest.raises(ImageError, match=r"absent\.png") as caught:
+        absent.load()
+    assert "endpoint" not in str(caught.value)  # options of the address may be keys
