@@ -218,8 +218,8 @@ def bucket(monkeypatch):
             time.sleep(0.2)
         yield f"scheme=http&endpoint_override=127.0.0.1:{port}&allow_bucket_creation=true"
     finally:
-        server.terminate()
-        server.wait(10)
+        server.kill()  # it keeps nothing, and waits for open connections when it is only asked to end
+        server.wait(60)
 
 
 def test_a_bucket_in_and_a_bucket_out(photos, tmp_path, loads, bucket):
