@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
@@ -17,13 +17,14 @@ from tokenface.head.landmarks import MIRROR68
 class PhotoTarget:
     """What self-training says of B photos: shape [B, S], expression [B, E], jaw [B, 3].
 
-    known: [B, E] in [0, 1], how much is known of each action.
+    known: [B, E] in [0, 1], how much is known of each action.  changed: [B, E], whether a warp changed it.
     """
 
     shape: Tensor
     expression: Tensor
     jaw: Tensor
     known: Tensor
+    changed: Tensor
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class PhotoBatch:
     def to(self, device: torch.device | str) -> PhotoBatch:
         t = self.target
         if t is not None:
-            t = PhotoTarget(t.shape.to(device), t.expression.to(device), t.jaw.to(device), t.known.to(device))
+            t = PhotoTarget(*(getattr(t, field.name).to(device) for field in fields(t)))
         return PhotoBatch(self.image.to(device), self.landmarks68.to(device), t)
 
 

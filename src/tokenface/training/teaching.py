@@ -149,10 +149,10 @@ class Teaching:
         image, _, _, points = turn_and_zoom(image, raw.camera, raw.light, points, generator, part=part)
         image = colour_jitter(image, generator, part=part)
         # what was changed is known, whatever the teacher knows of that action
-        changed = (action_change[own] != 0).float()
-        flipped = torch.where(mirrored[:, None], changed[:, self.mirror.expression], changed)
-        known = torch.maximum(lesson.reliability.expand_as(flipped), flipped)
-        return PhotoBatch(image, points, PhotoTarget(target.shape, target.expression, target.jaw, known))
+        changed = action_change[own] != 0
+        changed = torch.where(mirrored[:, None], changed[:, self.mirror.expression], changed)
+        known = torch.maximum(lesson.reliability.expand_as(target.expression), changed.float())
+        return PhotoBatch(image, points, PhotoTarget(target.shape, target.expression, target.jaw, known, changed))
 
     def save(self) -> None:
         """The lesson, atomically, for a run that goes on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -206,10 +207,11 @@ class ShadowTable:
         self.ambient = ((weight * lit).sum(0) / weight.sum(0).clamp(min=1e-6)).clamp(0.05, 1) ** 1.3
 
     def to(self, device: torch.device | str) -> ShadowTable:
-        self.directions = self.directions.to(device)
-        self.visible = self.visible.to(device)
-        self.ambient = self.ambient.to(device)
-        return self
+        """A copy on that device."""
+        moved = copy.copy(self)
+        moved.directions, moved.visible = self.directions.to(device), self.visible.to(device)
+        moved.ambient = self.ambient.to(device)
+        return moved
 
     def lit(self, direction: Tensor) -> Tensor:
         """[B, 3] head-space lamp directions → [B, V] share of the lamp that each vertex sees."""

@@ -17,6 +17,7 @@ from tokenface.data.scene.hair import Bun, strands_of
 from tokenface.data.scene.hats import Brim
 from tokenface.data.scene.layers import Drawn, Layer, join
 from tokenface.data.scene.lighting import Hemisphere, Light, ShadowTable
+from tokenface.data.scene.measured import measured
 from tokenface.data.scene.occluders import OccluderMesh
 from tokenface.data.scene.outfit import Outfit, Person
 from tokenface.data.scene.paint import CHANNELS, FaceMap
@@ -64,9 +65,8 @@ class Painter:
         self.size, self.backend = size, backend
         device = head.template.device
         template, faces = head.template.cpu(), head.faces.cpu()
-        anatomy = Anatomy.of(head)
+        anatomy, shadows = measured(head)
         face_map = FaceMap(anatomy, template)
-        shadows = ShadowTable(template, faces, ~(anatomy.inside | anatomy.eyeball))
         self.has_albedo = head.data.albedo_mean is not None
         self.body, self.bun, self.brim = Body(), Bun(), Brim()
         self.hair_shell, self.hat_shell = Shell(16, 9), Shell(8, 6)
