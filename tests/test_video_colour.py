@@ -10,6 +10,7 @@ import pytest
 
 av = pytest.importorskip("av", reason="needs the extra 'video'")
 
+from tokenface.data.readers.video import read_clip  # noqa: E402
 from tokenface.formats.mp4 import encode_piece, join_pieces  # noqa: E402
 from tokenface.video.clip import Clip  # noqa: E402
 
@@ -116,9 +117,11 @@ def test_clips_that_name_no_matrix_have_their_sizes(
     with av.open(str(tmp_path / "untagged.mkv")) as container:
         assert next(container.decode(video=0)).colorspace in ((2, 5) if codec == "mjpeg" else (2,))
     got = next(Clip(tmp_path / "untagged.mkv").frames()).image.astype(float)
+    taught = read_clip(tmp_path / "untagged.mkv")[0].astype(float)  # by OpenCV, for training
     inside = [(r, c) for r in (height // 4, 3 * height // 4) for c in (width // 6, width // 2, 5 * width // 6)]
     for row, column in inside:
         np.testing.assert_allclose(got[row, column], colours[row, column], atol=4)
+        np.testing.assert_allclose(taught[row, column], colours[row, column], atol=7)
 
 
 @pytest.mark.parametrize(("height", "width", "number"), [(720, 1280, 1), (240, 320, 5)])

@@ -25,8 +25,8 @@ DEMUXERS = (
 """FFmpeg's readers of clips. Playlists (hls, concat, dash, sdp, image2 …) are none: they open what they name."""
 MAX_BYTES = 1 << 44
 """Of a clip's file, which is read a little at a time: only what no disk holds is refused."""
-BT709, BT601 = 1, 5
-"""Numbers of the YCbCr matrices of high and of standard definition (ITU-T H.273; 6 is the same as 5)."""
+BT709, UNSPECIFIED, BT601 = 1, 2, 5
+"""Numbers of the YCbCr matrices of high and of standard definition (ITU-T H.273; 6 is the same as 5), and of none."""
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _environment = threading.Lock()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from tokenface.formats.clip_files import usual_matrix
+from tokenface.formats.clip_files import UNSPECIFIED, usual_matrix
 from tokenface.images.colour import PRIMARIES, TRANSFERS
 from tokenface.images.tone_mapping import BT2020_TO_BT709, tone_mapped
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 MATRICES = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593), 10: (0.2627, 0.0593)}
 """Red's and blue's share of luma by number (ITU-T H.273)."""
 FULL_RANGE = 2
-UNSPECIFIED = 2
 
 
 @dataclass(frozen=True)
