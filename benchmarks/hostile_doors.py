@@ -109,10 +109,10 @@ def meshes(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
 
 
 def checkpoints(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
+    from tokenface.core.state_dict import read_state_dict
     from tokenface.identity.recognition import NAME, load_recognition
     from tokenface.inference.calibration import calibration_path, read_calibration
-    from tokenface.network.checkpoint import load_checkpoint
-    from tokenface.network.pretrained import read_state_dict
+    from tokenface.inference.checkpoint import load_checkpoint
     from tokenface.network.temporal_checkpoint import load_temporal, temporal_path
     from tokenface.weights import find_weights
 
@@ -159,10 +159,10 @@ def head_models(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object
 
 
 def parameters(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
-    from tokenface.convert.sources import read_source
     from tokenface.head.registry import load_head
-    from tokenface.inference.run import read_boxes
-    from tokenface.transfer.performance import _stored
+    from tokenface.jobs.reconstruct import read_boxes
+    from tokenface.retarget.performance import _stored
+    from tokenface.retarget.sources import read_source
 
     head = load_head("openhead")
     good = {"parameters.json": json.dumps(_document(head)).encode(), "parameters.npz": _clip_arrays(head)}
@@ -178,7 +178,7 @@ def parameters(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]
 
 
 def configurations(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
-    from tokenface.configuration import read_config, to_yaml
+    from tokenface.core.configuration import read_config, to_yaml
     from tokenface.training.config import TrainConfig
     from tokenface.training.preflight import check_settings
     from tokenface.training.temporal.config import TemporalConfig
@@ -196,13 +196,13 @@ def configurations(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], obj
 
 
 def shards(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
-    from tokenface.bulk.table import decode
     from tokenface.data.readers.landmark_tar import read_landmark_tar
     from tokenface.data.record import FaceRecord, Geometry, Picture
     from tokenface.data.shards.index import index_path, load_index
     from tokenface.data.shards.members import decode_record, encode_record
     from tokenface.data.shards.writer import write_shard
     from tokenface.errors import DataError
+    from tokenface.jobs.bulk.table import decode
 
     draw = np.random.default_rng(0)
     landmarks = draw.uniform(10, 50, (68, 2)).astype(np.float32)
@@ -229,7 +229,7 @@ def shards(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
     good["shard.index.json"] = index_path(folder / "shard.tar").read_bytes()
 
     def read(path: Path) -> object:
-        from tokenface.bulk.places import place_of
+        from tokenface.images.places import place_of
 
         if path.suffix == ".npz":
             try:
@@ -288,7 +288,7 @@ def _document(head: Any) -> dict[str, Any]:
 
 def _clip_arrays(head: Any) -> bytes:
     """A `parameters.npz` of three frames."""
-    from tokenface.convert.sources import NPZ_FORMAT
+    from tokenface.retarget.sources import NPZ_FORMAT
 
     sizes, count = head.sizes, 3
     arrays: dict[str, np.ndarray] = {

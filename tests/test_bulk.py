@@ -16,16 +16,17 @@ from toy_head import toy_head_data
 
 pytest.importorskip("pyarrow", reason="needs the extra 'tables'")
 
-from tokenface.bulk import shard as bulk_shard
-from tokenface.bulk.places import Place, place_of
-from tokenface.bulk.run import BulkRun
-from tokenface.bulk.shard import BulkOptions, divide
-from tokenface.bulk.table import decode, faces
-from tokenface.cli import SOME_FAILED, USAGE, run
+from tokenface.cli import run
+from tokenface.cli.console import SOME_FAILED, USAGE
 from tokenface.errors import ConfigError, DataError, ImageError, OutputError, TokenFaceError
 from tokenface.head.model import HeadModel
 from tokenface.images.loading import load_image
-from tokenface.inference.remote import collect_photos
+from tokenface.images.places import Place, place_of
+from tokenface.images.remote import collect_photos
+from tokenface.jobs.bulk import shard as bulk_shard
+from tokenface.jobs.bulk.run import BulkRun
+from tokenface.jobs.bulk.shard import BulkOptions, divide
+from tokenface.jobs.bulk.table import decode, faces
 
 
 @pytest.fixture(scope="module")

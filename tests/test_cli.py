@@ -20,9 +20,9 @@ from toy_head import toy_head_data
 from tokenface import cli
 from tokenface.head.model import HeadModel
 from tokenface.images.loading import ImageItem
-from tokenface.inference import outputs
-from tokenface.inference.outputs import OutputTree, Settings, safe_name
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.jobs import output_tree as outputs
+from tokenface.jobs.output_tree import OutputTree, Settings, safe_name
+from tokenface.model import Reconstructor
 from tokenface.weights import WEIGHTS_VARIABLE
 
 
@@ -374,7 +374,7 @@ def test_debug_shows_the_traceback(tokenface: Console, tmp_path: Path, monkeypat
 
 @pytest.fixture
 def real_checkpoint(tmp_path: Path) -> Path:
-    from tokenface.network.checkpoint import save_checkpoint
+    from tokenface.inference.checkpoint import save_checkpoint
     from tokenface.network.config import NetworkConfig
     from tokenface.network.tokenface import TokenFace
 
@@ -480,7 +480,7 @@ def test_a_name_that_is_not_utf8_costs_nothing(tokenface: Console, photos: Path,
 
 
 def test_the_demo_needs_no_other_package(tokenface: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tokenface.inference import examples
+    from tokenface.jobs import examples
 
     monkeypatch.setattr(examples, "_installed", dict)
     tokenface("demo", "-o", tmp_path)

@@ -17,20 +17,20 @@ from benchmarks.hostile_files import MARKER, array_header, case, packed
 from PIL import Image
 from special_files import in_time
 
-from tokenface.configuration import read_config
-from tokenface.convert.sources import read_source
+from tokenface.core.arrays import open_arrays, read_npy
+from tokenface.core.configuration import read_config
+from tokenface.core.regular import parse_json
 from tokenface.data.readers.dataset import read_landmarks
 from tokenface.data.readers.landmark_tar import read_landmark_tar
 from tokenface.errors import ConfigError, DataError, EvaluationError, HeadModelError, TokenFaceError
 from tokenface.evaluation.now import NowFolder
 from tokenface.evaluation.report import write_report
-from tokenface.formats.arrays import open_arrays, read_npy
 from tokenface.formats.parameters import read_parameters
-from tokenface.formats.regular import parse_json
 from tokenface.head.obj_file import read_obj
 from tokenface.head.registry import load_head
 from tokenface.inference.face import Face
-from tokenface.inference.run import read_boxes
+from tokenface.jobs.reconstruct import read_boxes
+from tokenface.retarget.sources import read_source
 from tokenface.training.config import TrainConfig
 from tokenface.training.run import train
 

@@ -18,7 +18,7 @@ from tokenface.losses.regularisation import (
     sparse_loss,
     standardised_loss,
 )
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def test_texture_lies_alike_in_glb_obj_and_ply(openhead_face: Face, tmp_path: Pa
 @needs_detector
 def test_a_real_photo_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The network may be untrained here; everything around it is the real thing."""
-    from tokenface.network.checkpoint import save_checkpoint
+    from tokenface.inference.checkpoint import save_checkpoint
     from tokenface.network.config import NetworkConfig
     from tokenface.network.tokenface import TokenFace
 

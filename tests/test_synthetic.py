@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from tokenface.camera import Camera
 from tokenface.data.sampling import rotation_from_angles
 from tokenface.data.scene.anatomy import POLAR, scalp_directions
 from tokenface.data.scene.lighting import Light, explaining_coefficients, light_on
 from tokenface.data.scene.outfit import Chances
 from tokenface.data.synthetic import SyntheticConfig, SyntheticFaces
 from tokenface.data.visibility import visible_points
+from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head
 from tokenface.render.shading import sh_shading

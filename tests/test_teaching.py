@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from tokenface.camera import Camera
 from tokenface.data.augment import Part
 from tokenface.data.record import PhotoRecord
 from tokenface.data.replay import LabelledFaces
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.errors import CheckpointError, ConfigError
+from tokenface.geometry.camera import Camera
 from tokenface.head.registry import load_head
 from tokenface.network import FaceParameters
 from tokenface.training.config import TeachingConfig

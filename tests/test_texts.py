@@ -16,6 +16,7 @@ from rich.console import Console
 import tokenface.cli.console
 import tokenface.cli.track
 from tokenface import cli
+from tokenface.cli.console import SUCCESS
 from tokenface.cli.track import SETTLED, _work
 from tokenface.errors import ConfigError, ImageError, plain_words
 from tokenface.head.registry import load_head
@@ -39,7 +40,7 @@ def test_lists_are_readable_at_80_columns(
 def test_remedies_of_the_doctor_stand_on_their_own_lines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tokenface.inference import diagnosis
+    from tokenface.cli import diagnosis
 
     remedy = "pip install 'tokenface[something]'"
     finding = diagnosis.Finding("optional", "a package of a long name is not installed, alas", "optional", remedy)
@@ -50,9 +51,9 @@ def test_remedies_of_the_doctor_stand_on_their_own_lines(
 
 
 def test_the_version_is_said_both_ways(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["--version"]) == cli.SUCCESS
+    assert cli.run(["--version"]) == SUCCESS
     first = capsys.readouterr().out
-    assert cli.run(["version"]) == cli.SUCCESS
+    assert cli.run(["version"]) == SUCCESS
     assert capsys.readouterr().out == first
     assert re.fullmatch(r"tokenface \d+\.\d+\.\d+\n", first)
 

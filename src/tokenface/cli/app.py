@@ -74,7 +74,7 @@ def main(
 @app.command()
 def version() -> None:
     """Print the version."""
-    from tokenface import __version__
+    from tokenface.version import __version__
 
     typer.echo(f"tokenface {__version__}")
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokenface import rotations
-from tokenface.camera import Camera
+from tokenface.geometry import rotations
+from tokenface.geometry.camera import Camera
 
 
 class Part(NamedTuple):

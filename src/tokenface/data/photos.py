@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tokenface.data.record import PhotoRecord
-from tokenface.head.landmarks import MIRROR68
+from tokenface.geometry.landmarks import MIRROR68
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.network.components import COMPONENTS, ComponentSizes, FaceParameters
+from tokenface.parameters import COMPONENTS, ComponentSizes, FaceParameters
 
 
 @dataclass(frozen=True)

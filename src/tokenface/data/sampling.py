@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tokenface import rotations
 from tokenface.data.draw import Draw
+from tokenface.geometry import rotations
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from tokenface.core.files import output_error, write_atomically
+from tokenface.core.regular import read_text, reason
 from tokenface.errors import EvaluationError, HeadModelError
 from tokenface.evaluation.batch import Job, Outcome
-from tokenface.formats.files import output_error, write_atomically
-from tokenface.formats.regular import read_text, reason
 from tokenface.head.restricted_pickle import load_npy
 
 CHALLENGES: tuple[str, ...] = ("multiview_neutral", "multiview_expressions", "multiview_occlusions", "selfie")

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pygltflib as gltf
 
-from tokenface.formats.files import write_atomically
-from tokenface.formats.mesh import TexturedMesh, png_bytes, split_seams, vertex_normals
+from tokenface.core.files import write_atomically
+from tokenface.formats.mesh import TexturedMesh, file_normals, png_bytes, split_seams
 from tokenface.formats.rig import Rig, largest_influences, quaternion
 
 NEGLIGIBLE = 1e-7
@@ -43,7 +43,7 @@ def rigged_document(mesh: TexturedMesh, rig: Rig) -> tuple[gltf.GLTF2, GlbBuffer
     Node 0 carries the mesh; joint j of the rig is node 1 + j.
     """
     split = split_seams(mesh.faces, mesh.uv, mesh.uv_faces)
-    normals = vertex_normals(rig.shown_rest(), mesh.faces)[split.source]
+    normals = file_normals(rig.shown_rest(), mesh.faces)[split.source]
     joints, weights = largest_influences(rig.skinning_weights)
     # glTF measures v downwards, from the first row of the image.
     texture_coordinates = np.stack([split.uv[:, 0], 1 - split.uv[:, 1]], axis=1)

@@ -9,8 +9,8 @@ import numpy as np
 import pygltflib as gltf
 from scipy.spatial.transform import Rotation
 
+from tokenface.core.files import write_atomically
 from tokenface.errors import OutputError
-from tokenface.formats.files import write_atomically
 from tokenface.formats.glb import GlbBuffer, finished_bytes, rigged_document
 from tokenface.formats.mesh import TexturedMesh
 from tokenface.formats.rig import Rig

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tokenface.formats.files import write_atomically
+from tokenface.core.files import write_atomically
 from tokenface.formats.mesh import TexturedMesh, fact_lines, vertex_colours
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save
 
+from tokenface.core.tensors import open_tensors
 from tokenface.errors import HeadModelError
-from tokenface.formats.tensors import open_tensors
 
 FORMAT = "tokenface-head-1"
 JOINT_NAMES = ("root", "neck", "jaw", "left_eye", "right_eye")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tokenface.core.regular import read_regular
 from tokenface.errors import HeadModelError
-from tokenface.formats.regular import read_regular
 
 MAX_FILE_BYTES = 1 << 28
 

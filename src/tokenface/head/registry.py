@@ -13,8 +13,8 @@ from typing import Literal
 import platformdirs
 from safetensors import SafetensorError
 
+from tokenface.core.tensors import open_tensors
 from tokenface.errors import HeadModelError, OutputError
-from tokenface.formats.tensors import open_tensors
 from tokenface.head.data import FORMAT, HeadData
 from tokenface.head.model import HeadModel
 

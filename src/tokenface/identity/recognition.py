@@ -16,9 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from tokenface.core.files import write_atomically
+from tokenface.core.tensors import open_tensors
 from tokenface.errors import CheckpointError
-from tokenface.formats.files import write_atomically
-from tokenface.formats.tensors import open_tensors
 from tokenface.identity.dlib_file import DlibLayer, read_dlib_network
 
 NAME = "tokenface-recognition"

@@ -12,13 +12,13 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save
 
+from tokenface.core.files import write_atomically
+from tokenface.core.fingerprint import Facts
+from tokenface.core.tensors import open_tensors
 from tokenface.errors import CheckpointError
-from tokenface.fingerprint import Facts
-from tokenface.formats.files import write_atomically
-from tokenface.formats.tensors import open_tensors
 from tokenface.inference.confidence import Evidence
 from tokenface.inference.signs import FEATURES, Signs
-from tokenface.network.components import COMPONENTS
+from tokenface.parameters import COMPONENTS
 from tokenface.weights import companion
 
 FORMAT = "tokenface-confidence-1"

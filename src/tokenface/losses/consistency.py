@@ -10,7 +10,7 @@ from tokenface.losses.coverage import lost_share
 from tokenface.losses.mesh import mesh_loss
 from tokenface.losses.photometric import face_mask, photometric_loss
 from tokenface.losses.swapping import SwapPairs
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 from tokenface.render.renderer import RenderedFaces
 
 MeshDistance = Callable[[Tensor, Tensor, Tensor], Tensor]

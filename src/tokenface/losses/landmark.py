@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tokenface.head.landmarks import LID_PAIRS, LIP_PAIRS
+from tokenface.geometry.landmarks import LID_PAIRS, LIP_PAIRS
 
 
 def landmark_loss(predicted: Tensor, truth: Tensor, weights: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 
 REST_SPREAD = 0.1
 """Standard deviations of an action within which it counts as at rest."""

@@ -10,9 +10,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save
 
+from tokenface.core.files import write_atomically
+from tokenface.core.tensors import open_tensors
 from tokenface.errors import CheckpointError
-from tokenface.formats.files import write_atomically
-from tokenface.formats.tensors import open_tensors
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.weights import companion
 

@@ -14,19 +14,19 @@ import numpy as np
 import torch
 from scipy import stats
 
-from tokenface import rotations
-from tokenface.configuration import to_yaml
+from tokenface.core.configuration import to_yaml
+from tokenface.core.files import read_marker, write_atomically
+from tokenface.core.fingerprint import content_hash, fingerprint, is_current, write_note
 from tokenface.data.shards.index import find_shards
 from tokenface.data.synthetic import GENERATOR_VERSION, SyntheticFaces
 from tokenface.errors import ConfigError
 from tokenface.evaluation.geometry import PeopleScans, face_distances, predict_neutral
 from tokenface.evaluation.landmarks import normalised_mean_error, predict_landmarks
 from tokenface.evaluation.now import NowFolder
-from tokenface.fingerprint import content_hash, fingerprint, is_current, write_note
-from tokenface.formats.files import read_marker, write_atomically
+from tokenface.geometry import rotations
 from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head
-from tokenface.network.checkpoint import load_checkpoint
+from tokenface.inference.checkpoint import load_checkpoint
 from tokenface.training.config import TrainConfig
 from tokenface.training.now_measure import now_validation
 from tokenface.training.people import rendered_people

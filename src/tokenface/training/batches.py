@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tokenface.data.augment import Part, colour_jitter, turn_and_zoom
+from tokenface.data.mirror import Mirror
 from tokenface.data.photos import PhotoBatch, PhotoSampler
-from tokenface.data.readers.landmark_tar import read_landmark_tar
-from tokenface.data.record import PhotoRecord, split_by_identity
+from tokenface.data.record import PhotoRecord
 from tokenface.data.replay import LabelledFaces, ReplayRing
 from tokenface.data.shards.batch import CropOptions, RecordBatch
 from tokenface.data.shards.index import ShardIndex
@@ -27,7 +27,7 @@ from tokenface.data.shards.order import BatchOrder, Draw, OrderConfig
 from tokenface.data.synthetic import GENERATOR_VERSION, SyntheticFaces
 from tokenface.errors import ConfigError, DataError
 from tokenface.head.model import HeadModel
-from tokenface.training.config import DataConfig, PhotoConfig, SyntheticConfig, TrainConfig
+from tokenface.training.config import DataConfig, SyntheticConfig, TrainConfig
 from tokenface.training.state import Progress
 
 
@@ -78,14 +78,6 @@ class StepBatch:
         )
 
 
-def photo_records(config: PhotoConfig) -> tuple[list[PhotoRecord], list[PhotoRecord]]:
-    """(training, held-out) photos of the configured tar; two empty lists without one."""
-    if config.tar is None:
-        return [], []
-    records = list(read_landmark_tar(config.tar, config.shift))
-    return split_by_identity(records, config.held_out_people, config.split_seed)
-
-
 class SyntheticStream:
     """Renders blocks of faces when they are due and draws batches from the newest ones.
 
@@ -102,7 +94,7 @@ class SyntheticStream:
         shares: Shares,
     ):
         self.config, self.shares = config, shares
-        self.faces = SyntheticFaces(head, size)
+        self.faces, self.mirror = SyntheticFaces(head, size), Mirror(head)
         guard = guard_steps * config.fresh_per_step + 2 * config.block
         self.capacity = max(config.ring, guard + config.warm_start)
         if shares.local == 0:
@@ -145,8 +137,9 @@ class SyntheticStream:
         image, camera, light, landmarks = turn_and_zoom(
             faces.image, p.camera, p.light, faces.landmarks68, generator, part=part
         )
-        image = colour_jitter(image, generator, strength=0.3, part=part)
-        return LabelledFaces(image, landmarks, p.replace(camera=camera, light=light))
+        mirrored = torch.rand(part.total, generator=generator)[part.start : part.stop] < 0.5
+        image, landmarks, p = self.mirror.rows(mirrored, image, landmarks, p.replace(camera=camera, light=light))
+        return LabelledFaces(colour_jitter(image, generator, strength=0.3, part=part), landmarks, p)
 
 
 class RecordStream:

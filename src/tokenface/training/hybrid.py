@@ -6,10 +6,10 @@ from functools import partial
 
 from torch import Tensor
 
-from tokenface.camera import Camera
 from tokenface.data.shards.batch import RecordBatch
 from tokenface.data.shards.index import wrong_head
 from tokenface.errors import ConfigError, DataError
+from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
 from tokenface.identity import load_identity_encoder
 from tokenface.losses.consistency import shape_consistency_loss, vertex_consistency_loss
@@ -21,10 +21,10 @@ from tokenface.losses.photometric import face_mask, photometric_loss
 from tokenface.losses.regularisation import regularisation_loss
 from tokenface.losses.swapping import swap_pairs
 from tokenface.losses.totals import total, total_2d, total_3d
-from tokenface.network.components import FaceParameters
+from tokenface.losses.vertex_weights import supervised_vertices
+from tokenface.parameters import FaceParameters
 from tokenface.render.renderer import RenderedFaces, Renderer
 from tokenface.training.config import PaperConfig
-from tokenface.training.supervision import supervised_vertices
 
 
 class HybridObjective:

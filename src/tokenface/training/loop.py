@@ -14,21 +14,20 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from tokenface.core.prefetch import ahead
 from tokenface.head.model import HeadModel
-from tokenface.network.components import FaceParameters
 from tokenface.network.tokenface import TokenFace
+from tokenface.parameters import FaceParameters
 from tokenface.training.batches import Batches, StepBatch, mixed
 from tokenface.training.config import TrainConfig
 from tokenface.training.distribution import whole
-from tokenface.training.ema import WeightAverage
 from tokenface.training.metrics import Metrics
 from tokenface.training.module import Prediction, TrainingModule
 from tokenface.training.objective import Objective
-from tokenface.training.optimiser import create_optimiser
+from tokenface.training.optimiser import WeightAverage, create_optimiser
 from tokenface.training.state import Progress, load_scaler, load_state, save_state
 from tokenface.training.teaching import BATCH, Teaching
 from tokenface.training.validation import Validation
-from tokenface.video.ahead import ahead
 
 LESSON_RENDERS = 512
 """Rendered faces on which self-training's teacher is tried, action by action."""

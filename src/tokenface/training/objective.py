@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tokenface.camera import Camera
 from tokenface.data.photos import PhotoBatch, PhotoTarget
 from tokenface.data.replay import LabelledFaces
+from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
 from tokenface.identity.alignment import five_points
 from tokenface.losses.landmark import eyelid_loss, landmark_loss, landmark_uncertainty_loss, lip_loss
@@ -19,19 +19,19 @@ from tokenface.losses.regularisation import (
     sparse_loss,
     standardised_loss,
 )
-from tokenface.network.labels import adapted
-from tokenface.training.batches import StepBatch
-from tokenface.training.colours import ColourObjective
-from tokenface.training.config import LossWeights, TrainConfig
-from tokenface.training.hybrid import HybridObjective
-from tokenface.training.module import Prediction
-from tokenface.training.supervision import (
+from tokenface.losses.vertex_weights import (
     action_spread,
     albedo_importance,
     light_spread,
     mode_importance,
     supervised_vertices,
 )
+from tokenface.network.labels import adapted
+from tokenface.training.batches import StepBatch
+from tokenface.training.colours import ColourObjective
+from tokenface.training.config import LossWeights, TrainConfig
+from tokenface.training.hybrid import HybridObjective
+from tokenface.training.module import Prediction
 from tokenface.training.surface import SurfaceObjective
 
 HALF_WIDTHS_PER_METRE = 7.0

@@ -22,6 +22,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
 
+from tokenface.core.files import write_atomically
+from tokenface.core.tensors import open_tensors
 from tokenface.data.augment import Part, colour_jitter, turn_and_zoom
 from tokenface.data.mirror import Mirror
 from tokenface.data.photos import PhotoBatch, PhotoTarget, SquareCrop
@@ -30,12 +32,9 @@ from tokenface.data.replay import LabelledFaces
 from tokenface.data.warping import move_points, warp_faces
 from tokenface.errors import CheckpointError
 from tokenface.evaluation.rendered_measures import r_squared
-from tokenface.formats.files import write_atomically
-from tokenface.formats.tensors import open_tensors
-from tokenface.head.landmarks import MIRROR68
 from tokenface.head.model import HeadModel
-from tokenface.network.components import COMPONENTS, FaceParameters
 from tokenface.network.tokenface import TokenFace
+from tokenface.parameters import COMPONENTS, FaceParameters
 from tokenface.training.config import TeachingConfig
 
 CROP_SCALE = 1.5
@@ -145,7 +144,7 @@ class Teaching:
             expression=(lesson.expression[rows] + action_change[own]).clamp_min(0),
             jaw=lesson.jaw[rows],
         )
-        image, points, target = self._mirrored(moved.images, points, target, mirrored)
+        image, points, target = self.mirror.rows(mirrored, moved.images, points, target)
         image, _, _, points = turn_and_zoom(image, raw.camera, raw.light, points, generator, part=part)
         image = colour_jitter(image, generator, part=part)
         # what was changed is known, whatever the teacher knows of that action
@@ -200,19 +199,6 @@ class Teaching:
         actions = torch.zeros_like(raw.expression)
         actions[:, self.warped] = torch.where(chosen, amount, torch.zeros_like(amount))
         return shape, actions
-
-    def _mirrored(
-        self, image: Tensor, points: Tensor, target: FaceParameters, rows: Tensor
-    ) -> tuple[Tensor, Tensor, FaceParameters]:
-        """Left and right exchanged in some rows, in pictures, points and targets."""
-        other = self.mirror.parameters(target)
-        flipped = points[:, list(MIRROR68)] * points.new_tensor([-1.0, 1.0])
-
-        def chosen(a: Tensor, b: Tensor) -> Tensor:
-            return torch.where(rows.view(-1, *[1] * (a.dim() - 1)), a, b)
-
-        mixed = {name: chosen(getattr(other, name), value) for name, value in target.items()}
-        return chosen(image.flip(-1), image), chosen(flipped, points), FaceParameters(**mixed)
 
 
 def explained(predicted: Tensor, truth: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tokenface.core.regular import parse_json
 from tokenface.data.record import PhotoRecord
 from tokenface.errors import ImageError
-from tokenface.formats.regular import parse_json
 from tokenface.images.loading import load_image
 
 IMAGE_SUFFIXES = (".webp", ".jpg", ".jpeg", ".png")

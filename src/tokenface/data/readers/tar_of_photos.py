@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tokenface.data.readers.dataset import DatasetReader, Item, Loaded, key_of
+from tokenface.core.regular import parse_json
+from tokenface.data.readers.dataset import DatasetReader, Loaded, key_of
+from tokenface.data.readers.item import Item
 from tokenface.data.readers.landmark_tar import IMAGE_SUFFIXES, MAX_MEMBER_BYTES
 from tokenface.errors import DataError
-from tokenface.formats.regular import parse_json
 from tokenface.images.loading import load_image
 
 

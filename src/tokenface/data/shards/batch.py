@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from tokenface.data.photos import CropJitter, SquareCrop
-from tokenface.data.record import UNKNOWNS, FaceRecord, Geometry, Picture
+from tokenface.data.record import UNKNOWNS, FaceRecord, Geometry, Picture, identity_labels
 from tokenface.errors import DataError
-from tokenface.head.landmarks import MIRROR68
-from tokenface.losses.swapping import identity_labels
+from tokenface.geometry.landmarks import MIRROR68
 
 
 @dataclass(frozen=True)
