@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import pickle
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,13 +52,25 @@ def clips(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
     from tokenface.errors import DataError
     from tokenface.formats.mp4 import encode_piece, join_pieces
     from tokenface.video.clip import Clip
+    from tokenface.video.picture_clip import PictureClip, is_animation
 
     pictures = np.random.default_rng(0).integers(0, 256, (6, 48, 64, 3), np.uint8)
     piece = encode_piece(folder / "clip.nut", ((i / 10, picture) for i, picture in enumerate(pictures)), 10.0)
     film = join_pieces(folder / "clip.mp4", [piece], None, 0.0, None)
     good = {path.name: path.read_bytes() for path in (piece, film)}
+    first, *others = [Image.fromarray(picture) for picture in pictures]
+    for name, form in {"clip.webp": "WEBP", "clip.png": "PNG"}.items():
+        buffer = io.BytesIO()
+        first.save(buffer, form, save_all=True, append_images=others, duration=100)
+        good[name] = buffer.getvalue()
 
     def read(path: Path) -> object:
+        if path.suffix in (".webp", ".png"):
+            is_animation(path)
+            return [
+                frame.index
+                for frame, _ in zip(PictureClip(path, max_pixels=PIXELS).frames(), range(FRAMES), strict=False)
+            ]
         with contextlib.suppress(DataError):
             read_clip(path)
         frames = Clip(path, max_pixels=PIXELS).frames()
@@ -69,6 +82,7 @@ def clips(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
 def meshes(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
     import trimesh
 
+    from tokenface.errors import HeadModelError
     from tokenface.evaluation.mesh_files import read_mesh, read_picked_points, read_seven_landmarks
     from tokenface.head.obj_file import read_obj
 
@@ -86,35 +100,36 @@ def meshes(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
             return read_seven_landmarks(path)
         if path.suffix == ".pp":
             return read_picked_points(path)
-        mesh = read_mesh(path)
-        return read_obj(path) if path.suffix == ".obj" else mesh
+        if path.suffix == ".obj":
+            with contextlib.suppress(HeadModelError):
+                read_obj(path)
+        return read_mesh(path)
 
     return good, read
 
 
 def checkpoints(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
-
     from tokenface.core.state_dict import read_state_dict
+    from tokenface.identity.recognition import NAME, load_recognition
     from tokenface.inference.calibration import calibration_path, read_calibration
     from tokenface.inference.checkpoint import load_checkpoint
+    from tokenface.network.temporal_checkpoint import load_temporal, temporal_path
     from tokenface.weights import find_weights
 
     weights = find_weights("tokenface-ti")
-    files = {"weights": weights, "confidence": calibration_path(weights)}
+    files = {"weights": weights, "temporal": temporal_path(weights, "causal"), "confidence": calibration_path(weights)}
+    files["recognition"] = weights.with_name(f"{NAME}.safetensors")
     good = {f"{name}.safetensors": path.read_bytes() for name, path in files.items()}
     buffer = io.BytesIO()
     torch.save({"state_dict": {"visual.class_embedding": torch.zeros(8)}}, buffer)
     good["pretrained.pth"] = buffer.getvalue()
-
-    def read(path: Path) -> object:
-        match path.stem:
-            case "confidence":
-                return read_calibration(path)
-            case "pretrained":
-                return read_state_dict(path)
-        return load_checkpoint(path)
-
-    return good, read
+    readers: dict[str, Callable[[Path], object]] = {
+        "temporal": load_temporal,
+        "confidence": read_calibration,
+        "recognition": load_recognition,
+        "pretrained": read_state_dict,
+    }
+    return good, lambda path: readers.get(path.stem, load_checkpoint)(path)
 
 
 def head_models(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
@@ -145,13 +160,17 @@ def head_models(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object
 
 def parameters(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
     from tokenface.head.registry import load_head
+    from tokenface.jobs.reconstruct import read_boxes
     from tokenface.retarget.performance import _stored
     from tokenface.retarget.sources import read_source
 
     head = load_head("openhead")
     good = {"parameters.json": json.dumps(_document(head)).encode(), "parameters.npz": _clip_arrays(head)}
+    good["boxes.json"] = b'{"a.jpg": [[10, 10, 50, 50]], "b.jpg": []}'
 
     def read(path: Path) -> object:
+        if path.stem == "boxes":
+            return read_boxes(path)
         source = read_source(path)
         return list(_stored(head, path)) if path.suffix == ".npz" else source
 
@@ -177,6 +196,7 @@ def configurations(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], obj
 
 
 def shards(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
+    from tokenface.data.readers.landmark_tar import read_landmark_tar
     from tokenface.data.record import FaceRecord, Geometry, Picture
     from tokenface.data.shards.index import index_path, load_index
     from tokenface.data.shards.members import decode_record, encode_record
@@ -197,6 +217,15 @@ def shards(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, shape=np.zeros((3, 5), np.float32), metadata=np.array(json.dumps({"schema": "x"})))
     good = {"shard.tar": (folder / "shard.tar").read_bytes(), "table.npz": buffer.getvalue()}
+    label = json.dumps({"identity": "a", "landmarks68": landmarks.tolist()}).encode()
+    photos = io.BytesIO()
+    Image.fromarray(picture.image).save(photos, "PNG")
+    with tarfile.open(folder / "photos.tar", "w") as archive:
+        for name, content in {"a.png": photos.getvalue(), "a.json": label}.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    good["photos.tar"] = (folder / "photos.tar").read_bytes()
     good["shard.index.json"] = index_path(folder / "shard.tar").read_bytes()
 
     def read(path: Path) -> object:
@@ -208,6 +237,8 @@ def shards(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
             except OSError as error:
                 raise DataError(f"'{path}' cannot be read ({error.strerror or error})") from error
             return decode(data, path.name)
+        if path.stem == "photos":
+            return list(read_landmark_tar(path))
         tar = path
         if path.suffix == ".json":
             tar = path.with_name("shard.tar")

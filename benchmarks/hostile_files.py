@@ -260,12 +260,11 @@ def tar(chance: random.Random, data: bytes, folder: Path) -> tuple[str, bytes]:
     if kind == "facts":
         name = next(key for key in members if key.endswith(".json"))
         members[name] = json.dumps(mutated(chance, json.loads(members[name]))).encode()
-    elif kind == "arrays":
-        name = next(key for key in members if key.endswith(".npz"))
-        members[name] = npz(chance, members[name], folder)[1]
-    elif kind == "a picture":
-        name = next(key for key in members if key.endswith(".jpg"))
-        members[name] = other(chance, folder)[1]
+    elif kind == "arrays" and (arrays := [key for key in members if key.endswith(".npz")]):
+        members[arrays[0]] = npz(chance, members[arrays[0]], folder)[1]
+    elif kind in ("arrays", "a picture"):
+        pictures = [key for key in members if key.endswith((".jpg", ".png"))]
+        members[pictures[0]] = other(chance, folder)[1]
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for key, content in members.items():

@@ -31,7 +31,9 @@ from benchmarks.hostile_doors import DOORS
 from benchmarks.hostile_files import MARKER, case
 
 SECONDS = 30
-"""For one file."""
+"""Of the processor, for one file."""
+WAIT = 300
+"""Seconds after which a file counts as waited for in vain, on a machine that may have other work."""
 MEMORY = 1_500
 """Megabytes by which one file may raise the peak."""
 ADDRESS_SPACE = 24 << 30
@@ -91,7 +93,7 @@ def _knock(entrance: str, arguments: argparse.Namespace) -> dict:
             folder.mkdir()
             os.chdir(folder)
             made_case = case(entrance, good, folder, number, arguments.seed)
-            begin, trouble = time.monotonic(), ""
+            begin, trouble = time.process_time(), ""
             try:
                 with _alarm():
                     read(made_case.path)
@@ -103,7 +105,10 @@ def _knock(entrance: str, arguments: argparse.Namespace) -> dict:
             except BaseException as error:
                 where = traceback.extract_tb(error.__traceback__)[-1]
                 trouble = f"{type(error).__name__}: {str(error)[:150]} at {Path(where.filename).name}:{where.lineno}"
-            slowest = max(slowest, time.monotonic() - begin)
+            seconds = time.process_time() - begin
+            slowest = max(slowest, seconds)
+            if seconds > SECONDS and not trouble:
+                trouble = f"{seconds:.0f} s of the processor"
             if _peak() - before > MEMORY and not trouble:
                 trouble = f"{_peak() - before:.0f} MB more"
             most, before = max(most, _peak() - before), _peak()
@@ -117,13 +122,17 @@ def _knock(entrance: str, arguments: argparse.Namespace) -> dict:
     return {"counts": dict(counts), "bad": bad, "slowest": slowest, "memory": most}
 
 
+class Late(BaseException):
+    """No reader takes this for trouble of its own file."""
+
+
 @contextlib.contextmanager
 def _alarm() -> Iterator[None]:
     def late(number: int, frame: object) -> None:
-        raise TimeoutError(f"not done after {SECONDS} s")
+        raise Late(f"not done after {WAIT} s")
 
     signal.signal(signal.SIGALRM, late)
-    signal.alarm(SECONDS)
+    signal.alarm(WAIT)
     try:
         yield
     finally:
@@ -154,14 +163,19 @@ def _server(count: int) -> dict:
     begin_memory = _peak()
     with work_folder() as folder:
         app = create_app(lambda: model, lambda: model, folder, Limits(seconds=60))
-        with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
+        with TestClient(app, base_url="http://127.0.0.1") as client:  # what the server would log is raised
             client.get("/")
             requests = [(one.kind, one.method, "/v1/reconstruct", one.body, one.headers) for one in uploads(count // 2)]
             requests += page_requests(client, count - count // 2)
             for number, (kind, method, path, body, headers) in enumerate(requests):
-                begin = time.monotonic()
-                answer = client.request(method, path, content=body, headers=headers)
-                slowest = max(slowest, time.monotonic() - begin)
+                begin = time.process_time()
+                try:
+                    answer = client.request(method, path, content=body, headers=headers)
+                except Exception as error:
+                    counts["raised"] += 1
+                    bad.append(f"{number} ({kind} {path[:80]}): {type(error).__name__}: {str(error)[:150]}")
+                    continue
+                slowest = max(slowest, time.process_time() - begin)
                 counts[str(answer.status_code)] += 1
                 one_form = answer.status_code < 400 or "error" in _json(answer.content)
                 if answer.status_code >= 500 or not one_form or "Traceback" in answer.text or "root:" in answer.text:

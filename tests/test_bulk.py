@@ -20,7 +20,9 @@ from tokenface.cli import run
 from tokenface.cli.console import SOME_FAILED, USAGE
 from tokenface.errors import ConfigError, DataError, ImageError, OutputError, TokenFaceError
 from tokenface.head.model import HeadModel
+from tokenface.images.loading import load_image
 from tokenface.images.places import Place, place_of
+from tokenface.images.remote import collect_photos
 from tokenface.jobs.bulk import shard as bulk_shard
 from tokenface.jobs.bulk.run import BulkRun
 from tokenface.jobs.bulk.shard import BulkOptions, divide
@@ -217,8 +219,8 @@ def bucket(monkeypatch):
             time.sleep(0.2)
         yield f"scheme=http&endpoint_override=127.0.0.1:{port}&allow_bucket_creation=true"
     finally:
-        server.terminate()
-        server.wait(10)
+        server.kill()  # it keeps nothing, and waits for open connections when it is only asked to end
+        server.wait(60)
 
 
 def test_a_bucket_in_and_a_bucket_out(photos, tmp_path, loads, bucket):
@@ -249,3 +251,22 @@ def test_a_finished_table_behind_a_url_is_known_by_its_end(photos, loads, tmp_pa
 
     monkeypatch.setattr(Place, "read", photos_alone)
     assert all(report.skipped for report in BulkRun(photos, address, BulkOptions(per_shard=3)))
+
+
+def test_photos_of_an_s3_bucket_are_read_one_by_one_and_all(photos, bucket):
+    from pyarrow import fs
+
+    fs.FileSystem.from_uri(f"s3://album?{bucket}")[0].create_dir("album")
+    place, names = Place(f"s3://album/people?{bucket}"), sorted(path.name for path in photos.iterdir())
+    for name in names:
+        place.write(name, (photos / name).read_bytes())
+    readable = {path.name: path for path in photos.iterdir() if path.name in {p.name for p in place.pictures(False)}}
+    all_of_them = collect_photos(f"s3://album/people?{bucket}")
+    assert [item.name for item in all_of_them] == [Path(name).stem for name in sorted(readable)]
+    name = next(n for n in sorted(readable) if n.endswith(".png"))
+    (alone,) = collect_photos(f"s3://album/people/{name}?{bucket}")
+    np.testing.assert_array_equal(alone.load(), load_image(readable[name]))
+    (absent,) = collect_photos(f"s3://album/people/absent.png?{bucket}")
+    with pytest.raises(ImageError, match=r"absent\.png") as caught:
+        absent.load()
+    assert "endpoint" not in str(caught.value)  # options of the address may be keys

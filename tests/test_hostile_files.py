@@ -5,22 +5,31 @@ from __future__ import annotations
 import io
 import json
 import os
+import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from benchmarks.hostile_doors import DOORS, _document
 from benchmarks.hostile_files import MARKER, array_header, case, packed
+from PIL import Image
+from special_files import in_time
 
 from tokenface.core.arrays import open_arrays, read_npy
 from tokenface.core.configuration import read_config
 from tokenface.core.regular import parse_json
 from tokenface.data.readers.dataset import read_landmarks
-from tokenface.errors import ConfigError, DataError, TokenFaceError
+from tokenface.data.readers.landmark_tar import read_landmark_tar
+from tokenface.errors import ConfigError, DataError, EvaluationError, HeadModelError, TokenFaceError
+from tokenface.evaluation.now import NowFolder
+from tokenface.evaluation.report import write_report
 from tokenface.formats.parameters import read_parameters
+from tokenface.head.obj_file import read_obj
 from tokenface.head.registry import load_head
 from tokenface.inference.face import Face
+from tokenface.jobs.reconstruct import read_boxes
 from tokenface.retarget.sources import read_source
 from tokenface.training.config import TrainConfig
 from tokenface.training.run import train
@@ -148,8 +157,62 @@ def test_a_configuration_is_a_regular_file(tmp_path: Path) -> None:
         read_config(TrainConfig, tmp_path / "large.yaml")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes are POSIX's")
 @pytest.mark.parametrize(
-    "entrance", ["photos", "clips", "meshes", "head models", "parameters", "configurations", "shards"]
+    ("name", "read", "error"),
+    [
+        ("head.obj", read_obj, HeadModelError),
+        ("boxes.json", read_boxes, ConfigError),
+        ("summary.json", lambda path: write_report([path.parent], path.with_name("report.html")), EvaluationError),
+        ("imagepathsvalidation.txt", lambda path: NowFolder(path.parent).images(), EvaluationError),
+    ],
+)
+def test_texts_are_regular_files(
+    name: str, read: Callable[[Path], object], error: type[TokenFaceError], tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    os.mkfifo(path)
+    with in_time(), pytest.raises(error, match="device, pipe or socket") as caught:
+        read(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n%%EOF\n", "the picture of 'a'"),
+        ("a.json", b'{"identity": "a"}', "the label of 'a'"),
+        ("a.json", b"[" * 100_000, "the label of 'a'"),
+        ("a.json", b'{"identity": "a", "landmarks68": [[1, 2]]}', r"shape \[1, 2\]"),
+    ],
+)
+def test_a_tar_of_photos_is_read_like_photos(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    members = {"a.png": photo_bytes(), "a.json": json.dumps({"identity": "a", "landmarks68": [[1, 2]] * 68}).encode()}
+    write_tar(tmp_path / "good.tar", members)
+    assert [record.identity for record in read_landmark_tar(tmp_path / "good.tar")] == ["a"]
+    write_tar(tmp_path / "bad.tar", {**members, name: content})
+    with pytest.raises(TokenFaceError, match=message) as caught:
+        list(read_landmark_tar(tmp_path / "bad.tar"))
+    assert "bad.tar" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def photo_bytes() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16), (90, 60, 50)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+
+
+@pytest.mark.parametrize(
+    "entrance", ["photos", "clips", "meshes", "checkpoints", "head models", "parameters", "configurations", "shards"]
 )
 def test_hostile_files_of_every_entrance_are_read_or_refused_in_one_line(
     entrance: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from dataclasses import replace
 
@@ -206,6 +207,25 @@ def test_files_that_are_no_weights_are_refused_without_running_anything(clip, tm
     torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), program)
     with pytest.raises(CheckpointError, match="TorchScript"):
         read_state_dict(program)
+
+
+def test_damaged_and_hollow_files_are_one_line(tmp_path):
+    good = tmp_path / "good.pth"
+    torch.save({"visual.class_embedding": torch.zeros(8)}, good)
+    content = good.read_bytes()
+    directory = content.rindex(b"PK\x01\x02")
+    damaged = tmp_path / "damaged.pth"
+    damaged.write_bytes(content[:directory] + b"\0\0\0\0" + content[directory + 4 :])
+    with pytest.raises(CheckpointError, match=r"damaged\.pth.*plain tensors") as caught:
+        read_state_dict(damaged)
+    assert "\n" not in str(caught.value)
+    header = json.dumps({"x": {"dtype": "F32", "shape": [50 * 10**9], "data_offsets": [0, 200 * 10**9]}}).encode()
+    for name in ("hollow.safetensors", "hollow.pth"):
+        with (tmp_path / name).open("wb") as file:
+            file.write(len(header).to_bytes(8, "little") + header)
+            file.truncate(8 + len(header) + 200 * 10**9)
+        with pytest.raises(CheckpointError, match=rf"{name}.*more than the limit"):
+            read_state_dict(tmp_path / name)
 
 
 def test_weights_of_another_kind_or_size_are_refused(clip, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,14 @@ from PIL import Image
 
 pytest.importorskip("av", reason="needs the extra 'video'")
 
+from special_files import in_time
 from video_stand_ins import following_model, scene, write_clip
 
 from tokenface.errors import VideoError
 from tokenface.jobs.track import TrackOptions, TrackRun
 from tokenface.retarget.performance import is_photo
 from tokenface.video.clip import Clip
-from tokenface.video.picture_clip import open_clip
+from tokenface.video.picture_clip import is_animation, open_clip
 
 
 def shades(count: int) -> list[np.ndarray]:
@@ -68,6 +70,8 @@ def test_a_damaged_frame_is_grey_and_counted(tmp_path: Path) -> None:
         (["a1.png"], "", "has 1 numbered picture;"),
         (["a1.png", "a2.png"], "b%d.png", "has no numbered pictures"),
         (["a1.png"], "a1.png", "is a single picture"),
+        ([], "absent.webp", "no video at"),
+        ([], "absent.png", "no video at"),
     ],
 )
 def test_what_is_no_clip_says_so(tmp_path: Path, names: list[str], given: str, message: str) -> None:
@@ -75,6 +79,22 @@ def test_what_is_no_clip_says_so(tmp_path: Path, names: list[str], given: str, m
         Image.fromarray(shades(1)[0]).save(tmp_path / name)
     with pytest.raises(VideoError, match=message):
         open_clip(tmp_path / given)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs POSIX's pipes")
+@pytest.mark.parametrize("suffix", ["webp", "png"])
+def test_only_regular_files_are_animations(tmp_path: Path, suffix: str) -> None:
+    os.mkfifo(tmp_path / f"pipe.{suffix}")
+    (tmp_path / f"zero.{suffix}").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        path = tmp_path / f"{name}.{suffix}"
+        with in_time():
+            assert not is_animation(path)
+            with pytest.raises(VideoError, match="device, pipe or socket"):
+                open_clip(path)
+    (tmp_path / f"loop.{suffix}").symlink_to(f"loop.{suffix}")
+    with pytest.raises(VideoError, match="no video at"):
+        open_clip(tmp_path / f"loop.{suffix}")
 
 
 def test_frames_of_several_sizes_are_refused(tmp_path: Path) -> None:

@@ -180,6 +180,13 @@ def test_another_visitors_session_cannot_be_listened_to_or_ended(visitor: TestCl
     assert answered(other, "theirs")["success"]
 
 
+def test_who_listens_and_asked_for_nothing_raises_nothing(app: Any, visitor: TestClient) -> None:
+    client = TestClient(app, base_url=ADDRESS, cookies=dict(visitor.cookies))  # raises what the server would log
+    answer = client.get("/gradio_api/queue/data?session_hash=asked-for-nothing")
+    assert answer.status_code == 200
+    assert '"session_not_found":true' in answer.text
+
+
 def test_a_picture_is_not_decoded_by_the_pages_own_components(
     visitor: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import re
+import time
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+import tokenface.cli.console
+import tokenface.cli.track
 from tokenface import cli
 from tokenface.cli.console import SUCCESS
+from tokenface.cli.track import SETTLED, _work
 from tokenface.errors import ConfigError, ImageError, plain_words
 from tokenface.head.registry import load_head
 from tokenface.images.loading import load_image
@@ -49,6 +56,41 @@ def test_the_version_is_said_both_ways(capsys: pytest.CaptureFixture[str]) -> No
     assert cli.run(["version"]) == SUCCESS
     assert capsys.readouterr().out == first
     assert re.fullmatch(r"tokenface \d+\.\d+\.\d+\n", first)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What a person at a terminal sees of progress."""
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=True, width=120)
+    for module in (tokenface.cli.console, tokenface.cli.track):
+        monkeypatch.setattr(module, "err", lambda: console)
+    return shown
+
+
+def test_a_rate_is_shown_once_there_is_one(terminal: io.StringIO) -> None:
+    """Frames of an earlier run come at once, and are no speed."""
+    steps = [SimpleNamespace(stage="track", done=64 + number, total=90) for number in range(SETTLED)]
+    _work(steps)
+    assert "tracking" in terminal.getvalue()
+    assert "frames/s" not in terminal.getvalue()
+    _work([*steps, *steps, *steps])
+    assert "frames/s" in terminal.getvalue()
+
+
+def test_export_says_what_it_is_doing(
+    terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(weights, output, runtimes, precisions, report, photos) -> None:
+        assert "exporting" in terminal.getvalue()
+        report("network.onnx 0.001 mm")
+        time.sleep(0.3)
+
+    monkeypatch.setattr("tokenface.deploy.export.export", run)
+    monkeypatch.setattr("tokenface.cli.needs.need_runtime", lambda name: None)
+    assert cli.run(["export"]) == cli.SUCCESS
+    assert "last file: network.onnx" in terminal.getvalue()
+    assert "network.onnx 0.001 mm" in capsys.readouterr().out
 
 
 def test_visitors_of_a_server_are_not_sent_to_its_command_line() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Protocol
@@ -13,6 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tokenface.app.plain_errors import PlainErrors
 from tokenface.app.visitors import Session, Visitor, Visitors
 from tokenface.core.regular import parse_json
+
+logger = logging.getLogger(__name__)
 
 COOKIE = "tokenface"
 COOKIE_SECONDS = 86_400 * 30
@@ -148,8 +151,20 @@ class PageGate:
             await self.page(scope, receive, send)
             return
         session.heard()
+        ended = True  # nothing is begun yet
+
+        async def sending(message: Message) -> None:
+            nonlocal ended
+            ended = not message.get("more_body", message["type"] == "http.response.start")
+            await send(message)
+
         try:
-            await self.page(scope, receive, send)
+            await self.page(scope, receive, sending)
+        except Exception as error:  # gradio says in the stream that nobody asked, and raises that once more
+            if ended:
+                raise
+            logger.debug("a page's stream ended: %s", error)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             session.left()
 

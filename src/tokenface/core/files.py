@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tokenface.core.regular import read_text
 from tokenface.errors import OutputError
 
 
@@ -57,8 +58,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def read_marker(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file of our own; None where there is none that can be read."""
     try:
-        marker = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        marker = json.loads(read_text(path))
+    except (OSError, ValueError, RecursionError):
         return None
     return marker if isinstance(marker, dict) else None
 

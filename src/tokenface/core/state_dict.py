@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
+from tokenface.core.regular import check_regular
+from tokenface.core.tensors import MAX_BYTES, open_tensors
 from tokenface.errors import CheckpointError
 
 
@@ -25,7 +26,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         raise CheckpointError(f"no weights at '{path}'; download them first (FaRL and CLIP are free to download)")
     if path.suffix == ".safetensors":
         try:
-            return load_file(path)
+            with open_tensors(path) as file:
+                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"'{path}' is no readable safetensors file ({error}); download it again") from error
     if _is_torchscript(path):
@@ -34,6 +36,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             "torch.save(torch.jit.load(path).state_dict(), 'weights.pth') and give that file"
         )
     try:
+        check_regular(path, MAX_BYTES)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -49,7 +52,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 
 def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError):  # the reader of tensors says what is wrong
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())

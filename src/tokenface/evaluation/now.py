@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from tokenface.core.files import output_error, write_atomically
+from tokenface.core.regular import read_text, reason
 from tokenface.errors import EvaluationError, HeadModelError
 from tokenface.evaluation.batch import Job, Outcome
 from tokenface.head.restricted_pickle import load_npy
@@ -58,7 +59,12 @@ class NowFolder:
         path = self._find(LISTS[split])
         if path is None:
             raise EvaluationError(f"'{self.root}' has no '{LISTS[split]}'; download the image list to that folder")
-        rows = [row.strip() for row in path.read_text(encoding="utf-8").splitlines() if row.strip()]
+        try:
+            rows = [row.strip() for row in read_text(path).splitlines() if row.strip()]
+        except (OSError, ValueError) as error:
+            raise EvaluationError(
+                f"the image list '{path}' cannot be read ({reason(error)}); download it again"
+            ) from error
         images = []
         for row in rows:
             parts = PurePosixPath(row).parts[-3:]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenface.core.files import write_atomically
+from tokenface.core.regular import read_text
 from tokenface.errors import EvaluationError
 from tokenface.evaluation.paper import NOW_METRICAL_ROWS, NOW_ROWS, STIRLING_ROWS, TEMPLATE_RATIO, Row
 
@@ -200,9 +201,7 @@ def _documents(source: Path) -> list[Path]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise EvaluationError(f"'{path}' is larger than any summary")
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_text(path, MAX_JSON_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise EvaluationError(f"'{path}' cannot be read as a summary ({' '.join(str(error).split())[:100]})") from error
     if not isinstance(document, dict):

@@ -8,7 +8,6 @@ one_person/   scan.obj or .ply, one of them
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 import torch
 
+from tokenface.core.regular import read_json, read_text
 from tokenface.errors import EvaluationError, HeadModelError
 from tokenface.evaluation.mesh_files import read_indexed_points, read_mesh, read_picked_points, seven_points
 from tokenface.geometry.landmarks import NOW7
@@ -134,8 +134,8 @@ def _landmarks(mesh: Path, head: HeadModel) -> np.ndarray | None:
             if suffix in (".pp", ".lnd"):
                 return (read_picked_points if suffix == ".pp" else read_indexed_points)(path)
             try:
-                points = np.loadtxt(path, ndmin=2, delimiter=None)
-            except ValueError as error:
+                points = np.loadtxt(read_text(path).splitlines(), ndmin=2, delimiter=None)
+            except (OSError, ValueError) as error:
                 raise EvaluationError(f"'{path}' does not hold landmarks, a point with x y z on each line") from error
             return seven_points(path, points[list(NOW7)] if len(points) == 68 else points)
     return None
@@ -144,7 +144,7 @@ def _landmarks(mesh: Path, head: HeadModel) -> np.ndarray | None:
 def _labelled(path: Path, head: HeadModel) -> np.ndarray:
     """Seven points of a menpo `.ljson`: in iBUG's order, or by the labels of eyes, nose and mouth in any order."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
         group = next(iter(document["groups"].values())) if "groups" in document else document
         points = np.asarray(group["landmarks"]["points"], dtype=np.float64)
         labels = {entry["label"]: points[entry["mask"]] for entry in group.get("labels", [])}

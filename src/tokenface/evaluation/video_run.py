@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from tokenface.core.files import write_atomically
+from tokenface.core.regular import read_text
 from tokenface.errors import ConfigError, EvaluationError
 from tokenface.evaluation.open_run import rounded
 from tokenface.evaluation.results import draw_figure
@@ -90,15 +91,14 @@ def with_results(report: ClipReport, others: Mapping[str, Path]) -> ClipReport:
     for name, path in others.items():
         errors = np.full(length, np.nan)
         try:
-            with path.open(encoding="utf-8", newline="") as file:
-                table = csv.reader(file)
-                if next(table)[0] != "frame":
-                    raise ValueError("the first column is not 'frame'")
-                for row in table:
-                    frame = int(row[0])
-                    if not 0 <= frame < length:
-                        raise ValueError(f"frame {frame}, and the clip has {length}")
-                    errors[frame] = float(row[1]) if row[1] else np.nan
+            table = csv.reader(io.StringIO(read_text(path), newline=""))
+            if next(table)[0] != "frame":
+                raise ValueError("the first column is not 'frame'")
+            for row in table:
+                frame = int(row[0])
+                if not 0 <= frame < length:
+                    raise ValueError(f"frame {frame}, and the clip has {length}")
+                errors[frame] = float(row[1]) if row[1] else np.nan
         except (OSError, ValueError, IndexError, StopIteration) as error:
             text = f"'{path}' is no table of errors per frame ({error}); expected frame,error"
             raise EvaluationError(text) from error

@@ -25,6 +25,8 @@ DEMUXERS = (
 """FFmpeg's readers of clips. Playlists (hls, concat, dash, sdp, image2 …) are none: they open what they name."""
 MAX_BYTES = 1 << 44
 """Of a clip's file, which is read a little at a time: only what no disk holds is refused."""
+BT709, UNSPECIFIED, BT601 = 1, 2, 5
+"""Numbers of the YCbCr matrices of high and of standard definition (ITU-T H.273; 6 is the same as 5), and of none."""
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _environment = threading.Lock()
 
@@ -54,6 +56,16 @@ def open_clip(path: str | Path, max_pixels: int | None = None) -> Iterator[Input
             text = f"'{path}' is no video, or is cut off ({reason(error)}); expected mp4, mov, mkv, …"
             raise VideoError(text) from error
         yield container
+
+
+def usual_matrix(width: int, height: int, codec: str = "") -> int:
+    """Number of the YCbCr matrix of a clip that names none: BT.709 from 720 lines or 1280 columns on, as in players.
+
+    Args:
+        width, height: as they are stored, in pixels.
+        codec: FFmpeg's name; Motion JPEG is BT.601 at every size (JFIF).
+    """
+    return BT709 if codec != "mjpeg" and (height >= 720 or width >= 1280) else BT601
 
 
 @contextmanager

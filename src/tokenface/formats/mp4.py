@@ -13,7 +13,7 @@ import numpy as np
 
 from tokenface.core.files import replacing
 from tokenface.errors import VideoError
-from tokenface.formats.clip_files import import_av, open_clip
+from tokenface.formats.clip_files import import_av, open_clip, usual_matrix
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 CLOCK = Fraction(1, 90_000)
 """Time base of everything that is written: fine enough for every usual frame rate, and for irregular ones."""
 QUALITY = "20"
+LIMITED_RANGE = 1
+"""FFmpeg's number for luma from 16 to 235."""
 PRIMING = 0.03
 """Seconds of sound before the first picture that are kept: a packet of AAC."""
 MP4_AUDIO = ("aac", "mp3", "ac3", "eac3", "opus", "alac", "flac")
@@ -45,6 +47,7 @@ def encode_piece(path: Path, frames: Iterable[tuple[float, np.ndarray]], rate: f
             if stream is None:
                 stream = _video_stream(av, container, picture.shape, rate)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame = frame.reformat(format="yuv420p", dst_colorspace=stream.codec_context.colorspace)
             frame.pts, frame.time_base = round(time / CLOCK), CLOCK
             container.mux(stream.encode(frame))
         if stream is not None:
@@ -179,6 +182,9 @@ def _video_stream(av: Any, container: OutputContainer, shape: tuple[int, ...], r
     stream: Any = container.add_stream(codec, rate=Fraction(rate).limit_denominator(1001), options=options)
     stream.width, stream.height, stream.pix_fmt = shape[1], shape[0], "yuv420p"
     stream.codec_context.time_base = CLOCK
+    # said, because players guess by the size where nothing is; the transfer stays unsaid: the pictures are sRGB
+    stream.codec_context.colorspace = usual_matrix(shape[1], shape[0])
+    stream.codec_context.color_range = LIMITED_RANGE
     stream.codec_context.thread_count = 2
     # without B-frames packets come in the order they are shown in, which is all that NUT remembers of it
     stream.codec_context.max_b_frames = 0

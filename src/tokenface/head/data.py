@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save
 
+from tokenface.core.tensors import open_tensors
 from tokenface.errors import HeadModelError
 
 FORMAT = "tokenface-head-1"
@@ -90,7 +91,7 @@ class HeadData:
         if not path.is_file():
             raise HeadModelError(f"no head model at '{path}'; see 'tokenface doctor' for the models that are installed")
         try:
-            with safe_open(str(path), framework="np") as file:
+            with open_tensors(path, "np") as file:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != FORMAT:
                     raise HeadModelError(

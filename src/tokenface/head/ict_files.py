@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tokenface.core.arrays import open_arrays
+from tokenface.core.regular import read_json
 from tokenface.errors import HeadModelError
 from tokenface.head.flame_files import npz_array, npz_keys
 from tokenface.head.obj_file import read_obj, read_obj_vertices
@@ -113,7 +113,7 @@ def _read_clone(path: Path) -> IctSource:
 
 def _layout(folder: Path) -> dict[str, list]:
     try:
-        layout = json.loads((folder / "vertex_indices.json").read_text(encoding="utf-8"))
+        layout = read_json(folder / "vertex_indices.json")
     except (OSError, ValueError) as error:
         raise HeadModelError(f"cannot read 'vertex_indices.json' in '{folder}' ({error}); clone it again") from error
     for key in ("expressions", "idx_to_landmark_verts"):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tokenface.core.regular import read_regular
 from tokenface.errors import HeadModelError
 
 MAX_FILE_BYTES = 1 << 28
@@ -66,9 +67,7 @@ def read_obj_vertices(path: str | Path) -> np.ndarray:
 def _lines(path: str | Path) -> list[str]:
     path = Path(path)
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise HeadModelError(f"'{path}' is larger than any head model's mesh ({MAX_FILE_BYTES >> 20} MB)")
-        return path.read_text(encoding="latin-1").splitlines()
+        return read_regular(path, MAX_FILE_BYTES).decode("latin-1").splitlines()
     except OSError as error:
         raise HeadModelError(f"cannot read '{path}' ({error.strerror or error})") from error
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 import platformdirs
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
+from tokenface.core.tensors import open_tensors
 from tokenface.errors import HeadModelError, OutputError
 from tokenface.head.data import FORMAT, HeadData
 from tokenface.head.model import HeadModel
@@ -188,7 +189,7 @@ def _known_files() -> dict[str, tuple[Path, Literal["shipped", "user"]]]:
 def _is_head_file(path: Path) -> bool:
     """Weights lie in the same folder; the header alone tells them apart."""
     try:
-        with safe_open(str(path), framework="np") as file:
+        with open_tensors(path, "np") as file:
             return (file.metadata() or {}).get("format") == FORMAT
     except (SafetensorError, OSError):
         return False

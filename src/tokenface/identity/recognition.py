@@ -12,11 +12,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from tokenface.core.files import write_atomically
+from tokenface.core.tensors import open_tensors
 from tokenface.errors import CheckpointError
 from tokenface.identity.dlib_file import DlibLayer, read_dlib_network
 
@@ -114,7 +115,7 @@ def load_recognition(path: str | Path | None = None) -> RecognitionNetwork:
     network = RecognitionNetwork()
     try:
         read_recognition_facts(path)
-        with safe_open(str(path), framework="pt") as file:
+        with open_tensors(path) as file:
             network.load_state_dict({key: file.get_tensor(key).float() for key in file.keys()})  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"the recognition network '{path}' is damaged ({str(error).splitlines()[0]})") from error
@@ -128,7 +129,7 @@ def read_recognition_facts(path: str | Path) -> dict[str, str]:
         CheckpointError: damaged, or not a recognition network.
     """
     try:
-        with safe_open(str(path), framework="pt") as file:
+        with open_tensors(path) as file:
             text = (file.metadata() or {}).get(FORMAT)
         facts = None if text is None else json.loads(text)
     except (SafetensorError, OSError, ValueError) as error:

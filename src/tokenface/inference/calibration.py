@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save
 
 from tokenface.core.files import write_atomically
 from tokenface.core.fingerprint import Facts
+from tokenface.core.tensors import open_tensors
 from tokenface.errors import CheckpointError
 from tokenface.inference.confidence import Evidence
 from tokenface.inference.signs import FEATURES, Signs
@@ -104,7 +105,7 @@ def read_calibration(path: str | Path) -> Calibration:
     """
     path = Path(path)
     try:
-        with safe_open(str(path), framework="np") as file:
+        with open_tensors(path, "np") as file:
             facts = json.loads((file.metadata() or {})[FORMAT])
             arrays = {name: file.get_tensor(name).astype(np.float64) for name in _arrays()}
         if facts["features"] != list(FEATURES):

@@ -7,10 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tokenface.core.tensors import open_tensors
 from tokenface.errors import CheckpointError, ConfigError, HeadModelError, OutputError
 from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head
@@ -113,7 +114,7 @@ def _read(path: Path, weights: bool = True) -> tuple[dict[str, Any], dict[str, T
         what = "is a folder" if path.is_dir() else "does not exist"
         raise CheckpointError(f"checkpoint '{path}' {what}; expected a .safetensors file made by 'tokenface train'")
     try:
-        with safe_open(str(path), framework="pt") as file:
+        with open_tensors(path) as file:
             header = file.metadata() or {}
             if FORMAT not in header:
                 raise CheckpointError(

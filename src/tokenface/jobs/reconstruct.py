@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenface.core.fingerprint import fingerprint
+from tokenface.core.regular import read_json
 from tokenface.errors import ConfigError, ImageError, OutputError
 from tokenface.formats.axes import Axes
 from tokenface.images.loading import MAX_PIXELS, ImageItem
@@ -228,7 +228,7 @@ def read_boxes(path: Path) -> dict[str, list[list[float]]]:
     """
     expected = 'expected {"photo.jpg": [[x0, y0, x1, y1], …], …}'
     try:
-        boxes = json.loads(path.read_text(encoding="utf-8"))
+        boxes = read_json(path)
     except OSError as error:
         raise ConfigError(f"cannot read boxes '{path}' ({error.strerror or error})") from error
     except ValueError as error:

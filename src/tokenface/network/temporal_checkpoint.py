@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save
 
 from tokenface.core.files import write_atomically
+from tokenface.core.tensors import open_tensors
 from tokenface.errors import CheckpointError
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.weights import companion
@@ -95,7 +96,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     if not path.is_file():
         raise CheckpointError(f"no temporal weights at '{path}'; make some with 'tokenface train-temporal'")
     try:
-        with safe_open(str(path), framework="pt") as file:
+        with open_tensors(path) as file:
             header = file.metadata() or {}
             if FORMAT not in header:
                 raise CheckpointError(f"'{path}' holds no temporal transformer; expected one of 'train-temporal'")

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tokenface.core.files import discard
+from tokenface.core.tensors import open_tensors
 from tokenface.errors import CheckpointError, OutputError
 from tokenface.training.distribution import spread_like, whole
 
@@ -78,7 +79,7 @@ def save_state(
 
 def load_scaler(path: Path) -> dict[str, float] | None:
     """The gradient scaler's state in a training state that `load_state` accepted."""
-    with safe_open(str(path), framework="pt") as file:
+    with open_tensors(path) as file:
         return json.loads((file.metadata() or {}).get("scaler", "null"))
 
 
@@ -91,7 +92,7 @@ def load_state(path: Path, model: nn.Module, ema: dict[str, Tensor], optimiser: 
         CheckpointError: damaged, or of a run with another network, optimiser or head model.
     """
     try:
-        with safe_open(str(path), framework="pt") as file:
+        with open_tensors(path) as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise CheckpointError(f"'{path}' is not a training state")

@@ -18,11 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
 
 from tokenface.core.files import write_atomically
+from tokenface.core.tensors import open_tensors
 from tokenface.data.augment import Part, colour_jitter, turn_and_zoom
 from tokenface.data.mirror import Mirror
 from tokenface.data.photos import PhotoBatch, PhotoTarget, SquareCrop
@@ -166,7 +167,7 @@ class Teaching:
             CheckpointError: missing, damaged, or of other photos.
         """
         try:
-            with safe_open(str(self.path), framework="pt") as file:
+            with open_tensors(self.path) as file:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
             raw = FaceParameters(**{name: tensors.pop(f"raw.{name}") for name in COMPONENTS})
             self.lesson = Lesson(raw, **tensors)

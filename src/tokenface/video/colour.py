@@ -1,4 +1,4 @@
-"""Decoded frames as sRGB: HDR clips are tone mapped, others are converted as their numbers say."""
+"""Decoded frames as sRGB: HDR clips are tone mapped, others are converted as their numbers say, or by their size."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from tokenface.formats.clip_files import UNSPECIFIED, usual_matrix
 from tokenface.images.colour import PRIMARIES, TRANSFERS
 from tokenface.images.tone_mapping import BT2020_TO_BT709, tone_mapped
 
@@ -22,25 +23,31 @@ FULL_RANGE = 2
 
 @dataclass(frozen=True)
 class Colours:
-    """What a stream says of its numbers (ITU-T H.273): transfer, primaries, matrix; range is FFmpeg's."""
+    """What a stream says of its numbers (ITU-T H.273): transfer, primaries, matrix; range is FFmpeg's.
+
+    codec: FFmpeg's name of it.
+    """
 
     transfer: int
     primaries: int
     matrix: int
     range: int
+    codec: str = ""
 
     @classmethod
     def of(cls, stream: VideoStream) -> Colours:
         """As the decoder says once it has decoded a frame."""
         facts = stream.codec_context
         numbers = (facts.color_trc, facts.color_primaries, facts.colorspace, facts.color_range)
-        return cls(*(int(number or 0) for number in numbers))
+        return cls(*(int(number or 0) for number in numbers), facts.name)
 
     def srgb(self, frame: VideoFrame) -> np.ndarray:
         """[H, W, 3] uint8 sRGB of a frame as it is stored."""
         curve = TRANSFERS.get(self.transfer)
         if curve is None:
-            return frame.to_ndarray(format="rgb24")
+            unsaid = UNSPECIFIED in (self.matrix, frame.colorspace) and not frame.format.is_rgb
+            matrix = usual_matrix(frame.width, frame.height, self.codec) if unsaid else None
+            return frame.to_ndarray(format="rgb24", src_colorspace=matrix)
         to_bt709 = PRIMARIES.get(self.primaries, BT2020_TO_BT709)
         return tone_mapped(_signal(frame, self.matrix, self.range), curve, to_bt709)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tokenface.core.regular import read_regular
 from tokenface.errors import ImageError, VideoError
-from tokenface.images.loading import IMAGE_SUFFIXES, MAX_PIXELS, load_image, open_picture
+from tokenface.images.loading import IMAGE_SUFFIXES, MAX_BYTES, MAX_PIXELS, load_image, open_picture
 from tokenface.video.clip import USUAL_RATE, Clip, ClipFacts, Frame, chosen
 
 ANIMATIONS = (".webp", ".png", ".apng")
@@ -26,7 +28,7 @@ def open_clip(
         VideoError: no clip, or nothing in it that can be decoded.
     """
     path = Path(source).expanduser()
-    if path.is_dir() or (PATTERN.search(path.name) and not path.exists()) or path.suffix.lower() in ANIMATIONS:
+    if _stands_for_files(path) or path.suffix.lower() in ANIMATIONS:
         return PictureClip(path, start, end, fps)
     return Clip(path, start, end, fps)
 
@@ -36,7 +38,7 @@ def is_animation(path: Path) -> bool:
     if path.suffix.lower() not in ANIMATIONS:
         return False
     try:
-        with open_picture(path.read_bytes()) as picture:
+        with open_picture(read_regular(path, MAX_BYTES)) as picture:
             return getattr(picture, "n_frames", 1) > 1
     except (OSError, ValueError, SyntaxError):
         return False
@@ -61,7 +63,7 @@ class PictureClip(Clip):
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         self._given = Path(path).expanduser()
-        self._files = [] if self._given.is_file() else numbered_files(self._given)
+        self._files = numbered_files(self._given) if _stands_for_files(self._given) else []
         super().__init__(path, start, end, fps, max_pixels)
         if self._files:
             self.fps = None  # it said how many there are
@@ -99,7 +101,7 @@ class PictureClip(Clip):
                 yield partial(load_image, file, self.max_pixels), number / self.facts.rate
             return
         time = 0.0
-        with open_picture(self.path.read_bytes()) as picture:
+        with open_picture(read_regular(self.path, MAX_BYTES)) as picture:
             for number in range(getattr(picture, "n_frames", 1)):
                 picture.seek(number)
                 yield (lambda: load_image(picture.copy(), self.max_pixels)), time
@@ -112,9 +114,9 @@ class PictureClip(Clip):
                 height, width = load_image(self._files[0], self.max_pixels).shape[:2]
                 rate = self.fps or USUAL_RATE
                 return ClipFacts(width, height, rate, len(self._files) / rate, 0, False)
-            if not self.path.is_file():
+            if not self.path.exists():
                 raise VideoError(f"no video at '{self.path}'")
-            with open_picture(self.path.read_bytes()) as picture:
+            with open_picture(read_regular(self.path, MAX_BYTES)) as picture:
                 count = getattr(picture, "n_frames", 1)
                 if count < 2:
                     raise VideoError(
@@ -150,6 +152,10 @@ def numbered_files(path: Path) -> list[Path]:
         count = f"{len(found) or 'no'} numbered picture{'' if len(found) == 1 else 's'}"
         raise VideoError(f"'{path}' has {count}; a clip needs two or more files such as frame_0001.png")
     return [file for _, _, file in sorted(found)]
+
+
+def _stands_for_files(path: Path) -> bool:
+    return path.is_dir() or (PATTERN.search(path.name) is not None and not os.path.lexists(path))
 
 
 def _regular(name: str) -> re.Pattern[str]:

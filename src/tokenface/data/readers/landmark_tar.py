@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from tokenface.core.regular import parse_json
 from tokenface.data.record import PhotoRecord
 from tokenface.errors import ImageError
+from tokenface.images.loading import load_image
 
 IMAGE_SUFFIXES = (".webp", ".jpg", ".jpeg", ".png")
 MAX_MEMBER_BYTES = 32 * 2**20
@@ -47,7 +46,7 @@ def read_landmark_tar(path: str | Path, shift: LandmarkShift | None = None) -> I
         path: tar file; a name may occur twice, an image pairs with the JSON of the same stem next to it.
         shift: a systematic displacement of the annotations, removed here; None: taken as they are.
     Raises:
-        ImageError: no such file, or not a tar.
+        ImageError: no such file, not a tar, or a damaged picture or label in it.
     """
     path = Path(path)
     if not path.is_file():
@@ -74,7 +73,15 @@ def _pairs(archive: tarfile.TarFile, name: str, shift: LandmarkShift) -> Iterato
             continue
         image_bytes, label_bytes = (waiting[1], content) if suffix == ".json" else (content, waiting[1])
         waiting = None
-        label = json.loads(label_bytes)
-        points = shift.removed_from(np.asarray(label["landmarks68"], dtype=np.float32))
-        image = np.asarray(Image.open(io.BytesIO(image_bytes)).convert("RGB"))
-        yield PhotoRecord(image, points, str(label["identity"]), f"{name}:{stem}")
+        try:
+            label = parse_json(label_bytes)
+            points, identity = np.asarray(label["landmarks68"], dtype=np.float32), str(label["identity"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ImageError(f"the label of '{stem}' in '{name}' is damaged ({str(error)[:80]})") from error
+        if points.shape != (68, 2):
+            raise ImageError(f"the label of '{stem}' in '{name}' has landmarks of shape {list(points.shape)}")
+        try:
+            image = load_image(image_bytes)
+        except ImageError as error:
+            raise ImageError(f"the picture of '{stem}' in '{name}' cannot be read ({error})") from error
+        yield PhotoRecord(image, shift.removed_from(points), identity, f"{name}:{stem}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tokenface.core.regular import parse_json
 from tokenface.data.readers.dataset import DatasetReader, Loaded, key_of
 from tokenface.data.readers.item import Item
 from tokenface.data.readers.landmark_tar import IMAGE_SUFFIXES, MAX_MEMBER_BYTES
@@ -50,7 +51,7 @@ def load_pair(item: Item) -> Loaded:
         file.seek(label_start)
         label_bytes = file.read(label_size)
     try:
-        label = json.loads(label_bytes)
+        label = parse_json(label_bytes)
         points, identity = np.asarray(label["landmarks68"], dtype=np.float32), str(label["identity"])
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"the label of '{item.key}' in '{path}' is damaged ({str(error)[:80]})") from error

@@ -12,8 +12,8 @@ import numpy as np
 
 from tokenface.core.regular import reason
 from tokenface.data.readers.item import VIDEO_SUFFIXES, Item
-from tokenface.errors import DataError
-from tokenface.formats.clip_files import open_capture
+from tokenface.errors import DataError, VideoError
+from tokenface.formats.clip_files import BT709, UNSPECIFIED, open_capture, open_clip, usual_matrix
 
 CLIP_FRAMES = 7
 """Five middle frames with both neighbours (Sec. 3.3) of every clip; neighbouring frames teach little more."""
@@ -61,7 +61,32 @@ def read_clip(path: Path, frames: int = CLIP_FRAMES, first: int | None = None) -
             clip.append(np.ascontiguousarray(frame[..., ::-1]))
     if not clip:
         raise DataError(f"'{path}' has no frame that can be decoded")
+    if usual_matrix(clip[0].shape[1], clip[0].shape[0]) == BT709 and _names_no_matrix(path):
+        change = _decoding(0.2126, 0.0722) @ np.linalg.inv(_decoding(0.299, 0.114))
+        clip = [cv2.transform(frame, change) for frame in clip]
     return clip
+
+
+def _names_no_matrix(path: Path) -> bool:
+    """Whether OpenCV took BT.601 for want of a name; False without PyAV, which can tell."""
+    try:
+        with open_clip(path) as container:
+            facts = container.streams.video[0].codec_context
+            return facts.name != "mjpeg" and next(container.decode(video=0)).colorspace == UNSPECIFIED
+    except (VideoError, OSError, ValueError, IndexError, StopIteration):
+        return False
+
+
+def _decoding(red: float, blue: float) -> np.ndarray:
+    """[3, 3] YCbCr → RGB, by red's and blue's share of luma."""
+    green = 1 - red - blue
+    return np.array(
+        [
+            [1, 0, 2 * (1 - red)],
+            [1, -2 * (1 - blue) * blue / green, -2 * (1 - red) * red / green],
+            [1, 2 * (1 - blue), 0],
+        ]
+    )
 
 
 @contextmanager
