@@ -16,7 +16,7 @@ from skimage import data
 
 import tokenface
 from tokenface.data.synthetic import SyntheticFaces
-from tokenface.inference.picture import photo_face
+from tokenface.inference.appearance import photo_face
 from tokenface.model import Reconstructor
 from tokenface.render.overlay import mesh_over_photo
 

@@ -84,6 +84,19 @@ def test_a_glb_can_be_asked_for_by_accept_or_by_parameter(client: TestClient) ->
     assert by_header.content != by_parameter.content
 
 
+def test_heads_wear_the_photo_unless_the_model_is_asked_for(client: TestClient, model: Reconstructor) -> None:
+    def sizes(query: str) -> tuple[int, int]:
+        document = pygltflib.GLTF2.load_from_bytes(post(client, query=f"?format=glb{query}").content)
+        view = document.bufferViews[document.images[0].bufferView]
+        data = document.binary_blob()[view.byteOffset : view.byteOffset + view.byteLength]
+        return Image.open(io.BytesIO(data)).size
+
+    albedo = model.reconstruct(TWO)[0].albedo.shape[1::-1]
+    assert sizes("&texture=model") == albedo
+    assert sizes("") == sizes("&texture=photo") == (512, 512) != albedo
+    assert post(client, query="?format=glb&texture=velvet").status_code == 422
+
+
 def test_a_zip_holds_every_file_of_every_face(client: TestClient) -> None:
     with zipfile.ZipFile(io.BytesIO(post(client, query="?format=zip&max_faces=1").content)) as archive:
         assert sorted(archive.namelist()) == [

@@ -27,7 +27,7 @@ from tokenface.network.tokenface import NetworkOutput, TokenFace
 from tokenface.training.temporal.config import TemporalLosses
 from tokenface.training.temporal.features import ClipFeatures
 from tokenface.training.temporal.objective import TemporalObjective, to_frame
-from tokenface.training.temporal.windows import steadied
+from tokenface.training.temporal.tokens import steadied
 from tokenface.video.answer import crop_vector
 from tokenface.video.clip import Frame
 from tokenface.video.look import look_at

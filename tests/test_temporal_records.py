@@ -234,7 +234,7 @@ def test_a_run_with_real_clips_trains_and_goes_on(
     model: Reconstructor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = shards(model, tmp_path / "shards")
-    monkeypatch.setattr(temporal_run.Reconstructor, "load", lambda *_: model)
+    monkeypatch.setattr(temporal_run.Predictor, "load", lambda *_: model)
     lines: list[str] = []
     path = train_temporal(None, small(tmp_path / "run", root), lines.append)
     facts = read_temporal_metadata(path)
@@ -255,7 +255,7 @@ def test_a_run_with_real_clips_trains_and_goes_on(
 
 
 def test_bad_shards_are_one_line(model: Reconstructor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(temporal_run.Reconstructor, "load", lambda *_: model)
+    monkeypatch.setattr(temporal_run.Predictor, "load", lambda *_: model)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no shards"):
         train_temporal(None, small(tmp_path / "run", tmp_path / "empty"), print)

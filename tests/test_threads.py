@@ -13,6 +13,7 @@ import typer
 import tokenface
 from tokenface import cli
 from tokenface.cli.app import app
+from tokenface.cli.console import SOME_FAILED, USAGE
 from tokenface.core import threads
 
 TORCH_LOADS_GNU = sys.platform == "linux"
@@ -74,11 +75,11 @@ def commands(group: typer.Typer) -> list[list[str]]:
 
 def test_the_other_options_keep_their_names(capsys: pytest.CaptureFixture[str]) -> None:
     """An option added by a wrapper must not cost the command its own."""
-    assert cli.run(["convert", "missing.npz", "--to", "openhead", "-f", "obj", "-o", "nowhere"]) == cli.SOME_FAILED
+    assert cli.run(["convert", "missing.npz", "--to", "openhead", "-f", "obj", "-o", "nowhere"]) == SOME_FAILED
     assert "missing.npz" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", commands(app), ids=" ".join)
 def test_every_command_has_threads(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run([*words, "--threads", "0"]) == cli.USAGE  # the option is known, the number is not allowed
+    assert cli.run([*words, "--threads", "0"]) == USAGE  # the option is known, the number is not allowed
     assert "--threads" in capsys.readouterr().err

@@ -36,7 +36,7 @@ TINY = (
     "synthetic.block=8",
     "synthetic.fresh_per_step=2",
     "synthetic.ring=600",
-    "synthetic.warm_start=16",
+    "synthetic.warm_start=8",
     "optimiser.warmup_steps=2",
 )
 

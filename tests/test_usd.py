@@ -16,7 +16,7 @@ from tokenface.formats.mesh import TexturedMesh, file_normals
 from tokenface.formats.rig import Rig
 from tokenface.formats.usd import joint_paths, write_animated_usd
 from tokenface.head.model import HeadModel
-from tokenface.inference.rigging import face_rig
+from tokenface.inference.appearance import face_rig
 from tokenface.parameters import FaceParameters
 from tokenface.video.outputs import known_formats
 

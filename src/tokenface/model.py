@@ -146,9 +146,17 @@ class Reconstructor(HubModel, Predictor):
             faces.extend(result.faces)
             if same_person and refine and result.image is not None:
                 photos.extend([result.image] * len(result.faces))
-        if not (same_person and faces):
-            return faces
-        return self.refiner(faces, photos, _refine_options(refine)) if refine else one_identity(faces)
+        return self.one_person(faces, photos, refine) if same_person and faces else faces
+
+    def one_person(
+        self, faces: Sequence[Face], photos: Sequence[np.ndarray], refine: bool | RefineOptions | None = None
+    ) -> list[Face]:
+        """Faces of one person with one identity: pooled by confidence, or refined together.
+
+        Args:
+            photos: [H, W, 3] uint8 for each face; needed where `refine` is asked for.
+        """
+        return self.refiner(list(faces), list(photos), _refine_options(refine)) if refine else one_identity(faces)
 
     def refine(
         self,

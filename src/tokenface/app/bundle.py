@@ -11,8 +11,8 @@ import numpy as np
 from tokenface.formats.glb import glb_bytes
 from tokenface.formats.obj import obj_files
 from tokenface.formats.parameters import parameters_bytes
+from tokenface.inference.appearance import overlay_picture
 from tokenface.inference.face import Face, photo_document
-from tokenface.inference.picture import overlay_picture
 
 
 def face_glb(face: Face, texture: np.ndarray | None = None) -> bytes:

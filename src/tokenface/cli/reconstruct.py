@@ -11,6 +11,7 @@ from tokenface.cli.console import err, one_line, out, print_error
 
 if TYPE_CHECKING:
     from tokenface.jobs.output_tree import Texture
+    from tokenface.jobs.reconstruct import Run
 
 TABLES = ("parquet", "npz")
 
@@ -67,10 +68,14 @@ def reconstruct(
     overlay: Annotated[bool, typer.Option(help="Write overlay.png for people to look at.")] = True,
     neutral: Annotated[bool, typer.Option("--neutral", help="Also write every head with a relaxed face.")] = False,
     texture: Annotated[
-        str, typer.Option(help="Skin of meshes: albedo (predicted), or photo (projected, hidden parts filled in).")
-    ] = "albedo",
-    delight: Annotated[
-        bool, typer.Option("--delight", help="With --texture photo: take the predicted light out of it.")
+        str, typer.Option(help="Skin of meshes: photo (hidden parts filled in), or model (the predicted albedo).")
+    ] = "photo",
+    delight: Annotated[bool, typer.Option("--delight", help="With --texture photo: take the light out of it.")] = False,
+    detail: Annotated[
+        bool, typer.Option("--detail", help="Also write normal and displacement maps from the photo's shading.")
+    ] = False,
+    same_person: Annotated[
+        bool, typer.Option("--same-person", help="All photos show one person: one head, one texture, in OUTPUT/person.")
     ] = False,
     second_crop: Annotated[bool, typer.Option(help="Crop a second time from the network's own landmarks.")] = True,
     refine: Annotated[
@@ -100,8 +105,10 @@ def reconstruct(
     every few hundred photos. Exit code: 0 all done, 1 some photos failed or show no face, 2 nothing to do.
     """
     from tokenface.cli.needs import need, need_photo, need_runtime
+    from tokenface.errors import ConfigError
 
     # wrong options are said before missing files; the usual ones have nothing to check, and torch can wait
+    skin = _texture(texture, delight)
     asked = _Fit(focal, ipd, size, components, steps)
     fit = _options(refine, asked) if refine or asked != FIT else None
     need_photo(*sources)
@@ -112,6 +119,8 @@ def reconstruct(
     from tokenface.jobs.reconstruct import Options, Run
 
     if tables:
+        if same_person:
+            raise ConfigError("--same-person makes one head; leave out --ray and the tables")
         from tokenface.jobs.bulk.shard import BulkOptions
 
         return _tables(
@@ -152,12 +161,15 @@ def reconstruct(
             overwrite=overwrite,
             overlay=overlay,
             neutral=neutral,
-            texture=_texture(texture, delight),
+            texture=skin,
+            detail=detail,
             second_crop=second_crop,
             refine=fit,
             max_pixels=max_pixels,
         ),
     )
+    if same_person and run.items:
+        return _person(run, Path(output))
     with _bar() as progress:
         task = progress.add_task("reconstructing", total=len(run.todo))
         for _ in run:
@@ -165,13 +177,25 @@ def reconstruct(
     return report(run)
 
 
+def _person(run: Run, output: Path) -> int:
+    from tokenface.cli.console import SOME_FAILED, SUCCESS
+    from tokenface.jobs.one_person import reconstruct_person
+
+    person = reconstruct_person(run, output)
+    for label, reason in person.failures:
+        print_error(reason if label in reason else f"{label}: {reason}")
+    photos = "photo" if person.photos == 1 else "photos"
+    out().print(f"one head of {person.photos} {photos} → {one_line(person.folder)}")
+    return SOME_FAILED if person.failures else SUCCESS
+
+
 def _texture(texture: str, delight: bool) -> Texture:
     from tokenface.errors import ConfigError
 
-    if texture not in ("albedo", "photo") or (delight and texture != "photo"):
+    if texture not in ("photo", "model", "albedo") or (delight and texture != "photo"):  # albedo: model's older name
         got = f"'{texture}'" + (" with --delight" if delight else "")
-        raise ConfigError(f"--texture is albedo or photo, and --delight goes with photo; got {got}")
-    return "delit" if delight else "photo" if texture == "photo" else "albedo"
+        raise ConfigError(f"--texture is photo or model, and --delight goes with photo; got {got}")
+    return "delit" if delight else "photo" if texture == "photo" else "model"
 
 
 def _options(refine: bool, asked: _Fit):

@@ -45,6 +45,7 @@ def track(
     refine_frames: Annotated[
         int, typer.Option(min=1, max=32, help="Frames that the albedo is fitted to, at most.")
     ] = 8,
+    texture: Annotated[str, typer.Option(help="Skin of meshes: photo (a few good frames), or model.")] = "photo",
     weights: Annotated[
         str | None, typer.Option("--weights", "-w", help="Weights by name or path.", show_default=False)
     ] = None,
@@ -66,6 +67,7 @@ def track(
     for name, value, allowed in (
         ("--smooth", smooth, ("none", "one-euro")),
         ("--temporal", temporal, ("auto", "off", "causal", "centred")),
+        ("--texture", texture, ("photo", "model")),
     ):
         if value not in allowed:
             raise ConfigError(f"{name} is one of {', '.join(allowed)}, got '{value}'")
@@ -99,6 +101,7 @@ def track(
             pool=pool,
             refine=refine,
             refine_frames=refine_frames,
+            texture=texture,  # type: ignore[arg-type]
             weights=weights,
             device=device,
             overwrite=overwrite,

@@ -10,7 +10,9 @@ PHOTO_MARKER = ".tokenface.json"
 """In every photo's folder of results: which photo it belongs to, what was written, with which settings."""
 CLIP_MARKER = ".tokenface-track.json"
 """In every clip's."""
-_PICTURE = re.compile(r"overlay\.png|face_\d+(_neutral)?\.(glb|obj|mtl|png|ply)|parameters\.json")
+_PICTURE = re.compile(
+    r"overlay\.png|face_\d+(_neutral)?\.(glb|obj|mtl|png|ply)|face_\d+_(normal|displacement)\.png|parameters\.json"
+)
 _PERSON = re.compile(r"person_\d+")
 
 

@@ -28,7 +28,7 @@ TRIES = 200
 
 @dataclass(frozen=True)
 class Groups:
-    """Where groups lie in one head model's identity space: see `head.build.groups`.
+    """Where groups lie in one head model's identity space: see `tools.openhead.groups`.
 
     names: kind → its groups.  means: [A, G, H, S].  narrow: [K, S] orthonormal directions in which people of one group
     spread less than the model's people, by the factors spread [K]; by 1 in all others.

@@ -22,6 +22,10 @@ class Similarity:
     rotation: np.ndarray  # [3, 3]
     translation: np.ndarray  # [3]
 
+    @staticmethod
+    def identity() -> Similarity:
+        return Similarity(1.0, np.eye(3), np.zeros(3))
+
     def apply(self, points: np.ndarray) -> np.ndarray:
         return self.scale * points @ self.rotation.T + self.translation
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
-from tokenface.errors import OutputError, TokenFaceError
+from tokenface.errors import ImageError, OutputError, TokenFaceError
 from tokenface.formats.glb import write_glb
 from tokenface.formats.mesh import TexturedMesh, file_normals, split_seams
 from tokenface.formats.obj import write_obj
@@ -23,11 +24,10 @@ from tokenface.geometry.crop import Crop
 from tokenface.geometry.pinhole import FaceCamera, PinholeCamera
 from tokenface.head.model import HeadModel
 from tokenface.images.loading import ImageItem
-from tokenface.inference.albedo import albedo_image
+from tokenface.inference.appearance import albedo_image, face_rig
 from tokenface.inference.confidence import Evidence
 from tokenface.inference.expressions import arkit_weights, joint_drive
 from tokenface.inference.refinement import Refinement
-from tokenface.inference.rigging import face_rig
 from tokenface.parameters import FaceParameters
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 FORMATS = ("glb", "obj", "ply", "json")
 """What `Face.save` writes, by suffix."""
+Skin = np.ndarray | Literal["photo", "model"]
+"""Texture of a written mesh: see `Face.save`."""
+
+logger = logging.getLogger("tokenface")
 
 
 @dataclass(frozen=True)
@@ -169,17 +173,29 @@ class Face:
         )
 
     def photo_texture(self, photo: np.ndarray | None = None, *, delight: bool = False) -> np.ndarray:
-        """[512, 512, 3] uint8 sRGB for `save`: the skin as the photo shows it, the predicted albedo where it does not.
+        """[R, R, 3] uint8 sRGB for `save`: the skin as the photo shows it, filled to match where it does not.
 
         Args:
             photo: [H, W, 3] uint8; None loads it again from where it came.
-            delight: without the predicted light.
+            delight: without the light on the face.
         Raises:
             ImageError: the photo is gone.
         """
         from tokenface.inference.photo_texture import photo_texture
 
         return photo_texture(self, self.item.load() if photo is None else photo, delight=delight)
+
+    @cached_property
+    def _own_skin(self) -> np.ndarray:
+        """`photo_texture`, or the albedo where the photo cannot be read any more."""
+        try:
+            photo = self.item.load()
+            if photo.shape[:2] != self.camera.photo_size:  # another file of that name
+                raise ImageError(f"'{self.item.name}' is not the photo that the face was found in")
+        except ImageError as error:
+            logger.warning("%s; the skin is the predicted albedo", error)
+            return self.albedo
+        return self.photo_texture(photo)
 
     def textured_mesh(self, neutral: bool = False, texture: np.ndarray | None = None) -> TexturedMesh:
         """The mesh as the file writers take it: vertices in the head model's order, seams in the coordinates.
@@ -212,26 +228,31 @@ class Face:
         """Rest mesh, joints and morph targets, with this face's weights and rotations (zero when neutral)."""
         return face_rig(self.head, self.parameters, neutral).resized(self.size)
 
-    def save(self, path: str | Path, neutral: bool = False, texture: np.ndarray | None = None) -> Path:
+    def save(self, path: str | Path, neutral: bool = False, texture: Skin = "photo") -> Path:
         """Write the face; the suffix chooses the format: .glb (rigged, textured), .obj, .ply or .json.
 
         Args:
-            neutral: relaxed.  texture: see `textured_mesh` and `photo_texture`.
+            neutral: relaxed.
+            texture: "photo", the photo that the face was found in (the albedo where it is gone); "model", the predicted
+                albedo; or [R, R, 3] uint8 sRGB of one's own (`photo_texture`).
         Raises:
             OutputError: an unknown suffix, or a file that cannot be written.
         """
-        path = Path(path).expanduser()
-        match path.suffix.lower():
+        path, suffix = Path(path).expanduser(), Path(path).suffix.lower()
+        if suffix == ".json":
+            return write_parameters(path, photo_document([self], self.item.name))
+        if suffix[1:] not in FORMATS:
+            raise OutputError(f"cannot save '{path}': suffix '{path.suffix}' is not one of .{', .'.join(FORMATS)}")
+        skin = self._own_skin if isinstance(texture, str) and texture == "photo" else texture
+        mesh = self.riggable_mesh if suffix == ".glb" else self.textured_mesh
+        described = mesh(neutral, None if isinstance(skin, str) else skin)
+        match suffix:
             case ".glb":
-                write_glb(path, self.riggable_mesh(neutral, texture), self.rig(neutral))
+                write_glb(path, described, self.rig(neutral))
             case ".obj":
-                write_obj(path, self.textured_mesh(neutral, texture))
+                write_obj(path, described)
             case ".ply":
-                write_ply(path, self.textured_mesh(neutral, texture))
-            case ".json":
-                write_parameters(path, photo_document([self], self.item.name))
-            case suffix:
-                raise OutputError(f"cannot save '{path}': suffix '{suffix}' is not one of .{', .'.join(FORMATS)}")
+                write_ply(path, described)
         return path
 
     def overlay(self, photo: np.ndarray | None = None) -> Image.Image:
@@ -242,7 +263,7 @@ class Face:
         Raises:
             ImageError: the photo is gone.
         """
-        from tokenface.inference.picture import overlay_picture
+        from tokenface.inference.appearance import overlay_picture
 
         return overlay_picture(self.item.load() if photo is None else photo, [self])
 

@@ -17,15 +17,15 @@ from tokenface.formats.mesh import TexturedMesh, file_normals
 from tokenface.formats.obj import write_obj
 from tokenface.formats.parameters import write_parameters
 from tokenface.geometry.pinhole import FaceCamera
+from tokenface.geometry.similarity import Similarity
 from tokenface.head.arkit import ARKIT_NAMES, to_arkit
 from tokenface.head.model import JAW, LEFT_EYE, RIGHT_EYE, HeadModel
 from tokenface.head.registry import load_head
-from tokenface.inference.albedo import albedo_image
+from tokenface.inference.appearance import albedo_image
 from tokenface.inference.expressions import speaks_arkit
 from tokenface.inference.face import FORMATS, Face, Origin, photo_document
 from tokenface.inference.gaze import eye_rotations
 from tokenface.retarget.converter import Converted, HeadConverter, Mode, Performance, posed
-from tokenface.retarget.placement import Placement
 from tokenface.retarget.sources import Clip, Mesh, Numbers, Photo, read_source
 
 SCHEMA = "tokenface-conversion-1"
@@ -117,7 +117,7 @@ def _face(face: Face, target: HeadModel, converted: Converted) -> Face:
     )
 
 
-def _face_camera(camera: FaceCamera, place: Placement) -> FaceCamera:
+def _face_camera(camera: FaceCamera, place: Similarity) -> FaceCamera:
     """The same for the camera in the photo; a solved lens sees K (R (k Q x + d) + t) ~ K (R Q x + (R d + t) / k)."""
     lens = camera.lens
     if lens is not None:
@@ -125,7 +125,7 @@ def _face_camera(camera: FaceCamera, place: Placement) -> FaceCamera:
     return replace(camera, vector=moved_camera(camera.vector, place), lens=lens)
 
 
-def moved_camera(vector: np.ndarray, place: Placement) -> np.ndarray:
+def moved_camera(vector: np.ndarray, place: Similarity) -> np.ndarray:
     """The camera [..., 7] that sees the converted head where `vector` sees the original: p = s R (k Q x + d) + t."""
     scale, turn, shift = vector[..., 0], Rotation.from_rotvec(vector[..., 1:4]), vector[..., 4:7]
     moved = np.empty(vector.shape)
@@ -228,7 +228,7 @@ def _numbers(target: HeadModel, converted: Converted) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _placement_arrays(place: Placement) -> dict[str, np.ndarray]:
+def _placement_arrays(place: Similarity) -> dict[str, np.ndarray]:
     return {
         "place_scale": np.array(place.scale),
         "place_rotation": place.rotation,

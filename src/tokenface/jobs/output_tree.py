@@ -19,7 +19,7 @@ from tokenface.core.results_of_runs import PHOTO_MARKER, is_result_name
 from tokenface.errors import OutputError
 from tokenface.formats.parameters import write_parameters
 from tokenface.images.loading import ImageItem
-from tokenface.inference.face import FORMATS, photo_document
+from tokenface.inference.face import FORMATS, Skin, photo_document
 from tokenface.inference.result import PhotoResult
 
 MARKER = PHOTO_MARKER
@@ -29,7 +29,7 @@ WINDOWS_NAMES = frozenset(
 )
 
 
-Texture = Literal["albedo", "photo", "delit"]
+Texture = Literal["photo", "delit", "model"]
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,20 @@ class Settings:
     """What the files depend on besides the photo; when it changes, finished photos are done again.
 
     formats: of `FORMATS`.  overlay: whether the picture for people is written.  neutral: whether the relaxed heads are
-    written as well.  texture: "albedo" as predicted, "photo", or "delit": the photo without its light.
+    written as well.  texture: "photo", "delit" (the photo without its light), or "model": the albedo as predicted.
+    detail: whether normal and displacement maps are written as well.
     signature: everything else that matters (weights, options of the reconstruction).
     """
 
     formats: tuple[str, ...] = FORMATS
     overlay: bool = True
     neutral: bool = False
-    texture: Texture = "albedo"
+    texture: Texture = "photo"
+    detail: bool = False
     signature: str = ""
 
     def hash(self) -> str:
-        text = json.dumps([sorted(self.formats), self.overlay, self.neutral, self.texture, self.signature])
+        text = json.dumps([sorted(self.formats), self.overlay, self.neutral, self.texture, self.detail, self.signature])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -118,19 +120,24 @@ class OutputTree:
         paths: list[Path] = []
         meshes = sorted(set(self.settings.formats) - {"json"})
         for face in result.faces:
-            skin = None
-            if self.settings.texture != "albedo" and meshes and result.image is not None:
+            skin: Skin = "model"
+            if self.settings.texture != "model" and meshes and result.image is not None:
                 skin = face.photo_texture(result.image, delight=self.settings.texture == "delit")
             for suffix in meshes:
                 paths.append(face.save(folder / f"face_{face.index:02d}.{suffix}", texture=skin))
                 if self.settings.neutral:
                     relaxed = folder / f"face_{face.index:02d}_neutral.{suffix}"
                     paths.append(face.save(relaxed, neutral=True, texture=skin))
+            if self.settings.detail and result.image is not None:
+                from tokenface.inference.photo_texture import photo_detail
+
+                maps = photo_detail(face, result.image).files(f"face_{face.index:02d}")
+                paths += [write_atomically(folder / name, data) for name, data in maps.items()]
         if "json" in self.settings.formats:
             name = _file_name(result.item)
             paths.append(write_parameters(folder / "parameters.json", photo_document(result.faces, name)))
         if self.settings.overlay and result.image is not None:
-            from tokenface.inference.picture import overlay_picture
+            from tokenface.inference.appearance import overlay_picture
 
             buffer = io.BytesIO()
             overlay_picture(result.image, result.faces).save(buffer, format="PNG", compress_level=4)

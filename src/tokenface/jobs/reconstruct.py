@@ -42,7 +42,8 @@ class Options:
     overwrite: bool = False
     overlay: bool = True
     neutral: bool = False
-    texture: Texture = "albedo"
+    texture: Texture = "photo"
+    detail: bool = False
     second_crop: bool = True
     refine: RefineOptions | None = None
     max_pixels: int = MAX_PIXELS
@@ -70,7 +71,9 @@ class Run:
         self.root = Path(output)
         if not self.items:
             return
-        settings = Settings(formats, options.overlay, options.neutral, options.texture, self._signature())
+        settings = Settings(
+            formats, options.overlay, options.neutral, options.texture, options.detail, self._signature()
+        )
         self.tree = OutputTree(output, settings, options.overwrite)
         self.root = self.tree.root
         for item in self.items:
@@ -94,7 +97,7 @@ class Run:
         options = self.options
         results = self.model.iterate(
             self.todo,
-            self._boxes_of(self.todo),
+            self.boxes_of(self.todo),
             batch_size=options.batch_size,
             max_faces=options.max_faces,
             second_crop=options.second_crop,
@@ -165,7 +168,8 @@ class Run:
             }
         )
 
-    def _boxes_of(self, items: Sequence[ImageItem]) -> Any:
+    def boxes_of(self, items: Sequence[ImageItem]) -> Any:
+        """Known boxes of some of the photos, as `Reconstructor.iterate` takes them; None: find them."""
         if self._boxes is None:
             return None
         # Names are checked against all photos: those that are done already are no strangers.

@@ -25,6 +25,7 @@ from tokenface.formats.mp4 import encode_piece, join_pieces
 from tokenface.model import Reconstructor
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.refinement.clip import FRAMES, ClipRefiner, RefinedPerson
+from tokenface.refinement.clip_skin import clip_texture
 from tokenface.version import __version__
 from tokenface.video.answer import FrameAnswers
 from tokenface.video.clip import Frame
@@ -45,7 +46,8 @@ WORK = ".track"
 class TrackOptions:
     """Settings of a run, as the command line gives them. temporal_weights: file to use instead of the one beside the
     image weights.  pool: one identity per person in animation and overlay.  refine: that identity is fitted to at most
-    `refine_frames` good frames of the person, and every frame to it (`video/refined.py`)."""
+    `refine_frames` good frames of the person, and every frame to it (`refinement/clip.py`).
+    texture: skin of the meshes, from a few good frames, or the model's predicted albedo."""
 
     people: int | Literal["all"] = 1
     temporal: Temporal = "auto"
@@ -59,6 +61,7 @@ class TrackOptions:
     pool: bool = True
     refine: bool = False
     refine_frames: int = FRAMES
+    texture: Literal["photo", "model"] = "photo"
     weights: str | None = None
     device: str = "auto"
     overwrite: bool = False
@@ -184,7 +187,12 @@ class TrackRun:
         yield Step("files", 0, total)
         self.people = {p: one.identity for p, one in self.refined.items()} or identities(self.store)
         done = 0
+        maker = FaceMaker(self.model.head, self.model.origin, self.clip.path)
+        meshes = {"glb", "usd", "obj"} & set(self.options.formats)
         for person, identity in self.people.items():
+            texture = None
+            if meshes and self.options.texture == "photo":
+                texture = clip_texture(self.clip, self.results, maker, person, identity)
             writer = PersonWriter(
                 self.results,
                 self.model.head,
@@ -193,6 +201,7 @@ class TrackRun:
                 self.store.folder,
                 self.options.formats,
                 self.clip.rate,
+                texture,
             )
             writer.write(person, identity)
             done += identity.frames

@@ -36,12 +36,14 @@ PANEL = 512
 class TransferOptions:
     """pose: whose head pose the pictures show; "auto": the target's for photos, the source's for clips.
     neutral: a photo of the source with a relaxed face: what it shows there counts as nothing.
-    end: seconds of a clip.  picture: write pictures or a video."""
+    end: seconds of a clip.  picture: write pictures or a video.
+    texture: the target's skin: its photo, or the model's predicted albedo."""
 
     pose: Pose = "auto"
     neutral: Path | None = None
     end: float | None = None
     picture: bool = True
+    texture: Literal["photo", "model"] = "photo"
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def transfer(
     options = options or TransferOptions()
     if not is_photo(target):
         raise ImageError(f"the target '{target}' must be a photo; its identity is what stays")
-    puppet = Puppet(*largest_face(model, target))
+    puppet = Puppet(*largest_face(model, target), options.texture)
     rest: tuple[Tensor, Tensor] | None = None
     if options.neutral is not None:
         relaxed, _ = largest_face(model, options.neutral)

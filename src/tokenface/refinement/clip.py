@@ -83,10 +83,12 @@ class ClipRefiner:
 
     def _refined(self, person: int, pooled: Identity) -> dict[str, np.ndarray]:
         began = time.process_time()
-        faces = self._faces(person, chosen_frames(self.store, person, self.count), pooled.shape)
+        faces = frames_faces(
+            self._maker, self.store, person, chosen_frames(self.store, person, self.count), pooled.shape
+        )
         texture, record = pooled.texture, None
         if faces:
-            images = self._images(list(faces))
+            images = frames_images(self.clip, list(faces))
             refined = self.refiner(list(faces.values()), images, OPTIONS)
             texture = refined[0].parameters.texture
             told = [face.refined for face in refined if face.refined is not None]
@@ -98,29 +100,6 @@ class ClipRefiner:
             }
         text = np.frombuffer(json.dumps(record).encode(), np.uint8)
         return {"shape": pooled.shape.numpy(), "texture": texture.numpy(), "record": text}
-
-    def _faces(self, person: int, wanted: list[int], shape: torch.Tensor) -> dict[int, TrackedFace]:
-        """By frame, all with this shape."""
-        found, left = {}, set(wanted)
-        for number in self.store.chunk_numbers() if left else ():
-            for frame in self.store.frames(number):
-                for answer in frame.answers if frame.index in left else ():
-                    if answer.person == person:
-                        face = self._maker.face(answer, frame)
-                        found[frame.index] = replace(face, parameters=face.parameters.replace(shape=shape))
-        return found
-
-    def _images(self, wanted: list[int]) -> list[np.ndarray]:
-        """The frames of these numbers, in order, decoded again."""
-        images: dict[int, np.ndarray] = {}
-        for frame in self.clip.frames(skip=wanted[0]):
-            if frame.index in wanted:
-                images[frame.index] = frame.image
-            if frame.index >= wanted[-1]:
-                break
-        if len(images) < len(wanted):
-            raise VideoError(f"'{self.clip.path}' has changed since it was tracked; track it again with --overwrite")
-        return [images[index] for index in wanted]
 
     def _frames(self) -> Iterator[int]:
         """Every answer under its person's refined identity, a chunk at a time."""
@@ -180,6 +159,37 @@ def chosen_frames(store: Store, person: int, count: int) -> list[int]:
         distance[chosen] = -1
         chosen.append(int(distance.argmax()))
     return sorted(int(index[i]) for i in chosen)
+
+
+def frames_faces(
+    maker: FaceMaker, store: Store, person: int, wanted: list[int], shape: torch.Tensor
+) -> dict[int, TrackedFace]:
+    """A person's faces by frame number, all with this shape [S]."""
+    found, left = {}, set(wanted)
+    for number in store.chunk_numbers() if left else ():
+        for frame in store.frames(number):
+            for answer in frame.answers if frame.index in left else ():
+                if answer.person == person:
+                    face = maker.face(answer, frame)
+                    found[frame.index] = replace(face, parameters=face.parameters.replace(shape=shape))
+    return found
+
+
+def frames_images(clip: Clip, wanted: list[int]) -> list[np.ndarray]:
+    """The frames of these numbers, ascending, decoded again.
+
+    Raises:
+        VideoError: the clip has changed since it was tracked.
+    """
+    images: dict[int, np.ndarray] = {}
+    for frame in clip.frames(skip=wanted[0]):
+        if frame.index in wanted:
+            images[frame.index] = frame.image
+        if frame.index >= wanted[-1]:
+            break
+    if len(images) < len(wanted):
+        raise VideoError(f"'{clip.path}' has changed since it was tracked; track it again with --overwrite")
+    return [images[index] for index in wanted]
 
 
 def _signs(store: Store, person: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -10,11 +10,11 @@ import torch
 
 from tokenface.errors import HeadModelError
 from tokenface.geometry.closest import closest_on_mesh, on_triangles
+from tokenface.geometry.similarity import Similarity
 from tokenface.head.arkit import from_arkit, to_arkit
 from tokenface.head.model import HeadModel
 from tokenface.inference.expressions import speaks_arkit
 from tokenface.retarget.correspondence import correspondence
-from tokenface.retarget.placement import Placement
 from tokenface.retarget.solver import ParameterSolver
 
 REGIONS = ("face", "forehead", "eye_region", "nose", "cheeks", "lips", "chin", "ears", "scalp", "neck")
@@ -43,7 +43,7 @@ class Converted:
     moment of the strongest expression)."""
 
     performance: Performance
-    place: Placement
+    place: Similarity
     neutral_mm: dict[str, float]
     posed_mm: dict[str, float]
 
@@ -73,7 +73,7 @@ class HeadConverter:
         """One person's identity and all its moments."""
         if self._same:
             zero = dict.fromkeys(self._regions(), 0.0)
-            return Converted(performance, Placement.identity(), zero, dict(zero))
+            return Converted(performance, Similarity.identity(), zero, dict(zero))
         shape = torch.from_numpy(np.asarray(performance.shape, np.float32))[None]
         with torch.no_grad():
             neutral = self.source(shape).vertices[0].double().numpy()
@@ -98,7 +98,7 @@ class HeadConverter:
         distance = self.residual(vertices, self._vertices(result, 0), found.place)
         return Converted(result, found.place, distance if neutral else {}, distance)
 
-    def residual(self, original: np.ndarray, converted: np.ndarray, place: Placement) -> dict[str, float]:
+    def residual(self, original: np.ndarray, converted: np.ndarray, place: Similarity) -> dict[str, float]:
         """Region → mean distance, millimetres of the target's size, of the converted head's vertices to the original's
         surface, where the two heads correspond."""
         faces, own = self.source.data.faces.astype(np.int64), place.undo(np.asarray(original, np.float64))
@@ -121,7 +121,7 @@ class HeadConverter:
         return posed(self.target, performance, slice(moment, moment + 1))[0]
 
     def _moments(
-        self, performance: Performance, neutral: np.ndarray, shape: np.ndarray, place: Placement
+        self, performance: Performance, neutral: np.ndarray, shape: np.ndarray, place: Similarity
     ) -> tuple[np.ndarray, np.ndarray]:
         if self.by_names:
             e, j = (torch.from_numpy(np.asarray(a, np.float32)) for a in (performance.expression, performance.jaw))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,15 +27,18 @@ class Puppet:
 
     Args:
         face: the target.  photo: [H, W, 3] uint8 that it was found in.
+        skin: "photo", or "model": the predicted albedo.
     """
 
-    def __init__(self, face: Face, photo: np.ndarray) -> None:
-        self.face, self.photo = face, photo
+    def __init__(self, face: Face, photo: np.ndarray, skin: Literal["photo", "model"] = "photo") -> None:
+        self.face, self.photo, self.skin = face, photo, skin
         self._renderer = Renderer(face.head)
 
     @cached_property
     def texture(self) -> np.ndarray:
-        """[R, R, 3] uint8: the photo on the head's texture layout."""
+        """[R, R, 3] uint8: the photo on the head's texture layout, or the albedo."""
+        if self.skin == "model":
+            return self.face.albedo
         return photo_texture(self.face, self.photo, whole_head=True)
 
     def pose(self, expression: Tensor, jaw: Tensor) -> Face:

@@ -10,14 +10,13 @@ import torch
 from numba import njit
 from scipy.spatial.transform import Rotation
 
-from tokenface.geometry.normals import mesh_normals
-from tokenface.geometry.similarity import procrustes
+from tokenface.geometry.normals import mesh_normals, vertex_areas
+from tokenface.geometry.similarity import Similarity, procrustes
 from tokenface.head.arkit import JAW_OPEN_ANGLE, JAW_SIDE_ANGLE
 from tokenface.head.data import HeadData
 from tokenface.head.fitting import similarity_motion
 from tokenface.head.model import JAW, LEFT_EYE, RIGHT_EYE, HeadModel
 from tokenface.head.registration import Layers
-from tokenface.retarget.placement import Placement
 
 LEAST_TRUST = 0.05
 NOISE = 0.001
@@ -48,7 +47,7 @@ class Posed:
     shape: np.ndarray
     expression: np.ndarray
     jaw: np.ndarray
-    place: Placement
+    place: Similarity
 
 
 class ParameterSolver:
@@ -66,7 +65,9 @@ class ParameterSolver:
         if data.eye_drive is not None:  # eyeballs say where a head looks whose expressions turn them
             used |= layers.left_eye | layers.right_eye
         self.vertices = np.flatnonzero(used & (trust > LEAST_TRUST))
-        weights = (trust * _areas(data) * _importance(data))[self.vertices]
+        weights = (trust * vertex_areas(data.template.astype(np.float64), data.faces) * _importance(data))[
+            self.vertices
+        ]
         self.weights = weights * (INDEPENDENT / weights.sum()) / NOISE**2
         self.jaw_turns = "jawOpen" not in head.expression_names
         self._part = head.restricted_to(torch.from_numpy(self.vertices))
@@ -86,9 +87,8 @@ class ParameterSolver:
         normals = mesh_normals(np.asarray(wanted, np.float64), self.head.data.faces)[self.vertices]
         modes = self._shape_basis.shape[1]
         shape, expression, jaw = np.zeros(modes), np.zeros(self.head.sizes.expression), np.zeros(3)
-        pose = procrustes(self._template, points)
-        place = Placement(pose.scale, pose.rotation, pose.translation)
-        size = pose.scale
+        place = procrustes(self._template, points)
+        size = place.scale
         for _ in range(PERSON_STEPS):
             target, outward = place.undo(points), normals @ place.rotation
             sides = _sides(outward, self.weights)
@@ -119,7 +119,7 @@ class ParameterSolver:
                 low[modes + 7 :], high[modes + 7 :] = self._bounds()
                 step = bounded_minimum(hessian, gradient, low - start, high - start)
             shape = shape + step[:modes]
-            place = place.moved(step[modes : modes + 7])
+            place = _stepped(place, step[modes : modes + 7])
             if not neutral:
                 expression, jaw = expression + step[modes + 7 : -3], jaw + step[-3:]
         return Posed(shape, expression, jaw, place)
@@ -258,13 +258,6 @@ def _sides(normals: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return (TANGENTIAL * np.eye(3) + (1 - TANGENTIAL) * along) * np.sqrt(weights)[:, None, None]
 
 
-def _areas(data: HeadData) -> np.ndarray:
-    """[V] a third of the triangles around each vertex."""
-    corners = data.template[data.faces].astype(np.float64)
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 6
-    return np.bincount(data.faces.ravel(), np.repeat(area, 3), len(data.template))
-
-
 def _importance(data: HeadData) -> np.ndarray:
     factor = np.ones(len(data.template))
     for region, value in IMPORTANCE.items():
@@ -275,3 +268,12 @@ def _importance(data: HeadData) -> np.ndarray:
 def _chunks(count: int) -> Iterator[slice]:
     for first in range(0, count, FRAMES_AT_ONCE):
         yield slice(first, first + FRAMES_AT_ONCE)
+
+
+def _stepped(place: Similarity, step: np.ndarray) -> Similarity:
+    """The place after the points in the converted head's space moved by step [7]: rotation, translation, log scale
+    (`head.fitting.similarity_motion` is the derivative)."""
+    turn, grow = Rotation.from_rotvec(step[:3]).as_matrix(), float(np.exp(step[6]))
+    # new = grow · turn · old + step, old = (x − t) R / s: solved for x
+    scale, rotation = place.scale / grow, place.rotation @ turn.T
+    return Similarity(scale, rotation, place.translation - scale * rotation @ step[3:6])

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tokenface.data.augment import Part, colour_jitter, turn_and_zoom
+from tokenface.data.mirror import Mirror
 from tokenface.data.photos import PhotoBatch, PhotoSampler
 from tokenface.data.record import PhotoRecord
 from tokenface.data.replay import LabelledFaces, ReplayRing
@@ -89,7 +90,8 @@ class SyntheticStream:
         shares: Shares,
     ):
         self.config, self.shares = config, shares
-        self.faces, self.device = SyntheticFaces(head, size), head.template.device
+        self.faces, self.mirror = SyntheticFaces(head, size), Mirror(head)
+        self.device = head.template.device
         guard = guard_steps * config.fresh_per_step + 2 * config.block
         self.capacity = max(config.ring, guard + config.warm_start)
         if shares.local == 0:
@@ -133,8 +135,9 @@ class SyntheticStream:
         image, camera, light, landmarks = turn_and_zoom(
             faces.image, p.camera, p.light, faces.landmarks68, generator, part=part
         )
-        image = colour_jitter(image, generator, strength=0.3, part=part)
-        return LabelledFaces(image, landmarks, p.replace(camera=camera, light=light))
+        mirrored = torch.rand(part.total, generator=generator, device=self.device)[part.start : part.stop] < 0.5
+        image, landmarks, p = self.mirror.rows(mirrored, image, landmarks, p.replace(camera=camera, light=light))
+        return LabelledFaces(colour_jitter(image, generator, strength=0.3, part=part), landmarks, p)
 
 
 class RecordStream:

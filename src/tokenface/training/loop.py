@@ -21,11 +21,10 @@ from tokenface.parameters import FaceParameters
 from tokenface.training.batches import Batches, StepBatch, mixed
 from tokenface.training.config import TrainConfig
 from tokenface.training.distribution import own, whole
-from tokenface.training.ema import WeightAverage
 from tokenface.training.metrics import Metrics
 from tokenface.training.module import Prediction, TrainingModule
 from tokenface.training.objective import Objective
-from tokenface.training.optimiser import create_optimiser
+from tokenface.training.optimiser import WeightAverage, create_optimiser
 from tokenface.training.state import Progress, load_scaler, load_state, save_state
 from tokenface.training.teaching import BATCH, Teaching
 from tokenface.training.validation import Validation

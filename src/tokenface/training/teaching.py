@@ -31,7 +31,6 @@ from tokenface.data.replay import LabelledFaces
 from tokenface.data.warping import move_points, warp_faces
 from tokenface.errors import CheckpointError
 from tokenface.evaluation.rendered_measures import r_squared
-from tokenface.geometry.landmarks import MIRROR68
 from tokenface.head.model import HeadModel
 from tokenface.network.tokenface import TokenFace
 from tokenface.parameters import COMPONENTS, FaceParameters
@@ -144,7 +143,7 @@ class Teaching:
             expression=(lesson.expression[rows] + action_change[own]).clamp_min(0),
             jaw=lesson.jaw[rows],
         )
-        image, points, target = self._mirrored(moved.images, points, target, mirrored)
+        image, points, target = self.mirror.rows(mirrored, moved.images, points, target)
         image, _, _, points = turn_and_zoom(image, raw.camera, raw.light, points, generator, part=part)
         image = colour_jitter(image, generator, part=part)
         # what was changed is known, whatever the teacher knows of that action
@@ -199,19 +198,6 @@ class Teaching:
         actions = torch.zeros_like(raw.expression)
         actions[:, self.warped] = torch.where(chosen, amount, torch.zeros_like(amount))
         return shape, actions
-
-    def _mirrored(
-        self, image: Tensor, points: Tensor, target: FaceParameters, rows: Tensor
-    ) -> tuple[Tensor, Tensor, FaceParameters]:
-        """Left and right exchanged in some rows, in pictures, points and targets."""
-        other = self.mirror.parameters(target)
-        flipped = points[:, list(MIRROR68)] * points.new_tensor([-1.0, 1.0])
-
-        def chosen(a: Tensor, b: Tensor) -> Tensor:
-            return torch.where(rows.view(-1, *[1] * (a.dim() - 1)), a, b)
-
-        mixed = {name: chosen(getattr(other, name), value) for name, value in target.items()}
-        return chosen(image.flip(-1), image), chosen(flipped, points), FaceParameters(**mixed)
 
 
 def explained(predicted: Tensor, truth: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tokenface.core.constants import constant
 from tokenface.data.draw import Draw
+from tokenface.geometry.normals import vertex_normals
 from tokenface.render.rasterizer import rasterize
 from tokenface.render.shading import sh_basis
 
@@ -203,7 +204,7 @@ class ShadowTable:
             for dx in (-1, 0, 1):
                 lit += (flat.gather(1, (row + dy) * size + column + dx) + slack > ndc[..., 2]).float() / 9
         self.visible = lit  # [D, V]
-        normals = _vertex_normals(template, faces)
+        normals = vertex_normals(template[None], faces)[0]
         weight = (self.directions @ normals.T).clamp(min=0)
         self.ambient = ((weight * lit).sum(0) / weight.sum(0).clamp(min=1e-6)).clamp(0.05, 1) ** 1.3
 
@@ -226,12 +227,3 @@ def _looking_from(directions: Tensor) -> Tensor:
     helper = torch.where(directions[:, 1:2].abs() < 0.9, torch.tensor([0.0, 1.0, 0.0]), torch.tensor([1.0, 0.0, 0.0]))
     x = F.normalize(torch.linalg.cross(helper, directions), dim=-1)
     return torch.stack([x, torch.linalg.cross(directions, x), directions], dim=1)
-
-
-def _vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    normal = torch.linalg.cross(b - a, c - a)
-    total = torch.zeros_like(vertices)
-    for k in range(3):
-        total.index_add_(0, faces[:, k], normal)
-    return F.normalize(total, dim=-1)

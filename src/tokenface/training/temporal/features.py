@@ -14,8 +14,7 @@ from tokenface.core.files import make_folder, write_atomically
 from tokenface.inference.predictor import Predictor
 from tokenface.training.temporal.clips import ClipShelf, TrueClip, clip_seed, render_clips
 from tokenface.training.temporal.config import SequenceData
-from tokenface.training.temporal.looking import first_crop, follow
-from tokenface.training.temporal.stored import packed, unpacked
+from tokenface.training.temporal.tokens import first_crop, follow, packed, unpacked
 from tokenface.video.answer import crop_vector
 
 VERSION = 2

@@ -13,8 +13,8 @@ from tokenface.geometry.camera import Camera
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.training.temporal.record_objective import RecordObjective
 from tokenface.training.temporal.records import RecordFeatures
+from tokenface.training.temporal.tokens import steadied
 from tokenface.training.temporal.validation import REACH, Ratios
-from tokenface.training.temporal.windows import steadied
 
 
 @dataclass(frozen=True)

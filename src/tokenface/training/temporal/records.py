@@ -18,8 +18,7 @@ from tokenface.data.shards.members import decode_record
 from tokenface.errors import DataError
 from tokenface.geometry.crop import crop_from_landmarks
 from tokenface.inference.predictor import Predictor
-from tokenface.training.temporal.looking import follow
-from tokenface.training.temporal.stored import packed, unpacked
+from tokenface.training.temporal.tokens import follow, packed, unpacked
 from tokenface.video.answer import crop_vector
 from tokenface.video.cuts import CutDetector
 from tokenface.video.look import Look

@@ -1,14 +1,24 @@
-"""A head model with one person's parameters as a rig: rest mesh, joints, morph targets."""
+"""What files and pictures show of a face: albedo texture, rig of morph targets and joints, overlay on the photo."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
 import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
 
 from tokenface.formats.rig import Rig, rotation_matrix
+from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.data import JOINT_NAMES
 from tokenface.head.model import JAW, LEFT_EYE, RIGHT_EYE, HeadModel
 from tokenface.inference.expressions import jaw_displacements
 from tokenface.parameters import FaceParameters
+from tokenface.render.overlay import PhotoFace, overlay_strip
+from tokenface.render.texture import HeadAlbedo
 
 
 def face_rig(head: HeadModel, parameters: FaceParameters, neutral: bool = False) -> Rig:
@@ -53,3 +63,45 @@ def face_rig(head: HeadModel, parameters: FaceParameters, neutral: bool = False)
         morphs=np.concatenate([data.expression_basis.astype(np.float32), *(m[None] for m in by_joint.values())]),
         morph_weights=np.concatenate([expression, np.zeros(len(by_joint))]).astype(np.float32),
     )
+
+
+PLAIN_SKIN = (200, 170, 152)
+"""sRGB of a head model that has no albedo basis (FLAME without its texture file)."""
+
+_albedo_of: WeakKeyDictionary[HeadModel, HeadAlbedo] = WeakKeyDictionary()
+
+
+def albedo_image(head: HeadModel, texture: Tensor) -> np.ndarray:
+    """Coefficients [A] → [R, R, 3] uint8 sRGB, row 0 at v = 1; one plain colour where the head has no albedo."""
+    if head.data.albedo_mean is None or head.data.albedo_basis is None:
+        return np.full((8, 8, 3), PLAIN_SKIN, np.uint8)
+    if head not in _albedo_of:
+        _albedo_of[head] = HeadAlbedo(head)
+    with torch.inference_mode():
+        albedo = _albedo_of[head](texture[None].cpu())[0]
+    return (albedo.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy().copy()
+
+
+class PlacedFace(Protocol):
+    """What is needed of a face, as `Face` has it."""
+
+    @property
+    def camera(self) -> FaceCamera: ...
+    @property
+    def vertices(self) -> np.ndarray: ...
+    @property
+    def faces(self) -> np.ndarray: ...
+    @property
+    def landmarks(self) -> np.ndarray: ...
+
+
+def overlay_picture(photo: np.ndarray, faces: Sequence[PlacedFace]) -> Image.Image:
+    """Photo, mesh over photo, shaded mesh, landmarks, as one picture. photo: [H, W, 3] uint8."""
+    return Image.fromarray(overlay_strip(photo, [photo_face(face) for face in faces]))
+
+
+def photo_face(face: PlacedFace) -> PhotoFace:
+    """A face as the picture makers take it: vertices in photo pixels with depth in pixels."""
+    depth = face.camera.depth(face.vertices) * face.camera.pixels_per_metre
+    vertices = np.column_stack([face.camera.project(face.vertices), depth]).astype(np.float32)
+    return PhotoFace(vertices, face.faces, landmarks=face.landmarks.astype(np.float32))
