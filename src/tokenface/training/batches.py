@@ -70,13 +70,8 @@ class StepBatch:
 
     def to(self, device: torch.device) -> StepBatch:
         """On the device of training; the CPU does not wait for the copies."""
-        s, p, scans, pictures = self.synthetic, self.photos, self.scans, self.pictures
-        return StepBatch(
-            None if s is None else s.to(device, non_blocking=True),
-            None if p is None else p.to(device, non_blocking=True),
-            None if scans is None else scans.to(device, non_blocking=True),
-            None if pictures is None else pictures.to(device, non_blocking=True),
-        )
+        parts = (self.synthetic, self.photos, self.scans, self.pictures)
+        return StepBatch(*(None if part is None else part.to(device, non_blocking=True) for part in parts))
 
 
 class SyntheticStream:
@@ -95,7 +90,8 @@ class SyntheticStream:
         shares: Shares,
     ):
         self.config, self.shares = config, shares
-        self.faces, self.mirror, self.device = SyntheticFaces(head, size), Mirror(head), head.template.device
+        self.faces, self.mirror = SyntheticFaces(head, size), Mirror(head)
+        self.device = head.template.device
         guard = guard_steps * config.fresh_per_step + 2 * config.block
         self.capacity = max(config.ring, guard + config.warm_start)
         if shares.local == 0:
