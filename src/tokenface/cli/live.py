@@ -36,7 +36,7 @@ def live(
 
     Exit code: 0 done, 1 no face was seen.
     """
-    from tokenface.cli import SOME_FAILED, SUCCESS
+    from tokenface.cli.console import SOME_FAILED, SUCCESS
     from tokenface.cli.needs import need_clip
     from tokenface.errors import ConfigError
     from tokenface.video.broadcast import LIVE_LINK_PORT, VMC_PORT, Address, Broadcast, in_time
