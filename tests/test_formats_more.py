@@ -91,7 +91,7 @@ def test_units_and_up_axis_are_those_asked_for(face: Face, tmp_path: Path, suffi
     np.testing.assert_allclose(found.bounds, [expected.min(axis=0), expected.max(axis=0)], atol=1e-4)
     assert b"centimetres" in path.read_bytes()[:2000]
     if suffix == "ply":
-        usual = trimesh.load(face.save(tmp_path / "b.ply"), process=False)
+        found, usual = (trimesh.load(p, process=False) for p in (path, face.save(tmp_path / "b.ply")))
         turned = usual.vertex_normals[:, [0, 2, 1]] * [1, -1, 1]
         np.testing.assert_allclose(found.vertex_normals, turned, atol=1e-4)
 
@@ -195,10 +195,7 @@ def test_khronos_validator_finds_no_error_in_a_vrm(vrm: Path) -> None:
     assert issues["numErrors"] == issues["numWarnings"] == 0, issues["messages"]
 
 
-def test_size_of_the_head_reaches_the_printer(face: Face, tmp_path: Path) -> None:
-    from tokenface.inference.refinement import Refinement
-
-    assert Refinement is not None
+def test_a_relaxed_head_can_be_printed(face: Face, tmp_path: Path) -> None:
     calm = replace(face, parameters=face.parameters.replace(jaw=torch.zeros(3)))
     relaxed = trimesh.load(calm.save(tmp_path / "n.stl", neutral=True))
     assert relaxed.extents[2] == pytest.approx(np.ptp(calm.neutral_vertices[:, 1]) * 1000, abs=1e-3)

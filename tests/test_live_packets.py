@@ -15,6 +15,7 @@ pytest.importorskip("av", reason="needs the extra 'video'")
 from video_stand_ins import following_model, scene, write_clip
 
 from tokenface import cli
+from tokenface.cli.console import SUCCESS
 from tokenface.errors import ConfigError
 from tokenface.formats.live_link import COLUMNS, LiveLinkRow
 from tokenface.formats.live_packets import live_link_packet, osc_bundle, osc_message, unity_quaternion
@@ -125,7 +126,7 @@ def test_a_clip_reaches_unreal_and_vrm_tools(receiver, tmp_path: Path, monkeypat
         other.settimeout(30)
         addresses = [f"127.0.0.1:{own.getsockname()[1]}" for own in (receiver, other)]
         code = cli.run(["live", str(clip), "--udp", addresses[0], "--vmc", addresses[1], "--subject", "Ada"])
-        assert code == cli.SUCCESS
+        assert code == SUCCESS
         faces = list(model.track(clip, people=1, smooth="one-euro"))
         packets = [taken_apart(packet) for packet in received(receiver, len(faces))]
         bundles = [osc_messages(packet) for packet in received(other, len(faces))]
@@ -178,5 +179,5 @@ def test_addresses_have_a_usual_port() -> None:
 
 
 def test_nobody_to_send_to_is_said_before_anything_is_loaded(capsys) -> None:
-    assert cli.run(["live", "0"]) != cli.SUCCESS
+    assert cli.run(["live", "0"]) != SUCCESS
     assert "--udp HOST:PORT" in capsys.readouterr().err

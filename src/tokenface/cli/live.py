@@ -36,7 +36,7 @@ def live(
 
     Exit code: 0 done, 1 no face was seen.
     """
-    from tokenface.cli import SOME_FAILED, SUCCESS
+    from tokenface.cli.console import SOME_FAILED, SUCCESS
     from tokenface.cli.needs import need_clip
     from tokenface.errors import ConfigError
     from tokenface.video.broadcast import LIVE_LINK_PORT, VMC_PORT, Address, Broadcast, in_time
@@ -57,7 +57,8 @@ def live(
         from tokenface.video.live import Camera
         from tokenface.video.live import live as live_frames
 
-        frames = live_frames(model, Camera.open(int(source)), people=people, smooth=smooth, seconds=seconds)  # type: ignore[arg-type]
+        camera = Camera.open(int(source))
+        frames = live_frames(model, model.detector, camera, people=people, smooth=smooth, seconds=seconds)  # type: ignore[arg-type]
     else:
         frames = in_time(model.track(source, people=people, smooth=smooth, end=seconds))  # type: ignore[arg-type]
     seen = 0

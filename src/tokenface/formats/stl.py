@@ -39,7 +39,8 @@ def closed(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndar
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
     there = {(a, b) for a, b in edges.tolist()}
     onward = {b: a for a, b in edges.tolist() if (b, a) not in there}  # along the border, the other way round
-    extra, more = [], []
+    extra: list[np.ndarray] = []
+    more: list[list[int]] = []
     while onward:
         ring = [next(iter(onward))]
         while (after := onward.pop(ring[-1], None)) is not None and after != ring[0]:

@@ -109,7 +109,7 @@ def _ring_colours(
 
 def _samples(photo, open_to, place, radius, ring) -> np.ndarray | None:
     turns = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    away = radius * np.linspace(*ring, 4)
+    away = radius * np.linspace(ring[0], ring[1], 4)
     points = place + (away[:, None, None] * np.stack([np.cos(turns), np.sin(turns)], axis=1)).reshape(-1, 2)
     column, row = np.floor(points).astype(int).T
     inside = (column >= 0) & (row >= 0) & (column < photo.shape[1]) & (row < photo.shape[0])

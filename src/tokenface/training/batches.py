@@ -70,8 +70,13 @@ class StepBatch:
 
     def to(self, device: torch.device) -> StepBatch:
         """On the device of training; the CPU does not wait for the copies."""
-        parts = (self.synthetic, self.photos, self.scans, self.pictures)
-        return StepBatch(*(None if part is None else part.to(device, non_blocking=True) for part in parts))
+        s, p, scans, pictures = self.synthetic, self.photos, self.scans, self.pictures
+        return StepBatch(
+            None if s is None else s.to(device, non_blocking=True),
+            None if p is None else p.to(device, non_blocking=True),
+            None if scans is None else scans.to(device, non_blocking=True),
+            None if pictures is None else pictures.to(device, non_blocking=True),
+        )
 
 
 class SyntheticStream:
