@@ -52,6 +52,13 @@ class Pretended(torch.Tensor):
 
     __torch_function__ = torch._C._disabled_torch_function_impl
 
+    def new_tensor(self, values, dtype=None, device=None):
+        """Torch makes it behind the modes' back; it is a copy of fresh numbers to the device all the same."""
+        return torch.tensor(values, dtype=dtype or self.dtype).to(device or self.device)
+
+    def tolist(self):
+        return self.cpu().tolist()
+
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
         return _run(func, args, kwargs or {}, None)
