@@ -52,6 +52,19 @@ class Pretended(torch.Tensor):
 
     __torch_function__ = torch._C._disabled_torch_function_impl
 
+    def new_tensor(self, values, dtype=None, device=None):
+        """Torch makes it behind the modes' back; it is a copy of fresh numbers to the device all the same."""
+        return torch.tensor(values, dtype=dtype or self.dtype).to(device or self.device)
+
+    def __getitem__(self, index):
+        return super().__getitem__(_as_tensors(index))
+
+    def __setitem__(self, index, value):
+        super().__setitem__(_as_tensors(index), value)
+
+    def tolist(self):
+        return self.cpu().tolist()
+
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
         return _run(func, args, kwargs or {}, None)
@@ -142,6 +155,13 @@ def _check(name, func, tensors, there) -> None:
     if there and any(together or value.dim() for value in here):
         shapes = ", ".join(str(tuple(value.shape)) for value in here)
         raise MixedDevicesError(f"{_place()}: {func} mixes the device with CPU tensors of shape {shapes}")
+
+
+def _as_tensors(index):
+    """Lists as the tensors that torch makes of them behind the modes' back, on the CPU."""
+    if isinstance(index, tuple):
+        return tuple(_as_tensors(part) for part in index)
+    return torch.tensor(index) if isinstance(index, list) else index
 
 
 def _bare(value):

@@ -107,6 +107,7 @@ def device(monkeypatch):
     monkeypatch.setattr(torch, "Generator", Generator)
     monkeypatch.setattr(rasterizer, "_has_triton", lambda device: True)
     monkeypatch.setattr(raster_triton, "_rasterize_tiles", Kernel())
+    monkeypatch.setattr(torch, "autocast", lambda *arguments, **options: nullcontext())  # the step is in full precision
     with PretendDevice() as pretended:
         yield pretended
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tokenface.core.constants import constant
+from tokenface.core.constants import constant, placed
 from tokenface.data.draw import Draw
 from tokenface.data.noise import LAYERS
 from tokenface.data.sampling import rotate_towards
@@ -122,7 +122,7 @@ class Body:
         ring = place.vertices[:, place.anatomy.neck_ring]
         neck = (ring.amin(1) + ring.amax(1)) / 2
         half = (ring[..., 0].amax(1) - ring[..., 0].amin(1)) / 2
-        profile = PROFILE.to(neck.device)
+        profile = placed(PROFILE, neck.device)
         drop = profile[:, 2].expand(neck.shape[0], -1) * place.unit
         drop = torch.cat([drop[:, :2] - clothes.collar[:, None] * place.unit, drop[:, 2:]], dim=1)
         widths = profile[:, 0] * place.unit * clothes.width[:, None]

@@ -138,7 +138,7 @@ class GlassesMesh:
         lift = constant([0, 1.0, 0], device=x.device)
         tall = (rim.clamp(min=0.0018 * unit) * 0.6)[:, None, None] * lift
         frame += [bridge + tall, bridge - tall]
-        ears = torch.einsum("bki,bij->bkj", marks[:, [0, 16]] - eyes[:, None], axes)
+        ears = torch.einsum("bki,bij->bkj", marks[:, 0:17:16] - eyes[:, None], axes)
         for hinge, ear in zip(hinges, ears.unbind(1), strict=True):
             behind = torch.stack([ear[:, 0] * 1.02, hinge[:, 1] - 0.004 * unit, ear[:, 2] - 0.012 * unit], dim=-1)
             path = torch.lerp(hinge[:, None], behind[:, None], torch.linspace(0, 1, 5, device=x.device)[None, :, None])

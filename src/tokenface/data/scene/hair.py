@@ -163,7 +163,7 @@ class Bun:
         centre = place.skull + direction * (reach + 0.7 * radius)[:, None]
         size = torch.stack([radius, radius * hair.bun_length, radius], dim=1)
         centre = centre + place.down * (size[:, 1] - radius)[:, None]
-        vertices = centre[:, None] + self.unit.to(centre.device) * size[:, None]
+        vertices = centre[:, None] + placed(self.unit, centre.device) * size[:, None]
         tangents = torch.zeros_like(vertices)
         tangents[..., 1] = 1
         return Shape(hide(vertices, hair.bun > 0), tangents)

@@ -117,9 +117,8 @@ class Brim:
         radial = torch.stack([torch.sin(azimuth), torch.zeros_like(azimuth), torch.cos(azimuth)], dim=-1)
         direction = F.normalize(torch.where(cap[..., None], forward, radial), dim=-1)
         droop = hat.droop[:, None] * torch.where(cap, 1 + 0.8 * across**2, torch.ones_like(azimuth))
-        direction = direction * torch.cos(droop)[..., None] - torch.sin(droop)[..., None] * direction.new_tensor(
-            [0, 1.0, 0]
-        )
+        down = constant([0, 1.0, 0], device=droop.device)
+        direction = direction * torch.cos(droop)[..., None] - torch.sin(droop)[..., None] * down
         length = (
             hat.brim[:, None]
             * place.unit

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tokenface.core.constants import constant
+from tokenface.core.constants import constant, placed
 from tokenface.data.draw import Draw
 from tokenface.data.noise import LAYERS
 from tokenface.data.scene.parts import Look, Shape, Topology, ellipsoid, frame_from_axis, hide
@@ -115,8 +115,8 @@ class OccluderMesh:
     def shapes(self, place: Placement, o: Occluders) -> tuple[Shape, Shape]:
         batch, unit = o.anchor.shape[0], place.unit
         rows = torch.arange(batch, device=o.anchor.device)
-        ball = self.ball.to(o.axis.device)
-        hand = HAND.to(o.axis.device) / 100 * unit
+        ball = placed(self.ball, o.axis.device)
+        hand = placed(HAND, o.axis.device) / 100 * unit
         axes = frame_from_axis(o.axis)
         across = hand[:, None, 0] * o.spread[:, None, None]  # [B, 6, 1]
         # a palm is boxier than a ball
@@ -142,6 +142,6 @@ class OccluderMesh:
         )
         rod = ball * torch.where(o.rod[:, None], long, torch.zeros_like(long))[:, None] * unit
         rod = rod - constant([0, 0.09, 0], device=o.axis.device) * unit * o.rod[:, None, None]
-        mouth = place.landmarks[:, [48, 54]].mean(1)
+        mouth = place.landmarks[:, 48:55:6].mean(1)
         object_vertices = (mouth + o.object_centre * unit)[:, None] + torch.cat([head, rod], 1) @ frame.transpose(1, 2)
         return Shape(hide(hand_vertices, o.hand)), Shape(hide(object_vertices, o.object))

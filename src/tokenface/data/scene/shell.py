@@ -87,7 +87,7 @@ class Shell:
         hang = self._hang(place, style, end, hanging)
         vertices = torch.cat([scalp, hang], dim=1)
         tangents = F.normalize(torch.diff(vertices, dim=1, append=vertices[:, -1:]) + 1e-7, dim=-1)
-        arc = place.scalp.new_tensor(0.12 * unit) * row[:, None] / 24 * (1 - s[None, :, None])
+        arc = 0.12 * unit * row[:, None] / 24 * (1 - s[None, :, None])
         length = style.hang[:, None] * hanging * unit
         t = torch.linspace(1, 0, self.hanging_rows + 1, device=row.device)[1:]
         # the front edge of hanging hair is ragged too, like its tips
