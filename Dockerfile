@@ -5,7 +5,7 @@
 #   docker run --rm -v "$PWD":/work tokenface reconstruct photo.jpg -o out      # files beside the photo
 FROM python:3.12-slim AS build
 WORKDIR /source
-# torch alone first: it changes least, and its CPU build is a tenth of the one with CUDA
+# torch alone first: it changes least, and its CPU build leaves CUDA's libraries out
 RUN pip install --no-cache-dir --prefix=/installed torch --index-url https://download.pytorch.org/whl/cpu
 COPY pyproject.toml README.md LICENSE LICENSES.md constraints.txt ./
 COPY src ./src
