@@ -197,6 +197,18 @@ def test_a_tar_of_photos_is_read_like_photos(name: str, content: bytes, message:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("content", [b"no tar at all", b"\x1f\x8b" + bytes(50), None])
+def test_what_is_no_tar_of_photos_is_one_line(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "photos.tar"
+    path.write_bytes(content or b"")
+    if content is None:
+        with path.open("wb") as file:
+            file.truncate(200 * 10**9)
+    with in_time(), pytest.raises(TokenFaceError, match=r"photos\.tar") as caught:
+        list(read_landmark_tar(path))
+    assert "\n" not in str(caught.value)
+
+
 def photo_bytes() -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (16, 16), (90, 60, 50)).save(buffer, "PNG")

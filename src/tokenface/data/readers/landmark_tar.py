@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import lzma
 import tarfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from tokenface.core.regular import parse_json
+from tokenface.core.regular import check_regular, parse_json, reason
 from tokenface.data.record import PhotoRecord
 from tokenface.errors import ImageError
 from tokenface.images.loading import load_image
 
 IMAGE_SUFFIXES = (".webp", ".jpg", ".jpeg", ".png")
 MAX_MEMBER_BYTES = 32 * 2**20
+MAX_TAR_BYTES = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,11 @@ def read_landmark_tar(path: str | Path, shift: LandmarkShift | None = None) -> I
     if not path.is_file():
         raise ImageError(f"no photo tar at '{path}'")
     try:
+        check_regular(path, MAX_TAR_BYTES)
         with tarfile.open(path) as archive:
             yield from _pairs(archive, path.name, shift or LandmarkShift())
-    except tarfile.TarError as error:
-        raise ImageError(f"'{path}' is not a readable tar ({error})") from error
+    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise ImageError(f"'{path}' is not a readable tar ({reason(error)})") from error
 
 
 def _pairs(archive: tarfile.TarFile, name: str, shift: LandmarkShift) -> Iterator[PhotoRecord]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tokenface.core.regular import parse_json
+from tokenface.core.regular import parse_json, reason
 from tokenface.data.readers.dataset import DatasetReader, Loaded, key_of
 from tokenface.data.readers.item import Item
 from tokenface.data.readers.landmark_tar import IMAGE_SUFFIXES, MAX_MEMBER_BYTES
@@ -38,7 +38,7 @@ def find_tar(path: Path) -> Iterator[Item]:
                     yield Item(f"{number:06d}_{key_of(Path(stem + '.x'), Path())[-60:]}", "photo", (path,), note=places)
                     number, waiting = number + 1, {}
     except tarfile.TarError as error:
-        raise DataError(f"'{path}' is not a readable tar ({error})") from error
+        raise DataError(f"'{path}' is not a readable tar ({reason(error)})") from error
 
 
 def load_pair(item: Item) -> Loaded:
