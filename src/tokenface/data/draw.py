@@ -44,11 +44,11 @@ class Draw:
 
     def decisions(self, count: int) -> list[float]:
         """Uniform numbers that decide what is computed at all; drawn on the CPU, so that nothing waits for a GPU."""
-        return torch.rand(count, generator=self.host).tolist()
+        return torch.rand(count, generator=self.host, device="cpu").tolist()
 
     def decided_index(self, count: int) -> int:
         """`index` of one number, as `decisions`."""
-        return int(torch.randint(count, (1,), generator=self.host))
+        return int(torch.randint(count, (1,), generator=self.host, device="cpu"))
 
     def pick(self, batch: int, weights: Sequence[float] | Tensor) -> Tensor:
         """[batch] indices with the given weights: [K] for all rows or [batch, K] row by row."""
