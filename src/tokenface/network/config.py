@@ -41,6 +41,7 @@ class NetworkConfig:
     readout: Readout = "tokens"  # "global": all heads read the class token or pooled map (Table 1)
     token_std: float = 0.5  # 0: the paper's zero tokens
     token_positions: bool = False  # a learned position per token, std 0.02; parts zero tokens from the first step
+    token_entry: int = 0  # block in front of which the tokens join the patches; 0: the paper's
     drop_path: float = 0.0  # stochastic depth, rising linearly over the blocks
     shape_scale: float = 0.4
     expression_scale: float = 0.4
