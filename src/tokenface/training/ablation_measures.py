@@ -32,7 +32,7 @@ HELD_OUT_SEED = 192_837_465
 """Rendered people of this seed are neither trained on nor used to watch runs."""
 LARGE_POSE = (45.0, 80.0)
 """Degrees of yaw, to either side, at which Fig. 7's comparison is made."""
-PHOTOS = 160
+PHOTOS = 128
 """Of people kept out, drawn alike for every row."""
 ACTIONS, LEAKED = "r² of actions", "action leakage"
 GROUPS = ("gaze", "brows", "lids", "lips", "blink difference")
