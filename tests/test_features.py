@@ -27,18 +27,18 @@ SIZES = ComponentSizes(shape=5, expression=4, texture=3)
 SMALL = [
     "network.backbone=vit_tiny_stem", "network.image_size=64", "network.token_entry=4", "features.rendered=32",
     "features.photos=32", "synthetic.warm_start=32", "synthetic.ring=512", "synthetic.fresh_per_step=0", "run.steps=2",
-    "run.batch=8", "run.threads=1", "run.validation_people=1", "run.validation_photos=2", "photos.share=0.5",
-    "photos.held_out_people=1", "optimiser.warmup_steps=1", "run.checkpoint_every=2",
+    "run.batch=8", "run.threads=1", "run.validation_people=1", "run.validation_photos=6", "photos.share=0.5",
+    "photos.held_out_people=3", "optimiser.warmup_steps=1", "run.checkpoint_every=2",
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """A tar of eight rendered pictures of four people with their points."""
+    """A tar of twelve rendered pictures of six people with their points."""
     path = tmp_path_factory.mktemp("photos") / "photos.tar"
-    batch = SyntheticFaces(load_head("openhead"), 64).sample(8, seed=5, images_per_identity=2)
+    batch = SyntheticFaces(load_head("openhead"), 64).sample(12, seed=5, images_per_identity=2)
     with tarfile.open(path, "w") as archive:
-        for i in range(8):
+        for i in range(12):
             buffer = io.BytesIO()
             picture = (batch.image[i].permute(1, 2, 0) * 255).byte().numpy()
             Image.fromarray(picture).save(buffer, "PNG")

@@ -72,6 +72,8 @@ class NetworkConfig:
             raise ConfigError(f"network.closeups must be 0 to 12 blocks, got {self.closeups}")
         if self.closeups and self.readout == "global":
             raise ConfigError("network.closeups are read by component tokens; set network.readout to 'tokens'")
+        if self.token_entry and self.readout == "global":
+            raise ConfigError("network.token_entry is of component tokens; set network.readout to 'tokens'")
         if self.recognition and not self.closeups:
             raise ConfigError("network.recognition is a part of the close-ups; set network.closeups to 1 or more")
         if not 0 <= self.surface_cells <= 16:

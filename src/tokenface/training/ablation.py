@@ -84,7 +84,7 @@ def ablate(
     if lines := overruled(size.changes, config):
         report(f"of the scale '{scale}', overruled: {'; '.join(lines)}")
     head = load_head(config.head)
-    if not size.people and not config.data.share:
+    if not size.people:
         config = _replayed(config, Path(output))
     elif config.data.root is None:
         people = Path(output) / f"people-{size.people}x{size.pictures}-{config.network.image_size}"

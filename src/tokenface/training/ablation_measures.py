@@ -107,6 +107,7 @@ class HeldOut:
             truth, people = self.photos
             figures, _ = photo_figures(self.head, predicted["photos"], people, truth, truth, intervals=False)
             found |= {name: figures[source].value for name, source in PHOTO_FIGURES.items()}
+        found = {name: value for name, value in found.items() if math.isfinite(value)}
         return found if self.now is None else found | now_validation(weights, self.now)
 
     def mean_head(self) -> dict[str, float]:

@@ -43,7 +43,7 @@ def overruled(under: Iterable[str], config: TrainConfig) -> list[str]:
         now: Any = config
         for part in key.split("."):
             wanted, now = wanted[part], getattr(now, part)
-        if wanted != now:
+        if wanted != (list(now) if isinstance(now, tuple) else now):
             changed.append(f"{change} is {now}")
     return changed
 
