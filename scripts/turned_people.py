@@ -1,4 +1,4 @@
-"""Rendered people at every turn with the points of a detector: labels whose quality falls with the angle, as Fig. 7 asks.
+"""Rendered people at every turn with a detector's points: labels whose quality falls with the angle (Fig. 7).
 
 Writes a tar that `photos.tar` takes, and prints how far the face mesh's points are from the rendered truth (% of √box,
 their mean displacement at the front taken out) by angle. Faces that the mesh does not see are left out.
@@ -12,6 +12,7 @@ import argparse
 import io
 import json
 import tarfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,7 @@ def _print(found: list[tuple[float, np.ndarray, np.ndarray]], people: int) -> No
     missed = missed - missed[yaw < BANDS[1]].mean(0)
     errors = 100 * np.linalg.norm(missed, axis=2).mean(1)
     print(f"{len(found)} of {people} faces seen")
-    for low, high in zip(BANDS, BANDS[1:], strict=False):
+    for low, high in pairwise(BANDS):
         inside = (yaw >= low) & (yaw < high)
         if inside.any():
             print(f"{low:2d}–{high}°: {inside.sum():4d} faces, points {errors[inside].mean():.2f} % off")
