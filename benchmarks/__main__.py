@@ -18,11 +18,11 @@ import torch
 from benchmarks.bench_detector import portrait
 from benchmarks.bench_generator import measure as generator_rate
 from benchmarks.bench_runtimes import rows as runtimes
-from tokenface.camera import Camera
-from tokenface.configuration import read_config
+from tokenface.core.configuration import read_config
+from tokenface.geometry.camera import Camera
 from tokenface.head.registry import load_head
 from tokenface.images import FaceDetector
-from tokenface.network.checkpoint import load_checkpoint
+from tokenface.inference.checkpoint import load_checkpoint
 from tokenface.network.tokenface import TokenFace
 from tokenface.render.rasterizer import rasterize
 from tokenface.training.batches import Batches

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from tokenface.data.photo_sets import PhotoConfig, photo_records
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.evaluation.geometry import PeopleScans, compare_with_mean_head, predict_neutral
 from tokenface.evaluation.photo_identity import within_over_between
@@ -20,10 +21,8 @@ from tokenface.evaluation.photo_set import photo_rows
 from tokenface.head.ict import load_ict
 from tokenface.head.model import HeadModel
 from tokenface.head.transfer import dress
-from tokenface.network.checkpoint import load_checkpoint
+from tokenface.inference.checkpoint import load_checkpoint
 from tokenface.network.tokenface import TokenFace
-from tokenface.training.batches import photo_records
-from tokenface.training.config import PhotoConfig
 from tokenface.weights import find_weights
 
 TEST_SEED = 20_251_122

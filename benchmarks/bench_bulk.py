@@ -23,10 +23,10 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from tokenface.bulk.run import BulkRun
-from tokenface.bulk.shard import BulkOptions
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.head.registry import load_head
+from tokenface.jobs.bulk.run import BulkRun
+from tokenface.jobs.bulk.shard import BulkOptions
 
 PEOPLE = 100
 SIDE = 160

@@ -20,8 +20,8 @@ from tokenface.evaluation.batch import Job, measure_all
 from tokenface.evaluation.predict import ply_bytes, write_prediction
 from tokenface.evaluation.scan_to_mesh import NOW, face_ball
 from tokenface.evaluation.surface import Surface, spatial_order
+from tokenface.geometry.landmarks import NOW7
 from tokenface.head.data import HeadData
-from tokenface.head.landmarks import NOW7
 from tokenface.head.registry import head_path
 
 NOW_IMAGES = 2054

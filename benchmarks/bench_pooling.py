@@ -17,7 +17,7 @@ import tokenface
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.evaluation.geometry import PeopleScans, face_error
 from tokenface.inference.pooling import same_person
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.model import Reconstructor
 
 TEST_SEED = 20_251_128
 COUNTS = (1, 2, 4, 8, 16)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import torch
 
-from tokenface.camera import Camera
+from tokenface.geometry.camera import Camera
 from tokenface.head.registry import load_head
 from tokenface.render import Renderer, ambient_light, interpolate, rasterize, vertex_normals
 

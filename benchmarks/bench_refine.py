@@ -3,7 +3,7 @@
     python -m benchmarks.bench_refine [--photos photos.tar] [--count 60] [--people 20] [--weights NAME_OR_PATH]
         [--parts photos,one,five,selfie,clip] [--output FILE.json]
 
-Rendered people come from seeds that neither training nor the statistics of `tokenface.refinement.measure` use. Time is
+Rendered people come from seeds that neither training nor `tokenface.training.refinement_statistics` uses. Time is
 processor time of one thread.
 """
 
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from tokenface.data.batch import FaceBatch
+from tokenface.data.photo_sets import PhotoConfig
 from tokenface.data.readers.landmark_tar import read_landmark_tar
 from tokenface.data.record import PhotoRecord, split_by_identity
 from tokenface.data.sampling import PoseRange
@@ -31,10 +32,9 @@ from tokenface.evaluation.open_methods import as_photos
 from tokenface.formats.mp4 import encode_piece
 from tokenface.inference.face import Face
 from tokenface.inference.pooling import same_person
-from tokenface.inference.reconstruct import Reconstructor
-from tokenface.refinement.record import RefineOptions
-from tokenface.training.config import PhotoConfig
-from tokenface.video.run import TrackOptions, TrackRun
+from tokenface.inference.refinement import RefineOptions
+from tokenface.jobs.track import TrackOptions, TrackRun
+from tokenface.model import Reconstructor
 
 ONE_SEED, FIVE_SEED, SELFIE_SEED, CLIP_SEED = 20_251_122, 88_000_000, 99_000_000, 77_000_000
 CLIP_FRAMES, CLIP_SIZE = 48, 288
@@ -249,7 +249,7 @@ def _as_taken(model: Reconstructor, batch: FaceBatch, index: int) -> tuple[np.nd
     """The picture in the middle of a photo whose optical axis is where the generator's was; the focal length, pixels;
     where the picture's corner lies. Scale and axis follow from where the true points were drawn, exactly."""
     head, truth = model.head, batch.parameters[index : index + 1]
-    from tokenface.camera import Camera
+    from tokenface.geometry.camera import Camera
 
     camera = Camera.from_vector(truth.camera)
     turned = camera.rotate(batch.vertices[index : index + 1])

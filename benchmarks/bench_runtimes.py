@@ -25,7 +25,7 @@ import tokenface
 from benchmarks.bench_detector import portrait
 from tokenface.deploy.cached import RUNTIME_PRECISIONS
 from tokenface.formats.mp4 import encode_piece
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.model import Reconstructor
 
 FRAMES = 25
 

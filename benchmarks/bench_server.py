@@ -30,7 +30,7 @@ import psutil
 from PIL import Image
 
 from benchmarks.hostile import Upload, form, uploads
-from tokenface.inference.examples import write_example_photos
+from tokenface.jobs.examples import write_example_photos
 
 HOST = "127.0.0.1"
 HONEST = {400, 405, 406, 408, 411, 413, 415, 422, 429, 431, 501}

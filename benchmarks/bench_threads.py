@@ -16,7 +16,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 
-from tokenface.threads import NUMBERS, USERS_CHOICE
+from tokenface.core.threads import NUMBERS, USERS_CHOICE
 
 POLICIES = {"spinning": {"GOMP_SPINCOUNT": "300000"}, "asleep": {}}
 MEASURE = """

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tokenface.configuration import from_dict
+from tokenface.core.configuration import from_dict
 from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head
 from tokenface.network.tokenface import TokenFace

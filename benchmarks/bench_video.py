@@ -14,6 +14,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -23,11 +24,13 @@ import torch
 
 import tokenface
 from tokenface.evaluation.steadiness import jitter, lag
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.model import Reconstructor
 from tokenface.network.temporal import TemporalTransformer
+from tokenface.video import tracker as tracking
 from tokenface.video.clip import Clip, Frame
 from tokenface.video.cuts import CutDetector
 from tokenface.video.face import FaceMaker
+from tokenface.video.look import look_at
 from tokenface.video.painter import HeadPainter
 from tokenface.video.pipeline import TOGETHER, Pipeline, PipelineOptions
 from tokenface.video.temporal_weights import choose_temporal
@@ -74,12 +77,12 @@ def temporal_of(model: Reconstructor, mode: str) -> TemporalTransformer | None:
 def cost(model: Reconstructor, path: Path, frames: int, mode: str) -> None:
     """Tracking alone, against one pass of the image model over the same crop of the same frame, in turn."""
     shares = Shares()
-    pipeline = Pipeline(model, PipelineOptions(together=TOGETHER), temporal_of(model, mode))
-    look = pipeline.network.look  # not watched
+    pipeline = Pipeline(model, model.detector, PipelineOptions(together=TOGETHER), temporal_of(model, mode))
+    look = partial(look_at, model)  # not watched
     painter, maker = HeadPainter(model.head), FaceMaker(model.head, model.origin, path)
     tracker = pipeline.tracker
     for owner, name, label in (
-        (pipeline.network, "look", "image model with crop and landmarks"),
+        (tracking, "look_at", "image model with crop and landmarks"),
         (tracker.finder, "check", "face mesh"),
         (tracker.finder, "search", "search"),
         (tracker.cuts, "step", "cuts"),
@@ -125,7 +128,7 @@ def cost(model: Reconstructor, path: Path, frames: int, mode: str) -> None:
 
 def memory(model: Reconstructor, path: Path, minutes: float, mode: str) -> None:
     """Resident memory while the clip runs over and over; frames are counted at 30 a second."""
-    pipeline = Pipeline(model, PipelineOptions(together=TOGETHER), temporal_of(model, mode))
+    pipeline = Pipeline(model, model.detector, PipelineOptions(together=TOGETHER), temporal_of(model, mode))
     process, index, marks = psutil.Process(), 0, {}
     while index < minutes * 1800:
         for frame in Clip(path).frames():
@@ -183,11 +186,11 @@ def _pyscenedetect(detector, images: list[np.ndarray]) -> set[int]:
 def steadiness(model: Reconstructor, path: Path, frames: int, mode: str) -> None:
     """Second differences of the vertices in head space and on the frame (no truth is known), and lag to per-frame."""
     kinds: dict[str, Callable[[], Pipeline]] = {
-        "per frame": lambda: Pipeline(model, PipelineOptions()),
-        "One-Euro": lambda: Pipeline(model, PipelineOptions(smooth="one-euro")),
+        "per frame": lambda: Pipeline(model, model.detector, PipelineOptions()),
+        "One-Euro": lambda: Pipeline(model, model.detector, PipelineOptions(smooth="one-euro")),
     }
     if mode not in ("off", "auto") or temporal_of(model, mode) is not None:
-        kinds["temporal"] = lambda: Pipeline(model, PipelineOptions(), temporal_of(model, mode))
+        kinds["temporal"] = lambda: Pipeline(model, model.detector, PipelineOptions(), temporal_of(model, mode))
     first = None
     for name, make in kinds.items():
         pipeline, maker = make(), FaceMaker(model.head, model.origin, path)

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from benchmarks.flame_stand_in import flame_stand_in
-from tokenface.convert.converter import REGIONS, HeadConverter, Mode, Performance, posed
 from tokenface.data.draw import Draw
 from tokenface.data.expressions import ExpressionSampler
 from tokenface.head.arkit import to_arkit
@@ -27,6 +26,7 @@ from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head
 from tokenface.head.transfer import dress
 from tokenface.inference.expressions import speaks_arkit
+from tokenface.retarget.converter import REGIONS, HeadConverter, Mode, Performance, posed
 
 
 def people(head: HeadModel, count: int, moments: int, seed: int) -> list[Performance]:

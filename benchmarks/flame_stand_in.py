@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 
-from tokenface.convert.correspondence import correspondence
 from tokenface.head.data import HeadData
 from tokenface.head.flame import load_flame
 from tokenface.head.obj_file import read_obj, triangulate
 from tokenface.head.registry import load_head
+from tokenface.retarget.correspondence import correspondence
 
 COMPANIONS = ("landmark_embedding.npy", "FLAME_masks.pkl", "head_template.obj")
 WAVES = 48

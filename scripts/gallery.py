@@ -16,8 +16,8 @@ from skimage import data
 
 import tokenface
 from tokenface.data.synthetic import SyntheticFaces
-from tokenface.inference.picture import photo_face
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.inference.appearance import photo_face
+from tokenface.model import Reconstructor
 from tokenface.render.overlay import mesh_over_photo
 
 DEFAULT_OUTPUT = Path(__file__).resolve().parents[1] / "docs" / "images" / "gallery"

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from tokenface.core.files import write_atomically
 from tokenface.evaluation.people import FILE
-from tokenface.formats.files import write_atomically
-from tokenface.head.build.cut import cut_head
-from tokenface.head.build.groups import AGES, ANCESTRIES, GENDERS, measure_groups
-from tokenface.head.build.source import load_anny
 from tokenface.head.registry import load_head
+from tokenface.tools.openhead.cut import cut_head
+from tokenface.tools.openhead.groups import AGES, ANCESTRIES, GENDERS, measure_groups
+from tokenface.tools.openhead.source import load_anny
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from tokenface.camera import Camera
+from tokenface.geometry.camera import Camera
 from tokenface.head.arkit import ARKIT_NAMES, from_arkit
 from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head

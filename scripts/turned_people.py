@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from tokenface.head.landmarks import MEDIAPIPE_TO_IBUG68
+from tokenface.images.crop import crop_from_landmarks
 
-from tokenface.camera import Camera
 from tokenface.data.sampling import rotation_from_angles
 from tokenface.data.synthetic import SyntheticFaces
-from tokenface.head.landmarks import MEDIAPIPE_TO_IBUG68
+from tokenface.geometry.camera import Camera
 from tokenface.head.registry import load_head
-from tokenface.images.crop import crop_from_landmarks
 from tokenface.images.facemesh import FaceMesh
 
 BLOCK = 32

@@ -10,8 +10,8 @@ from pathlib import Path
 from stand_ins import stand_in_model
 from toy_head import toy_head_data
 
-from tokenface.bulk.shard import Shard, ShardReport, ShardWorker
 from tokenface.head.model import HeadModel
+from tokenface.jobs.bulk.shard import Shard, ShardReport, ShardWorker
 
 DEADLY = 3
 """Number of the shard whose first worker dies, and of the one that kills every worker: this one and the next."""

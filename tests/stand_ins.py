@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from tokenface.head.model import HeadModel
 from tokenface.images.detection import Detection
 from tokenface.inference.face import Origin
-from tokenface.inference.reconstruct import Reconstructor
-from tokenface.network.components import FaceParameters
+from tokenface.model import Reconstructor
+from tokenface.parameters import FaceParameters
 
 MARK = np.array([250, 20, 20], np.uint8)
 

@@ -10,13 +10,14 @@ import pytest
 
 pytest.importorskip("anny", reason="building OpenHead needs the 'anny' package (extra 'head')")
 
-from tokenface.head.build.appearance import Appearance, paint, principal_modes
-from tokenface.head.build.appearance_colour import lab_to_srgb, skin_colour, srgb_to_lab, typology_angle
-from tokenface.head.build.cut import HeadCut, cut_head
-from tokenface.head.build.mesh468 import load_mesh468
-from tokenface.head.build.regions import anchors, regions
-from tokenface.head.build.source import load_anny
-from tokenface.head.build.uv import TEXTURE_SIZE, parts
+from tokenface.images.cielab import lab_to_srgb, srgb_to_lab, typology_angle
+from tokenface.tools.openhead.appearance import Appearance, paint, principal_modes
+from tokenface.tools.openhead.appearance_colour import skin_colour
+from tokenface.tools.openhead.cut import HeadCut, cut_head
+from tokenface.tools.openhead.mesh468 import load_mesh468
+from tokenface.tools.openhead.regions import anchors, regions
+from tokenface.tools.openhead.source import load_anny
+from tokenface.tools.openhead.uv import TEXTURE_SIZE, parts
 
 
 @lru_cache(maxsize=1)
@@ -188,7 +189,7 @@ def test_padding_around_the_charts_repeats_their_colour():
 
 
 def test_mesh468_lies_on_the_skin_symmetrically_and_matches_the_ibug_points():
-    from tokenface.head.landmarks import MEDIAPIPE_TO_IBUG68
+    from tokenface.geometry.landmarks import MEDIAPIPE_TO_IBUG68
 
     cut, vertices = head()
     triangles, weights = load_mesh468(cut)

@@ -7,11 +7,11 @@ import pytest
 import roma
 import torch
 
-from tokenface.camera import Camera, pixels_to_ndc
 from tokenface.data.augment import colour_jitter, turn_and_zoom, turn_light
 from tokenface.data.photos import CropJitter, PhotoSampler, crop_labelled
 from tokenface.data.record import PhotoRecord, split_by_identity
-from tokenface.head.landmarks import MIRROR68
+from tokenface.geometry.camera import Camera, pixels_to_ndc
+from tokenface.geometry.landmarks import MIRROR68
 
 
 def dotted(points: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from test_reconstruct_photo import needs_weights
 
 from tokenface.data.sampling import Framing
 from tokenface.data.synthetic import SyntheticConfig, SyntheticFaces
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.model import Reconstructor
 
 COEFFICIENT, PIXELS = 0.005, 0.02
 """Bounds: of a shape coefficient (in standard deviations), and of a landmark in a crop of the network's size."""
@@ -33,7 +33,7 @@ def test_a_photo_alone_and_in_a_batch_of_sixteen_agree_within_the_stated_bound()
 
 def _pixels(model: Reconstructor, parameters, row: int) -> np.ndarray:  # type: ignore[no-untyped-def]
     """[68, 2] landmarks in the crop's pixels."""
-    from tokenface.camera import Camera
+    from tokenface.geometry.camera import Camera
 
     own = parameters[row : row + 1]
     with torch.inference_mode():

@@ -16,14 +16,15 @@ from toy_head import toy_head_data
 
 pytest.importorskip("pyarrow", reason="needs the extra 'tables'")
 
-from tokenface.bulk import shard as bulk_shard
-from tokenface.bulk.places import Place, place_of
-from tokenface.bulk.run import BulkRun
-from tokenface.bulk.shard import BulkOptions, divide
-from tokenface.bulk.table import decode, faces
-from tokenface.cli import SOME_FAILED, USAGE, run
+from tokenface.cli import run
+from tokenface.cli.console import SOME_FAILED, USAGE
 from tokenface.errors import ConfigError, DataError, ImageError, OutputError, TokenFaceError
 from tokenface.head.model import HeadModel
+from tokenface.images.places import Place, place_of
+from tokenface.jobs.bulk import shard as bulk_shard
+from tokenface.jobs.bulk.run import BulkRun
+from tokenface.jobs.bulk.shard import BulkOptions, divide
+from tokenface.jobs.bulk.table import decode, faces
 
 
 @pytest.fixture(scope="module")
@@ -234,3 +235,17 @@ def test_a_bucket_in_and_a_bucket_out(photos, tmp_path, loads, bucket):
     assert output.names() == ["faces-000000.parquet", "faces-000001.parquet"]
     again = BulkRun(source.address, output.address, BulkOptions(per_shard=3))
     assert [report.skipped for report in again] == [True, True]
+
+
+def test_a_finished_table_behind_a_url_is_known_by_its_end(photos, loads, tmp_path, monkeypatch):
+    """A run of many tables that is started again must not fetch them all."""
+    address = f"file://{tmp_path / 'tables'}"
+    assert not any(report.skipped for report in BulkRun(photos, address, BulkOptions(per_shard=3)))
+    read = Place.read
+
+    def photos_alone(place: Place, name: str) -> bytes:
+        assert not name.endswith(".parquet"), "a table was read whole"
+        return read(place, name)
+
+    monkeypatch.setattr(Place, "read", photos_alone)
+    assert all(report.skipped for report in BulkRun(photos, address, BulkOptions(per_shard=3)))

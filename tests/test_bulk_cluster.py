@@ -16,9 +16,9 @@ import tokenface
 
 pytest.importorskip("pyarrow", reason="needs the extra 'tables'")
 
-from tokenface.bulk import run as bulk_run
-from tokenface.bulk.run import BulkRun
-from tokenface.bulk.shard import BulkOptions
+from tokenface.jobs.bulk import run as bulk_run
+from tokenface.jobs.bulk.run import BulkRun
+from tokenface.jobs.bulk.shard import BulkOptions
 
 SHARDS, PER_SHARD = 8, 3
 OPTIONS = BulkOptions(per_shard=PER_SHARD)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from tokenface.camera import Camera, ndc_to_pixels, pixels_to_ndc
+from tokenface.geometry.camera import Camera, ndc_to_pixels, pixels_to_ndc
 
 
 def camera(scale=1.0, rotation=(0.0, 0.0, 0.0), translation=(0.0, 0.0, 0.0)) -> Camera:

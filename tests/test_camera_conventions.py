@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from tokenface.camera_opencv import FaceCamera, PinholeCamera
-from tokenface.camera_opengl import OpenGLCamera, from_opengl, to_opengl
-from tokenface.images.crop import Crop
+from tokenface.geometry.crop import Crop
+from tokenface.geometry.opengl import OpenGLCamera, from_opengl, to_opengl
+from tokenface.geometry.pinhole import FaceCamera, PinholeCamera
 from tokenface.refinement.lens import Y_UP, camera_of, view_of
 
 PIXELS = 1e-5

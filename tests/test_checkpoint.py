@@ -11,11 +11,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from toy_head import toy_head_data
 
-import tokenface.network.checkpoint as checkpoint_module
+import tokenface.inference.checkpoint as checkpoint_module
 from tokenface.errors import CheckpointError, HeadModelError, OutputError
 from tokenface.head.model import HeadModel
+from tokenface.inference.checkpoint import FORMAT, load_checkpoint, read_metadata, save_checkpoint
 from tokenface.network import NetworkConfig, TokenFace
-from tokenface.network.checkpoint import FORMAT, load_checkpoint, read_metadata, save_checkpoint
 
 FACTS = {"crop": {"scale": 1.25}, "training": {"images": 1000}, "metrics": {"nme": 3.1}, "licence": "Apache-2.0"}
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,15 +32,52 @@ NEVER = (
 """Nothing of that is needed for a photo."""
 
 
-def fresh(code: str, folder: Path, without: str = "") -> subprocess.CompletedProcess[str]:
-    """Run code in a new interpreter, as if one package were not installed; its last line lists what it imported."""
-    code = f"import sys\nif {without!r}: sys.modules[{without!r}] = None\n{code}\nprint(*sys.modules)"
+STARTER = """
+import json, os, sys
+from tokenface import cli
+for line in sys.stdin:
+    case = json.loads(line)
+    if (child := os.fork()) == 0:
+        for number, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(os.path.join(case["folder"], name), os.O_WRONLY | os.O_CREAT), number)
+        os.chdir(case["folder"])
+        if case["without"]:
+            sys.modules[case["without"]] = None
+        exec(case["code"])
+        print(*sys.modules, flush=True)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""An interpreter that has imported the command line and nothing else; every case is a copy of it."""
+
+
+@pytest.fixture(scope="module")
+def starter() -> Iterator[subprocess.Popen[str]]:
+    if not hasattr(os, "fork"):
+        pytest.skip("copies of a process need fork")
     own = {**os.environ, "PYTHONPATH": str(Path(tokenface.__file__).parents[1])}
-    return subprocess.run([sys.executable, "-c", code], env=own, cwd=folder, capture_output=True, text=True, check=True)
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTER], env=own, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        process.stdin.close()
 
 
-def imported(done: subprocess.CompletedProcess[str], names: tuple[str, ...]) -> list[str]:
-    return sorted(set(names) & set(done.stdout.splitlines()[-1].split()))
+def fresh(starter: subprocess.Popen[str], code: str, folder: Path, without: str = "") -> tuple[str, str]:
+    """What code prints to stdout and stderr where nothing but the command line is imported, as if one package were not
+    installed; the last line of stdout lists what is imported then."""
+    (folder / "said").mkdir()
+    case = {"code": f"import os; os.chdir('..')\n{code}", "folder": str(folder / "said"), "without": without}
+    starter.stdin.write(json.dumps(case) + "\n")
+    starter.stdin.flush()
+    code = starter.stdout.readline().strip()
+    out, err = ((folder / "said" / name).read_text(encoding="utf-8") for name in ("out", "err"))
+    assert code == "0", err
+    return out, err
+
+
+def imported(out: str, names: tuple[str, ...]) -> list[str]:
+    return sorted(set(names) & set(out.splitlines()[-1].split()))
 
 
 @pytest.mark.parametrize(
@@ -53,14 +92,14 @@ def imported(done: subprocess.CompletedProcess[str], names: tuple[str, ...]) -> 
     ],
     ids=" ".join,
 )
-def test_help_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
-    done = fresh(f"from tokenface import cli; cli.run({arguments})", tmp_path)
-    assert imported(done, HEAVY) == []
+def test_help_imports_nothing_heavy(arguments: list[str], tmp_path: Path, starter) -> None:
+    out, _ = fresh(starter, f"cli.run({arguments})", tmp_path)
+    assert imported(out, HEAVY) == []
 
 
-def test_a_photo_imports_what_it_needs_and_no_more(tmp_path: Path) -> None:
-    done = fresh("import tokenface, tokenface.inference.run; tokenface.load(device='cpu')", tmp_path)
-    assert imported(done, NEVER) == []
+def test_a_photo_imports_what_it_needs_and_no_more(tmp_path: Path, starter) -> None:
+    out, _ = fresh(starter, "import tokenface, tokenface.jobs.reconstruct; tokenface.load(device='cpu')", tmp_path)
+    assert imported(out, NEVER) == []
 
 
 @pytest.mark.parametrize(
@@ -88,15 +127,15 @@ def test_a_photo_imports_what_it_needs_and_no_more(tmp_path: Path) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
 )
 def test_what_is_missing_is_said_before_anything_is_loaded(
-    arguments: list[str], without: str, message: str, tmp_path: Path
+    arguments: list[str], without: str, message: str, tmp_path: Path, starter
 ) -> None:
     for name in ("here.jpg", "here.mp4"):
         (tmp_path / name).write_bytes(b"x")
-    done = fresh(f"from tokenface import cli; print(cli.run({arguments}))", tmp_path, without)
-    assert done.stdout.splitlines()[-2] == "1"
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert imported(done, ("torch", "cv2", "numba")) == []
+    out, err = fresh(starter, f"print(cli.run({arguments}))", tmp_path, without)
+    assert out.splitlines()[-2] == "1"
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+    assert imported(out, ("torch", "cv2", "numba")) == []
 
 
 def test_native_remarks_are_kept_back_and_nothing_else(capfd: pytest.CaptureFixture[str]) -> None:

@@ -7,12 +7,12 @@ import math
 import pytest
 import torch
 
-from tokenface.camera import Camera
 from tokenface.data.sampling import rotation_from_angles
 from tokenface.evaluation.component_leakage import CHANGED, component_leakage, component_pairs
+from tokenface.geometry.camera import Camera
+from tokenface.geometry.rotations import rotmat_to_rotvec
 from tokenface.head.registry import load_head
 from tokenface.losses.pose_aware import label_angles
-from tokenface.rotations import rotmat_to_rotvec
 from tokenface.training.config import LossWeights
 from tokenface.training.objective import RecipeObjective
 

@@ -13,17 +13,13 @@ import torch
 
 pytest.importorskip("igl", reason="needs the 'evaluate' extra (libigl)")
 
-from tokenface.calibration.fit import FOLDS, fit, hide
-from tokenface.calibration.measure import figures
-from tokenface.calibration.samples import KINDS, Samples, draw_samples, signs_of_faces
-from tokenface.calibration.truth import ComponentErrors
-from tokenface.camera_opencv import FaceCamera
+from tokenface.core.fingerprint import fingerprint
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.errors import CheckpointError
 from tokenface.evaluation.reliability import auroc, expected_calibration_error
-from tokenface.fingerprint import fingerprint
+from tokenface.geometry.crop import Crop
+from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.registry import load_head
-from tokenface.images.crop import Crop
 from tokenface.images.loading import ImageItem
 from tokenface.inference.calibration import (
     Calibration,
@@ -37,7 +33,11 @@ from tokenface.inference.depends import calibration_facts, model_facts
 from tokenface.inference.face import Face, Origin
 from tokenface.inference.pooling import same_person
 from tokenface.inference.signs import FEATURES, Signs
-from tokenface.network.components import COMPONENTS
+from tokenface.parameters import COMPONENTS
+from tokenface.training.calibration.fit import FOLDS, fit, hide
+from tokenface.training.calibration.measure import figures
+from tokenface.training.calibration.samples import KINDS, Samples, draw_samples, signs_of_faces
+from tokenface.training.calibration.truth import ComponentErrors
 from tokenface.weights import WEIGHTS, companion, file_hash, find_weights
 
 TOKENS = 24

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tokenface.configuration import read_config, to_yaml
+from tokenface.core.configuration import read_config, to_yaml
 from tokenface.errors import ConfigError
 
 

@@ -11,25 +11,25 @@ import torch
 from scipy.optimize import lsq_linear
 from scipy.spatial.transform import Rotation
 
-from tokenface.camera_opencv import FaceCamera
-from tokenface.convert.converter import HeadConverter, Performance, posed
-from tokenface.convert.correspondence import correspondence, correspondence_folder
-from tokenface.convert.placement import Placement
-from tokenface.convert.run import ConvertOptions, convert_file
-from tokenface.convert.solver import ParameterSolver, bounded_minimum
 from tokenface.errors import DataError, HeadModelError, TokenFaceError
 from tokenface.formats.obj import write_obj
 from tokenface.formats.parameters import read_parameters
+from tokenface.geometry.crop import Crop
+from tokenface.geometry.pinhole import FaceCamera
+from tokenface.geometry.similarity import Similarity
 from tokenface.head.arkit import from_arkit, to_arkit
-from tokenface.head.build.fitting import similarity_motion
 from tokenface.head.data import HeadData
+from tokenface.head.fitting import similarity_motion
 from tokenface.head.model import HeadModel
 from tokenface.head.registry import heads_folder, load_head
-from tokenface.images.crop import Crop
 from tokenface.images.loading import ImageItem
 from tokenface.inference.confidence import Evidence
 from tokenface.inference.face import Face, Origin
-from tokenface.network.components import FaceParameters
+from tokenface.jobs.convert import ConvertOptions, convert_file
+from tokenface.parameters import FaceParameters
+from tokenface.retarget.converter import HeadConverter, Performance, posed
+from tokenface.retarget.correspondence import correspondence, correspondence_folder
+from tokenface.retarget.solver import ParameterSolver, _stepped, bounded_minimum
 
 SIZE = 1.06
 
@@ -90,12 +90,12 @@ def performance(openhead) -> Performance:
 
 def test_a_placement_is_undone_and_moves_as_its_derivative_says():
     random = np.random.default_rng(2)
-    place = Placement(1.3, Rotation.random(random_state=0).as_matrix(), random.normal(size=3))
+    place = Similarity(1.3, Rotation.random(random_state=0).as_matrix(), random.normal(size=3))
     points = random.normal(size=(9, 3))
     np.testing.assert_allclose(place.undo(place.apply(points)), points, atol=1e-12)
     step = 1e-5 * random.normal(size=7)
     given = place.apply(points)
-    np.testing.assert_allclose(place.moved(step).undo(given) - points, similarity_motion(points) @ step, atol=1e-8)
+    np.testing.assert_allclose(_stepped(place, step).undo(given) - points, similarity_motion(points) @ step, atol=1e-8)
 
 
 def test_the_bounded_minimum_is_scipys():
@@ -112,7 +112,7 @@ def test_a_heads_own_vertices_give_its_parameters_back(openhead, performance):
     expression, jaw = solver.performance(performance.shape, vertices)
     assert np.abs(expression - performance.expression).mean() < 0.01
     assert np.abs(jaw - performance.jaw).max() < 0.005
-    place = Placement(1000.0, Rotation.from_rotvec([0.3, -0.8, 0.2]).as_matrix(), np.array([50.0, -20, 700]))
+    place = Similarity(1000.0, Rotation.from_rotvec([0.3, -0.8, 0.2]).as_matrix(), np.array([50.0, -20, 700]))
     found = solver.person(place.apply(vertices[0]), neutral=False)
     again = posed(openhead, Performance(found.shape, found.expression[None], found.jaw[None]))[0]
     error = np.linalg.norm(found.place.apply(again) - place.apply(vertices[0]), axis=1)  # millimetres
@@ -147,7 +147,7 @@ def test_the_correspondence_is_made_once_and_survives_damage(openhead, other, mo
     apart = np.linalg.norm(laid * SIZE + [0.0, 0.02, -0.01] - other.data.template, axis=1)
     assert skin.mean() > 0.5
     assert np.median(apart[skin]) < 0.0005
-    monkeypatch.setattr("tokenface.convert.correspondence.register", None)  # not needed again
+    monkeypatch.setattr("tokenface.retarget.correspondence.register", None)  # not needed again
     second = correspondence(other.data, openhead.data)
     np.testing.assert_array_equal(first.corners, second.corners)
     monkeypatch.undo()

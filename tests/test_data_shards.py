@@ -227,7 +227,7 @@ def test_crops_agree_with_their_landmarks_and_masks():
     for seed in range(6):
         example = crop_record(source, CropOptions(128, jitter=CropJitter(roll_degrees=20)), seed)
         mirrored = example.angles[0, 0] < 0
-        from tokenface.head.landmarks import MIRROR68
+        from tokenface.geometry.landmarks import MIRROR68
 
         expected = landmarks[list(MIRROR68)] if mirrored else landmarks
         pixels = (example.landmarks68[0] + 1) * 64

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from needed import needs
 from toy_head import toy_head_data
 
 from tokenface.deploy import rendered
@@ -18,17 +19,16 @@ from tokenface.deploy.drift import Drift
 from tokenface.deploy.export import export
 from tokenface.deploy.graphs import HeadGraph, ParameterGraph, example_coefficients
 from tokenface.deploy.lowering import PRECISIONS
-from tokenface.errors import CheckpointError, ConfigError, OutputError
-from tokenface.head.model import HeadModel
-from tokenface.network import COMPONENTS, NetworkConfig, TokenFace
-from tokenface.network.checkpoint import load_checkpoint
-from tokenface.weights import find_weights
-
-pytest.importorskip("onnxruntime", reason="needs the extra 'deploy'")
-pytest.importorskip("onnxscript", reason="needs the extra 'deploy'")
-
 from tokenface.deploy.onnx_files import export_head, export_network
 from tokenface.deploy.runtime import BFloat16Network, open_head, open_network
+from tokenface.errors import CheckpointError, ConfigError, OutputError
+from tokenface.head.model import HeadModel
+from tokenface.inference.checkpoint import load_checkpoint
+from tokenface.network import COMPONENTS, NetworkConfig, TokenFace
+from tokenface.weights import find_weights
+
+needs("onnxruntime", reason="needs the extra 'deploy'")
+needs("onnxscript", reason="needs the extra 'deploy'")
 
 SIZE = 64
 

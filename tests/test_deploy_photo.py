@@ -18,7 +18,7 @@ from tokenface.deploy.mip_crops import MipPhotos
 from tokenface.deploy.photo_graph import PHOTO_OUTPUTS, PHOTOS, PhotoGraph, roll_of, square_of_box, square_of_points
 from tokenface.deploy.tflite_graph import TFLiteGraph
 from tokenface.errors import ModelFileError
-from tokenface.images import crop as crops
+from tokenface.geometry import crop as crops
 from tokenface.images.blazeface import TFLiteModel
 from tokenface.images.models import model_path
 

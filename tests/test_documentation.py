@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import os
+import pydoc
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
 import tokenface
 from tokenface.errors import ModelFileError
 from tokenface.images.models import model_path
+from tokenface.training.config import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 TUTORIALS = sorted((DOCS / "tutorials").glob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "LICENSES.md", *sorted(DOCS.rglob("*.md"))]
+LOSSES = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in (DOCS / "reference" / "losses.md").read_text(encoding="utf-8").splitlines()
+    if line.startswith("|") and "`tokenface." in line
+]
+"""Rows of the index of losses: equation (of the paper's), what, function, keys."""
+GUIDE_WORDS = 900
+NO_GUIDES = {"results.md", "model-card.md"}
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -88,3 +100,27 @@ def test_the_site_builds_without_a_warning_and_asks_nobody_else(tmp_path):
     for page in (tmp_path / "site").rglob("*.html"):
         fetched = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?://[^"]+)"', page.read_text("utf-8"))
         assert not [address for address in fetched if "canonical" not in address], page.name
+
+
+@pytest.mark.parametrize("row", LOSSES, ids=lambda row: row[-2].strip("`").removeprefix("tokenface."))
+def test_the_index_of_losses_names_functions_and_keys_that_exist(row):
+    function = pydoc.locate(row[-2].strip("`"))
+    assert callable(function), f"{row[-2]} does not exist"
+    if len(row) == 4 and row[0].isdigit():
+        assert re.search(rf"Eqs?\. .*\b{row[0]}\b", function.__doc__), f"{row[-2]} does not say that it is Eq. {row[0]}"
+    for key in re.findall(r"`([^`]+)`", row[-1]):
+        kind = TrainConfig
+        for name in key.split("."):
+            assert name in {field.name for field in fields(kind)}, f"no key {key}"
+            kind = get_type_hints(kind)[name]
+
+
+def test_every_equation_is_in_the_index_of_losses():
+    assert {int(row[0]) for row in LOSSES if row[0].isdigit()} == set(range(1, 14))
+
+
+def test_guides_are_short():
+    for page in [*DOCS.glob("*.md"), *(DOCS / "how-to").glob("*.md")]:
+        words = len(page.read_text(encoding="utf-8").split())
+        if page.name not in NO_GUIDES:
+            assert words <= GUIDE_WORDS, f"{page.name} has {words} words; figures go to results.md, experiments to lab/"

@@ -11,9 +11,9 @@ from scipy.spatial.transform import Rotation
 from stand_ins import photo_with_marks, stand_in_model
 from toy_head import toy_head_data
 
+from tokenface.app.editing import Edit, edited, turned_light
 from tokenface.errors import TokenFaceError
 from tokenface.head.model import HeadModel
-from tokenface.inference.editing import Edit, edited, turned_light
 from tokenface.inference.face import Face
 from tokenface.render.shading import sh_basis
 

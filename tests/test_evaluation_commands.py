@@ -21,7 +21,7 @@ from video_stand_ins import following_model, scene, write_clip
 
 import tokenface
 from tokenface.cli import run
-from tokenface.head.landmarks import NOW7
+from tokenface.geometry.landmarks import NOW7
 from tokenface.head.model import HeadModel
 
 MARKED = photo_with_marks((50, 40, 40))

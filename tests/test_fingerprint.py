@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tokenface.fingerprint import (
+from tokenface.core.fingerprint import (
     content_hash,
     differing,
     fingerprint,

@@ -15,8 +15,8 @@ import scipy.sparse
 import torch
 import trimesh
 
-from tokenface.camera import Camera
 from tokenface.errors import HeadModelError
+from tokenface.geometry.camera import Camera
 from tokenface.head import HeadModel, add_head, list_heads, load_head
 from tokenface.head.flame import load_flame
 from tokenface.head.obj_file import read_obj, triangulate

@@ -19,10 +19,10 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 from toy_head import toy_head_data
 
+from tokenface.core.files import write_atomically
 from tokenface.errors import OutputError
-from tokenface.formats.files import write_atomically
 from tokenface.formats.glb import glb_bytes, write_glb
-from tokenface.formats.mesh import TexturedMesh, split_seams, vertex_colours, vertex_normals
+from tokenface.formats.mesh import TexturedMesh, file_normals, split_seams, vertex_colours
 from tokenface.formats.obj import write_obj
 from tokenface.formats.ply import write_ply
 from tokenface.formats.rig import Rig
@@ -53,7 +53,7 @@ def mesh(rig: Rig) -> TexturedMesh:
     ramp = np.linspace(0, 255, 32).astype(np.uint8)
     texture = np.stack([*np.meshgrid(ramp, ramp), np.full((32, 32), 90, np.uint8)], axis=-1)
     return TexturedMesh(
-        vertices, data.faces, data.uv, data.uv_faces, vertex_normals(vertices, data.faces), texture,
+        vertices, data.faces, data.uv, data.uv_faces, file_normals(vertices, data.faces), texture,
         facts={"licence": "CC0-1.0", "photo": "zwei\nZeilen ü"},
     )  # fmt: skip
 
@@ -211,7 +211,7 @@ def test_vertex_colours_are_exact_at_texel_centres(mesh: TexturedMesh) -> None:
 
 def test_normals_agree_with_trimesh_on_a_sphere() -> None:
     sphere = trimesh.creation.icosphere(subdivisions=3)
-    normals = vertex_normals(np.asarray(sphere.vertices), np.asarray(sphere.faces))
+    normals = file_normals(np.asarray(sphere.vertices), np.asarray(sphere.faces))
     np.testing.assert_allclose(normals, sphere.vertices, atol=2e-2)
 
 

@@ -11,12 +11,12 @@ from people_pictures import rendered_people
 
 import tokenface
 from tokenface.errors import ImageError
+from tokenface.geometry.crop import extract
 from tokenface.identity.alignment import aligned_faces
 from tokenface.identity.chips import chip_crop, recognition_vectors
-from tokenface.identity.grouping import LIMIT, group_vectors
 from tokenface.identity.recognition import CHIP_POINTS
-from tokenface.images.crop import extract
 from tokenface.images.loading import ImageItem
+from tokenface.inference.grouping import LIMIT, group_vectors
 
 
 @pytest.fixture(scope="module")

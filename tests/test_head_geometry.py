@@ -8,9 +8,10 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from tokenface.errors import HeadModelError
+from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.similarity import procrustes
 from tokenface.head.contour import sliding_contour, vertices_as_triangles
 from tokenface.head.obj_file import read_obj, read_obj_vertices, triangulate
-from tokenface.head.registration import similarity, vertex_normals
 from tokenface.head.symmetry import mirror_error, mirror_map
 from tokenface.head.texel_cover import cover, nearest_covered
 from tokenface.head.transfer import closest_on_surface
@@ -135,16 +136,16 @@ def test_similarity_is_found_again():
     source = rng.normal(size=(20, 3))
     rotation = Rotation.random(random_state=0).as_matrix()
     target = 1.7 * source @ rotation.T + [1, -2, 3]
-    scale, found, shift = similarity(source, target)
-    assert scale == pytest.approx(1.7)
-    np.testing.assert_allclose(found, rotation, atol=1e-9)
-    np.testing.assert_allclose(shift, [1, -2, 3], atol=1e-9)
+    found = procrustes(source, target)
+    assert found.scale == pytest.approx(1.7)
+    np.testing.assert_allclose(found.rotation, rotation, atol=1e-9)
+    np.testing.assert_allclose(found.translation, [1, -2, 3], atol=1e-9)
 
 
 def test_vertex_normals_and_closest_points_of_a_sphere():
     ball = trimesh.creation.icosphere(subdivisions=4)
     vertices, faces = np.asarray(ball.vertices), np.asarray(ball.faces)
-    np.testing.assert_allclose((vertex_normals(vertices, faces) * vertices).sum(1), 1, atol=1e-3)
+    np.testing.assert_allclose((mesh_normals(vertices, faces) * vertices).sum(1), 1, atol=1e-3)
     points = np.random.default_rng(3).normal(size=(40, 3))
     triangles, weights = closest_on_surface(points, vertices, faces)
     places = np.einsum("kc,kcd->kd", weights, vertices[faces[triangles]])

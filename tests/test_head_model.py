@@ -15,7 +15,7 @@ from toy_head import toy_head_data
 from tokenface.errors import HeadModelError
 from tokenface.head import HeadData, HeadModel
 from tokenface.head.subset import VertexSubset
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 
 
 def normal(*size: int, seed: int = 0, scale: float = 1.0) -> torch.Tensor:

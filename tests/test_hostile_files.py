@@ -13,15 +13,15 @@ import pytest
 from benchmarks.hostile_doors import DOORS, _document
 from benchmarks.hostile_files import MARKER, array_header, case, packed
 
-from tokenface.configuration import read_config
-from tokenface.convert.sources import read_source
+from tokenface.core.arrays import open_arrays, read_npy
+from tokenface.core.configuration import read_config
+from tokenface.core.regular import parse_json
 from tokenface.data.readers.dataset import read_landmarks
 from tokenface.errors import ConfigError, DataError, TokenFaceError
-from tokenface.formats.arrays import open_arrays, read_npy
 from tokenface.formats.parameters import read_parameters
-from tokenface.formats.regular import parse_json
 from tokenface.head.registry import load_head
 from tokenface.inference.face import Face
+from tokenface.retarget.sources import read_source
 from tokenface.training.config import TrainConfig
 from tokenface.training.run import train
 

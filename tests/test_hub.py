@@ -15,11 +15,11 @@ from stand_ins import stand_in_model
 from toy_head import toy_head_data
 
 import tokenface
-from tokenface import hub
-from tokenface.cli import SOME_FAILED, run
+from tokenface.cli import run
+from tokenface.cli.console import SOME_FAILED
 from tokenface.errors import CheckpointError
 from tokenface.head.model import HeadModel
-from tokenface.network.checkpoint import read_metadata
+from tokenface.inference.checkpoint import read_metadata
 from tokenface.weights import COMPANIONS, companion, find_weights
 
 try:  # whichever huggingface_hub of this age is built on
@@ -170,7 +170,7 @@ def test_every_refusal_of_the_hub_is_one_line(monkeypatch, kind, status, words):
     def refuse(*_, **__):
         raise refusal(kind, status)
 
-    monkeypatch.setattr(hub, "hf_hub_download", refuse)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
     with pytest.raises(CheckpointError, match=words) as caught:
         tokenface.load(f"hf://{REPOSITORY}")
     assert "\n" not in str(caught.value)

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from tokenface.errors import HeadModelError
+from tokenface.geometry.normals import mesh_normals
 from tokenface.head import HeadData, HeadModel, add_head, load_head
 from tokenface.head.ict import ATLAS, CENTIMETRE, KEPT, PARTS, SKIN_POLYGONS, arkit_expressions, build_ict, load_ict
 from tokenface.head.ict_files import read_ict
-from tokenface.head.registration import landmarks68, register, vertex_normals
+from tokenface.head.registration import landmarks68, register
 from tokenface.head.transfer import transfer_mesh468, transfer_regions
 
 MILLIMETRE = 1e-3
@@ -71,7 +72,7 @@ def test_triangles_cover_the_quads_and_face_outwards(data, files):
     polygons = files["quads"][:24692]
     triangles = (polygons[:, 2] == polygons[:, 3]).sum()
     assert len(data.faces) == 2 * len(polygons) - triangles
-    normals = vertex_normals(data.template.astype(float), data.faces)
+    normals = mesh_normals(data.template.astype(float), data.faces)
     for index, direction in ((files["landmarks68"][30], (0, 0, 1)), (files["landmarks68"][8], (0, -1, 0))):
         assert normals[index] @ direction > 0.5
     ball = np.arange(*PARTS["left_eyeball"])[:700]  # the outer shell

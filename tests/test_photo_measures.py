@@ -11,10 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tokenface.camera import Camera
 from tokenface.cli import run
 from tokenface.data.warping import warp_faces
-from tokenface.evaluation.alignment import procrustes
 from tokenface.evaluation.bootstrap import measured_over_people
 from tokenface.evaluation.face_space import FaceSpace
 from tokenface.evaluation.label_habit import fit_habit, without_habit
@@ -28,9 +26,11 @@ from tokenface.evaluation.photo_statistics import (
 )
 from tokenface.evaluation.rendered_measures import leakage, r_squared, rendered_figures, rendered_people
 from tokenface.evaluation.warp_response import ResponseTable, Spread, action_response, shape_response
-from tokenface.head.landmarks import MIRROR68
+from tokenface.geometry.camera import Camera
+from tokenface.geometry.landmarks import MIRROR68
+from tokenface.geometry.similarity import procrustes
 from tokenface.head.registry import load_head
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 from tokenface.render.shading import ambient_light
 from tokenface.training.validation import Validation
 

@@ -13,10 +13,10 @@ pytest.importorskip("av", reason="needs the extra 'video'")
 from video_stand_ins import following_model, scene, write_clip
 
 from tokenface.errors import VideoError
-from tokenface.transfer.performance import is_photo
+from tokenface.jobs.track import TrackOptions, TrackRun
+from tokenface.retarget.performance import is_photo
 from tokenface.video.clip import Clip
 from tokenface.video.picture_clip import open_clip
-from tokenface.video.run import TrackOptions, TrackRun
 
 
 def shades(count: int) -> list[np.ndarray]:

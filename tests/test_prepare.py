@@ -19,14 +19,16 @@ from pool_functions import AnnotatedOnly, make_nothing, make_square
 from toy_head import toy_head_data
 
 import tokenface
-from tokenface.camera import Camera
 from tokenface.cli import run as command_line
-from tokenface.data.readers.dataset import FlameParameters, Item
+from tokenface.core.pool import OrderedPool
+from tokenface.data.readers.dataset import FlameParameters
+from tokenface.data.readers.item import Item
 from tokenface.data.shards.index import find_shards
 from tokenface.data.shards.loader import ShardLoader
 from tokenface.data.shards.members import decode_record
 from tokenface.data.shards.order import OrderConfig
 from tokenface.errors import DataError, HeadModelError
+from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head
 from tokenface.prepare import geometry as geometry_module
@@ -35,7 +37,6 @@ from tokenface.prepare.check import check_shards, contact_sheet
 from tokenface.prepare.geometry import GeometryFitter
 from tokenface.prepare.masks import hull_mask, supplied_mask
 from tokenface.prepare.options import PrepareOptions, QualityFilter
-from tokenface.prepare.pool import OrderedPool
 from tokenface.prepare.pose import PoseEstimator
 from tokenface.prepare.run import Preparation, signature
 
@@ -431,7 +432,7 @@ def test_workers_end_with_a_run_that_is_killed(tmp_path):
     """SIGKILL leaves no time to tell them; they must see it themselves."""
     code = (
         "from functools import partial\nfrom pool_functions import make_sleeper\n"
-        "from tokenface.prepare.pool import OrderedPool\n"
+        "from tokenface.core.pool import OrderedPool\n"
         f"make = partial(make_sleeper, {str(tmp_path / 'pid')!r})\n"
         "if __name__ == '__main__':\n    list(OrderedPool(make, 1, print, apart=True).map([600]))\n"
     )

@@ -15,9 +15,9 @@ from test_prepare import OPTIONS, no_networks, photos  # noqa: F401 (a fixture)
 
 import tokenface
 from tokenface.cli import run as command_line
+from tokenface.core.cluster import RayPool
 from tokenface.errors import ConfigError, DataError
 from tokenface.head.registry import load_head
-from tokenface.prepare.cluster import RayPool
 from tokenface.prepare.run import Preparation
 
 STORE = 80 << 20

@@ -18,17 +18,17 @@ from test_formats import displayed_vertices
 from toy_head import toy_head_data
 
 import tokenface
-from tokenface.camera import Camera
-from tokenface.camera_opencv import FaceCamera
+from tokenface.core.device import choose_device
 from tokenface.errors import CheckpointError, ImageError, OutputError, TokenFaceError
 from tokenface.formats.mesh import split_seams
 from tokenface.formats.parameters import read_parameters
+from tokenface.geometry.camera import Camera
+from tokenface.geometry.crop import Crop
+from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.model import HeadModel
-from tokenface.images.crop import Crop
 from tokenface.images.detection import Detection
-from tokenface.inference.device import choose_device
 from tokenface.inference.face import Face
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.model import Reconstructor
 from tokenface.weights import WEIGHTS_VARIABLE, find_weights
 
 

@@ -21,7 +21,7 @@ from tokenface.head.model import HeadModel
 from tokenface.images.iris import Iris
 from tokenface.images.loading import ImageItem
 from tokenface.inference.face import Face, photo_document
-from tokenface.refinement.record import RefineOptions
+from tokenface.inference.refinement import RefineOptions
 from tokenface.refinement.size import pupil_distance, size_from_irises
 
 BOX = [[60.0, 40.0, 100.0, 80.0]]

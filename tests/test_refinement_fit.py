@@ -12,11 +12,11 @@ from scipy.spatial.transform import Rotation
 from toy_head import toy_head_data
 
 from tokenface.errors import ConfigError, HeadModelError
+from tokenface.geometry.levenberg_marquardt import DenseSystem, SharedSystem, minimise
 from tokenface.head.model import HeadModel
-from tokenface.refinement.damped import DenseSystem, SharedSystem, minimise
+from tokenface.inference.refinement import RefineOptions
 from tokenface.refinement.landmarks import Deviations, Observed, PhotoPose, fit_points
 from tokenface.refinement.points import MeshPoints
-from tokenface.refinement.record import RefineOptions
 from tokenface.refinement.statistics import Statistics, view_terms
 from tokenface.refinement.view import View
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from tokenface.camera_opencv import FaceCamera
-from tokenface.images.crop import Crop
+from tokenface.geometry.crop import Crop
+from tokenface.geometry.pinhole import FaceCamera
 from tokenface.refinement.lens import Y_UP, camera_of, view_of
 from tokenface.refinement.view import View
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 import trimesh
 
-from tokenface.render import compiled, fragments_numba, fragments_torch, interpolate, rasterize
+from tokenface.core import compiled
+from tokenface.render import fragments_numba, fragments_torch, interpolate, rasterize
 
 
 def random_mesh(seed: int, batch: int = 2, vertices: int = 60, triangles: int = 100):

@@ -11,12 +11,12 @@ import trimesh
 from scipy.special import sph_harm_y
 from toy_head import toy_head_data
 
-from tokenface.camera import Camera
 from tokenface.errors import HeadModelError
+from tokenface.geometry.camera import Camera
+from tokenface.geometry.normals import _cross_sums
 from tokenface.head import HeadModel
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 from tokenface.render import HeadAlbedo, Renderer, ambient_light, sample_texture, sh_basis, shade, vertex_normals
-from tokenface.render.normals import _cross_sums
 from tokenface.render.shading import sh_shading
 
 

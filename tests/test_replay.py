@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tokenface.data.replay import LabelledFaces, ReplayRing
-from tokenface.network.components import COMPONENTS, ComponentSizes, FaceParameters
+from tokenface.parameters import COMPONENTS, ComponentSizes, FaceParameters
 
 SIZES = ComponentSizes(shape=5, expression=4, texture=3)
 

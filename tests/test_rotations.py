@@ -8,7 +8,7 @@ import pytest
 import roma
 import torch
 
-from tokenface import rotations
+from tokenface.geometry import rotations
 
 
 def vectors() -> torch.Tensor:

@@ -13,9 +13,9 @@ from tokenface.cli import run
 from tokenface.errors import EvaluationError
 from tokenface.evaluation.scan_files import mean_seven, read_scans
 from tokenface.evaluation.scan_photos import LIGHTS, VIEWS, measure_scans, render_scan
-from tokenface.head.landmarks import NOW7
+from tokenface.geometry.landmarks import NOW7
 from tokenface.head.registry import load_head
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 from tokenface.render.shading import ambient_light
 from tokenface.render.texture import HeadAlbedo
 

@@ -8,7 +8,6 @@ import trimesh
 
 igl = pytest.importorskip("igl", reason="needs the 'evaluate' extra (libigl)")
 
-from tokenface.evaluation.alignment import Similarity, procrustes  # noqa: E402
 from tokenface.evaluation.scan_to_mesh import (  # noqa: E402
     NOW,
     NOW_METRICAL,
@@ -21,6 +20,7 @@ from tokenface.evaluation.scan_to_mesh import (  # noqa: E402
     scan_face,
 )
 from tokenface.evaluation.surface import Surface, spatial_order  # noqa: E402
+from tokenface.geometry.similarity import Similarity, procrustes  # noqa: E402
 
 UNREFINED = Protocol("landmarks alone", refined=False)
 

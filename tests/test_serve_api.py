@@ -27,7 +27,7 @@ from tokenface.app.folder import WorkFolder, work_folder
 from tokenface.app.limits import Limits
 from tokenface.app.server import create_app
 from tokenface.head.model import HeadModel
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.model import Reconstructor
 
 PATH = "/v1/reconstruct"
 LIMITS = Limits(upload_bytes=2_000_000, pixels=1_000_000, seconds=20, queue=2, faces=4)
@@ -82,6 +82,19 @@ def test_a_glb_can_be_asked_for_by_accept_or_by_parameter(client: TestClient) ->
         assert answer.headers["content-type"] == "model/gltf-binary"
         assert len(pygltflib.GLTF2.load_from_bytes(answer.content).meshes) == 1
     assert by_header.content != by_parameter.content
+
+
+def test_heads_wear_the_photo_unless_the_model_is_asked_for(client: TestClient, model: Reconstructor) -> None:
+    def sizes(query: str) -> tuple[int, int]:
+        document = pygltflib.GLTF2.load_from_bytes(post(client, query=f"?format=glb{query}").content)
+        view = document.bufferViews[document.images[0].bufferView]
+        data = document.binary_blob()[view.byteOffset : view.byteOffset + view.byteLength]
+        return Image.open(io.BytesIO(data)).size
+
+    albedo = model.reconstruct(TWO)[0].albedo.shape[1::-1]
+    assert sizes("&texture=model") == albedo
+    assert sizes("") == sizes("&texture=photo") == (512, 512) != albedo
+    assert post(client, query="?format=glb&texture=velvet").status_code == 422
 
 
 def test_a_zip_holds_every_file_of_every_face(client: TestClient) -> None:

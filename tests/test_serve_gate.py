@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from needed import needs
+from stand_ins import stand_in_model
 from starlette.testclient import TestClient
 from test_serve_api import LIMITS, TWO
+from toy_head import toy_head_data
 
-from tokenface.app import page_video, visitors
+from tokenface.app import visitors
 from tokenface.app.addresses import own_names
 from tokenface.app.folder import WorkFolder, work_folder
 from tokenface.app.server import create_app
 from tokenface.app.uploads import safe_name
 from tokenface.head.model import HeadModel
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.model import Reconstructor
 
-pytest.importorskip("gradio", reason="the page needs the extra web")
-
-from stand_ins import stand_in_model
-from toy_head import toy_head_data
+needs("gradio", reason="the page needs the extra web")
 
 ADDRESS = "http://127.0.0.1:7860"
 RECONSTRUCT, TRACK, TRANSFER = "reconstruct", "track", "run"
@@ -339,6 +339,8 @@ def test_requests_that_nobody_listens_to_are_given_up(
 
 
 def test_a_clip_stops_when_its_visitor_leaves(visitor: TestClient, app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tokenface.app import page_video
+
     monkeypatch.setattr(visitors, "FIRST_WORD", 0.3)
     stopped, begun = threading.Event(), threading.Event()
 

@@ -18,11 +18,11 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 from test_reconstruct_photo import needs_detector, needs_weights
 
+from tokenface.app.editing import Edit, edited
 from tokenface.app.folder import WorkFolder, work_folder
 from tokenface.app.limits import Limits
 from tokenface.app.server import create_app
-from tokenface.inference.editing import Edit, edited
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.model import Reconstructor
 
 BROWSER = next((path for name in ("chromium", "google-chrome", "chrome") if (path := shutil.which(name))), None)
 FLAGS = (

@@ -24,7 +24,7 @@ from tokenface.app import connections
 from tokenface.app.folder import PREFIX, work_folder
 from tokenface.app.shares import ClientShare
 from tokenface.app.worker import Busy, TooLate, answer
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.model import Reconstructor
 
 
 def test_one_client_with_sixty_requests_does_not_take_all(model: Reconstructor) -> None:  # noqa: F811

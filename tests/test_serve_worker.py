@@ -18,14 +18,14 @@ from PIL import Image
 from stand_ins import photo_with_marks, stand_in_model
 from toy_head import toy_head_data
 
+from tokenface.app.editing import Edit
 from tokenface.app.folder import work_folder
 from tokenface.app.visits import Files, Visit, Visits
 from tokenface.app.worker import Busy, TooLate, Worker, answer
 from tokenface.errors import ImageError
 from tokenface.head.model import HeadModel
-from tokenface.inference.editing import Edit
-from tokenface.inference.reconstruct import Reconstructor
 from tokenface.inference.result import PhotoResult
+from tokenface.model import Reconstructor
 
 
 def png(*marks: tuple[int, int, int]) -> bytes:

@@ -15,7 +15,7 @@ from stand_ins import photo_with_marks, stand_in_model
 from toy_head import toy_head_data
 
 from tokenface.head.model import HeadModel
-from tokenface.inference.run import Options, Run
+from tokenface.jobs.reconstruct import Options, Run
 from tokenface.training.metrics import Metrics, read_curve
 
 WAITING = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tokenface.camera import Camera
 from tokenface.errors import ConfigError
+from tokenface.geometry.camera import Camera
 from tokenface.head.registry import load_head
 from tokenface.network import ComponentSizes, FaceParameters, NetworkConfig, TokenFace
 from tokenface.network.grow import grown

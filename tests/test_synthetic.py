@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from tokenface.camera import Camera
 from tokenface.data.sampling import rotation_from_angles
 from tokenface.data.scene.anatomy import POLAR, scalp_directions
 from tokenface.data.scene.lighting import Light, explaining_coefficients, light_on
 from tokenface.data.scene.outfit import Chances
 from tokenface.data.synthetic import SyntheticConfig, SyntheticFaces
 from tokenface.data.visibility import visible_points
+from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head
 from tokenface.render.shading import sh_shading
@@ -263,3 +263,18 @@ def test_turning_the_head_moves_no_label_off_the_head(generator):
     drawn = generator.sample(16, 21)
     assert drawn.landmarks68.isfinite().all()
     assert np.quantile(drawn.landmarks68.abs().numpy(), 0.95) < 1.1
+
+
+def test_generators_of_one_head_model_share_its_measures_and_another_head_has_its_own(head):
+    from tokenface.data.scene.measured import measured
+
+    again = HeadModel(head.data)
+    assert measured(again)[0] is measured(head)[0]
+    wide = HeadModel(dataclasses.replace(head.data, template=head.data.template * np.float32((1.1, 1, 1))))
+    assert measured(wide)[0].unit == pytest.approx(1.1 * measured(head)[0].unit, rel=0.02)
+    bald = dataclasses.replace(
+        head.data, regions={name: v for name, v in head.data.regions.items() if "eyeball" not in name}
+    )
+    assert measured(HeadModel(bald))[1] is not measured(head)[1]
+    first, second = SyntheticFaces(head, 64).sample(2, 3).image, SyntheticFaces(again, 64).sample(2, 3).image
+    assert torch.equal(first, second)  # a generator that found the measures draws what one that made them draws

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tokenface.camera import Camera
 from tokenface.data.draw import Draw
 from tokenface.data.expressions import PATTERNS, ExpressionSampler, other_side
 from tokenface.data.sampling import (
@@ -19,6 +18,7 @@ from tokenface.data.sampling import (
     sample_distances,
     sample_rotations,
 )
+from tokenface.geometry.camera import Camera
 from tokenface.head.arkit import ARKIT_NAMES
 
 

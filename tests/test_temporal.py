@@ -16,10 +16,10 @@ from video_stand_ins import FollowingNetwork, following_model, scene
 
 from tokenface.errors import CheckpointError
 from tokenface.evaluation.steadiness import jitter, lag, lag_of_clips
+from tokenface.geometry.crop import Crop
 from tokenface.head.model import HeadModel
-from tokenface.images.crop import Crop
 from tokenface.inference.face import Origin
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.model import Reconstructor
 from tokenface.network.config import NetworkConfig
 from tokenface.network.temporal import TemporalTransformer, crop_motion
 from tokenface.network.temporal_checkpoint import load_temporal, read_temporal_metadata, save_temporal, temporal_path
@@ -27,9 +27,10 @@ from tokenface.network.tokenface import NetworkOutput, TokenFace
 from tokenface.training.temporal.config import TemporalLosses
 from tokenface.training.temporal.features import ClipFeatures
 from tokenface.training.temporal.objective import TemporalObjective, to_frame
-from tokenface.training.temporal.windows import steadied
+from tokenface.training.temporal.tokens import steadied
 from tokenface.video.answer import crop_vector
 from tokenface.video.clip import Frame
+from tokenface.video.look import look_at
 from tokenface.video.pipeline import TOGETHER, Pipeline, PipelineOptions, run
 from tokenface.video.store import CHUNK_FRAMES
 from tokenface.video.temporal_weights import choose_temporal
@@ -213,7 +214,7 @@ def test_the_shipped_modules_belong_to_the_shipped_weights() -> None:
 
 
 def tracked(model: Reconstructor, images, temporal: TemporalTransformer | None, together: int = 1):
-    pipeline = Pipeline(model, PipelineOptions(together=together), temporal)
+    pipeline = Pipeline(model, model.detector, PipelineOptions(together=together), temporal)
     frames = (Frame(i, i / 30, image) for i, image in enumerate(images))
     return list(run(pipeline, frames))
 
@@ -249,12 +250,13 @@ def test_in_the_tracker_windows_hold_the_right_frames(token_model: Reconstructor
         found = tracked(token_model, images, module, together)
         seen = tracked(token_model, images, None)
         crops = [frame.answers[0].crop for frame in seen]
-        network = Pipeline(token_model, PipelineOptions()).network
-        tokens = torch.stack([network.look(image, [crop])[0].tokens for image, crop in zip(images, crops, strict=True)])  # type: ignore[arg-type]
+        tokens = torch.stack(
+            [look_at(token_model, image, [crop])[0].tokens for image, crop in zip(images, crops, strict=True)]
+        )  # type: ignore[arg-type]
         vectors = torch.from_numpy(np.stack([crop_vector(crop) for crop in crops]))
         with torch.no_grad():
             mixed = steadied(module, tokens[None], vectors[None])[0]
-            expected = network.decoded(mixed)
+            expected = token_model.decoded(mixed)
         for frame, one in zip(found, expected, strict=True):
             torch.testing.assert_close(frame.answers[0].parameters.expression, one.expression, atol=1e-5, rtol=1e-4)
 
@@ -268,8 +270,11 @@ def test_a_restored_pipeline_goes_on_where_answers_came_together(token_model: Re
     images = [scene((50 + i, 40, 24), ground=(90 + 5 * i,) * 3) for i in range(11)]
     frames = [Frame(i, i / 30, image) for i, image in enumerate(images)]
     module, options = wide(mode), PipelineOptions(together=4)
-    whole = list(run(Pipeline(token_model, options, module), iter(frames)))
-    first, second = Pipeline(token_model, options, module), Pipeline(token_model, options, module)
+    whole = list(run(Pipeline(token_model, token_model.detector, options, module), iter(frames)))
+    first, second = (
+        Pipeline(token_model, token_model.detector, options, module),
+        Pipeline(token_model, token_model.detector, options, module),
+    )
     before = []
     while not before:
         before = first.push(frames[first.pushed])
@@ -330,7 +335,7 @@ def synthetic_features(network: TokenFace, head: HeadModel, clips: int = 3, fram
 
     size = 200.0
     crops = torch.tensor([size / 2, size / 2, size, 0.0], dtype=torch.float64).expand(clips, frames, 4)
-    from tokenface.camera import Camera
+    from tokenface.geometry.camera import Camera
 
     camera = Camera.from_vector(p.camera)
     return ClipFeatures(

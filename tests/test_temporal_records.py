@@ -16,14 +16,16 @@ from toy_head import toy_head_data
 from video_stand_ins import scene, write_clip
 
 from tokenface.cli import run as command_line
-from tokenface.data.readers.dataset import Item, Loaded
+from tokenface.data.readers.dataset import Loaded
+from tokenface.data.readers.item import Item
 from tokenface.data.readers.video import read_item, windows_of
 from tokenface.data.record import FaceRecord, Picture
 from tokenface.data.shards import encode_record, write_shard
 from tokenface.errors import DataError
 from tokenface.head.model import HeadModel
 from tokenface.inference.face import Origin
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.inference.predictor import Predictor
+from tokenface.model import Reconstructor
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.network.temporal_checkpoint import read_temporal_metadata
 from tokenface.prepare.item import ItemPreparer
@@ -36,7 +38,7 @@ from tokenface.training.temporal.record_objective import RecordObjective
 from tokenface.training.temporal.record_validation import measure_records
 from tokenface.training.temporal.records import RecordClips, RecordFeatures, shots
 from tokenface.training.temporal.run import train_temporal
-from tokenface.video.look import FrameNetwork
+from tokenface.video.look import look_at
 
 FRAMES = 12
 
@@ -64,14 +66,13 @@ def with_mark(ground: np.ndarray, x: int, y: int, side: int = 30) -> np.ndarray:
 
 def record_of(model: Reconstructor, images: list[np.ndarray], name: str = "a", key: str = "clip") -> FaceRecord:
     """A clip whose landmarks are where the stand-in network sees them."""
-    network = FrameNetwork(model)
     pictures = []
     for image in images:
         found = MarkDetector().detect(image)
         points = np.full((68, 2), 60.0)
         if found:
-            look = network.look(image, [found[0].crop(model.crop_scale)])[0]
-            points = network.look(image, [look.crop])[0].landmarks68
+            look = look_at(model, image, [found[0].crop(model.crop_scale)])[0]
+            points = look_at(model, image, [look.crop])[0].landmarks68
         box = np.concatenate([points.min(0), points.max(0)]).astype(np.float32)
         pictures.append(Picture(image, points.astype(np.float32), np.ones(68, bool), np.zeros(3, np.float32), box))
     return FaceRecord(f"test-{key}", "clip", tuple(pictures), f"test/{name}", "test", key, "CC0")
@@ -233,7 +234,7 @@ def test_a_run_with_real_clips_trains_and_goes_on(
     model: Reconstructor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = shards(model, tmp_path / "shards")
-    monkeypatch.setattr(temporal_run.Reconstructor, "load", lambda *_: model)
+    monkeypatch.setattr(temporal_run.Predictor, "load", lambda *_: model)
     lines: list[str] = []
     path = train_temporal(None, small(tmp_path / "run", root), lines.append)
     facts = read_temporal_metadata(path)
@@ -244,7 +245,7 @@ def test_a_run_with_real_clips_trains_and_goes_on(
     assert any("real_landmarks" in line for line in lines)
     assert any("held out: 12 frames of test/p1" in line for line in lines)
     looks: list[int] = []
-    monkeypatch.setattr(FrameNetwork, "look", lambda *_: looks.append(1))
+    monkeypatch.setattr(Predictor, "predictions", lambda *_, **__: looks.append(1))
     before = path.read_bytes()
     path.unlink()
     assert train_temporal(None, small(tmp_path / "run", root), lines.append).read_bytes() != b""
@@ -254,7 +255,7 @@ def test_a_run_with_real_clips_trains_and_goes_on(
 
 
 def test_bad_shards_are_one_line(model: Reconstructor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(temporal_run.Reconstructor, "load", lambda *_: model)
+    monkeypatch.setattr(temporal_run.Predictor, "load", lambda *_: model)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no shards"):
         train_temporal(None, small(tmp_path / "run", tmp_path / "empty"), print)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tokenface import cli
+from tokenface.cli.console import SUCCESS
 from tokenface.errors import ConfigError, ImageError, plain_words
 from tokenface.head.registry import load_head
 from tokenface.images.loading import load_image
@@ -32,7 +33,7 @@ def test_lists_are_readable_at_80_columns(
 def test_remedies_of_the_doctor_stand_on_their_own_lines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tokenface.inference import diagnosis
+    from tokenface.cli import diagnosis
 
     remedy = "pip install 'tokenface[something]'"
     finding = diagnosis.Finding("optional", "a package of a long name is not installed, alas", "optional", remedy)
@@ -43,9 +44,9 @@ def test_remedies_of_the_doctor_stand_on_their_own_lines(
 
 
 def test_the_version_is_said_both_ways(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["--version"]) == cli.SUCCESS
+    assert cli.run(["--version"]) == SUCCESS
     first = capsys.readouterr().out
-    assert cli.run(["version"]) == cli.SUCCESS
+    assert cli.run(["version"]) == SUCCESS
     assert capsys.readouterr().out == first
     assert re.fullmatch(r"tokenface \d+\.\d+\.\d+\n", first)
 

@@ -11,8 +11,10 @@ import pytest
 import typer
 
 import tokenface
-from tokenface import cli, threads
+from tokenface import cli
 from tokenface.cli.app import app
+from tokenface.cli.console import SOME_FAILED, USAGE
+from tokenface.core import threads
 
 TORCH_LOADS_GNU = sys.platform == "linux"
 
@@ -55,7 +57,7 @@ def test_threads_of_the_command_line_reach_every_library(loaded: str) -> None:
 
 @pytest.mark.parametrize(("given", "expected"), [("", "2"), ("'--threads', '1'", "1")])
 def test_the_command_line_goes_before_a_configuration(given: str, expected: str) -> None:
-    code = "import torch; from tokenface import cli; from tokenface.threads import configured_threads; "
+    code = "import torch; from tokenface import cli; from tokenface.core.threads import configured_threads; "
     code += f"cli.run(['version', {given}]); configured_threads(2); print(torch.get_num_threads())"
     assert fresh(code, OMP_NUM_THREADS="3").stdout.splitlines()[-1] == expected
 
@@ -73,11 +75,11 @@ def commands(group: typer.Typer) -> list[list[str]]:
 
 def test_the_other_options_keep_their_names(capsys: pytest.CaptureFixture[str]) -> None:
     """An option added by a wrapper must not cost the command its own."""
-    assert cli.run(["convert", "missing.npz", "--to", "openhead", "-f", "obj", "-o", "nowhere"]) == cli.SOME_FAILED
+    assert cli.run(["convert", "missing.npz", "--to", "openhead", "-f", "obj", "-o", "nowhere"]) == SOME_FAILED
     assert "missing.npz" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", commands(app), ids=" ".join)
 def test_every_command_has_threads(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run([*words, "--threads", "0"]) == cli.USAGE  # the option is known, the number is not allowed
+    assert cli.run([*words, "--threads", "0"]) == USAGE  # the option is known, the number is not allowed
     assert "--threads" in capsys.readouterr().err

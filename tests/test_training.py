@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tokenface.configuration import read_config
+from tokenface.core.configuration import read_config
 from tokenface.errors import CheckpointError, ConfigError, OutputError
-from tokenface.network.checkpoint import read_metadata
-from tokenface.network.components import ComponentSizes
+from tokenface.inference.checkpoint import read_metadata
 from tokenface.network.config import NetworkConfig
 from tokenface.network.tokenface import TokenFace
+from tokenface.parameters import ComponentSizes
 from tokenface.training.config import RunConfig, TrainConfig
 from tokenface.training.distribution import create_fabric
 from tokenface.training.metrics import TIMINGS, read_curve
@@ -36,7 +36,7 @@ TINY = (
     "synthetic.block=8",
     "synthetic.fresh_per_step=2",
     "synthetic.ring=600",
-    "synthetic.warm_start=16",
+    "synthetic.warm_start=8",
     "optimiser.warmup_steps=2",
 )
 

@@ -17,7 +17,7 @@ from tokenface.errors import ConfigError, DataError
 from tokenface.head.model import HeadModel
 from tokenface.losses.coverage import lost_share, recall_loss
 from tokenface.losses.totals import PaperWeights
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 from tokenface.training.batches import Batches, Counts, Shares
 from tokenface.training.config import DataConfig, PaperConfig, RunConfig, TrainConfig
 from tokenface.training.hybrid import HybridObjective
@@ -48,7 +48,7 @@ def faces(head: HeadModel, count: int, seed: int = 0) -> FaceParameters:
 
 def records(objective: HybridObjective, head: HeadModel, p: FaceParameters, yaw: float = 0.2) -> RecordBatch:
     """What a perfect data set would say of these faces; each two are one person."""
-    from tokenface.camera import Camera
+    from tokenface.geometry.camera import Camera
 
     count = len(p)
     camera = Camera.from_vector(p.camera)

@@ -11,11 +11,12 @@ import pytest
 from safetensors import safe_open
 
 import tokenface
-from tokenface.configuration import from_dict, read_config, to_yaml
+from tokenface.core.configuration import from_dict, read_config, to_yaml
+from tokenface.data.photo_sets import PhotoConfig
 from tokenface.errors import ConfigError
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.network.temporal_checkpoint import save_temporal
-from tokenface.training.config import PhotoConfig, RunConfig, TrainConfig
+from tokenface.training.config import RunConfig, TrainConfig
 from tokenface.training.provenance import without_folders
 from tokenface.training.run import train
 from tokenface.training.stages import plan

@@ -20,10 +20,10 @@ from tokenface.head.model import HeadModel
 from tokenface.inference.face import Face
 from tokenface.inference.photo_texture import photo_texture
 from tokenface.inference.pooling import same_person
-from tokenface.transfer.puppet import Puppet
-from tokenface.transfer.retarget import between_heads, by_landmarks, retarget
-from tokenface.transfer.run import TransferOptions, transfer
-from tokenface.video.run import TrackOptions, TrackRun
+from tokenface.jobs.track import TrackOptions, TrackRun
+from tokenface.jobs.transfer import TransferOptions, transfer
+from tokenface.retarget.puppet import Puppet
+from tokenface.retarget.retarget import between_heads, by_landmarks, retarget
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_the_photo_is_the_skin_where_the_photo_shows_it(model) -> None:
     puppet = Puppet(face, photo)
     size = 256
     drawn = puppet.picture(face, size=size)
-    from tokenface.transfer.performance import around
+    from tokenface.retarget.performance import around
 
     wanted = around(face, photo, size)
     landmarks = face.landmarks[17:].mean(axis=0)

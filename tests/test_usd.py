@@ -12,12 +12,12 @@ from toy_head import toy_head_data
 
 from tokenface.errors import OutputError
 from tokenface.formats.glb_animation import Animation
-from tokenface.formats.mesh import TexturedMesh, vertex_normals
+from tokenface.formats.mesh import TexturedMesh, file_normals
 from tokenface.formats.rig import Rig
 from tokenface.formats.usd import joint_paths, write_animated_usd
 from tokenface.head.model import HeadModel
-from tokenface.inference.rigging import face_rig
-from tokenface.network.components import FaceParameters
+from tokenface.inference.appearance import face_rig
+from tokenface.parameters import FaceParameters
 from tokenface.video.outputs import known_formats
 
 FRAMES, RATE = 4, 25.0
@@ -35,7 +35,7 @@ def performance() -> tuple[TexturedMesh, Rig, Animation]:
     )
     data = head.data
     mesh = TexturedMesh(
-        rig.rest, data.faces, data.uv, data.uv_faces, vertex_normals(rig.rest, data.faces),
+        rig.rest, data.faces, data.uv, data.uv_faces, file_normals(rig.rest, data.faces),
         np.full((8, 8, 3), 200, np.uint8), facts={"made_by": "TokenFace"},
     )  # fmt: skip
     names = ("neck", "jaw", "left_eye", "right_eye")

@@ -13,8 +13,8 @@ av = pytest.importorskip("av", reason="needs the extra 'video'")
 
 from video_stand_ins import scene, set_display_matrix, set_display_rotation, write_clip  # noqa: E402
 
+from tokenface.core.prefetch import ahead  # noqa: E402
 from tokenface.errors import VideoError  # noqa: E402
-from tokenface.video.ahead import ahead  # noqa: E402
 from tokenface.video.clip import Clip  # noqa: E402
 
 

@@ -44,7 +44,7 @@ class ByClothes:
 
 
 def followed(model, frames: list[np.ndarray], recognise=None, options: PipelineOptions = EVERYBODY):
-    pipeline = Pipeline(model, options)
+    pipeline = Pipeline(model, model.detector, options)
     pipeline.tracker.guard = IdentityGuard(recognise)
     return list(run(pipeline, (Frame(i, i / 30, image) for i, image in enumerate(frames))))
 
@@ -131,7 +131,7 @@ def test_who_comes_back_is_known_in_other_surroundings(model) -> None:
 def test_the_state_has_who_people_are(model) -> None:
     frames = [pair(BLUE, YELLOW)] * 17 + [pair(YELLOW, BLUE)] * 13
     whole = followed(model, frames, ByClothes())
-    first, second = Pipeline(model, EVERYBODY), Pipeline(model, EVERYBODY)
+    first, second = Pipeline(model, model.detector, EVERYBODY), Pipeline(model, model.detector, EVERYBODY)
     first.tracker.guard = second.tracker.guard = IdentityGuard(ByClothes())
     stream = [Frame(i, i / 30, image) for i, image in enumerate(frames)]
     begun = [answers for frame in stream[:16] for answers in first.push(frame)]
@@ -189,7 +189,7 @@ def test_rendered_people_who_change_places_are_told_apart(shipped, people) -> No
     one, other = people[6], people[2]
     assert one.shape == (SIDE, SIDE, 3)
     frames = [np.hstack([one, other])] * 6 + [np.hstack([other, one])] * 6
-    pipeline = Pipeline(shipped, EVERYBODY)
+    pipeline = Pipeline(shipped, shipped.detector, EVERYBODY)
     found = list(run(pipeline, (Frame(i, i / 25, image) for i, image in enumerate(frames))))
     first = at(found[0], SIDE / 2)
     assert {at(frame, SIDE / 2) for frame in found[:6]} == {first}
@@ -199,9 +199,11 @@ def test_rendered_people_who_change_places_are_told_apart(shipped, people) -> No
 
 @needs_model
 def test_the_face_mesh_loses_a_face_where_the_network_does_not_say(shipped, people, monkeypatch) -> None:
-    pipeline = Pipeline(shipped, EVERYBODY)
-    look = pipeline.network.look
-    monkeypatch.setattr(pipeline.network, "look", lambda *a: [replace(seen, sigma=None) for seen in look(*a)])
+    pipeline = Pipeline(shipped, shipped.detector, EVERYBODY)
+    predictions = shipped.predictions
+    monkeypatch.setattr(
+        shipped, "predictions", lambda *a, **b: [replace(one, sigma=None) for one in predictions(*a, **b)]
+    )
     empty = np.random.default_rng(0).normal(127, 2, (SIDE, SIDE, 3)).astype(np.uint8)
     frames = [people[6]] * 6 + [empty] * 24
     # no cut: the picture must not help
@@ -219,7 +221,7 @@ def test_the_clip_that_failed(shipped, shared_data) -> None:
         pytest.skip("needs cases/cutswap.mp4")
     from tokenface.video.clip import Clip
 
-    found = list(run(Pipeline(shipped, EVERYBODY), Clip(path, start=1.2, end=2.7).frames()))
+    found = list(run(Pipeline(shipped, shipped.detector, EVERYBODY), Clip(path, start=1.2, end=2.7).frames()))
     sides = [(frame.cut, at(frame, 170), at(frame, 690)) for frame in found]
     change = next(i for i, (cut, _, _) in enumerate(sides) if cut)
     assert {pair[1:] for pair in sides[:change]} == {(1, 0)}

@@ -68,7 +68,8 @@ def test_live_faces_follow_the_camera() -> None:
     for _ in range(13):
         capture.go.release()
     camera = Camera(capture)
-    frames = list(live(following_model(), camera))
+    model = following_model()
+    frames = list(live(model, model.detector, camera))
     assert 1 <= len(frames) == camera.taken
     assert camera.taken + camera.skipped == 12
     assert all(frame.faces[0].person == 0 for frame in frames)

@@ -22,10 +22,10 @@ from video_stand_ins import following_model, write_clip  # noqa: E402
 from tokenface.cli.app import app  # noqa: E402
 from tokenface.errors import ConfigError  # noqa: E402
 from tokenface.inference.confidence import EVIDENCE  # noqa: E402
+from tokenface.jobs.track import TrackOptions, TrackRun  # noqa: E402
+from tokenface.refinement import clip as refined_module  # noqa: E402
+from tokenface.refinement.clip import chosen_frames  # noqa: E402
 from tokenface.refinement.refine import Refiner  # noqa: E402
-from tokenface.video import refined as refined_module  # noqa: E402
-from tokenface.video.refined import chosen_frames  # noqa: E402
-from tokenface.video.run import TrackOptions, TrackRun  # noqa: E402
 
 OPTIONS = TrackOptions(refine=True, refine_frames=3, formats=("npz", "glb"), overlay=False)
 
@@ -131,7 +131,7 @@ def test_chosen_frames_are_spread_over_yaw_and_time_and_none_is_doubtful():
 
 
 def test_a_stopped_run_goes_on_without_refining_again(model, clip, done, tmp_path, monkeypatch):
-    monkeypatch.setattr("tokenface.video.run.CHUNK_FRAMES", 5)
+    monkeypatch.setattr("tokenface.jobs.track.CHUNK_FRAMES", 5)
     list(TrackRun(clip, tmp_path / "whole", OPTIONS, model))
     for step in TrackRun(clip, tmp_path / "stopped", OPTIONS, model):
         if step.stage == "refine" and step.done == 5:

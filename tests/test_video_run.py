@@ -19,11 +19,12 @@ from test_formats import khronos_issues, read_accessor
 
 av = pytest.importorskip("av", reason="needs the extra 'video'")
 
-from video_stand_ins import following_model, scene, set_display_rotation, write_clip  # noqa: E402
+from video_stand_ins import following_model, lossless, scene, set_display_rotation, write_clip  # noqa: E402
 
 from tokenface.errors import OutputError  # noqa: E402
+from tokenface.formats import mp4  # noqa: E402
 from tokenface.formats.live_link import COLUMNS, timecode  # noqa: E402
-from tokenface.video.run import TrackOptions, TrackRun  # noqa: E402
+from tokenface.jobs.track import TrackOptions, TrackRun  # noqa: E402
 from tokenface.video.store import CHUNK_FRAMES, Store  # noqa: E402
 
 HEADER = (
@@ -243,11 +244,8 @@ sys.path.insert(0, {tests!r})
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
-from video_stand_ins import following_model
-from tokenface.video.run import TrackOptions, TrackRun
-run = TrackRun(Path({clip!r}), Path({out!r}), TrackOptions(smooth="one-euro"), following_model())
-for step in run:
-    pass
+from video_stand_ins import lossless
+lossless(Path({clip!r}), Path({out!r}))
 """
 
 
@@ -255,7 +253,7 @@ for step in run:
 def uninterrupted(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     clip = write_clip(folder / "clip.mp4", moving(CHUNK_FRAMES * 2 + 9, (60, 80)), sound=True)
-    _finish(clip, folder / "out")
+    lossless(clip, folder / "out")
     return folder
 
 
@@ -274,15 +272,18 @@ def test_a_killed_run_goes_on_and_ends_the_same(uninterrupted: Path, tmp_path: P
     stored = Store(out / ".track").state()
     assert stored is not None
     assert stored[0] >= 1  # something to go on from
-    _finish(clip, out)
+    lossless(clip, out)
     ours, theirs = _hashes(out), _hashes(reference)
-    if ours.pop("overlay.mp4") != theirs.pop("overlay.mp4"):  # a rounding in the drawing is allowed, no more
-        _assert_same_film(out / "overlay.mp4", reference / "overlay.mp4")
+    same_film = ours.pop("overlay.mp4") == theirs.pop("overlay.mp4")
     assert ours == theirs
+    if not same_film:  # a rounding in the drawing is allowed, no more
+        _assert_same_film(out / "overlay.mp4", reference / "overlay.mp4")
     assert not (out / ".track").exists()
 
 
 def _assert_same_film(one: Path, other: Path) -> None:
+    """Pictures as they were drawn, to a rounding. At the usual quality the encoder makes 1.6 grey levels over a whole
+    frame of one pixel that is one level off (it chooses other blocks), so the films are encoded without loss."""
     import av
 
     films = []
@@ -296,16 +297,13 @@ def _assert_same_film(one: Path, other: Path) -> None:
     assert our_sound == their_sound
     assert [pts for pts, _ in ours] == [pts for pts, _ in theirs]
     for (_, a), (_, b) in zip(ours, theirs, strict=True):
-        assert np.abs(a - b).mean() < 0.05
+        difference = np.abs(a - b)
+        assert difference.mean() < 0.05, f"{(difference.max(-1) > 0).sum()} pixels by up to {difference.max()}"
 
 
 def _start(clip: Path, out: Path) -> subprocess.Popen:
     code = _WORKER.format(tests=str(Path(__file__).parent), clip=str(clip), out=str(out))
     return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"})
-
-
-def _finish(clip: Path, out: Path) -> None:
-    assert _start(clip, out).wait() == 0
 
 
 def _hashes(folder: Path) -> dict[str, str]:
@@ -314,3 +312,20 @@ def _hashes(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def test_a_rounding_of_one_pixel_stays_one_in_films_without_loss(tmp_path: Path, monkeypatch) -> None:
+    """What the comparison of killed runs rests on; at the usual quality it may change a whole frame."""
+    monkeypatch.setattr(mp4, "QUALITY", "0")
+    pictures = moving(12, (60, 80))
+    rounded = [picture.copy() for picture in pictures]
+    rounded[4][25, 40] += 1
+    films = []
+    for name, frames in (("one", pictures), ("other", rounded)):
+        path = mp4.encode_piece(tmp_path / f"{name}.nut", ((i / 30, frame) for i, frame in enumerate(frames)), 30.0)
+        with av.open(str(path)) as film:
+            films.append([frame.to_ndarray(format="rgb24").astype(int) for frame in film.decode(video=0)])
+    differences = [np.abs(a - b) for a, b in zip(*films, strict=True)]
+    assert [i for i, difference in enumerate(differences) if difference.any()] == [4]
+    assert differences[4].max() <= 2
+    assert differences[4].mean() < 0.001

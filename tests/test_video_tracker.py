@@ -11,7 +11,7 @@ from stand_ins import MarkDetector
 from video_stand_ins import following_model, scene
 
 from tokenface.errors import VideoError
-from tokenface.images.crop import crop_from_landmarks
+from tokenface.geometry.crop import crop_from_landmarks
 from tokenface.video.clip import Frame
 from tokenface.video.cuts import CutDetector
 from tokenface.video.one_euro import OneEuro, OneEuroSettings
@@ -35,13 +35,16 @@ def looks(model) -> int:
 
 
 def people_of(model, frames, people=1, **options) -> list[list[int]]:
-    return [[face.person for face in frame.faces] for frame in track(model, frames, people=people, **options)]
+    return [
+        [face.person for face in frame.faces]
+        for frame in track(model, model.detector, frames, people=people, **options)
+    ]
 
 
 def test_a_face_that_stays_is_searched_for_once(model) -> None:
     before = looks(model)
     frames = [scene((50 + i, 40, 24)) for i in range(40)]
-    found = list(track(model, frames))
+    found = list(track(model, model.detector, frames))
     assert [[face.person for face in frame.faces] for frame in found] == [[0]] * 40
     assert looks(model) - before == 1
     for i, frame in enumerate(found):
@@ -51,14 +54,14 @@ def test_a_face_that_stays_is_searched_for_once(model) -> None:
 
 def test_one_network_pass_a_frame(model) -> None:
     model.network.batches.clear()
-    list(track(model, [scene((50 + i % 3, 40, 24)) for i in range(30)]))
+    list(track(model, model.detector, [scene((50 + i % 3, 40, 24)) for i in range(30)]))
     # two for the first frame, as for a photo; then one each
     assert sum(model.network.batches) <= 2 + 29
 
 
 def test_fast_motion_gets_a_second_look(model) -> None:
     frames = [scene((30 + 9 * i, 40, 24)) for i in range(10)]
-    found = list(track(model, frames))
+    found = list(track(model, model.detector, frames))
     for i, frame in enumerate(found):
         middle = (frame.faces[0].box[:2] + frame.faces[0].box[2:]) / 2
         np.testing.assert_allclose(middle, [30 + 9 * i + 12, 52], atol=3)
@@ -94,7 +97,7 @@ def test_people_who_cross_keep_their_numbers(model) -> None:
         left = (10 + 3 * i, 30, 20, BLUE)
         right = (125 - 3 * i, 70, 20, YELLOW)
         frames.append(scene(left, right, size=(120, 160)))
-    found = list(track(model, frames, people="all"))
+    found = list(track(model, model.detector, frames, people="all"))
     blue = _person_near(found[0], (20, 40))
     assert _person_near(found[-1], (10 + 3 * 39 + 10, 40)) == blue
     assert {face.person for frame in found for face in frame.faces} == {0, 1}
@@ -109,7 +112,7 @@ def test_two_tracks_never_share_a_face(model) -> None:
         if x < 20 or x > 100:
             marks.append((max(x, 2), 42, 22, YELLOW))
         frames.append(scene(*marks, size=(120, 170)))
-    for frame in track(model, frames, people="all"):
+    for frame in track(model, model.detector, frames, people="all"):
         boxes = [face.box for face in frame.faces]
         for i, a in enumerate(boxes):
             for b in boxes[i + 1 :]:
@@ -118,12 +121,12 @@ def test_two_tracks_never_share_a_face(model) -> None:
 
 def test_at_most_as_many_people_as_wanted_and_the_largest(model) -> None:
     frames = [scene((20, 20, 20), (90, 40, 30)), *[scene((20, 20, 20), (90, 40, 30))] * 20]
-    one = list(track(model, frames, people=1))
+    one = list(track(model, model.detector, frames, people=1))
     assert all(len(frame.faces) == 1 for frame in one)
     assert one[0].faces[0].box[0] > 70
-    assert all(len(frame.faces) == 2 for frame in track(model, frames, people="all"))
+    assert all(len(frame.faces) == 2 for frame in track(model, model.detector, frames, people="all"))
     with pytest.raises(VideoError, match="people"):
-        track(model, frames, people=0)
+        track(model, model.detector, frames, people=0)
 
 
 def test_a_cut_starts_anew_and_people_are_known_by_what_they_wear(model) -> None:
@@ -136,7 +139,7 @@ def test_a_cut_starts_anew_and_people_are_known_by_what_they_wear(model) -> None
 
     a, b = shot(rooms[0], (40, 40, 40, BLUE)), shot(rooms[1], (70, 40, 40, YELLOW))
     frames = [a] * 10 + [b] * 10 + [a] * 10
-    found = list(track(model, frames))
+    found = list(track(model, model.detector, frames))
     assert [frame.index for frame in found if frame.cut] == [10, 20]
     numbers = [[face.person for face in frame.faces] for frame in found]
     assert numbers[9] == [0]
@@ -169,10 +172,10 @@ def test_the_state_goes_on_as_if_nothing_had_happened(model) -> None:
         for i in range(30)
     ]
     options = PipelineOptions(TrackerOptions(people=None), smooth="one-euro")
-    whole = list(run(Pipeline(model, options), iter(frames)))
-    first = Pipeline(model, options)
+    whole = list(run(Pipeline(model, model.detector, options), iter(frames)))
+    first = Pipeline(model, model.detector, options)
     begun = [answers for frame in frames[:13] for answers in first.push(frame)]
-    second = Pipeline(model, options)
+    second = Pipeline(model, model.detector, options)
     second.restore(first.state())
     begun += list(run(second, iter(frames[13:])))
     assert len(begun) == len(whole) == 30
@@ -201,8 +204,8 @@ def test_one_euro_smooths_noise_and_follows_speed() -> None:
 
 def test_smoothing_keeps_a_still_face_in_place_and_starts_anew_after_gaps(model) -> None:
     frames = [scene((50, 40, 24))] * 10 + [scene()] * 3 + [scene((90, 70, 24))] * 10
-    plain = list(track(model, frames))
-    smooth = list(track(model, frames, smooth="one-euro"))
+    plain = list(track(model, model.detector, frames))
+    smooth = list(track(model, model.detector, frames, smooth="one-euro"))
     for a, b in zip(plain, smooth, strict=True):
         for x, y in zip(a.faces, b.faces, strict=True):
             np.testing.assert_allclose(x.landmarks, y.landmarks, atol=0.05)
@@ -211,7 +214,7 @@ def test_smoothing_keeps_a_still_face_in_place_and_starts_anew_after_gaps(model)
 
 def test_frames_of_other_kinds_are_refused(model) -> None:
     with pytest.raises(VideoError, match="uint8"):
-        list(track(model, [np.zeros((10, 10, 3))]))
+        list(track(model, model.detector, [np.zeros((10, 10, 3))]))
 
 
 def _person_near(frame, place) -> int:

@@ -6,11 +6,11 @@ import pytest
 import roma
 import torch
 
-from tokenface.camera import Camera
 from tokenface.data.sampling import rotation_from_angles
 from tokenface.data.warping import move_points, warp_faces
+from tokenface.geometry.camera import Camera
 from tokenface.head.registry import load_head
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 from tokenface.render.renderer import Renderer
 from tokenface.render.shading import ambient_light
 

@@ -14,10 +14,12 @@ from stand_ins import MARK, MarkDetector, MarkNetwork
 from torch import Tensor
 from toy_head import toy_head_data
 
+from tokenface.formats import mp4
 from tokenface.head.model import HeadModel
 from tokenface.inference.face import Origin
-from tokenface.inference.reconstruct import Reconstructor
-from tokenface.network.components import FaceParameters
+from tokenface.jobs.track import TrackOptions, TrackRun
+from tokenface.model import Reconstructor
+from tokenface.parameters import FaceParameters
 
 CROP_OVER_MARK = 2.0
 
@@ -50,6 +52,16 @@ def following_model(seed: int = 0) -> Reconstructor:
     return Reconstructor(
         FollowingNetwork(head), head, 64, Origin("stand-in", "0" * 16, head.data.geometry_hash()), "cpu", MarkDetector()
     )
+
+
+def lossless(clip: Path, out: Path) -> None:
+    """A whole smoothed run whose overlay is encoded without loss."""
+    usual, mp4.QUALITY = mp4.QUALITY, "0"
+    try:
+        for _ in TrackRun(clip, out, TrackOptions(smooth="one-euro"), following_model()):
+            pass
+    finally:
+        mp4.QUALITY = usual
 
 
 def scene(

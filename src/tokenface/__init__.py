@@ -11,7 +11,9 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from tokenface.threads import wait_asleep
+from tokenface.core.threads import wait_asleep
+from tokenface.moved import keep_former_paths
+from tokenface.version import __version__ as __version__
 
 if TYPE_CHECKING:
     import torch
@@ -19,17 +21,17 @@ if TYPE_CHECKING:
     from tokenface.errors import TokenFaceError
     from tokenface.head import HeadData, HeadModel
     from tokenface.head.registry import load_head
-    from tokenface.identity.grouping import group_people
     from tokenface.inference.face import Face
-    from tokenface.inference.reconstruct import Reconstructor
+    from tokenface.inference.grouping import group_people
+    from tokenface.inference.refinement import RefineOptions
     from tokenface.inference.result import PhotoResult
+    from tokenface.model import Reconstructor
     from tokenface.network.tokenface import TokenFace
-    from tokenface.refinement.record import RefineOptions
     from tokenface.video.face import TrackedFace, TrackedFrame
 
 wait_asleep()  # before anything loads torch
+keep_former_paths()
 
-__version__ = "0.1.0"
 
 __all__ = [
     "Face",
@@ -52,13 +54,13 @@ _HOMES = {
     "HeadData": "tokenface.head",
     "HeadModel": "tokenface.head",
     "PhotoResult": "tokenface.inference.result",
-    "Reconstructor": "tokenface.inference.reconstruct",
-    "RefineOptions": "tokenface.refinement.record",
+    "Reconstructor": "tokenface.model",
+    "RefineOptions": "tokenface.inference.refinement",
     "TokenFace": "tokenface.network.tokenface",
     "TokenFaceError": "tokenface.errors",
     "TrackedFace": "tokenface.video.face",
     "TrackedFrame": "tokenface.video.face",
-    "group_people": "tokenface.identity.grouping",
+    "group_people": "tokenface.inference.grouping",
     "load_head": "tokenface.head.registry",
 }
 
@@ -80,7 +82,7 @@ def load(
         CheckpointError: no such weights, unreadable, or made for another head model.
         TokenFaceError: the device is not available.
     """
-    from tokenface.inference.reconstruct import Reconstructor
+    from tokenface.model import Reconstructor
 
     return Reconstructor.load(name, device, runtime, precision)
 

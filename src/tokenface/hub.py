@@ -1,4 +1,4 @@
-"""Weights on the Hugging Face Hub: `from_pretrained`, `save_pretrained`, `push_to_hub`, and `hf://owner/name`.
+"""The façade's side of the Hugging Face Hub: `from_pretrained`, `save_pretrained`, `push_to_hub`.
 
 A repository (or a folder) holds the checkpoint as `model.safetensors`, companions (`model.confidence.safetensors`, …),
 its facts as `config.json`, and a model card written from them.
@@ -7,31 +7,17 @@ its facts as `config.json`, and a model card written from them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self, cast
 
-from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, hf_hub_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    LocalTokenNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin
 
+from tokenface.core.files import make_folder, write_atomically
+from tokenface.core.hub_files import WEIGHTS_FILE, download, one_line
 from tokenface.errors import CheckpointError
-from tokenface.formats.files import make_folder, write_atomically
-from tokenface.network.checkpoint import read_metadata
-from tokenface.weights import COMPANIONS, companion
+from tokenface.inference.checkpoint import read_metadata
+from tokenface.weights import COMPANIONS, companion, companion_names
 
-WEIGHTS_FILE = "model.safetensors"
-PREFIX = "hf://"
 METRICS = {
     "photo_nme": ("landmarks on photos of people kept out of training", "% of the box's size"),
     "synthetic_nme": ("landmarks on rendered people kept out of training", "% of the box's size"),
@@ -65,7 +51,7 @@ class HubModel(ModelHubMixin, library_name="tokenface", pipeline_tag="image-to-3
         flags = {name: bool(options.pop(name, False)) for name in ("force_download", "local_files_only")}
         known = {name: options[name] for name in ("device", "runtime", "precision") if name in options}
         load: Any = cls.load  # type: ignore[attr-defined]
-        return load(_file(model_id, **where, **flags), **known)
+        return load(download(model_id, companion_names(WEIGHTS_FILE), **where, **flags), **known)
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:  # type: ignore[override]
         """Write `model.safetensors`, `config.json` and a model card; `push_to_hub=True` also uploads them.
@@ -106,62 +92,6 @@ class HubModel(ModelHubMixin, library_name="tokenface", pipeline_tag="image-to-3
         if self.path is None:
             raise CheckpointError("this model was not loaded from a checkpoint; save one with save_checkpoint first")
         return self.path
-
-
-def fetch(address: str) -> Path:
-    """The checkpoint of `hf://owner/name`, or of one revision: `hf://owner/name@revision`; kept in the Hub's cache.
-
-    Raises:
-        CheckpointError: as `HubModel.from_pretrained`.
-    """
-    name, _, revision = address.removeprefix(PREFIX).partition("@")
-    with one_line(name):
-        return _file(name, revision=revision or None)
-
-
-def _file(model_id: str, **options: Any) -> Path:
-    folder = Path(model_id).expanduser()
-    if folder.is_dir():
-        path = folder / WEIGHTS_FILE
-        if not path.is_file():
-            raise CheckpointError(f"'{folder}' has no {WEIGHTS_FILE}; expected a folder that save_pretrained wrote")
-        return path
-    path = Path(hf_hub_download(model_id, WEIGHTS_FILE, **options))
-    for kind in COMPANIONS:
-        with suppress(EntryNotFoundError):  # weights may come without any of them
-            hf_hub_download(model_id, companion(path, kind).name, **options)
-    return path
-
-
-@contextmanager
-def one_line(name: str) -> Iterator[None]:
-    """The Hub's errors as ours."""
-    try:
-        yield
-    except GatedRepoError as error:
-        raise CheckpointError(
-            f"'{name}' needs its owner's consent; ask for it on its page, then 'hf auth login'"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise CheckpointError(f"the Hub has no repository '{name}', or it is private; 'hf auth login' first") from error
-    except RevisionNotFoundError as error:
-        raise CheckpointError(f"'{name}' has no such revision; give a branch, tag or commit of it") from error
-    except HFValidationError as error:
-        raise CheckpointError(f"'{name}' is no folder and no name on the Hub (owner/name)") from error
-    except LocalTokenNotFoundError as error:
-        raise CheckpointError(f"'{name}' needs you to be known to the Hub; run 'hf auth login'") from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        raise CheckpointError(
-            f"'{name}' is not in the Hub's cache and the Hub cannot be reached; connect to a network (and unset "
-            "HF_HUB_OFFLINE), or give a folder that save_pretrained wrote"
-        ) from error
-    except EntryNotFoundError as error:
-        raise CheckpointError(f"'{name}' on the Hub has no {WEIGHTS_FILE}; it is no TokenFace model") from error
-    except (HfHubHTTPError, ConnectionError, TimeoutError) as error:
-        reason = " ".join(str(error).split())[:150]
-        raise CheckpointError(
-            f"the Hub refused '{name}' ({reason}); check the name, your login and the network"
-        ) from error
 
 
 def public_facts(facts: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from tokenface.core.hub_files import PREFIX, WEIGHTS_FILE, fetch
 from tokenface.errors import CheckpointError
 
 DEFAULT_WEIGHTS = "tokenface-s"
@@ -62,13 +63,11 @@ def find_weights(name_or_path: str | os.PathLike | None = None) -> Path:
                 f"configs/default.yaml', or give a checkpoint's path (or set {WEIGHTS_VARIABLE})"
             )
         return entry.path
-    if text.startswith("hf://"):
-        from tokenface.hub import fetch
-
-        return fetch(text)
+    if text.startswith(PREFIX):
+        return fetch(text, companion_names(WEIGHTS_FILE))
     path = Path(text).expanduser()
-    if (path / "model.safetensors").is_file():
-        path = path / "model.safetensors"
+    if (path / WEIGHTS_FILE).is_file():
+        path = path / WEIGHTS_FILE
     if path.is_file():
         return path
     if os.sep in text or path.suffix:
@@ -81,6 +80,11 @@ def companion(weights: str | os.PathLike, kind: str) -> Path:
     """Where one of COMPANIONS stands: `a.safetensors` → `a.<kind>.safetensors`."""
     path = Path(weights)
     return path.with_name(f"{path.stem}.{kind}{SUFFIX}")
+
+
+def companion_names(weights: str) -> list[str]:
+    """Names of the files that may lie beside some weights."""
+    return [companion(weights, kind).name for kind in COMPANIONS]
 
 
 def file_hash(path: str | os.PathLike) -> str:

@@ -6,6 +6,7 @@ import time
 from importlib import resources
 from typing import Any, Literal
 
+import numpy as np
 from fastapi import APIRouter, FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
@@ -14,12 +15,14 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from tokenface.app.bundle import everything, face_glb, faces_json
 from tokenface.app.limits import Limits
 from tokenface.app.metrics import CONTENT_TYPE, Counted, Metrics
 from tokenface.app.shares import client_of
 from tokenface.app.worker import Busy, TooLate, Worker, answer
 from tokenface.errors import TokenFaceError, plain_words
-from tokenface.inference.bundle import everything, face_glb, faces_json
+from tokenface.inference.face import Face
+from tokenface.inference.photo_texture import SERVED, photo_texture, texture_size
 from tokenface.inference.result import PhotoResult
 
 Format = Literal["json", "glb", "zip"]
@@ -57,6 +60,9 @@ def _router(worker: Worker, limits: Limits, metrics: Metrics) -> APIRouter:
             None, description="json: parameters of all faces; glb: one head; zip: all files. Default: as Accept says."
         ),
         face: int = Query(0, ge=0, description="Which face a GLB shows; 0 is the largest."),
+        texture: Literal["photo", "model"] = Query(
+            "photo", description="Skin of meshes: the photo, hidden parts filled in; or the model's predicted albedo."
+        ),
         max_faces: int = Query(limits.faces, ge=1, le=limits.faces, description="Only the largest faces."),
     ) -> Response:
         """Finds the faces, reconstructs them and answers with JSON (as `parameters.json`), a rigged and textured GLB,
@@ -68,7 +74,7 @@ def _router(worker: Worker, limits: Limits, metrics: Metrics) -> APIRouter:
         def encoded(result: PhotoResult) -> bytes:
             metrics.photos.labels(result.status).inc()
             metrics.faces.inc(len(result.faces))
-            return _encoded(result, name, chosen, face, max_faces)
+            return _encoded(result, name, chosen, face, max_faces, texture)
 
         future = worker.photo(data, encoded, client_of(request.scope))
         content = await answer(future, begin + limits.seconds - time.monotonic(), request.is_disconnected)
@@ -107,19 +113,24 @@ async def _photo(request: Request) -> tuple[str, bytes]:
         return "".join(letter for letter in name if letter.isprintable())[:100] or "photo", await photo.read()
 
 
-def _encoded(result: PhotoResult, name: str, form: Format, face: int, max_faces: int) -> bytes:
+def _encoded(result: PhotoResult, name: str, form: Format, face: int, max_faces: int, texture: str) -> bytes:
     if result.error is not None:
         raise result.error
     faces = result.faces[:max_faces]
-    match form:
-        case "json":
-            return faces_json(faces, name)
-        case "zip":
-            assert result.image is not None  # a photo with faces has been read
-            return everything(faces, result.image, name)
+    if form == "json":
+        return faces_json(faces, name)
+    image = result.image
+    assert image is not None  # a photo with faces has been read
+
+    def skin(one: Face) -> np.ndarray | None:
+        return photo_texture(one, image, size=min(texture_size(one), SERVED)) if texture == "photo" else None
+
+    if form == "zip":
+        skins = {one.index: skin(one) for one in faces}
+        return everything(faces, image, name, {index: own for index, own in skins.items() if own is not None})
     if face >= len(faces):
         raise TokenFaceError(f"there is no face {face}; the photo has {len(faces)}, counted from 0")
-    return face_glb(faces[face])
+    return face_glb(faces[face], skin(faces[face]))
 
 
 def _accepted(header: str) -> Format:

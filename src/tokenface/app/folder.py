@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from tokenface.formats.files import discard, output_error
+from tokenface.core.files import discard, output_error
 
 PREFIX = "tokenface-serve-"
 UNLOCKED_SECONDS = 3600.0

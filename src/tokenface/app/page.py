@@ -18,7 +18,7 @@ from tokenface.app.page_video import video_tab
 from tokenface.app.visitors import Visitors
 from tokenface.app.visits import Visits
 from tokenface.app.worker import Worker
-from tokenface.inference.examples import example_photos
+from tokenface.jobs.examples import example_photos
 
 HANDLERS = 16
 """Visitors whose requests are looked after at a time; the workers do one thing after another anyway."""

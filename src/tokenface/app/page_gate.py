@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tokenface.app.plain_errors import PlainErrors
 from tokenface.app.visitors import Session, Visitor, Visitors
-from tokenface.formats.regular import parse_json
+from tokenface.core.regular import parse_json
 
 COOKIE = "tokenface"
 COOKIE_SECONDS = 86_400 * 30

@@ -16,16 +16,16 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from tokenface.app.editing import Edit
 from tokenface.app.limits import MEGABYTE, Limits
 from tokenface.app.page_session import example_of, owned, session_of, waited
 from tokenface.app.uploads import as_uploaded
 from tokenface.app.visitors import Session
 from tokenface.app.visits import Skin, Visit, Visits
 from tokenface.app.worker import Worker
+from tokenface.core.regular import read_regular
 from tokenface.errors import ImageError, TokenFaceError, plain_words
-from tokenface.formats.regular import read_regular
 from tokenface.head.arkit import ARKIT_NAMES
-from tokenface.inference.editing import Edit
 from tokenface.inference.expressions import speaks_arkit
 from tokenface.inference.face import Face
 from tokenface.inference.result import PhotoResult

@@ -16,7 +16,7 @@ from tokenface.app.uploads import as_uploaded
 from tokenface.app.visits import Files, Visits
 from tokenface.app.worker import Worker
 from tokenface.images.loading import IMAGE_SUFFIXES
-from tokenface.transfer.run import TransferOptions, TransferResult, transfer
+from tokenface.jobs.transfer import TransferOptions, TransferResult, transfer
 
 CLIP_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".npz")
 

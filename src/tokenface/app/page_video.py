@@ -19,8 +19,8 @@ from tokenface.app.uploads import as_uploaded
 from tokenface.app.visitors import Session
 from tokenface.app.worker import LOOK_EVERY, Worker
 from tokenface.errors import VideoError
-from tokenface.inference.examples import write_example_clip
-from tokenface.video.run import Step, TrackOptions, TrackRun
+from tokenface.jobs.examples import write_example_clip
+from tokenface.jobs.track import Step, TrackOptions, TrackRun
 
 T = TypeVar("T")
 STAGES = {"track": "following the faces", "files": "writing files", "overlay": "drawing the overlay"}

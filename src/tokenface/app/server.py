@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tokenface import __version__
 from tokenface.app.folder import WorkFolder, work_folder
 from tokenface.app.limits import MEGABYTE, Limits
 from tokenface.errors import ConfigError, TokenFaceError
-from tokenface.inference.examples import example_photos
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.jobs.examples import example_photos
+from tokenface.model import Reconstructor
+from tokenface.version import __version__
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

@@ -11,17 +11,17 @@ from typing import Literal
 
 import numpy as np
 
+from tokenface.app.bundle import everything, face_glb, face_obj, faces_json, zipped
+from tokenface.app.editing import Edit, edited
 from tokenface.images.loading import load_image
-from tokenface.inference.bundle import everything, face_glb, face_obj, faces_json, zipped
-from tokenface.inference.editing import Edit, edited
+from tokenface.inference.appearance import photo_face
 from tokenface.inference.face import Face
-from tokenface.inference.photo_texture import photo_texture
-from tokenface.inference.picture import photo_face
+from tokenface.inference.photo_texture import SERVED, photo_texture
 from tokenface.render.overlay import automatic_crop, fit, mesh_over_photo
 
 Skin = Literal["photo", "model"]
 TOKEN_BYTES = 16
-FACE_BYTES = 2_000_000
+FACE_BYTES = 4_000_000
 """Memory of a face with its texture, about."""
 
 
@@ -65,10 +65,11 @@ class Visit:
         return edited(face, self.edits[index]) if index in self.edits else face
 
     def glb(self, index: int, skin: Skin, as_found: bool = False) -> bytes:
-        """as_found: without the changes."""
+        """as_found: without the changes and in one piece, as the page's viewer draws it."""
         if as_found:
-            return face_glb(self.faces[index], self._own_texture(index, skin))
-        return face_glb(self.shown(index), self._texture(index, skin))
+            return face_glb(self.faces[index], self._own_texture(index, skin), parts=False)
+        iris = self.faces[index].iris_colour(self._photo())
+        return face_glb(self.shown(index), self._texture(index, skin), iris=iris)
 
     def obj(self, index: int, skin: Skin) -> bytes:
         """A ZIP: an OBJ is three files."""
@@ -103,7 +104,7 @@ class Visit:
         if skin != "photo":
             return None
         if index not in self._textures:
-            self._textures[index] = photo_texture(self.faces[index], self._photo())
+            self._textures[index] = photo_texture(self.faces[index], self._photo(), size=SERVED)
         return self._textures[index]
 
     def _texture(self, index: int, skin: Skin) -> np.ndarray | None:

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from tokenface.errors import TokenFaceError
 from tokenface.images.loading import ImageItem
-from tokenface.inference.reconstruct import Reconstructor
 from tokenface.inference.result import PhotoResult
+from tokenface.model import Reconstructor
 
 T = TypeVar("T")
 

@@ -9,9 +9,6 @@ import threading
 
 DEBUG_VARIABLE = "TOKENFACE_DEBUG"
 
-SUCCESS, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-"""Exit codes: all done; a failure; wrong usage or nothing to do; Ctrl-C or SIGTERM."""
-
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit. Errors that a user can mend are one line; TOKENFACE_DEBUG=1 shows where. SIGTERM,
@@ -34,7 +31,7 @@ def run(arguments: list[str] | None = None) -> int:
     import typer
 
     from tokenface.cli.app import app
-    from tokenface.cli.console import print_error
+    from tokenface.cli.console import INTERRUPTED, SOME_FAILED, SUCCESS, USAGE, print_error
     from tokenface.errors import TokenFaceError
 
     for stream in (sys.stdout, sys.stderr):

@@ -15,6 +15,7 @@ from tokenface.cli import (
     evaluate_people,
     export,
     head,
+    live,
     models,
     prepare,
     reconstruct,
@@ -38,6 +39,7 @@ app.command("reconstruct")(reconstruct.reconstruct)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.command("track")(track.track)
+app.command("live")(live.live)
 app.command("transfer")(transfer.transfer)
 app.command("convert")(convert.convert)
 app.command("serve")(serve.serve)
@@ -74,7 +76,7 @@ def main(
 @app.command()
 def version() -> None:
     """Print the version."""
-    from tokenface import __version__
+    from tokenface.version import __version__
 
     typer.echo(f"tokenface {__version__}")
 

@@ -18,11 +18,11 @@ def calibrate(
     ] = None,
 ) -> None:
     """Fit the confidence of some weights on rendered faces, and write it beside them. Minutes; no data needed."""
-    from tokenface.calibration.fit import fit
-    from tokenface.calibration.samples import FIT_SEED
     from tokenface.cli.console import out
     from tokenface.inference.calibration import calibration_path, save_calibration
     from tokenface.inference.depends import calibration_facts
+    from tokenface.training.calibration.fit import fit
+    from tokenface.training.calibration.samples import FIT_SEED
 
     model, drawn = _drawn(weights, samples, FIT_SEED)
     assert model.path is not None
@@ -47,13 +47,13 @@ def confidence(
     """Is the confidence true? Reliability on held-out rendered faces; with --photos and --wrong on real ones too."""
     import json
 
-    from tokenface.calibration.measure import draw_reliability, figures, photo_scores
-    from tokenface.calibration.samples import TEST_SEED
     from tokenface.cli.console import out
+    from tokenface.core.files import write_atomically
     from tokenface.errors import ConfigError
     from tokenface.evaluation.open_run import rounded
     from tokenface.evaluation.reliability import auroc
-    from tokenface.formats.files import write_atomically
+    from tokenface.training.calibration.measure import draw_reliability, figures, photo_scores
+    from tokenface.training.calibration.samples import TEST_SEED
 
     if (photos is None) != (wrong is None):
         raise ConfigError("--photos and --wrong go together: one is measured against the other")
@@ -75,8 +75,8 @@ def _drawn(weights: str | None, samples: int, seed: int):
     from rich.progress import Progress
 
     import tokenface
-    from tokenface.calibration.samples import draw_samples
     from tokenface.cli.console import err
+    from tokenface.training.calibration.samples import draw_samples
 
     model, console = tokenface.load(weights, "cpu"), err()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:

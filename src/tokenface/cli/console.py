@@ -1,4 +1,4 @@
-"""What the command line prints: results on stdout, troubles in red on stderr."""
+"""What the command line gives back: results on stdout, troubles in red on stderr, and exit codes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+SUCCESS, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes: all done; a failure; wrong usage or nothing to do; Ctrl-C or SIGTERM."""
 
 
 def out() -> Console:

@@ -34,8 +34,7 @@ def convert(
     Writes OUTPUT/parameters.json (or .npz), meshes, and conversion.json with what is left in millimetres per region.
     The correspondence of the two head models is found once and kept.
     """
-    from tokenface.cli import SUCCESS
-    from tokenface.cli.console import err, out
+    from tokenface.cli.console import SUCCESS, err, out
     from tokenface.cli.needs import need_photo, words
     from tokenface.errors import ConfigError
 
@@ -43,7 +42,7 @@ def convert(
         raise ConfigError(f"--expression is one of auto, names, shape, got '{expression}'")
     need_photo(source)
 
-    from tokenface.convert.run import ConvertOptions, convert_file
+    from tokenface.jobs.convert import ConvertOptions, convert_file
 
     options = ConvertOptions(head, expression, neutral, tuple(words(formats)))  # type: ignore[arg-type]
     with err().status("converting"):  # nothing where stderr is no terminal

@@ -18,8 +18,8 @@ def demo(
     """Reconstruct a few free photos and say where the results are."""
     from tokenface.cli.console import out
     from tokenface.cli.reconstruct import report
-    from tokenface.inference.examples import write_example_photos
-    from tokenface.inference.run import Options, Run
+    from tokenface.jobs.examples import write_example_photos
+    from tokenface.jobs.reconstruct import Options, Run
 
     photos = write_example_photos(output / "photos")
     run = Run([photos], output / "results", Options(weights=weights, device=device, overwrite=True))

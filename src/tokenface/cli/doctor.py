@@ -11,9 +11,8 @@ def doctor() -> int:
     from rich.table import Table
     from rich.text import Text
 
-    from tokenface.cli import SOME_FAILED, SUCCESS
-    from tokenface.cli.console import out
-    from tokenface.inference.diagnosis import MARKS, diagnose
+    from tokenface.cli.console import SOME_FAILED, SUCCESS, out
+    from tokenface.cli.diagnosis import MARKS, diagnose
 
     console, findings = out(), diagnose()
     table = Table(box=None, pad_edge=False, show_header=False)

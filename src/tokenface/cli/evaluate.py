@@ -156,8 +156,7 @@ def _finish(results: Results, output: Path) -> int:
 
 
 def _complain(problems: list[str], what: str) -> int:
-    from tokenface.cli import SOME_FAILED, SUCCESS
-    from tokenface.cli.console import print_error
+    from tokenface.cli.console import SOME_FAILED, SUCCESS, print_error
 
     for problem in problems:
         print_error(f"{problem} {what}".strip())
@@ -185,10 +184,10 @@ def stirling(
 
     need("igl", "matplotlib")
 
+    from tokenface.core.fingerprint import remove_stale
     from tokenface.errors import ConfigError
     from tokenface.evaluation.predict import PhotoTask
     from tokenface.evaluation.stirling import RULES, SPLITS, StirlingFolder, stirling_jobs, write_distance_files
-    from tokenface.fingerprint import remove_stale
 
     folder, splits, rules = StirlingFolder(dataset), tuple(split or SPLITS), tuple(rule or RULES)
     if unknown := set(rules) - set(RULES):
@@ -229,10 +228,10 @@ def aflw2000(
 
     import tokenface
     from tokenface.cli.console import err, out
+    from tokenface.core.files import write_atomically
     from tokenface.errors import TokenFaceError
     from tokenface.evaluation.aflw2000 import AflwRow, aflw_figures, compare, read_aflw2000, rows_csv
     from tokenface.evaluation.open_run import rounded
-    from tokenface.formats.files import write_atomically
 
     truths = read_aflw2000(dataset)
     reconstructor, rows = tokenface.load(model, device), []
@@ -268,7 +267,7 @@ def nersemble(
     import tokenface
     from tokenface.cli.console import out
     from tokenface.evaluation.nersemble import SvfrZip, svfr_images
-    from tokenface.head.landmarks import NOW7
+    from tokenface.geometry.landmarks import NOW7
 
     images = list(svfr_images(dataset))
     reconstructor, problems = tokenface.load(model, device), []

@@ -24,9 +24,9 @@ def photos(
     import tokenface
     from tokenface.cli.console import err, out
     from tokenface.cli.photo_tables import print_measures
+    from tokenface.core.files import write_atomically
     from tokenface.evaluation.open_run import rounded
     from tokenface.evaluation.photo_run import PhotoCounts, held_out_photos, measure_photos
-    from tokenface.formats.files import write_atomically
 
     begun, worked, console = time.perf_counter(), time.process_time(), err()
     reconstructor = tokenface.load(model, device)
@@ -64,11 +64,11 @@ def scans(
     import tokenface
     from tokenface.cli.console import err, out
     from tokenface.cli.photo_tables import print_scans
+    from tokenface.core.files import write_atomically
     from tokenface.errors import EvaluationError
     from tokenface.evaluation.open_run import rounded
     from tokenface.evaluation.scan_files import read_scans
     from tokenface.evaluation.scan_photos import measure_scans
-    from tokenface.formats.files import write_atomically
 
     reconstructor, console = tokenface.load(model, device), err()
 

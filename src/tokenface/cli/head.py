@@ -66,9 +66,9 @@ def build(
     import logging
 
     from tokenface.cli.console import out
+    from tokenface.core.files import make_folder
     from tokenface.errors import ConfigError
-    from tokenface.formats.files import make_folder
-    from tokenface.head.build import build_openhead
+    from tokenface.tools.openhead import build_openhead
 
     if name != "openhead":
         raise ConfigError(f"'{name}' cannot be built; only 'openhead' can. FLAME: 'tokenface head add flame PATH'")

@@ -30,8 +30,7 @@ def fetch(
 @app.command(name="list")
 def list_models() -> int:
     """Show the model files and where they are. Exit code 1 if one is missing or damaged."""
-    from tokenface.cli import SOME_FAILED, SUCCESS
-    from tokenface.cli.console import out, print_error
+    from tokenface.cli.console import SOME_FAILED, SUCCESS, out, print_error
     from tokenface.errors import ModelFileError
     from tokenface.images.models import MODEL_FILES, find_model
 

@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from tokenface.cli.console import out
-from tokenface.network.components import COMPONENTS
+from tokenface.parameters import COMPONENTS
 
 
 def print_measures(document: dict[str, Any]) -> None:

@@ -58,8 +58,7 @@ def prepare(
     'tokenface prepare list' names the data sets; 'tokenface prepare check SHARDS' says what is in some shards. The same
     command again goes on where it stopped.
     """
-    from tokenface.cli import USAGE
-    from tokenface.cli.console import print_error
+    from tokenface.cli.console import USAGE, print_error
     from tokenface.cli.needs import need
 
     need(*(("ray",) if ray is not None else ()))
@@ -90,8 +89,7 @@ def prepare(
 
 
 def _prepare(run: Preparation) -> int:
-    from tokenface.cli import SOME_FAILED, SUCCESS
-    from tokenface.cli.console import err, one_line, out, print_error
+    from tokenface.cli.console import SOME_FAILED, SUCCESS, err, one_line, out, print_error
 
     with _bar(err()) as progress:
         task = progress.add_task(f"preparing {run.reader.name}", total=run.total)
@@ -112,8 +110,7 @@ def _prepare(run: Preparation) -> int:
 
 
 def _check(path: Path, sheet: Path | None) -> int:
-    from tokenface.cli import SOME_FAILED, SUCCESS
-    from tokenface.cli.console import err, one_line, out, print_error
+    from tokenface.cli.console import SOME_FAILED, SUCCESS, err, one_line, out, print_error
     from tokenface.data.shards.index import find_shards
     from tokenface.prepare.check import UNKNOWN_WORDS, ShardCheck, check_shards, contact_sheet
 
@@ -148,7 +145,7 @@ def _check(path: Path, sheet: Path | None) -> int:
     if sheet is not None:
         from PIL import Image
 
-        from tokenface.formats.files import make_folder
+        from tokenface.core.files import make_folder
 
         make_folder(sheet.parent)
         Image.fromarray(contact_sheet(check.samples)).save(sheet)
@@ -159,8 +156,7 @@ def _check(path: Path, sheet: Path | None) -> int:
 def _list() -> int:
     from rich.table import Table
 
-    from tokenface.cli import SUCCESS
-    from tokenface.cli.console import out
+    from tokenface.cli.console import SUCCESS, out
     from tokenface.data.readers.registry import DATASETS
 
     table = Table(box=None, pad_edge=False)

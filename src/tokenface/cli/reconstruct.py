@@ -10,7 +10,8 @@ import typer
 from tokenface.cli.console import err, one_line, out, print_error
 
 if TYPE_CHECKING:
-    from tokenface.inference.outputs import Texture
+    from tokenface.jobs.output_tree import Texture
+    from tokenface.jobs.reconstruct import Run
 
 TABLES = ("parquet", "npz")
 
@@ -38,7 +39,11 @@ def reconstruct(
     ] = "out",
     formats: Annotated[
         str,
-        typer.Option("--format", "-f", help="Comma-separated: glb, obj, ply, json, or all; or parquet, npz: tables."),
+        typer.Option(
+            "--format",
+            "-f",
+            help="Comma-separated: glb, obj, ply, json, or all of these; vrm, stl; or parquet, npz: tables.",
+        ),
     ] = "all",
     weights: Annotated[
         str | None, typer.Option("--weights", "-w", help="Weights by name or path.", show_default=False)
@@ -67,11 +72,23 @@ def reconstruct(
     overlay: Annotated[bool, typer.Option(help="Write overlay.png for people to look at.")] = True,
     neutral: Annotated[bool, typer.Option("--neutral", help="Also write every head with a relaxed face.")] = False,
     texture: Annotated[
-        str, typer.Option(help="Skin of meshes: albedo (predicted), or photo (projected, hidden parts filled in).")
-    ] = "albedo",
-    delight: Annotated[
-        bool, typer.Option("--delight", help="With --texture photo: take the predicted light out of it.")
+        str, typer.Option(help="Skin of meshes: photo (hidden parts filled in), or model (the predicted albedo).")
+    ] = "photo",
+    delight: Annotated[bool, typer.Option("--delight", help="With --texture photo: take the light out of it.")] = False,
+    detail: Annotated[
+        bool, typer.Option("--detail", help="Also write normal and displacement maps from the photo's shading.")
     ] = False,
+    same_person: Annotated[
+        bool, typer.Option("--same-person", help="All photos show one person: one head, one texture, in OUTPUT/person.")
+    ] = False,
+    maps: Annotated[
+        str,
+        typer.Option(
+            help="Per-pixel maps, comma-separated: depth, normals, uv, pncc, parts, cutout, axes, points68, points468, "
+            "npz; or all.",
+            show_default=False,
+        ),
+    ] = "",
     second_crop: Annotated[bool, typer.Option(help="Crop a second time from the network's own landmarks.")] = True,
     refine: Annotated[
         bool, typer.Option("--refine", help="Fit every face to its photo; the options below say how.")
@@ -89,6 +106,8 @@ def reconstruct(
     steps: Annotated[
         int, typer.Option(min=0, help="Comparisons with the photo's pixels; 0: points alone.")
     ] = FIT.steps,
+    units: Annotated[str | None, typer.Option(help="OBJ, PLY, STL: m, cm or mm.", show_default="m; STL: mm")] = None,
+    up: Annotated[str | None, typer.Option(help="OBJ, PLY, STL: y or z.", show_default="y; STL: z")] = None,
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Refuse larger photos: width × height.", show_default="120 million")
     ] = 120_000_000,
@@ -100,8 +119,10 @@ def reconstruct(
     every few hundred photos. Exit code: 0 all done, 1 some photos failed or show no face, 2 nothing to do.
     """
     from tokenface.cli.needs import need, need_photo, need_runtime
+    from tokenface.errors import ConfigError
 
     # wrong options are said before missing files; the usual ones have nothing to check, and torch can wait
+    skin = _texture(texture, delight)
     asked = _Fit(focal, ipd, size, components, steps)
     fit = _options(refine, asked) if refine or asked != FIT else None
     need_photo(*sources)
@@ -109,10 +130,15 @@ def reconstruct(
     tables = ray is not None or formats.strip().lower() in TABLES
     need(*(("pyarrow",) if tables else ()), *(("ray",) if ray is not None else ()))
 
-    from tokenface.inference.run import Options, Run
+    from tokenface.jobs.reconstruct import Options, Run
 
+    axes = _axes(units, up)
+    wanted_maps = tuple(part.strip().lower() for part in maps.split(",") if part.strip())
     if tables:
-        from tokenface.bulk.shard import BulkOptions
+        _no_maps(wanted_maps)
+        if same_person:
+            raise ConfigError("--same-person makes one head; leave out --ray and the tables")
+        from tokenface.jobs.bulk.shard import BulkOptions
 
         return _tables(
             sources,
@@ -152,12 +178,17 @@ def reconstruct(
             overwrite=overwrite,
             overlay=overlay,
             neutral=neutral,
-            texture=_texture(texture, delight),
+            texture=skin,
+            detail=detail,
             second_crop=second_crop,
             refine=fit,
             max_pixels=max_pixels,
+            maps=wanted_maps,
+            axes=axes,
         ),
     )
+    if same_person and run.items:
+        return _person(run, Path(output))
     with _bar() as progress:
         task = progress.add_task("reconstructing", total=len(run.todo))
         for _ in run:
@@ -165,20 +196,46 @@ def reconstruct(
     return report(run)
 
 
+def _axes(units: str | None, up: str | None):
+    """None: each format's usual ones; what is said holds for all of them."""
+    from tokenface.formats.axes import chosen_axes
+
+    return None if units is None and up is None else chosen_axes(units or "m", up or "y")
+
+
+def _no_maps(maps: tuple[str, ...]) -> None:
+    from tokenface.errors import ConfigError
+
+    if maps:
+        raise ConfigError("tables hold no --maps; leave them out, or choose files (--format glb, obj, ply, json)")
+
+
+def _person(run: Run, output: Path) -> int:
+    from tokenface.cli.console import SOME_FAILED, SUCCESS
+    from tokenface.jobs.one_person import reconstruct_person
+
+    person = reconstruct_person(run, output)
+    for label, reason in person.failures:
+        print_error(reason if label in reason else f"{label}: {reason}")
+    photos = "photo" if person.photos == 1 else "photos"
+    out().print(f"one head of {person.photos} {photos} → {one_line(person.folder)}")
+    return SOME_FAILED if person.failures else SUCCESS
+
+
 def _texture(texture: str, delight: bool) -> Texture:
     from tokenface.errors import ConfigError
 
-    if texture not in ("albedo", "photo") or (delight and texture != "photo"):
+    if texture not in ("photo", "model", "albedo") or (delight and texture != "photo"):  # albedo: model's older name
         got = f"'{texture}'" + (" with --delight" if delight else "")
-        raise ConfigError(f"--texture is albedo or photo, and --delight goes with photo; got {got}")
-    return "delit" if delight else "photo" if texture == "photo" else "albedo"
+        raise ConfigError(f"--texture is photo or model, and --delight goes with photo; got {got}")
+    return "delit" if delight else "photo" if texture == "photo" else "model"
 
 
 def _options(refine: bool, asked: _Fit):
     from tokenface.errors import ConfigError
     from tokenface.images.focal import parse_focal
-    from tokenface.network.components import COMPONENTS
-    from tokenface.refinement.record import RefineOptions
+    from tokenface.inference.refinement import RefineOptions
+    from tokenface.parameters import COMPONENTS
 
     chosen = tuple(part.strip().lower() for part in asked.components.split(",") if part.strip())
     options = RefineOptions(
@@ -201,8 +258,8 @@ def _tables(sources, output, options, workers, ray, recursive, boxes) -> int:
     """Photos by the thousand into tables."""
     from rich.table import Table
 
-    from tokenface.bulk.run import BulkRun
-    from tokenface.cli import SOME_FAILED, SUCCESS, USAGE
+    from tokenface.cli.console import SOME_FAILED, SUCCESS, USAGE
+    from tokenface.jobs.bulk.run import BulkRun
 
     if len(sources) != 1 or boxes is not None:
         wrong = "--boxes" if boxes is not None else f"{len(sources)} sources"
@@ -247,7 +304,7 @@ def report(run) -> int:
     """Print what became of the photos; returns the exit code."""
     from rich.table import Table
 
-    from tokenface.cli import SOME_FAILED, SUCCESS, USAGE
+    from tokenface.cli.console import SOME_FAILED, SUCCESS, USAGE
 
     for label, reason in run.failures:
         print_error(reason if label in reason else f"{label}: {reason}")

@@ -47,8 +47,7 @@ def serve(
     from tokenface.app.limits import MEGABYTE, Limits
     from tokenface.app.server import ServerOptions
     from tokenface.app.server import serve as run
-    from tokenface.cli import SUCCESS
-    from tokenface.cli.console import out
+    from tokenface.cli.console import SUCCESS, out
 
     limits = Limits(
         upload_bytes=int(max_upload * MEGABYTE),

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tokenface.threads import use_threads
+from tokenface.core.threads import use_threads
 
 Threads = Annotated[
     int | None,

@@ -45,6 +45,7 @@ def track(
     refine_frames: Annotated[
         int, typer.Option(min=1, max=32, help="Frames that the albedo is fitted to, at most.")
     ] = 8,
+    texture: Annotated[str, typer.Option(help="Skin of meshes: photo (a few good frames), or model.")] = "photo",
     weights: Annotated[
         str | None, typer.Option("--weights", "-w", help="Weights by name or path.", show_default=False)
     ] = None,
@@ -59,13 +60,14 @@ def track(
     OUTPUT/overlay.mp4. A run that was killed goes on where it stopped. Exit code: 0 done, 1 no face was found, or the
     file is damaged (what could be read is there).
     """
-    from tokenface.cli import SOME_FAILED, SUCCESS
+    from tokenface.cli.console import SOME_FAILED, SUCCESS
     from tokenface.errors import ConfigError
 
     number = _people(people)
     for name, value, allowed in (
         ("--smooth", smooth, ("none", "one-euro")),
         ("--temporal", temporal, ("auto", "off", "causal", "centred")),
+        ("--texture", texture, ("photo", "model")),
     ):
         if value not in allowed:
             raise ConfigError(f"{name} is one of {', '.join(allowed)}, got '{value}'")
@@ -81,7 +83,7 @@ def track(
     need_clip(source)
     need_formats(words(formats))
 
-    from tokenface.video.run import TrackOptions, TrackRun
+    from tokenface.jobs.track import TrackOptions, TrackRun
 
     run = TrackRun(
         source,
@@ -99,6 +101,7 @@ def track(
             pool=pool,
             refine=refine,
             refine_frames=refine_frames,
+            texture=texture,  # type: ignore[arg-type]
             weights=weights,
             device=device,
             overwrite=overwrite,
@@ -149,14 +152,15 @@ def _work(run) -> None:
 
 def _camera(number, people, temporal, temporal_weights, smooth, weights, device, show, seconds) -> int:
     """Live: a window, or one line a second."""
-    from tokenface.cli import SUCCESS
-    from tokenface.inference.reconstruct import Reconstructor
+    from tokenface.cli.console import SUCCESS
+    from tokenface.model import Reconstructor
     from tokenface.video.live import Camera, live, show_live
 
     model = Reconstructor.load(weights, device)
     camera = Camera.open(number)
     frames = live(
         model,
+        model.detector,
         camera,
         people=people,
         temporal=temporal,

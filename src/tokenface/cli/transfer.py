@@ -22,6 +22,7 @@ def transfer(
     ] = None,
     end: Annotated[float | None, typer.Option(min=0, help="Seconds of a video.", show_default=False)] = None,
     picture: Annotated[bool, typer.Option(help="Write transfer.png, or transfer.mp4 for a video.")] = True,
+    texture: Annotated[str, typer.Option(help="The target's skin: photo, or model (the predicted albedo).")] = "photo",
     weights: Annotated[
         str | None, typer.Option("--weights", "-w", help="Weights by name or path.", show_default=False)
     ] = None,
@@ -36,6 +37,8 @@ def transfer(
 
     if pose not in ("auto", "source", "target"):
         raise ConfigError(f"--pose is one of auto, source, target, got '{pose}'")
+    if texture not in ("photo", "model"):
+        raise ConfigError(f"--texture is photo or model, got '{texture}'")
     for path in (source, target, *([neutral] if neutral else ())):
         need_photo(path)
     if source.suffix.lower() in (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".ts") or source.is_dir():
@@ -43,12 +46,12 @@ def transfer(
 
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
-    from tokenface.cli import SUCCESS
-    from tokenface.inference.reconstruct import Reconstructor
-    from tokenface.transfer.run import TransferOptions
-    from tokenface.transfer.run import transfer as run
+    from tokenface.cli.console import SUCCESS
+    from tokenface.jobs.transfer import TransferOptions
+    from tokenface.jobs.transfer import transfer as run
+    from tokenface.model import Reconstructor
 
-    options = TransferOptions(pose=pose, neutral=neutral, end=end, picture=picture)  # type: ignore[arg-type]
+    options = TransferOptions(pose, neutral, end, picture, texture)  # type: ignore[arg-type]
     model = Reconstructor.load(weights, device)
     console = err()
     columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed} frames"))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from tokenface.geometry.landmarks import MIRROR68
 from tokenface.head.model import HeadModel
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 
 FLIP = (-1.0, 1.0, 1.0)
 CAMERA = (1.0, 1.0, -1.0, -1.0, -1.0, 1.0, 1.0)
 """Signs of the camera's numbers: turns about y and z, and the place across, are reversed."""
 JAW = (1.0, -1.0, -1.0)
+LIGHT = (1.0, -1.0, 1.0, 1.0, -1.0, -1.0, 1.0, 1.0, 1.0)
+"""Signs of the harmonics [1, x, y, z, xy, xz, yz, x² − y², 3z² − 1]: those odd in x are reversed."""
 
 
 class Mirror:
@@ -19,22 +23,47 @@ class Mirror:
 
     def __init__(self, head: HeadModel):
         partner = torch.as_tensor(head.data.mirror.copy(), dtype=torch.int64)
-        modes = head.basis[: head.sizes.shape]
+        modes = head.basis[: head.sizes.shape].cpu()
         reflected = (modes * modes.new_tensor(FLIP))[:, partner]
         self.shape = torch.einsum("mvc,mvc->m", modes, reflected).sign()  # [S]: 1 of symmetric modes, −1 of others
         self.expression = torch.tensor(_partners(head.expression_names))
 
-    def images(self, images: Tensor) -> Tensor:
-        return images.flip(-1)
+        self.texture = _flipped_albedo(head) if head.sizes.texture else None
 
     def parameters(self, faces: FaceParameters) -> FaceParameters:
-        """Of the mirrored pictures; texture and light are left as they are."""
+        """Of the mirrored pictures; an albedo whose mirror image the modes lack becomes the nearest that they have."""
+        light = faces.light.unflatten(-1, (9, 3)) * faces.light.new_tensor(LIGHT)[:, None]
         return faces.replace(
-            shape=faces.shape * self.shape,
-            expression=faces.expression[:, self.expression],
+            shape=faces.shape * self.shape.to(faces.shape),
+            expression=faces.expression[:, self.expression.to(faces.expression.device)],
             jaw=faces.jaw * faces.jaw.new_tensor(JAW),
             camera=faces.camera * faces.camera.new_tensor(CAMERA),
+            texture=faces.texture if self.texture is None else faces.texture @ self.texture.to(faces.texture),
+            light=light.flatten(-2),
         )
+
+    def rows(
+        self, chosen: Tensor, image: Tensor, points: Tensor, faces: FaceParameters
+    ) -> tuple[Tensor, Tensor, FaceParameters]:
+        """Pictures [B, 3, S, S], 68 points [B, 68, 2] and parameters, mirrored where `chosen` [B]."""
+
+        def either(mirrored: Tensor, own: Tensor) -> Tensor:
+            return torch.where(chosen.view(-1, *[1] * (own.dim() - 1)), mirrored, own)
+
+        other = self.parameters(faces)
+        mixed = {name: either(getattr(other, name), value) for name, value in faces.items()}
+        flipped = points[:, list(MIRROR68)] * points.new_tensor([-1.0, 1.0])
+        return either(image.flip(-1), image), either(flipped, points), FaceParameters(**mixed)
+
+
+def _flipped_albedo(head: HeadModel) -> Tensor:
+    """[A, A]: coefficients times it are those of the map's mirror image, as near as the modes come (least squares)."""
+    assert head.data.albedo_basis is not None
+    modes = np.asarray(head.data.albedo_basis[: head.sizes.texture], np.float32)
+    if head.data.albedo_scale is not None:
+        modes = modes * np.asarray(head.data.albedo_scale[: len(modes)], np.float32)[:, None, None, None]
+    flat, flipped = modes.reshape(len(modes), -1), modes[:, :, ::-1].reshape(len(modes), -1)
+    return torch.from_numpy(np.linalg.solve(flat @ flat.T, flat @ flipped.T).T.copy())
 
 
 def _partners(names: tuple[str, ...]) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
@@ -10,20 +10,21 @@ import torch
 from torch import Tensor
 
 from tokenface.data.record import PhotoRecord
-from tokenface.head.landmarks import MIRROR68
+from tokenface.geometry.landmarks import MIRROR68
 
 
 @dataclass(frozen=True)
 class PhotoTarget:
     """What self-training says of B photos: shape [B, S], expression [B, E], jaw [B, 3].
 
-    known: [B, E] in [0, 1], how much is known of each action.
+    known: [B, E] in [0, 1], how much is known of each action.  changed: [B, E], whether a warp changed it.
     """
 
     shape: Tensor
     expression: Tensor
     jaw: Tensor
     known: Tensor
+    changed: Tensor
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,12 @@ class PhotoBatch:
     landmarks68: Tensor
     target: PhotoTarget | None = None
 
-    def to(self, device: torch.device | str) -> PhotoBatch:
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> PhotoBatch:
         t = self.target
         if t is not None:
-            t = PhotoTarget(t.shape.to(device), t.expression.to(device), t.jaw.to(device), t.known.to(device))
-        return PhotoBatch(self.image.to(device), self.landmarks68.to(device), t)
+            t = PhotoTarget(*(getattr(t, field.name).to(device, non_blocking=non_blocking) for field in fields(t)))
+        image = self.image.to(device, non_blocking=non_blocking)
+        return PhotoBatch(image, self.landmarks68.to(device, non_blocking=non_blocking), t)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 Kind = Literal["photo", "clip", "scan", "synthetic"]
 KINDS: tuple[Kind, ...] = ("photo", "clip", "scan", "synthetic")
@@ -104,3 +106,12 @@ def split_by_identity(
         [record for record in records if record.identity not in held],
         [record for record in records if record.identity in held],
     )
+
+
+def identity_labels(names: list[str]) -> Tensor:
+    """[B] labels of people by name, in the order of first appearance; an empty name is somebody of his own."""
+    numbers: dict[str, int] = {}
+    labels = []
+    for index, name in enumerate(names):
+        labels.append(numbers.setdefault(name or f"\0{index}", len(numbers)))
+    return torch.tensor(labels, dtype=torch.int64)

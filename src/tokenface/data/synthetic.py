@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from tokenface import rotations
-from tokenface.camera import Camera
 from tokenface.data.backgrounds import sample_backgrounds
 from tokenface.data.batch import FaceBatch
 from tokenface.data.degrade import Degradation, degrade
@@ -33,8 +31,10 @@ from tokenface.data.scene.outfit import Chances, sample_outfit, sample_people
 from tokenface.data.scene.parts import repeat_rows
 from tokenface.data.scene.picture import Painter, Picture
 from tokenface.data.visibility import visible_points
+from tokenface.geometry import rotations
+from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 from tokenface.render.rasterizer import Backend
 from tokenface.render.texture import HeadAlbedo
 

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tokenface import rotations
-from tokenface.camera import Camera
+from tokenface.geometry import rotations
+from tokenface.geometry.camera import Camera
+from tokenface.geometry.similarity import planar_similarity
 from tokenface.head.model import HeadModel
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 from tokenface.render.rasterizer import interpolate, rasterize
 
 FADE = 0.06
@@ -114,17 +115,16 @@ def _without_similarity(camera: Camera, source: Tensor, target: Tensor) -> Camer
     """The camera after which the points [B, K, 2] that it projects to `source` lie as near `target` as can be.
 
     A 2-D similarity of the picture is a scale, a turn about the line of sight and a shift of a scaled-orthographic
-    camera, exactly (least squares over complex numbers).
+    camera, exactly.
     """
-    a = torch.complex(source[..., 0], -source[..., 1])  # y up, as the camera's own
-    b = torch.complex(target[..., 0], -target[..., 1])
-    mean_a, mean_b = a.mean(1, keepdim=True), b.mean(1, keepdim=True)
-    factor = ((a - mean_a).conj() * (b - mean_b)).sum(1) / (a - mean_a).abs().square().sum(1).clamp(min=1e-12)
+    up = source.new_tensor([1.0, -1.0])  # y up, as the camera's own
+    found = planar_similarity(source * up, target * up)
+    factor = torch.complex(found[:, 0, 0], found[:, 1, 0])
     growth, angle = factor.abs(), factor.angle()
     zero = torch.zeros_like(angle)
     turn = rotations.rotvec_to_rotmat(torch.stack([zero, zero, angle], dim=-1))
     place = factor * torch.complex(camera.translation[:, 0], camera.translation[:, 1])
-    place = place + mean_b[:, 0] - factor * mean_a[:, 0]
+    place = place + torch.complex(found[:, 0, 2], found[:, 1, 2])
     return Camera(
         camera.scale * growth,
         rotations.rotmat_to_rotvec(turn @ camera.rotation_matrix()),

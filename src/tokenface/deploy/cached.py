@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from tokenface import __version__
+from tokenface.core.files import make_folder
+from tokenface.core.fingerprint import fingerprint
 from tokenface.deploy.export import GRAPH_VERSION, SUFFIX
 from tokenface.deploy.lowering import PRECISIONS, lowered
 from tokenface.deploy.onnx_files import export_network
@@ -16,11 +17,10 @@ from tokenface.deploy.openvino_files import convert
 from tokenface.deploy.rendered import CALIBRATION, rendered_crops
 from tokenface.deploy.runtime import AnotherNetwork, BFloat16Network, open_network
 from tokenface.errors import ConfigError
-from tokenface.fingerprint import fingerprint
-from tokenface.formats.files import make_folder
 from tokenface.head.model import HeadModel
 from tokenface.images.models import cache_folder
 from tokenface.network.tokenface import TokenFace
+from tokenface.version import __version__
 
 RUNTIME_PRECISIONS = {"torch": ("fp32", "bf16"), "onnx": PRECISIONS, "openvino": (*PRECISIONS, "bf16")}
 

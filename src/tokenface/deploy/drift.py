@@ -15,8 +15,8 @@ from tokenface.deploy.rendered import TEST, rendered_crops, rendered_photos
 from tokenface.deploy.runtime import open_graph, open_head, open_network
 from tokenface.errors import TokenFaceError
 from tokenface.head.model import HeadModel
-from tokenface.network.components import COMPONENTS
 from tokenface.network.tokenface import TokenFace
+from tokenface.parameters import COMPONENTS
 
 
 @dataclass(frozen=True)

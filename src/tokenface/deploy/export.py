@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface import __version__
+from tokenface.core.files import discard, make_folder, read_marker, write_atomically
+from tokenface.core.fingerprint import fingerprint
 from tokenface.deploy.drift import Drift, DriftMeter
 from tokenface.deploy.graphs import LARGEST_BATCH, HeadGraph, ParameterGraph, example_coefficients, example_crops
 from tokenface.deploy.lowering import PRECISIONS, lowered
@@ -22,13 +23,12 @@ from tokenface.deploy.openvino_files import convert
 from tokenface.deploy.photo_graph import PhotoGraph
 from tokenface.deploy.rendered import CALIBRATION, rendered_crops, rendered_photos
 from tokenface.errors import ConfigError, ModelFileError, OutputError
-from tokenface.fingerprint import fingerprint
-from tokenface.formats.files import discard, make_folder, read_marker, write_atomically
+from tokenface.geometry.crop import TEST_SCALE
 from tokenface.head.model import HeadModel
-from tokenface.images.crop import TEST_SCALE
-from tokenface.network.checkpoint import load_checkpoint
-from tokenface.network.components import COMPONENTS
+from tokenface.inference.checkpoint import load_checkpoint
 from tokenface.network.tokenface import TokenFace
+from tokenface.parameters import COMPONENTS
+from tokenface.version import __version__
 from tokenface.weights import file_hash, find_weights
 
 RUNTIMES = ("onnx", "openvino", "torch")

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from tokenface.head.model import HeadModel
-from tokenface.network.components import COMPONENTS
 from tokenface.network.tokenface import TokenFace
+from tokenface.parameters import COMPONENTS
 
 CROPS = "crops"
 """Input of the network: [B, 3, S, S] float32, RGB in [0, 1]."""

@@ -12,13 +12,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tokenface.camera import Camera
 from tokenface.deploy.mip_crops import MipPhotos, to_photo
 from tokenface.deploy.tflite_graph import TFLiteGraph
-from tokenface.head.landmarks import MEDIAPIPE_TO_IBUG68
+from tokenface.geometry.camera import Camera
+from tokenface.geometry.crop import BOX_LOWERING, LANDMARK_BOX_SCALE
+from tokenface.geometry.landmarks import MEDIAPIPE_TO_IBUG68
 from tokenface.head.model import HeadModel
 from tokenface.images.blazeface import FULL_RANGE, anchors
-from tokenface.images.crop import BOX_LOWERING, LANDMARK_BOX_SCALE
 from tokenface.images.detection import MESH_BOX_SCALE
 from tokenface.images.detector import PROPOSAL
 from tokenface.images.facemesh import (
@@ -31,8 +31,8 @@ from tokenface.images.facemesh import (
     RIGHT_EYE_CORNERS,
 )
 from tokenface.images.models import model_path
-from tokenface.network.components import COMPONENTS, FaceParameters
 from tokenface.network.tokenface import TokenFace
+from tokenface.parameters import COMPONENTS, FaceParameters
 
 PHOTOS = "photos"
 """Input: [B, 3, H, W] float32, RGB in [0, 1]; any size from 64 to 8192 pixels, the same within a batch."""

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tokenface.core.threads import waits_asleep
 from tokenface.deploy.graphs import CROPS, HEAD_INPUTS, OUTPUTS, VERTICES
 from tokenface.deploy.needed import needed
 from tokenface.errors import CheckpointError
-from tokenface.network.components import COMPONENTS, FaceParameters
 from tokenface.network.tokenface import NetworkOutput, TokenFace
-from tokenface.threads import waits_asleep
+from tokenface.parameters import COMPONENTS, FaceParameters
 
 Call = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tokenface.core.arrays import open_arrays
+from tokenface.core.files import write_atomically
+from tokenface.core.fingerprint import content_hash, fingerprint
 from tokenface.errors import EvaluationError
-from tokenface.evaluation.alignment import Similarity
 from tokenface.evaluation.mesh_files import (
     read_indexed_points,
     read_mesh,
@@ -27,9 +29,7 @@ from tokenface.evaluation.mesh_files import (
 from tokenface.evaluation.regions import face_regions
 from tokenface.evaluation.scan_to_mesh import MILLIMETRES, Protocol, ScanFace, Unit, measure, scan_face
 from tokenface.evaluation.surface import Surface
-from tokenface.fingerprint import content_hash, fingerprint
-from tokenface.formats.arrays import open_arrays
-from tokenface.formats.files import write_atomically
+from tokenface.geometry.similarity import Similarity
 
 CACHE_VERSION = 1
 """Raised whenever the same input would give other numbers."""

@@ -19,7 +19,7 @@ from tokenface.data.synthetic import SyntheticFaces
 from tokenface.evaluation.rendered_measures import PLAIN_POSES
 from tokenface.evaluation.warp_response import ResponseTable, Spread
 from tokenface.head.model import HeadModel
-from tokenface.network.components import COMPONENTS, FaceParameters
+from tokenface.parameters import COMPONENTS, FaceParameters
 
 CHANGED = ("shape", "expression", "jaw", "camera", "texture")
 """Components that a rendered picture can change alone; of the camera the rotation."""

@@ -11,20 +11,20 @@ import cv2
 import numpy as np
 import torch
 
-from tokenface.camera import Camera
+from tokenface.core.files import write_atomically
 from tokenface.errors import EvaluationError
-from tokenface.evaluation.best_camera import fit_camera
 from tokenface.evaluation.mesh_files import read_mesh, read_seven_landmarks
-from tokenface.formats.files import write_atomically
 from tokenface.formats.mesh import png_bytes
-from tokenface.head.landmarks import NOW7
-from tokenface.images.crop import extract
+from tokenface.geometry.camera import Camera
+from tokenface.geometry.crop import extract
+from tokenface.geometry.first_camera import fit_camera
+from tokenface.geometry.landmarks import NOW7
 from tokenface.render.overlay import PhotoFace, landmarks_over_photo, mesh_over_photo, shaded_meshes
 
 if TYPE_CHECKING:
     from tokenface.images.loading import ImageItem
     from tokenface.inference.face import Face
-    from tokenface.inference.reconstruct import Reconstructor
+    from tokenface.model import Reconstructor
 
 TILE = 256
 GAP = 6

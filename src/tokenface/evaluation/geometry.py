@@ -11,10 +11,10 @@ from torch import Tensor
 
 from tokenface.evaluation.scan_to_mesh import measure, scan_face
 from tokenface.evaluation.surface import Surface
-from tokenface.head.landmarks import NOW7
+from tokenface.geometry.landmarks import NOW7
 from tokenface.head.model import HeadModel
 from tokenface.head.skin import visible_skin
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 
 
 @dataclass(frozen=True)

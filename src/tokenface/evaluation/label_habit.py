@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.head.landmarks import MIRROR68
+from tokenface.geometry.landmarks import MIRROR68
 
 FOLDS = 2
 

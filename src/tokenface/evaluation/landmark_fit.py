@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import torch
 
+from tokenface.geometry.first_camera import first_camera
+from tokenface.geometry.levenberg_marquardt import DenseSystem, minimise
 from tokenface.head.model import HeadModel
-from tokenface.refinement.damped import DenseSystem, minimise
 
 POINT_DEVIATION = 0.012
 """Crop half-widths that a detected point is away from where the model would put it."""
@@ -57,7 +58,7 @@ class LandmarkFitter:
     def fit(self, points: np.ndarray) -> LandmarkFit:
         """Args: points: [468, 2], crop NDC (x right, y down)."""
         target = np.asarray(points, np.float64)[self.valid, :2] * [1.0, -1.0]
-        scale, rotation, shift = _start(self.mean, target)
+        scale, rotation, shift = first_camera(self.mean, target)
         start = (scale, rotation, shift, np.zeros(len(self.basis)))
         found = minimise(start, lambda state: DenseSystem.of(*self._linear(state, target)), _moved, ROUNDS)
         return self._answer(found.state, target)
@@ -94,16 +95,6 @@ class LandmarkFitter:
         turn = cv2.Rodrigues(rotation)[0].ravel()
         camera = np.array([scale, *turn, *shift, 0.0])
         return LandmarkFit(shape, expression, np.array([weights[-1], 0, 0]), camera, float(np.sqrt((gap**2).mean())))
-
-
-def _start(points: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Scaled-orthographic camera by linear least squares, its rows made orthonormal."""
-    middle, centre = points.mean(0), target.mean(0)
-    affine, *_ = np.linalg.lstsq(points - middle, target - centre, rcond=None)
-    u, s, vt = np.linalg.svd(affine.T, full_matrices=False)
-    rows, scale = u @ vt, float(s.mean())
-    rotation = np.stack([rows[0], rows[1], np.cross(rows[0], rows[1])])
-    return scale, rotation, centre - scale * rows @ middle
 
 
 def _moved(state: tuple, step: np.ndarray) -> tuple:

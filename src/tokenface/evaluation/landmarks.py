@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.camera import Camera
 from tokenface.data.photos import crop_labelled
 from tokenface.data.record import PhotoRecord
+from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 
 TEST_CROP_SCALE = 1.375
 """Landmark box × 1.1 × 1.25: the protocol's test crop."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tokenface.core.regular import check_regular
 from tokenface.errors import EvaluationError, HeadModelError
-from tokenface.formats.regular import check_regular
 from tokenface.head.restricted_pickle import load_npy
 
 MAX_MESH_BYTES = 1 << 30

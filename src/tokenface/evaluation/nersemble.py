@@ -13,10 +13,10 @@ from typing import Literal
 
 import numpy as np
 
+from tokenface.core.files import discard, output_error
 from tokenface.errors import EvaluationError
 from tokenface.evaluation.mesh_files import seven_points
 from tokenface.evaluation.predict import ply_bytes
-from tokenface.formats.files import discard, output_error
 
 FLAME_VERTICES = 5023
 Kind = Literal["posed", "neutral"]

@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from tokenface.core.files import output_error, write_atomically
 from tokenface.errors import EvaluationError, HeadModelError
 from tokenface.evaluation.batch import Job, Outcome
-from tokenface.formats.files import output_error, write_atomically
 from tokenface.head.restricted_pickle import load_npy
 
 CHALLENGES: tuple[str, ...] = ("multiview_neutral", "multiview_expressions", "multiview_occlusions", "selfie")

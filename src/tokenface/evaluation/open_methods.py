@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.camera import Camera
 from tokenface.evaluation.best_camera import landmarks_with_best_camera
 from tokenface.evaluation.landmark_fit import LandmarkFitter
 from tokenface.evaluation.openbench import OpenSet
+from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
 from tokenface.images.detection import Detection
 from tokenface.images.detector import FaceDetector
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 
 if TYPE_CHECKING:
-    from tokenface.inference.reconstruct import Reconstructor
+    from tokenface.model import Reconstructor
 
 CENTRED_CAMERA = np.array([5.0, 0, 0, 0, 0, 0, 0])
 """Where a head is put when no face was found."""

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from tokenface.camera import Camera
 from tokenface.evaluation.figures import TILE, Column, grid
 from tokenface.evaluation.open_methods import Answers, as_photos
 from tokenface.evaluation.results import figure_png
 from tokenface.formats.mesh import png_bytes
+from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
 from tokenface.render.overlay import PhotoFace, mesh_over_photo, shaded_meshes
 
 if TYPE_CHECKING:
-    from tokenface.evaluation.open_run import OpenReport
+    from tokenface.evaluation.open_report import OpenReport
 
 WORST = 6
 FRONT, HALF = np.array([0.0, -0.012, 0.03]), 0.105

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from tokenface.core.files import write_atomically
 from tokenface.errors import ModelFileError
 from tokenface.evaluation.open_figures import (
     PictureErrors,
@@ -22,9 +23,9 @@ from tokenface.evaluation.open_figures import (
     picture_errors,
 )
 from tokenface.evaluation.open_methods import Answers, FittedLandmarks, MeanHead, Method, Network
+from tokenface.evaluation.open_report import OpenReport
 from tokenface.evaluation.openbench import CONDITIONS, SEED, VERSION, OpenSet, photograph
 from tokenface.evaluation.people import draw_people
-from tokenface.formats.files import write_atomically
 from tokenface.head.model import HeadModel
 
 PEOPLE, QUICK_PEOPLE = 54, 6
@@ -49,22 +50,11 @@ class OpenOptions:
         return self.people or (QUICK_PEOPLE if self.quick else PEOPLE)
 
 
-@dataclass
-class OpenReport:
-    """document: everything as JSON.  sets, answers, errors, heads: of the OpenHead people, for pictures."""
-
-    document: dict[str, Any]
-    sets: list[OpenSet] = field(default_factory=list)
-    answers: dict[str, list[Answers]] = field(default_factory=dict)
-    errors: dict[str, list[PictureErrors]] = field(default_factory=dict)
-    heads: dict[str, HeadModel] = field(default_factory=dict)
-
-
 def run_open(options: OpenOptions, say: Callable[[str], None] = lambda text: None) -> OpenReport:
     """Run the benchmark; `say` hears what is being done."""
-    import tokenface
+    from tokenface.model import Reconstructor
 
-    models = [tokenface.load(name, options.device) for name in options.weights]
+    models = [Reconstructor.load(name, options.device) for name in options.weights]
     head = models[0].head
     methods: list[Method] = [MeanHead(head)]
     notes = []

@@ -17,7 +17,7 @@ from tokenface.data.scene.outfit import Chances
 from tokenface.data.synthetic import SyntheticConfig, SyntheticFaces
 from tokenface.evaluation.people import People
 from tokenface.head.model import HeadModel
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 
 VERSION = "2"
 SEED = 20_260_704

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tokenface.core.arrays import open_arrays
 from tokenface.data.draw import Draw
-from tokenface.formats.arrays import open_arrays
-from tokenface.head.build.appearance_colour import srgb_to_lab, typology_angle
 from tokenface.head.model import HeadModel
+from tokenface.images.cielab import srgb_to_lab, typology_angle
 from tokenface.render.texture import albedo_at
 
 FILE = Path(__file__).with_name("openhead_groups.npz")
@@ -28,7 +28,7 @@ TRIES = 200
 
 @dataclass(frozen=True)
 class Groups:
-    """Where groups lie in one head model's identity space: see `head.build.groups`.
+    """Where groups lie in one head model's identity space: see `tools.openhead.groups`.
 
     names: kind → its groups.  means: [A, G, H, S].  narrow: [K, S] orthonormal directions in which people of one group
     spread less than the model's people, by the factors spread [K]; by 1 in all others.

@@ -13,8 +13,8 @@ from tokenface.errors import EvaluationError
 from tokenface.evaluation.landmarks import evaluation_crops
 from tokenface.evaluation.photo_statistics import shape_variance_ratio
 from tokenface.head.model import HeadModel
-from tokenface.network.components import FaceParameters
-from tokenface.training.supervision import mode_importance
+from tokenface.losses.vertex_weights import mode_importance
+from tokenface.parameters import FaceParameters
 
 BATCH = 64
 

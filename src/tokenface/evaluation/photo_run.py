@@ -10,16 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from tokenface.data.photo_sets import PhotoConfig
 from tokenface.data.photos import SquareCrop
 from tokenface.data.readers.landmark_tar import read_landmark_tar
 from tokenface.data.record import PhotoRecord, split_by_identity
 from tokenface.errors import EvaluationError
 from tokenface.evaluation.landmarks import TEST_CROP_SCALE, evaluation_crops
-from tokenface.evaluation.photo_statistics import (
-    photo_figures,
-    predict_all,
-)
-from tokenface.evaluation.rendered_measures import rendered_figures, rendered_people
+from tokenface.evaluation.photo_statistics import photo_figures, predict_all
+from tokenface.evaluation.rendered_measures import HELD_OUT_SEED, rendered_figures, rendered_people
 from tokenface.evaluation.warp_response import (
     ACTIONS,
     Predict,
@@ -30,9 +28,7 @@ from tokenface.evaluation.warp_response import (
     shape_response,
 )
 from tokenface.head.model import HeadModel
-from tokenface.network.components import FaceParameters
-from tokenface.training.config import PhotoConfig
-from tokenface.training.validation import HELD_OUT_SEED
+from tokenface.parameters import FaceParameters
 
 
 @dataclass(frozen=True)

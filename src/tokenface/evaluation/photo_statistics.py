@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.camera import Camera
 from tokenface.evaluation.bootstrap import Measured, measured_over_people
 from tokenface.evaluation.face_space import FaceSpace
 from tokenface.evaluation.label_habit import without_habit
 from tokenface.evaluation.landmarks import normalised_mean_error
+from tokenface.geometry.camera import Camera
 from tokenface.head.arkit import ARKIT_NAMES, to_arkit
 from tokenface.head.model import HeadModel
 from tokenface.inference.expressions import speaks_arkit
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 
 QUARTILE = 25
 SHOWN_ACTIONS = 12

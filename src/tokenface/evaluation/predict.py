@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from tokenface.core.files import discard, write_atomically
+from tokenface.core.fingerprint import content_hash, is_current, remove_note, write_note
 from tokenface.errors import EvaluationError, TokenFaceError
-from tokenface.fingerprint import content_hash, is_current, remove_note, write_note
-from tokenface.formats.files import discard, write_atomically
-from tokenface.head.landmarks import NOW7
-from tokenface.inference.depends import facts_of
+from tokenface.geometry.landmarks import NOW7
 
 if TYPE_CHECKING:
-    from tokenface.inference.reconstruct import Reconstructor
+    from tokenface.model import Reconstructor
 
 
 VERSION = 1
@@ -44,7 +43,7 @@ def predict_photos(
     The face is looked for first, and the known box taken where none is found. Finished ones are left alone where
     weights, head model, photo and box are still the same; what others left is removed, also where the photo now fails.
     """
-    common = {**facts_of(model), "version": VERSION}
+    common = {**model.facts(), "version": VERSION}
     for task in tasks:
         mesh, landmarks = (_beside(task.stem, suffix) for suffix in (".ply", ".npy"))
         facts = {**common, "photo": content_hash(task.photo), "box": task.box}

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tokenface.evaluation.alignment import Similarity, procrustes
 from tokenface.evaluation.surface import Surface, spatial_order
+from tokenface.geometry.similarity import Similarity, procrustes
 
 STAGES = (400, 6000)
 """Scan points of the first stages; the last one takes all."""

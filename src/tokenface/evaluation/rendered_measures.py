@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface import rotations
-from tokenface.camera import Camera
 from tokenface.data.batch import FaceBatch
 from tokenface.data.draw import Draw
 from tokenface.data.sampling import PoseRange, sample_rotations
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.evaluation.bootstrap import Measured, measured_over_people
 from tokenface.evaluation.face_space import FaceSpace
+from tokenface.geometry import rotations
+from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 
 GROUPS = {
     "gaze": ("eyeLook",),
@@ -28,6 +28,8 @@ GROUPS = {
 }
 """Beginnings of action names."""
 BLOCK = 32
+HELD_OUT_SEED = 987_654_321
+"""Rendered people of this seed are never trained on (training seeds are mixed from small numbers)."""
 LEAST_VARIANCE = 1e-6
 """Of actions that are never drawn, which have no r²."""
 PLAIN_POSES = PoseRange(frontal=0.6, turned=0.4, frontal_yaw=16, turned_yaw=45, wide_pitch=20, wide_roll=20)

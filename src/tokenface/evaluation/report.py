@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tokenface.core.files import write_atomically
 from tokenface.errors import EvaluationError
 from tokenface.evaluation.paper import NOW_METRICAL_ROWS, NOW_ROWS, STIRLING_ROWS, TEMPLATE_RATIO, Row
-from tokenface.formats.files import write_atomically
 
 MAX_JSON_BYTES = 64 << 20
 MAX_PICTURE_BYTES = 16 << 20

@@ -13,6 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from tokenface.core.files import write_atomically
+from tokenface.core.fingerprint import remove_stale
 from tokenface.errors import EvaluationError
 from tokenface.evaluation.batch import Outcome
 from tokenface.evaluation.mesh_files import read_mesh
@@ -20,8 +22,6 @@ from tokenface.evaluation.predict import ply_bytes
 from tokenface.evaluation.regions import REGIONS
 from tokenface.evaluation.scan_to_mesh import Protocol
 from tokenface.evaluation.summary import Figures, cumulative_curve, figures
-from tokenface.fingerprint import remove_stale
-from tokenface.formats.files import write_atomically
 
 COLOUR_END = 5.0
 """Millimetres that are drawn in the last colour."""

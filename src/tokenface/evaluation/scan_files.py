@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from tokenface.errors import EvaluationError, HeadModelError
-from tokenface.evaluation.alignment import procrustes
 from tokenface.evaluation.mesh_files import read_indexed_points, read_mesh, read_picked_points, seven_points
-from tokenface.head.landmarks import NOW7
+from tokenface.geometry.landmarks import NOW7
+from tokenface.geometry.similarity import procrustes
 from tokenface.head.model import HeadModel
 from tokenface.head.obj_file import read_obj
 from tokenface.images.loading import load_image

@@ -14,18 +14,18 @@ from torch.nn import functional as F
 
 from tokenface.data.sampling import View, rotation_from_angles
 from tokenface.errors import EvaluationError
-from tokenface.evaluation.alignment import procrustes
 from tokenface.evaluation.bootstrap import measured_over_people
 from tokenface.evaluation.landmarks import TEST_CROP_SCALE
 from tokenface.evaluation.photo_statistics import predict_all
 from tokenface.evaluation.scan_files import TexturedScan, mean_seven, scan_tensors
 from tokenface.evaluation.scan_to_mesh import measure, scan_face
 from tokenface.evaluation.surface import Surface
-from tokenface.head.landmarks import MEDIAPIPE_TO_IBUG68, NOW7
+from tokenface.geometry.landmarks import MEDIAPIPE_TO_IBUG68, NOW7
+from tokenface.geometry.normals import vertex_normals
+from tokenface.geometry.similarity import procrustes
 from tokenface.head.model import HeadModel
 from tokenface.images import FaceDetector
-from tokenface.network.components import FaceParameters
-from tokenface.render.normals import vertex_normals
+from tokenface.parameters import FaceParameters
 from tokenface.render.rasterizer import interpolate, rasterize
 from tokenface.render.shading import ambient_light, sh_shading
 from tokenface.render.texture import sample_texture

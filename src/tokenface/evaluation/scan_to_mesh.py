@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-from tokenface.evaluation.alignment import Similarity, procrustes
 from tokenface.evaluation.refinement import refine
 from tokenface.evaluation.surface import Surface, spatial_order
+from tokenface.geometry.similarity import Similarity, procrustes
 
 Unit = Literal["mm", "cm", "m"]
 MILLIMETRES: dict[str, float] = {"mm": 1.0, "cm": 10.0, "m": 1000.0}

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tokenface.core.files import write_atomically
 from tokenface.errors import EvaluationError
 from tokenface.evaluation.batch import Job, Outcome
 from tokenface.evaluation.scan_to_mesh import NOW, STIRLING, Protocol
-from tokenface.formats.files import write_atomically
 
 SPLITS: tuple[str, ...] = ("HQ", "LQ")
 RULES: dict[str, Protocol] = {"fg2018": STIRLING, "now": replace(NOW, name="NoW's rule on Stirling")}

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from tokenface.core.files import write_atomically
 from tokenface.errors import ConfigError, EvaluationError
 from tokenface.evaluation.open_run import rounded
 from tokenface.evaluation.results import draw_figure
 from tokenface.evaluation.video_metrics import error_curve, jitter, lag, photometric_error
-from tokenface.formats.files import write_atomically
-from tokenface.images.crop import extract
+from tokenface.geometry.crop import extract
 from tokenface.render.renderer import Renderer
 from tokenface.video.temporal_weights import choose_temporal
 
 if TYPE_CHECKING:
-    from tokenface.inference.reconstruct import Reconstructor
+    from tokenface.model import Reconstructor
 
 WAYS: dict[str, dict[str, str]] = {
     "per-frame": {"temporal": "off", "smooth": "none"},

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.camera import Camera
 from tokenface.data.expressions import other_side
 from tokenface.data.warping import warp_faces
 from tokenface.evaluation.bootstrap import Measured, measured_over_people
 from tokenface.evaluation.face_space import FaceSpace
+from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
-from tokenface.network.components import COMPONENTS, FaceParameters
+from tokenface.parameters import COMPONENTS, FaceParameters
 
 Predict = Callable[[Tensor], FaceParameters]
 

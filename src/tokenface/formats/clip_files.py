@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import cv2
 
+from tokenface.core.regular import check_regular, reason
 from tokenface.errors import VideoError
-from tokenface.formats.regular import check_regular, reason
 
 if TYPE_CHECKING:
     from av.container import InputContainer

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tokenface.formats.files import discard, make_folder, output_error, replacing
+from tokenface.core.files import discard, make_folder, output_error, replacing
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same arrays give the same bytes
 

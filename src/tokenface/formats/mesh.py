@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
+
+from tokenface.geometry.normals import mesh_normals
 
 
 @dataclass(frozen=True)
@@ -47,18 +50,19 @@ def split_seams(faces: np.ndarray, uv: np.ndarray, uv_faces: np.ndarray) -> Seam
     return SeamSplit(pairs[:, 0], uv[pairs[:, 1]].astype(np.float32), inverse.reshape(-1, 3).astype(np.int64))
 
 
-def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Area-weighted unit normals [V, 3] of vertices [V, 3]; vertices without a face point to +z."""
-    corners = vertices[faces].astype(np.float64)
-    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.zeros(vertices.shape, dtype=np.float64)
-    for corner in range(3):
-        np.add.at(normals, faces[:, corner], face_normals)
-    length = np.linalg.norm(normals, axis=1, keepdims=True)
-    flat = length[:, 0] < 1e-12
-    normals = normals / np.where(length < 1e-12, 1.0, length)
-    normals[flat] = (0.0, 0.0, 1.0)
+def file_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Unit normals [V, 3] float32 of vertices [V, 3], as files carry them: vertices without a face point to +z."""
+    normals = mesh_normals(vertices, faces)
+    normals[~normals.any(axis=1)] = (0.0, 0.0, 1.0)
     return normals.astype(np.float32)
+
+
+def morph_normals(rest: np.ndarray, morphs: np.ndarray, faces: np.ndarray) -> Iterator[np.ndarray]:
+    """[V, 3] float32 for each of the morphs [M, V, 3]: what it adds to the rest mesh's vertex normals."""
+    rest = rest.astype(np.float64)
+    at_rest = mesh_normals(rest, faces)
+    for morph in morphs:
+        yield (mesh_normals(rest + morph, faces) - at_rest).astype(np.float32)
 
 
 def vertex_colours(mesh: TexturedMesh) -> np.ndarray:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from tokenface.core.files import replacing
 from tokenface.errors import VideoError
 from tokenface.formats.clip_files import import_av, open_clip
-from tokenface.formats.files import replacing
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from tokenface.core.files import write_atomically
+from tokenface.core.regular import read_json
 from tokenface.errors import TokenFaceError
-from tokenface.formats.files import write_atomically
-from tokenface.formats.regular import read_json
 
 MAX_FACES = 100_000
 """More than any photo has."""
@@ -53,7 +53,7 @@ def parameters_document(
     faces: Sequence[Mapping[str, Any]], head: Mapping[str, Any], weights: Mapping[str, Any], photo: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The document of one photo, from the dictionaries of its faces (`Face.to_dict`)."""
-    from tokenface import __version__
+    from tokenface.version import __version__
 
     return {
         "schema": SCHEMA,

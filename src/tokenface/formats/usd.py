@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from tokenface.core.files import replacing
 from tokenface.errors import OutputError
-from tokenface.formats.files import replacing
 from tokenface.formats.glb import NEGLIGIBLE
 from tokenface.formats.glb_animation import Animation, check_times, quaternions
 from tokenface.formats.mesh import TexturedMesh, png_bytes

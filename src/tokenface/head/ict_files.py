@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tokenface.core.arrays import open_arrays
 from tokenface.errors import HeadModelError
-from tokenface.formats.arrays import open_arrays
 from tokenface.head.flame_files import npz_array, npz_keys
 from tokenface.head.obj_file import read_obj, read_obj_vertices
 

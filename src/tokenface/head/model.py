@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tokenface.geometry.rotations import rotvec_to_rotmat
 from tokenface.head.data import JOINT_PARENTS, HeadData
-from tokenface.network.components import ComponentSizes
-from tokenface.rotations import rotvec_to_rotmat
+from tokenface.parameters import ComponentSizes
 
 NECK, JAW, LEFT_EYE, RIGHT_EYE = 1, 2, 3, 4
 

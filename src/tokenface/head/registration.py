@@ -9,6 +9,8 @@ from scipy.interpolate import RBFInterpolator
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.similarity import procrustes
 from tokenface.head.data import HeadData
 
 REACH = (0.015, 0.010, 0.008, 0.006, 0.005, 0.004)
@@ -62,15 +64,6 @@ def landmarks68(head: HeadData) -> np.ndarray:
     return np.einsum("kc,kcd->kd", weights.astype(np.float64), head.template[head.faces[faces]].astype(np.float64))
 
 
-def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """[V, 3] unit, area-weighted."""
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    normal = np.cross(b - a, c - a)
-    corners = faces.T.ravel()
-    total = np.stack([np.bincount(corners, np.tile(normal[:, k], 3), len(vertices)) for k in range(3)], axis=1)
-    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
-
-
 def register(target: HeadData, source: HeadData) -> np.ndarray:
     """Where each vertex of the target's mean head lies on the source's: [V, 3], in the source's head space.
 
@@ -80,13 +73,13 @@ def register(target: HeadData, source: HeadData) -> np.ndarray:
     moved = _landmark_warp(target, source)
     layers, source_layers = Layers.of(target), Layers.of(source)
     source_points = source.template.astype(np.float64)
-    source_normals = vertex_normals(source_points, source.faces)
+    source_normals = mesh_normals(source_points, source.faces)
     anchor = np.flatnonzero(source_layers.skin)
     tree = cKDTree(np.c_[source_points[anchor], NORMAL_WEIGHT * source_normals[anchor]])
     skin = np.flatnonzero(layers.skin)
     inner = layers.skin | layers.mouth | layers.teeth
     for reach, width in zip(REACH, SMOOTHING, strict=True):
-        normals = vertex_normals(moved, target.faces)
+        normals = mesh_normals(moved, target.faces)
         distance, nearest = tree.query(np.c_[moved[skin], NORMAL_WEIGHT * normals[skin]])
         accepted = distance < reach
         to = anchor[nearest[accepted]]
@@ -103,23 +96,13 @@ def register(target: HeadData, source: HeadData) -> np.ndarray:
 
 def _landmark_warp(target: HeadData, source: HeadData) -> np.ndarray:
     mine, theirs = landmarks68(target), landmarks68(source)
-    scale, rotation, shift = similarity(mine, theirs)
-    points = scale * target.template.astype(np.float64) @ rotation.T + shift
-    mine = scale * mine @ rotation.T + shift
+    pose = procrustes(mine, theirs)
+    points = pose.apply(target.template.astype(np.float64))
+    mine = pose.apply(mine)
     warp = RBFInterpolator(mine, theirs - mine, kernel="linear", smoothing=1e-3, degree=0)
     # away from the landmarks the warp fades: an extrapolation says nothing about the back of the head
     distance = cKDTree(mine).query(points)[0]
     return points + warp(points) * np.exp(-((distance / 0.06) ** 2))[:, None]
-
-
-def similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Scale, rotation, shift that carry source onto target in the least-squares sense (Umeyama 1991), no reflection."""
-    a, b = source - source.mean(0), target - target.mean(0)
-    u, s, vt = np.linalg.svd(b.T @ a)
-    sign = np.diag([1, 1, np.sign(np.linalg.det(u @ vt))])
-    rotation = u @ sign @ vt
-    scale = float((s * np.diag(sign)).sum() / (a**2).sum())
-    return scale, rotation, target.mean(0) - scale * rotation @ source.mean(0)
 
 
 def averaged(

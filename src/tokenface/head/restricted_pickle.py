@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from tokenface.core.regular import read_regular
 from tokenface.errors import HeadModelError
-from tokenface.formats.regular import read_regular
 from tokenface.head.pickled_arrays import (
     Budget,
     ChumpyObject,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tokenface.head.model import HeadModel, on_triangles
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 
 
 class VertexSubset:

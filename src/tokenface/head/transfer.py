@@ -9,8 +9,9 @@ import trimesh
 from scipy.spatial import cKDTree
 
 from tokenface.errors import HeadModelError
+from tokenface.geometry.normals import mesh_normals
 from tokenface.head.data import HeadData
-from tokenface.head.registration import NORMAL_WEIGHT, Layers, register, vertex_normals
+from tokenface.head.registration import NORMAL_WEIGHT, Layers, register
 from tokenface.head.texel_cover import cover, nearest_covered
 
 TEXTURE_SIZE = 320
@@ -95,7 +96,7 @@ class _Texels:
         corners = head.faces[triangle[rows, columns]]
         weights = barycentric[rows, columns].astype(np.float64)
         points = np.einsum("nc,ncd->nd", weights, vertices[corners])
-        normals = np.einsum("nc,ncd->nd", weights, vertex_normals(vertices, head.faces)[corners])
+        normals = np.einsum("nc,ncd->nd", weights, mesh_normals(vertices, head.faces)[corners])
         layers = np.stack([inside for _, inside in Layers.of(head).items()], axis=1).argmax(1)
         layer = np.sort(layers[corners], axis=1)[:, 1]  # the majority of three
         normals[layer < 2] = 0  # an iris is a hollow behind the cornea: on eyes the place alone counts
@@ -132,10 +133,10 @@ def transfer_regions(source: HeadData, target: HeadData, moved: np.ndarray) -> d
     skin, source_skin = Layers.of(target).skin, Layers.of(source).skin
     anchor = np.flatnonzero(source_skin)
     points = source.template.astype(np.float64)
-    normals = vertex_normals(points, source.faces)
+    normals = mesh_normals(points, source.faces)
     tree = cKDTree(np.c_[points[anchor], NORMAL_WEIGHT * normals[anchor]])
     wanted = np.flatnonzero(skin)
-    own = vertex_normals(moved, target.faces)
+    own = mesh_normals(moved, target.faces)
     distance, nearest = tree.query(np.c_[moved[wanted], NORMAL_WEIGHT * own[wanted]], k=NEIGHBOURS)
     closeness = 1 / (distance + 5e-4) ** 2
     share = (member[anchor[nearest]] * closeness[..., None]).sum(1) / closeness.sum(1, keepdims=True)

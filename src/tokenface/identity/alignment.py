@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tokenface.geometry.similarity import planar_similarity
+
 ARCFACE_POINTS = torch.tensor(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
@@ -27,24 +29,6 @@ def five_points(landmarks68: Tensor) -> Tensor:
     )
 
 
-def best_similarity(source: Tensor, target: Tensor) -> Tensor:
-    """The similarity without reflection that carries source onto target in the least-squares sense.
-
-    Args:
-        source, target: [B, N, 2].
-    Returns:
-        [B, 2, 3]; applies to columns (x, y, 1).
-    """
-    centre_s, centre_t = source.mean(1, keepdim=True), target.mean(1, keepdim=True)
-    s, t = source - centre_s, target - centre_t
-    norm = s.square().sum((1, 2)).clamp_min(1e-12)
-    a = (s * t).sum((1, 2)) / norm
-    b = (s[..., 0] * t[..., 1] - s[..., 1] * t[..., 0]).sum(1) / norm
-    linear = torch.stack([torch.stack([a, -b], -1), torch.stack([b, a], -1)], dim=1)
-    offset = centre_t.squeeze(1) - torch.einsum("bij,bj->bi", linear, centre_s.squeeze(1))
-    return torch.cat([linear, offset[..., None]], dim=-1)
-
-
 def aligned_faces(image: Tensor, landmarks68: Tensor, places: Tensor, size: int) -> Tensor:
     """Crops as recognition networks want them.
 
@@ -61,8 +45,8 @@ def aligned_faces(image: Tensor, landmarks68: Tensor, places: Tensor, size: int)
 def faces_at(image: Tensor, points: Tensor, places: Tensor, size: int) -> Tensor:
     """`aligned_faces` by the five points themselves: [B, 5, 2], NDC of the image."""
     points = points.to(image.dtype)
-    template = (places.to(image) * (2 / size) - 1).expand_as(points)
-    to_image = best_similarity(template, points)
+    template = (places.to(image, non_blocking=True) * (2 / size) - 1).expand_as(points)
+    to_image = planar_similarity(template, points)
     grid = F.affine_grid(to_image, [len(image), 3, size, size], align_corners=False)
     # a crop that shrinks is averaged first: bilinear sampling alone would alias
     shrink = int((to_image[:, :, :2].square().sum((1, 2)) / 2).sqrt().median() * image.shape[-1] / size)

@@ -9,9 +9,10 @@ from functools import cache
 import numpy as np
 import torch
 
-from tokenface.identity.alignment import best_similarity, five_points
+from tokenface.geometry.crop import Crop, extract
+from tokenface.geometry.similarity import planar_similarity
+from tokenface.identity.alignment import five_points
 from tokenface.identity.recognition import CHIP_POINTS, RecognitionNetwork, load_recognition
-from tokenface.images.crop import Crop, extract
 
 TOGETHER = 8
 """Chips of a batch: more of them take as long each and more memory."""
@@ -31,7 +32,7 @@ def chip_crop(landmarks68: np.ndarray) -> Crop:
     """
     points = five_points(torch.from_numpy(np.asarray(landmarks68, np.float64))[None])
     size = RecognitionNetwork.size
-    (a, minus_b, x), (b, _, y) = best_similarity(CHIP_POINTS.double()[None], points)[0].tolist()
+    (a, minus_b, x), (b, _, y) = planar_similarity(CHIP_POINTS.double()[None], points)[0].tolist()
     middle = size / 2
     centre = (a * middle + minus_b * middle + x, b * middle + a * middle + y)
     return Crop(centre, math.hypot(a, b) * size, math.atan2(-b, a))

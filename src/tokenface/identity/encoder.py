@@ -4,33 +4,17 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from tokenface.errors import CheckpointError
-from tokenface.identity.alignment import ARCFACE_POINTS, aligned_faces
+from tokenface.identity.alignment import aligned_faces
+from tokenface.identity.interface import IdentityEncoder
 from tokenface.identity.recognition import NAME as SHIPPED
 from tokenface.identity.recognition import load_recognition
 
 FORMER = "tokenface-identity"
 """Name of the encoder that came with the package before; it stands for SHIPPED and is going to be removed."""
-
-
-@runtime_checkable
-class IdentityEncoder(Protocol):
-    """size: side of the crops it wants, pixels.  dimensions: length of its vectors.  places: [5, 2] where in its crops
-    it wants the eye centres, nose tip and mouth corners, pixels, the crop spanning 0 … size."""
-
-    size: int
-    dimensions: int
-
-    @property
-    def places(self) -> Tensor: ...
-
-    def __call__(self, faces: Tensor) -> Tensor:
-        """[B, 3, size, size], RGB in [0, 1] → [B, dimensions], not normalised."""
-        ...
 
 
 def faces_for(encoder: IdentityEncoder, image: Tensor, landmarks68: Tensor) -> Tensor:
@@ -42,21 +26,6 @@ def faces_for(encoder: IdentityEncoder, image: Tensor, landmarks68: Tensor) -> T
         [B, 3, size, size].
     """
     return aligned_faces(image, landmarks68, encoder.places, encoder.size)
-
-
-class ScaledInput(nn.Module):
-    """A network that wants aligned RGB in [−1, 1] (ArcFace's `(x − 127.5) / 127.5`) behind the interface's [0, 1]."""
-
-    def __init__(self, network: nn.Module, size: int, dimensions: int):
-        super().__init__()
-        self.network, self.size, self.dimensions = network, size, dimensions
-
-    @property
-    def places(self) -> Tensor:
-        return (ARCFACE_POINTS + 0.5) * (self.size / 112)
-
-    def forward(self, faces: Tensor) -> Tensor:
-        return self.network(faces * 2 - 1)
 
 
 def load_identity_encoder(name_or_path: str | Path = SHIPPED, dimensions: int | None = None) -> IdentityEncoder:

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tokenface.core.state_dict import read_state_dict
 from tokenface.errors import CheckpointError
-from tokenface.identity.encoder import ScaledInput
-from tokenface.network.pretrained import read_state_dict
+from tokenface.identity.interface import ScaledInput
 
 STAGES = 4
 REDUCTION = 2**STAGES

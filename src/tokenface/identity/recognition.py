@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from tokenface.core.files import write_atomically
 from tokenface.errors import CheckpointError
-from tokenface.formats.files import write_atomically
 from tokenface.identity.dlib_file import DlibLayer, read_dlib_network
 
 NAME = "tokenface-recognition"

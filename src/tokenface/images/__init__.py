@@ -1,6 +1,6 @@
 """Photos in: loading, face detection, crops."""
 
-from tokenface.images.crop import Crop, crop_from_box, crop_from_landmarks, extract
+from tokenface.geometry.crop import Crop, crop_from_box, crop_from_landmarks, extract
 from tokenface.images.detection import Detection
 from tokenface.images.detector import FaceDetector
 from tokenface.images.loading import ImageItem, collect_images, load_image

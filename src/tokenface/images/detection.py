@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tokenface.head.landmarks import MEDIAPIPE_TO_IBUG68
-from tokenface.images.crop import LANDMARK_BOX_SCALE, TEST_SCALE, Crop, crop_from_box, crop_from_landmarks, roll_of
+from tokenface.geometry.crop import LANDMARK_BOX_SCALE, TEST_SCALE, Crop, crop_from_box, crop_from_landmarks, roll_of
+from tokenface.geometry.landmarks import MEDIAPIPE_TO_IBUG68
 from tokenface.images.facemesh import MeshResult
 
 MESH_BOX_SCALE = LANDMARK_BOX_SCALE / 0.95

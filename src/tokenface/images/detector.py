@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 
 from tokenface.errors import ImageError, ModelFileError
+from tokenface.geometry.crop import Crop, crop_from_box, extract, halved, roll_of
 from tokenface.images.blazeface import BACK, FULL_RANGE, BlazeFace, Candidates, box_iou, weighted_nms
-from tokenface.images.crop import Crop, crop_from_box, extract, halved, roll_of
 from tokenface.images.detection import Detection
 from tokenface.images.facemesh import FaceMesh
 from tokenface.images.loading import ImageLike, load_image

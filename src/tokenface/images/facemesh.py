@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tokenface.geometry.crop import Crop, crop_from_landmarks, extract, roll_of
 from tokenface.images.blazeface import TFLiteModel
-from tokenface.images.crop import Crop, crop_from_landmarks, extract, roll_of
 from tokenface.images.models import model_path
 
 MESH_SIZE = 192

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import ExifTags, Image
 from torch import Tensor
 
+from tokenface.core.regular import read_regular
 from tokenface.errors import ImageError
-from tokenface.formats.regular import read_regular
 from tokenface.images.loading import MAX_BYTES, open_picture
 
 FULL_FRAME_DIAGONAL = math.hypot(36.0, 24.0)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tokenface.geometry.crop import Crop, extract
 from tokenface.images.blazeface import TFLiteModel
-from tokenface.images.crop import Crop, extract
 from tokenface.images.facemesh import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS, mesh_roll
 from tokenface.images.models import model_path
 

@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from tokenface.core.regular import read_regular
+from tokenface.core.results_of_runs import without_results
 from tokenface.errors import ImageError
-from tokenface.formats.own import without_results
-from tokenface.formats.regular import read_regular
 from tokenface.images.budget import decoding
 from tokenface.images.colour import to_srgb
 from tokenface.images.tiff import ORIENTATION, PROFILE, Tags, is_tiff, largest_page, size_of, stored_numbers

@@ -12,12 +12,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from tokenface.core.files import write_atomically
+from tokenface.core.fingerprint import Facts
 from tokenface.errors import CheckpointError
-from tokenface.fingerprint import Facts
-from tokenface.formats.files import write_atomically
 from tokenface.inference.confidence import Evidence
 from tokenface.inference.signs import FEATURES, Signs
-from tokenface.network.components import COMPONENTS
+from tokenface.parameters import COMPONENTS
 from tokenface.weights import companion
 
 FORMAT = "tokenface-confidence-1"

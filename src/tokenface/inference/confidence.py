@@ -1,6 +1,6 @@
 """How far an answer can be trusted: a calibrated probability where the weights come with one, else a product of signs.
 
-What the probability means, and how it is made, is `tokenface.calibration`'s.
+What the probability means, and how it is made, is `tokenface.training.calibration`'s.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from dataclasses import astuple, dataclass, fields
 
 import numpy as np
 
-from tokenface.camera_opencv import FaceCamera
+from tokenface.geometry.pinhole import FaceCamera
 from tokenface.images.detection import Detection
-from tokenface.network.components import COMPONENTS
+from tokenface.parameters import COMPONENTS
 
 AGREEMENT_SCALE = 0.12
 """Mean distance to the detector's points, over the size of its box, at which agreement falls to 1/e."""
@@ -40,7 +40,8 @@ class Evidence:
     presence: the face mesh's score that a face is there; 0 where it saw none or had no look.
     probability: that the 68 points are right, calibrated; NaN for weights without a calibration.
     expected_*: mean error that faces with such signs have; NaN likewise. Shape and expression in mm, jaw and camera
-        (the head's rotation) in degrees, texture and light in grey levels of 255 (`tokenface.calibration.truth`).
+        (the head's rotation) in degrees, texture and light in grey
+        levels of 255 (`tokenface.training.calibration.truth`).
     """
 
     detection: float

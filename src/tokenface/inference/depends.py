@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tokenface import __version__
+from tokenface.core.fingerprint import content_hash
 from tokenface.errors import TokenFaceError
-from tokenface.fingerprint import content_hash
 from tokenface.head.registry import head_path
-from tokenface.network.checkpoint import read_metadata
+from tokenface.inference.checkpoint import read_metadata
+from tokenface.version import __version__
 from tokenface.weights import COMPANIONS, companion, find_weights
-
-if TYPE_CHECKING:
-    from tokenface.inference.reader import FaceReader
 
 CALIBRATED = "confidence"
 """The companion that says how far to trust a prediction, and changes none."""
 
 
 def model_facts(name_or_path: str | os.PathLike | None = None) -> dict[str, Any]:
-    """Facts for `tokenface.fingerprint`, without loading the network.
+    """Facts for `tokenface.core.fingerprint`, without loading the network.
 
     Companions of another kind of run (temporal transformers) are left out.
 
@@ -37,14 +34,6 @@ def model_facts(name_or_path: str | os.PathLike | None = None) -> dict[str, Any]
         facts.setdefault("head", "")
     beside = {kind: companion(path, kind) for kind in COMPANIONS if "temporal" not in kind}
     return facts | {kind: content_hash(file) for kind, file in beside.items() if file.is_file()}
-
-
-def facts_of(model: FaceReader) -> dict[str, Any]:
-    """The same of a model that is loaded; of one without a file, what it says of itself."""
-    if model.path is not None:
-        return model_facts(model.path)
-    origin = model.origin
-    return {"software": __version__, "weights": origin.weights_hash, "head": origin.head_hash}
 
 
 def calibration_facts(name_or_path: str | os.PathLike | None = None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tokenface.head.arkit import ARKIT_NAMES, JAW_OPEN_ANGLE, JAW_SIDE_ANGLE, arkit_to_jaw, to_arkit
 from tokenface.head.model import HeadModel
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 
 JAW_ACTIONS = ("jawOpen", "jawLeft", "jawRight")
 

@@ -2,40 +2,51 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
-from tokenface.camera_opencv import FaceCamera, PinholeCamera
-from tokenface.errors import OutputError, TokenFaceError
+from tokenface.errors import ImageError, OutputError, TokenFaceError
+from tokenface.formats.axes import HEAD_SPACE, Axes
 from tokenface.formats.glb import write_glb
-from tokenface.formats.mesh import TexturedMesh, split_seams, vertex_normals
+from tokenface.formats.mesh import TexturedMesh, file_normals, split_seams
 from tokenface.formats.obj import write_obj
 from tokenface.formats.parameters import parameters_document, plain, write_parameters
 from tokenface.formats.ply import write_ply
 from tokenface.formats.rig import Rig
+from tokenface.formats.stl import PRINTING, write_stl
+from tokenface.formats.vrm import write_vrm
+from tokenface.geometry.crop import Crop
+from tokenface.geometry.pinhole import FaceCamera, PinholeCamera
 from tokenface.head.model import HeadModel
-from tokenface.images.crop import Crop
 from tokenface.images.loading import ImageItem
-from tokenface.inference.albedo import albedo_image
+from tokenface.inference.appearance import albedo_image, face_rig
 from tokenface.inference.confidence import Evidence
 from tokenface.inference.expressions import arkit_weights, joint_drive
-from tokenface.inference.rigging import face_rig
-from tokenface.network.components import FaceParameters
-from tokenface.refinement.record import Refinement
+from tokenface.inference.refinement import Refinement
+from tokenface.parameters import FaceParameters
 
 if TYPE_CHECKING:
     import trimesh
     from PIL import Image
 
+    from tokenface.inference.maps import FaceMaps
+
 FORMATS = ("glb", "obj", "ply", "json")
+"""What `tokenface reconstruct` writes unless told otherwise."""
+SAVED = (*FORMATS, "stl", "vrm")
 """What `Face.save` writes, by suffix."""
+Skin = np.ndarray | Literal["photo", "model"]
+"""Texture of a written mesh: see `Face.save`."""
+
+logger = logging.getLogger("tokenface")
 
 
 @dataclass(frozen=True)
@@ -163,23 +174,35 @@ class Face:
         return trimesh.Trimesh(
             vertices[split.source],
             split.faces,
-            vertex_normals=vertex_normals(vertices, data.faces)[split.source],
+            vertex_normals=file_normals(vertices, data.faces)[split.source],
             visual=trimesh.visual.TextureVisuals(uv=split.uv, material=material),
             process=False,
         )
 
     def photo_texture(self, photo: np.ndarray | None = None, *, delight: bool = False) -> np.ndarray:
-        """[512, 512, 3] uint8 sRGB for `save`: the skin as the photo shows it, the predicted albedo where it does not.
+        """[R, R, 3] uint8 sRGB for `save`: the skin as the photo shows it, filled to match where it does not.
 
         Args:
             photo: [H, W, 3] uint8; None loads it again from where it came.
-            delight: without the predicted light.
+            delight: without the light on the face.
         Raises:
             ImageError: the photo is gone.
         """
         from tokenface.inference.photo_texture import photo_texture
 
         return photo_texture(self, self.item.load() if photo is None else photo, delight=delight)
+
+    @cached_property
+    def _own_skin(self) -> np.ndarray:
+        """`photo_texture`, or the albedo where the photo cannot be read any more."""
+        try:
+            photo = self.item.load()
+            if photo.shape[:2] != self.camera.photo_size:  # another file of that name
+                raise ImageError(f"'{self.item.name}' is not the photo that the face was found in")
+        except ImageError as error:
+            logger.warning("%s; the skin is the predicted albedo", error)
+            return self.albedo
+        return self.photo_texture(photo)
 
     def textured_mesh(self, neutral: bool = False, texture: np.ndarray | None = None) -> TexturedMesh:
         """The mesh as the file writers take it: vertices in the head model's order, seams in the coordinates.
@@ -189,7 +212,7 @@ class Face:
         """
         data = self.head.data
         vertices = self.neutral_vertices if neutral else self.vertices
-        normals = vertex_normals(vertices, data.faces)
+        normals = file_normals(vertices, data.faces)
         return TexturedMesh(
             vertices,
             data.faces,
@@ -208,30 +231,67 @@ class Face:
             facts["camera"] = plain(self._camera_dict()["opencv"])
         return replace(mesh, facts=facts)
 
-    def rig(self, neutral: bool = False) -> Rig:
-        """Rest mesh, joints and morph targets, with this face's weights and rotations (zero when neutral)."""
-        return face_rig(self.head, self.parameters, neutral).resized(self.size)
-
-    def save(self, path: str | Path, neutral: bool = False, texture: np.ndarray | None = None) -> Path:
-        """Write the face; the suffix chooses the format: .glb (rigged, textured), .obj, .ply or .json.
+    def rig(self, neutral: bool = False, *, parts: bool = True, iris: np.ndarray | None = None) -> Rig:
+        """Rest mesh, joints and morph targets, with this face's weights and rotations (zero when neutral).
 
         Args:
-            neutral: relaxed.  texture: see `textured_mesh` and `photo_texture`.
+            parts: eyes, teeth and tongue as meshes of their own, as files for animators have them.
+            iris: [3] uint8 sRGB (`iris_colour`); None: the predicted albedo's.
+        """
+        return face_rig(self.head, self.parameters, neutral, parts=parts, iris=iris).resized(self.size)
+
+    def iris_colour(self, photo: np.ndarray | None = None) -> np.ndarray | None:
+        """[3] uint8 sRGB of the irises, for `save`; None where the photo does not show it.
+
+        Args:
+            photo: [H, W, 3] uint8; None loads it again from where it came.
+        Raises:
+            ImageError: the photo is gone.
+        """
+        from tokenface.inference.eye_colour import iris_of_photo
+
+        return iris_of_photo(self, self.item.load() if photo is None else photo)
+
+    def save(
+        self,
+        path: str | Path,
+        neutral: bool = False,
+        texture: Skin = "photo",
+        iris: np.ndarray | None = None,
+        axes: Axes | None = None,
+    ) -> Path:
+        """Write the face; the suffix chooses the format: .glb (rigged, textured), .vrm (avatar, relaxed), .obj, .ply,
+        .stl (for printing) or .json.
+
+        Args:
+            neutral: relaxed.
+            texture: "photo", the photo that the face was found in (the albedo where it is gone); "model", the predicted
+                albedo; or [R, R, 3] uint8 sRGB of one's own (`photo_texture`).
+            iris: see `rig`, for .glb and .vrm.
+            axes: unit and up axis of .obj, .ply and .stl; None: metres and y, for .stl millimetres and z.
         Raises:
             OutputError: an unknown suffix, or a file that cannot be written.
         """
-        path = Path(path).expanduser()
-        match path.suffix.lower():
+        path, suffix = Path(path).expanduser(), Path(path).suffix.lower()
+        if suffix == ".json":
+            return write_parameters(path, photo_document([self], self.item.name))
+        if suffix[1:] not in SAVED:
+            raise OutputError(f"cannot save '{path}': suffix '{path.suffix}' is not one of .{', .'.join(SAVED)}")
+        if suffix == ".stl":  # no colour
+            return write_stl(path, self.textured_mesh(neutral), axes or PRINTING)
+        neutral = neutral or suffix == ".vrm"
+        skin = self._own_skin if isinstance(texture, str) and texture == "photo" else texture
+        mesh = self.riggable_mesh if suffix in (".glb", ".vrm") else self.textured_mesh
+        described = mesh(neutral, None if isinstance(skin, str) else skin)
+        match suffix:
             case ".glb":
-                write_glb(path, self.riggable_mesh(neutral, texture), self.rig(neutral))
+                write_glb(path, described, self.rig(neutral, iris=iris))
+            case ".vrm":
+                write_vrm(path, described, self.rig(neutral, iris=iris))
             case ".obj":
-                write_obj(path, self.textured_mesh(neutral, texture))
+                write_obj(path, described, axes or HEAD_SPACE)
             case ".ply":
-                write_ply(path, self.textured_mesh(neutral, texture))
-            case ".json":
-                write_parameters(path, photo_document([self], self.item.name))
-            case suffix:
-                raise OutputError(f"cannot save '{path}': suffix '{suffix}' is not one of .{', .'.join(FORMATS)}")
+                write_ply(path, described, axes or HEAD_SPACE)
         return path
 
     def overlay(self, photo: np.ndarray | None = None) -> Image.Image:
@@ -242,9 +302,19 @@ class Face:
         Raises:
             ImageError: the photo is gone.
         """
-        from tokenface.inference.picture import overlay_picture
+        from tokenface.inference.appearance import overlay_picture
 
         return overlay_picture(self.item.load() if photo is None else photo, [self])
+
+    def maps(self) -> FaceMaps:
+        """Depth, normals, texture coordinates, PNCC and part labels on the photo's pixels.
+
+        Raises:
+            OutputError: no part of the head lies on the photo.
+        """
+        from tokenface.inference.maps import face_maps
+
+        return face_maps(self.head.data, self.vertices, self.camera)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers and strings: one entry of `parameters.json`."""

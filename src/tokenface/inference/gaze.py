@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tokenface.camera_opencv import FaceCamera
 from tokenface.formats.rig import rotation_matrix
+from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.model import HeadModel
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 
 SHUT = 0.6
 """Lid weight from which an eye counts as shut."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from tokenface.core.prefetch import ahead
 from tokenface.errors import ImageError, TokenFaceError
 from tokenface.images.detection import Detection
 from tokenface.images.loading import ImageItem
 
 AHEAD = 4
 """Photos that are decoded before the network asks for them, fewer when they have more than BATCH_PIXELS together."""
-BATCH_SIZE = 16
 BATCH_PIXELS = 150_000_000
 """Photo pixels that wait for one network batch at most: large photos are kept in memory until their second crop."""
 DEBUG_VARIABLE = "TOKENFACE_DEBUG"
@@ -46,49 +44,12 @@ def prepared(items: Sequence[ImageItem], find: Finder, max_pixels: int) -> Itera
 
     A photo that fails carries its error; the others go on. Closing the iterator stops the thread.
     """
-    ahead: deque[Photo | None] = deque()
-    changed = threading.Condition()
-    stopped = False
-
-    def room() -> bool:
-        pixels = sum(_pixels(photo) for photo in ahead)
-        return stopped or not ahead or (len(ahead) < AHEAD and pixels <= BATCH_PIXELS)
-
-    def work() -> None:
-        for number, item in enumerate(items):
-            with changed:  # before the photo is decoded: afterwards it is in memory
-                changed.wait_for(room)
-            if stopped:
-                return
-            photo = _prepare(number, item, find, max_pixels)
-            with changed:
-                ahead.append(photo)
-                changed.notify_all()
-        with changed:
-            ahead.append(None)
-            changed.notify_all()
-
-    def taken() -> Photo | None:
-        with changed:
-            changed.wait_for(lambda: ahead)
-            photo = ahead.popleft()
-            changed.notify_all()
-            return photo
-
-    thread = threading.Thread(target=work, name="tokenface-photos", daemon=True)
-    thread.start()
-    try:
-        while (photo := taken()) is not None:
-            yield photo
-    finally:
-        with changed:
-            stopped = True
-            changed.notify_all()
-        thread.join(timeout=10)
+    photos = (_prepare(number, item, find, max_pixels) for number, item in enumerate(items))
+    return ahead(photos, AHEAD, weight=_pixels, heaviest=BATCH_PIXELS, name="tokenface-photos")
 
 
-def _pixels(photo: Photo | None) -> int:
-    return 0 if photo is None or photo.image is None else photo.image.shape[0] * photo.image.shape[1]
+def _pixels(photo: Photo) -> int:
+    return 0 if photo.image is None else photo.image.shape[0] * photo.image.shape[1]
 
 
 def _prepare(number: int, item: ImageItem, find: Finder, max_pixels: int) -> Photo:

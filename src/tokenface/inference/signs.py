@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from tokenface.camera_opencv import FaceCamera
+from tokenface.geometry.pinhole import FaceCamera
 from tokenface.inference.confidence import Evidence
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 
 FEATURES = (
     "sigma", "sigma²", "apart", "apart known", "apart²", "moved", "moved known", "moved²", "undetected", "absence",

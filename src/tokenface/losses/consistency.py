@@ -1,4 +1,4 @@
-"""One person, several scans: another picture's shape with one's own expression must give one's own mesh (Eq. 5)."""
+"""Consistency of one person's shape, exchanged between pictures: on scans (Eq. 5) and on photos (Eq. 9)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from tokenface.losses.coverage import lost_share
 from tokenface.losses.mesh import mesh_loss
+from tokenface.losses.photometric import face_mask, photometric_loss
 from tokenface.losses.swapping import SwapPairs
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
+from tokenface.render.renderer import RenderedFaces
 
 MeshDistance = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Predicted and true vertices [P, V, 3] and weights [V] → [P]: `mesh_loss` or one of its forms free of pose."""
+Draw = Callable[[FaceParameters], RenderedFaces]
+"""Parameters → pictures of the photos' size: `Renderer.render` with its size and region weights bound."""
 
 
 def vertex_consistency_loss(
@@ -33,3 +38,21 @@ def vertex_consistency_loss(
         [P], metres; sum over a person's pairs is the paper's, `mean_over_pairs` is what batches of any mixture want.
     """
     return distance(vertices(pairs.swapped(parameters)), truth[pairs.taker], weights)
+
+
+def shape_consistency_loss(
+    draw: Draw, parameters: FaceParameters, image: Tensor, mask: Tensor, pairs: SwapPairs
+) -> Tensor:
+    """`m ‖I(β_a, ψ_b, θ_b, C_b, α_b, ι_b) − I_gt^b‖₁` for every pair of photos of one person (Eq. 9).
+
+    Args:
+        draw: see `Draw`.  parameters: of the B photos.  image: [B, 3, S, S].  mask: [B, 1, S, S], the photos' own.
+        pairs: from `swap_pairs`.
+    Returns:
+        [P], as `photometric_loss`; 1 more where the rendering lost the photo's face.
+    """
+    if len(pairs) == 0:
+        return image.new_zeros(0)
+    rendered = draw(pairs.swapped(parameters))
+    overlap = face_mask(mask[pairs.taker], rendered)
+    return photometric_loss(rendered.image, image[pairs.taker], overlap) + lost_share(mask[pairs.taker], overlap)

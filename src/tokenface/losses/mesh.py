@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
+
+from tokenface.geometry.similarity import best_rotation
 
 
 def mesh_loss(predicted: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
@@ -44,7 +45,7 @@ def known_mesh_loss(predicted: Tensor, truth: Tensor, weights: Tensor, unknown: 
     """Eq. 3, forgiving in each face what its truth leaves open.
 
     Args:
-        unknown: [B] into `UNKNOWNS`: nothing, place and orientation, or these and the size.
+        unknown: [B] on the CPU, into `UNKNOWNS`: nothing, place and orientation, or these and the size.
         metric: False forgives scale and translation in all of them.
     Returns:
         [B], metres.
@@ -52,7 +53,7 @@ def known_mesh_loss(predicted: Tensor, truth: Tensor, weights: Tensor, unknown: 
     forms = (mesh_loss if metric else scale_free_mesh_loss, rigid_mesh_loss if metric else aligned_mesh_loss)
     losses = predicted.new_zeros(len(predicted))
     for number, form in enumerate((*forms, aligned_mesh_loss)):
-        rows = (unknown == number).nonzero()[:, 0]
+        rows = (unknown == number).nonzero()[:, 0].to(predicted.device, non_blocking=True)
         if len(rows):
             losses = losses.index_copy(0, rows, form(predicted[rows], truth[rows], weights).to(losses))
     return losses
@@ -61,13 +62,7 @@ def known_mesh_loss(predicted: Tensor, truth: Tensor, weights: Tensor, unknown: 
 def _turned(predicted: Tensor, truth: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Both about their weighted centres, the prediction in the truth's orientation."""
     p, t = _centred(predicted, weights), _centred(truth, weights)
-    with torch.no_grad():
-        covariance = torch.einsum("bvi,bvj,v->bij", t.double(), p.double(), weights.double())
-        u, _, vh = torch.linalg.svd(covariance)
-        sign = torch.linalg.det(u @ vh)
-        u = torch.cat([u[..., :2], u[..., 2:] * sign[:, None, None]], dim=-1)
-        rotation = (u @ vh).to(p.dtype)
-    return p @ rotation.transpose(1, 2), t
+    return p @ best_rotation(p, t, weights).transpose(1, 2), t
 
 
 def _centred(vertices: Tensor, weights: Tensor) -> Tensor:

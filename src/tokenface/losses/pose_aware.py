@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tokenface import rotations
-from tokenface.camera import Camera
+from tokenface.geometry import rotations
+from tokenface.geometry.camera import Camera
 
 
 @dataclass(frozen=True)

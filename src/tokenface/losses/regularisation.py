@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
+
+REST_SPREAD = 0.1
+"""Standard deviations of an action within which it counts as at rest."""
 
 
 def regularisation_loss(parameters: FaceParameters, shape: float, expression: float, texture: float) -> Tensor:
-    """ω_β‖β‖² + ω_ψ‖ψ‖² + ω_α‖α‖² → [B]."""
+    """`ω_β‖β‖² + ω_ψ‖ψ‖² + ω_α‖α‖²` (Eq. 11) → [B]."""
     p = parameters
     return (
         shape * p.shape.square().sum(-1)
@@ -30,16 +34,29 @@ def coefficient_loss(predicted: Tensor, truth: Tensor, importance: Tensor) -> Te
     return ((predicted - truth).square() * importance).sum(-1) / importance.sum()
 
 
-def standardised_loss(predicted: Tensor, truth: Tensor, spread: Tensor, weight: Tensor | None = None) -> Tensor:
+def standardised_loss(predicted: Tensor, truth: Tensor, spread: Tensor) -> Tensor:
     """Mean squared error in units of each column's own spread, so that small actions count as much as large ones.
 
     Args:
-        predicted, truth: [B, K].  spread: [K] standard deviation over the population.  weight: [B, K] of each number.
+        predicted, truth: [B, K].  spread: [K] standard deviation over the population.
     Returns:
         [B]; 1 for a prediction of the mean.
     """
-    error = ((predicted - truth) / spread).square()
-    return error.mean(-1) if weight is None else (error * weight).mean(-1)
+    return ((predicted - truth) / spread).square().mean(-1)
+
+
+def sparse_loss(predicted: Tensor, truth: Tensor, spread: Tensor) -> Tensor:
+    """Huber loss in units of each column's spread, linear beyond REST_SPREAD: its best answer is the median.
+
+    Most actions are at rest in most photos. The mean of what an action might be is never 0, the median is.
+
+    Args:
+        predicted, truth: [B, K].  spread: [K] standard deviation over the population.
+    Returns:
+        [B, K].
+    """
+    error = ((predicted - truth) / spread).abs()
+    return torch.where(error < REST_SPREAD, error.square() / (2 * REST_SPREAD), error - REST_SPREAD / 2)
 
 
 def range_loss(expression: Tensor, low: float, high: float) -> Tensor:

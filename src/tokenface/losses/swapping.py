@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 
 
 class SwapPairs(NamedTuple):
@@ -18,6 +18,10 @@ class SwapPairs(NamedTuple):
 
     def __len__(self) -> int:
         return self.giver.shape[0]
+
+    def to(self, device: torch.device | str) -> SwapPairs:
+        """On a device; the CPU does not wait for it."""
+        return SwapPairs(self.giver.to(device, non_blocking=True), self.taker.to(device, non_blocking=True))
 
     def swapped(self, parameters: FaceParameters) -> FaceParameters:
         """The takers' parameters with the givers' shapes, `(β_a, ψ_b, θ_b, C_b, α_b, ι_b)`: P faces."""
@@ -49,12 +53,3 @@ def swap_pairs(identity: Tensor, partners: int | None = None) -> SwapPairs:
 def mean_over_pairs(losses: Tensor, like: Tensor) -> Tensor:
     """Mean of [P] losses; without pairs an exact 0 that still belongs to the graph of `like`."""
     return losses.mean() if losses.numel() else (like * 0.0).sum()
-
-
-def identity_labels(names: list[str]) -> Tensor:
-    """[B] labels of people by name, in the order of first appearance; an empty name is somebody of his own."""
-    numbers: dict[str, int] = {}
-    labels = []
-    for index, name in enumerate(names):
-        labels.append(numbers.setdefault(name or f"\0{index}", len(numbers)))
-    return torch.tensor(labels, dtype=torch.int64)

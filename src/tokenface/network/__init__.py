@@ -1,8 +1,8 @@
 """The network: component tokens through a vision transformer, and one head per component."""
 
-from tokenface.network.components import COMPONENTS, TOKEN_LAYOUTS, ComponentSizes, FaceParameters
 from tokenface.network.config import NetworkConfig, mean_camera
 from tokenface.network.tokenface import NetworkOutput, TokenFace
+from tokenface.parameters import COMPONENTS, TOKEN_LAYOUTS, ComponentSizes, FaceParameters
 
 __all__ = [
     "COMPONENTS",

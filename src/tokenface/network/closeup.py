@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tokenface.identity.alignment import best_similarity
+from tokenface.geometry.similarity import planar_similarity
 from tokenface.identity.recognition import CHIP_POINTS
 from tokenface.network.backbone import Block
 from tokenface.network.stem import ResidualStem
@@ -145,7 +145,7 @@ class ChipPlace(NamedTuple):
     @staticmethod
     def of(anchors: Tensor) -> ChipPlace:
         """anchors: [B, 5, 2] crop NDC, y down."""
-        similarity = best_similarity(CHIP_POINTS.to(anchors).expand_as(anchors), anchors)
+        similarity = planar_similarity(CHIP_POINTS.to(anchors).expand_as(anchors), anchors)
         return ChipPlace(similarity[:, :, 0], similarity[:, :, 2], anchors)
 
     def chips(self, images: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from tokenface.configuration import from_dict
+from tokenface.core.configuration import from_dict
 from tokenface.errors import ConfigError
-from tokenface.network.components import TOKEN_LAYOUTS
+from tokenface.parameters import TOKEN_LAYOUTS
 
 Readout = Literal["tokens", "global"]
 

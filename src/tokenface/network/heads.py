@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tokenface.network.components import COMPONENTS, TOKEN_LAYOUTS, ComponentSizes, FaceParameters
 from tokenface.network.config import NetworkConfig
+from tokenface.parameters import COMPONENTS, TOKEN_LAYOUTS, ComponentSizes, FaceParameters
 
 LANDMARKS = 68
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tokenface.camera import Camera
-from tokenface.head.landmarks import MIRROR68
+from tokenface.geometry.camera import Camera
+from tokenface.geometry.landmarks import MIRROR68
 
 TERMS = 3
 """Of the offset's dependence on yaw: constant, sin yaw, 1 − cos yaw."""

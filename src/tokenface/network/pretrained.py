@@ -6,17 +6,14 @@ beyond tensors, and text towers and projections are left behind.
 
 from __future__ import annotations
 
-import pickle
 import re
-import zipfile
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from tokenface.core.state_dict import read_state_dict
 from tokenface.errors import CheckpointError
 from tokenface.network.backbone import ResNet50, VisionTransformer
 
@@ -86,40 +83,6 @@ def load_pretrained(backbone: nn.Module, path: str | Path) -> list[str]:
     return sorted(set(source) - set(expected))
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a file, without executing anything in it.
-
-    Raises:
-        CheckpointError: missing, unreadable, a TorchScript archive, or a pickle with more than tensors in it.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"no weights at '{path}'; download them first (FaRL and CLIP are free to download)")
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"'{path}' is no readable safetensors file ({error}); download it again") from error
-    if _is_torchscript(path):
-        raise CheckpointError(
-            f"'{path}' is a TorchScript program, which is not executed here; if you trust it, save its tensors with "
-            "torch.save(torch.jit.load(path).state_dict(), 'weights.pth') and give that file"
-        )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"'{path}' cannot be read as plain tensors ({reason}); expected a state dict saved by torch.save"
-        ) from error
-    for key in ("state_dict", "model", "teacher"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict):
-        raise CheckpointError(f"'{path}' holds a {type(content).__name__}; expected a state dict")
-    return {k: v for k, v in content.items() if isinstance(v, Tensor)}
-
-
 def to_vit_names(state: dict[str, Tensor], path: str | Path = "weights") -> dict[str, Tensor]:
     """Names of CLIP, FaRL, open_clip, Hugging Face, timm or a TokenFace to a backbone's (which are timm's)."""
     if "heads.fc.shape.weight" in state:
@@ -180,10 +143,3 @@ def _join_attention(state: dict[str, Tensor]) -> dict[str, Tensor]:
             parts = [value, state[key.replace(".attn.q.", ".attn.k.")], state[key.replace(".attn.q.", ".attn.v.")]]
             joined[key.replace(".attn.q.", ".attn.qkv.")] = torch.cat(parts)
     return joined
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())

@@ -10,8 +10,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from tokenface.core.files import write_atomically
 from tokenface.errors import CheckpointError
-from tokenface.formats.files import write_atomically
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.weights import companion
 

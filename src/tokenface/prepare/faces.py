@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from tokenface.errors import ModelFileError
+from tokenface.geometry.crop import Crop, crop_from_landmarks, extract
 from tokenface.images.blazeface import box_iou
-from tokenface.images.crop import Crop, crop_from_landmarks, extract
 from tokenface.images.detection import Detection
 from tokenface.images.detector import FaceDetector
 from tokenface.images.facemesh import FaceMesh

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from tokenface.core.fingerprint import content_hash
 from tokenface.errors import HeadModelError
-from tokenface.fingerprint import content_hash
 from tokenface.head.registry import head_path
 
 
@@ -41,7 +41,7 @@ class PrepareOptions:
     quality: QualityFilter = field(default_factory=QualityFilter)
 
     def depends_on(self, flame: str | None) -> dict[str, Any]:
-        """Facts for `tokenface.fingerprint`: the settings, and the contents of the files that they name.
+        """Facts for `tokenface.core.fingerprint`: the settings, and the contents of the files that they name.
 
         Args:
             flame: name of the FLAME that a data set's parameters belong to; None: it has none.

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tokenface.camera import Camera
 from tokenface.data.visibility import visible_points
-from tokenface.evaluation.best_camera import fit_camera
+from tokenface.geometry.camera import Camera
+from tokenface.geometry.first_camera import fit_camera
 from tokenface.head.model import HeadModel
 from tokenface.render.rasterizer import rasterize
 

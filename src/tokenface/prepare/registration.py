@@ -1,6 +1,6 @@
 """A scan of any topology laid under the head model: landmarks, then the model's own modes, then a smooth remainder.
 
-The model fit (`head.build.fitting`) finds place, size, identity and expression; what no mode explains is taken up by
+The model fit (`head.fitting`) finds place, size, identity and expression; what no mode explains is taken up by
 moving the face's vertices along their normals onto the scan, in rounds that reach less far and are less smooth.
 """
 
@@ -14,11 +14,13 @@ from scipy.spatial import cKDTree
 
 from tokenface.data.readers.dataset import ScanMesh
 from tokenface.errors import DataError
-from tokenface.head.build.closest import closest_on_mesh, on_triangles
-from tokenface.head.build.fitting import Surface, fit_surface
+from tokenface.geometry.closest import closest_on_mesh, on_triangles
+from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.similarity import procrustes
 from tokenface.head.data import HeadData
+from tokenface.head.fitting import Surface, fit_surface
 from tokenface.head.model import HeadModel
-from tokenface.head.registration import averaged, similarity, vertex_normals
+from tokenface.head.registration import averaged
 
 SHAPE_MODES = 150
 EXPRESSION_SPREAD = 0.3
@@ -97,8 +99,8 @@ class ScanRegistration:
             raise DataError(
                 f"the scan asks for a head {spread:.1f} times as unusual as people are; check its landmarks"
             )
-        scale, rotation, shift = similarity(points, fit.points)
-        target = scale * scan.vertices.astype(np.float64) @ rotation.T + shift
+        pose = procrustes(points, fit.points)
+        target = pose.apply(scan.vertices.astype(np.float64))
         vertices, residual, covered = self._refined(fit.vertices, target, scan.faces.astype(np.int64))
         if not np.isfinite(vertices).all() or residual > FIT_LIMIT:
             raise DataError(f"no head fits the scan ({1000 * residual:.1f} mm off); are its landmarks right?")
@@ -107,13 +109,12 @@ class ScanRegistration:
                 f"only {100 * covered:.0f} % of the face find the scan; are its landmarks and normals right?"
             )
         if scan.metres is not None:
-            vertices = vertices * (scan.metres / scale)  # the scan's own size, about the head's origin
+            vertices = vertices * (scan.metres / pose.scale)  # the scan's own size, about the head's origin
         return Registered(vertices.astype(np.float32), residual, covered)
 
     def _check_landmarks(self, scan: ScanMesh) -> None:
         known = self.mean[self.landmark_vertices[scan.numbers]]
-        scale, rotation, shift = similarity(scan.landmarks.astype(np.float64), known)
-        moved = scale * scan.landmarks @ rotation.T + shift
+        moved = procrustes(scan.landmarks.astype(np.float64), known).apply(scan.landmarks)
         error = float(np.sqrt(((moved - known) ** 2).sum(1).mean()))
         if not error < LANDMARK_LIMIT:
             raise DataError(
@@ -124,7 +125,7 @@ class ScanRegistration:
     def _refined(
         self, vertices: np.ndarray, target: np.ndarray, target_faces: np.ndarray
     ) -> tuple[np.ndarray, float, float]:
-        target_normals = vertex_normals(target, target_faces)
+        target_normals = mesh_normals(target, target_faces)
         moved = vertices.copy()
         for reach, width in zip(REACH, SMOOTHING, strict=True):
             step, good = self._step(moved, target, target_faces, target_normals, reach)
@@ -147,7 +148,7 @@ class ScanRegistration:
         nearest = on_triangles(target, target_faces, triangle, weights)
         normal = on_triangles(target_normals, target_faces, triangle, weights)
         normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
-        facing = (normal * vertex_normals(vertices, self.faces)[self.face]).sum(1)
+        facing = (normal * mesh_normals(vertices, self.faces)[self.face]).sum(1)
         way = nearest - own
         along = (way * normal).sum(1)[:, None] * normal
         # at the scan's border the closest point lies aside, not along the normal
@@ -159,7 +160,7 @@ class ScanRegistration:
 def _sampled(scan: ScanMesh) -> tuple[np.ndarray, np.ndarray]:
     """Vertices of the scan near the face and their normals, thinned evenly."""
     vertices = scan.vertices.astype(np.float64)
-    normals = vertex_normals(vertices, scan.faces.astype(np.int64))
+    normals = mesh_normals(vertices, scan.faces.astype(np.int64))
     centre = scan.landmarks.mean(0)
     radius = NEAR_LANDMARKS * np.linalg.norm(scan.landmarks - centre, axis=1).max()
     distance = cKDTree(scan.landmarks).query(vertices, distance_upper_bound=radius)[0]

@@ -10,19 +10,20 @@ from glob import escape
 from itertools import chain
 from pathlib import Path
 
-from tokenface.data.readers.dataset import DatasetReader, Item
+from tokenface.core.cluster import RayPool
+from tokenface.core.files import discard
+from tokenface.core.fingerprint import Facts, fingerprint
+from tokenface.core.pool import OrderedPool
+from tokenface.data.readers.dataset import DatasetReader
+from tokenface.data.readers.item import Item
 from tokenface.data.readers.registry import find_dataset
 from tokenface.data.readers.video import windows_of
 from tokenface.data.shards.index import ShardIndex, index_path, load_index
 from tokenface.data.shards.writer import write_shard
 from tokenface.errors import DataError
-from tokenface.fingerprint import Facts, fingerprint
-from tokenface.formats.files import discard
 from tokenface.images.models import fetch_models
-from tokenface.prepare.cluster import RayPool
 from tokenface.prepare.item import ItemPreparer, Outcome
 from tokenface.prepare.options import PrepareOptions
-from tokenface.prepare.pool import OrderedPool
 
 VERSION = 2
 FAILURES_SHOWN = 1000

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tokenface.refinement.damped import DenseSystem, SharedSystem, minimise
+from tokenface.geometry.levenberg_marquardt import DenseSystem, SharedSystem, minimise
 from tokenface.refinement.points import MeshPoints
 from tokenface.refinement.view import UNKNOWNS, View
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import torch
 
-from tokenface import rotations
-from tokenface.camera_opencv import FaceCamera, PinholeCamera, turn_axis_to
+from tokenface.geometry import rotations
+from tokenface.geometry.pinhole import FaceCamera, PinholeCamera, turn_axis_to
 from tokenface.refinement.view import View
 
 Y_UP = np.array([1.0, -1.0])

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.camera import Camera
-from tokenface.images.crop import Crop, extract
-
-if TYPE_CHECKING:
-    from tokenface.inference.reconstruct import Reconstructor
+from tokenface.geometry.camera import Camera
+from tokenface.geometry.crop import Crop, extract
+from tokenface.inference.predictor import Predictor
 
 SCALES = (1.0, 0.92, 1.08, 1.2)
 """Sides of the crops over the network's own; each is shown as it is and mirrored."""
@@ -37,17 +34,17 @@ class Seen:
 class Looks:
     """A network asked several times."""
 
-    def __init__(self, model: Reconstructor):
-        self.model = model
+    def __init__(self, predictor: Predictor):
+        self.predictor = predictor
 
     def __call__(self, photo: np.ndarray, crop: Crop, count: int) -> Seen:
         """Args: photo: [H, W, 3] uint8.  count: looks, at most twice `SCALES`."""
         mirrored = 0 if self.mirror is None else count // 2
         straight = min(count - mirrored, len(SCALES))
         views = [crop.scaled(scale) for scale in SCALES[:straight]]
-        crops = extract(photo, views, self.model.crop_size)
-        answers = self.model.predict(torch.cat([crops, crops[:mirrored].flip(-1)]))
-        head, shapes = self.model.head, answers.shape.clone()
+        crops = extract(photo, views, self.predictor.crop_size)
+        answers = self.predictor.predict(torch.cat([crops, crops[:mirrored].flip(-1)]))
+        head, shapes = self.predictor.head, answers.shape.clone()
         vertices = head(answers.shape, answers.expression, answers.jaw).vertices
         ndc = Camera.from_vector(answers.camera).project(head.landmarks468(vertices))[..., :2].double().numpy()
         if self.mirror is not None:
@@ -60,7 +57,7 @@ class Looks:
     def mirror(self) -> Tensor | None:
         """[S, S]: coefficients of a head to those of its mirror image, `mirrored = shape @ mirror`; None where the head
         model's shapes have no mirror images."""
-        head = self.model.head
+        head = self.predictor.head
         basis = head.data.shape_basis.astype(np.float64)
         image = (basis[:, head.data.mirror] * [-1, 1, 1]).reshape(len(basis), -1)
         flat = basis.reshape(len(basis), -1)
@@ -71,6 +68,6 @@ class Looks:
     @cached_property
     def partner(self) -> np.ndarray:
         """[468] the face-mesh point on the other side of a symmetric head."""
-        head = self.model.head
+        head = self.predictor.head
         points = head.landmarks468(head.template[None])[0].numpy()
         return np.linalg.norm(points[:, None] * [-1, 1, 1] - points[None], axis=2).argmin(1)

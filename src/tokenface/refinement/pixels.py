@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface import rotations
+from tokenface.geometry import rotations
 from tokenface.head.model import HeadModel
 from tokenface.losses.photometric import photometric_loss
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 from tokenface.refinement.landmarks import Deviations, Observed, view_units
 from tokenface.refinement.view import LIMIT, View
 from tokenface.render.renderer import RenderedFaces, Renderer

@@ -6,32 +6,30 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 
 from tokenface.errors import ImageError
-from tokenface.formats.mesh import vertex_normals
+from tokenface.geometry.crop import extract
+from tokenface.geometry.normals import mesh_normals
 from tokenface.head.model import LEFT_EYE, RIGHT_EYE
-from tokenface.images.crop import extract
 from tokenface.images.focal import Focal, exif_focal, parse_focal
 from tokenface.images.iris import IrisNetwork
 from tokenface.inference.face import Face
 from tokenface.inference.pooling import pool, same_person
-from tokenface.network.components import FaceParameters
+from tokenface.inference.predictor import Predictor
+from tokenface.inference.refinement import Change, Refinement, RefineOptions
+from tokenface.parameters import FaceParameters
 from tokenface.refinement.landmarks import Deviations, Observed, PhotoPose, fit_points
 from tokenface.refinement.lens import Y_UP, camera_of, view_of
 from tokenface.refinement.looks import Looks
 from tokenface.refinement.pixels import SIZE, FacePixels
 from tokenface.refinement.points import MeshPoints
-from tokenface.refinement.record import Change, Refinement, RefineOptions
 from tokenface.refinement.size import size_from_irises, size_from_pupils
 from tokenface.refinement.statistics import Statistics
 from tokenface.refinement.view import View
-
-if TYPE_CHECKING:
-    from tokenface.inference.reconstruct import Reconstructor
 
 LEAST_FACING = 0.1
 """Cosine between a point's normal and the viewer under which the point counts as hidden."""
@@ -51,11 +49,11 @@ class Refiner:
         HeadModelError: the head model has no face-mesh correspondence.
     """
 
-    def __init__(self, model: Reconstructor):
-        self.model, self.head = model, model.head
-        self.points = MeshPoints(model.head)
+    def __init__(self, predictor: Predictor):
+        self.predictor, self.head = predictor, predictor.head
+        self.points = MeshPoints(predictor.head)
         self.pivot = self.points.mean.mean(0)
-        self.looks = Looks(model)
+        self.looks = Looks(predictor)
 
     @cached_property
     def statistics(self) -> Statistics:
@@ -182,7 +180,7 @@ class Refiner:
             deviation = self.statistics.deviation[valid] * view.scale
         elif kind == "given" and options.point_deviation is not None:
             deviation = np.full(count, options.point_deviation * 2 / face.crop.size)
-        normals = vertex_normals(face.vertices, self.head.data.faces)[self.points.vertex] @ face.camera.rotation.T
+        normals = mesh_normals(face.vertices, self.head.data.faces)[self.points.vertex] @ face.camera.rotation.T
         height, width = face.camera.photo_size
         seen = (normals[:, 2] > LEAST_FACING) & np.isfinite(points).all(1)
         with np.errstate(invalid="ignore"):

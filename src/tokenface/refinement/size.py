@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from tokenface.camera_opencv import FaceCamera
 from tokenface.errors import ImageError
+from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.model import LEFT_EYE, RIGHT_EYE, HeadModel
 from tokenface.images.iris import IRIS_METRES, LEAST_PIXELS, Iris
 

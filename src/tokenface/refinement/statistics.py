@@ -10,8 +10,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from tokenface.core.files import write_atomically
 from tokenface.errors import HeadModelError
-from tokenface.formats.files import write_atomically
 
 FILE_NAME = "refinement.safetensors"
 BIAS_TERMS = 6
@@ -68,7 +68,7 @@ class Statistics:
         except (OSError, SafetensorError, TypeError, ValueError) as error:
             raise HeadModelError(
                 f"the statistics for refinement cannot be read ({error}); measure them with "
-                "'python -m tokenface.refinement.measure'"
+                "'python -m tokenface.training.refinement_statistics'"
             ) from error
 
 

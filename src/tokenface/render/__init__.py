@@ -1,6 +1,6 @@
 """Rasterising, texture, light and pictures: a posed head and its parameters become an image."""
 
-from tokenface.render.normals import vertex_normals
+from tokenface.geometry.normals import vertex_normals
 from tokenface.render.rasterizer import Fragments, interpolate, rasterize
 from tokenface.render.renderer import RenderedFaces, Renderer
 from tokenface.render.shading import ambient_light, sh_basis, shade

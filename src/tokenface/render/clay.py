@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tokenface.render.normals import vertex_normals
+from tokenface.geometry.normals import vertex_normals
 from tokenface.render.rasterizer import interpolate, rasterize
 
 _BAND_SAMPLES = 1 << 20  # samples rasterised at once: bounds the memory of large pictures

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tokenface.render.compiled import kernel, run_over_batch
+from tokenface.core.compiled import kernel, run_over_batch
 from tokenface.render.fragments_torch import MIN_AREA
 
 _MIN_AREA = np.float32(MIN_AREA)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.render.compiled import kernel, run_over_batch
+from tokenface.core.compiled import kernel, run_over_batch
 from tokenface.render.fixed_point import (
     DEPTH_FRACTION_BITS,
     DEPTH_STEPS,

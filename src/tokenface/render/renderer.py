@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tokenface.camera import Camera
+from tokenface.geometry.camera import Camera
+from tokenface.geometry.normals import vertex_normals
 from tokenface.head.model import HeadModel
-from tokenface.network.components import FaceParameters
-from tokenface.render.normals import vertex_normals
+from tokenface.parameters import FaceParameters
 from tokenface.render.rasterizer import Backend, Fragments, interpolate, rasterize
 from tokenface.render.shading import shade
 from tokenface.render.texture import HeadAlbedo, sample_texture

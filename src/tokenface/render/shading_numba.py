@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tokenface.render.compiled import kernel, run_over_batch
+from tokenface.core.compiled import kernel, run_over_batch
 
 
 def sh_shading(normals: Tensor, light: Tensor, constants: tuple[float, ...]) -> Tensor:

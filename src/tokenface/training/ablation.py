@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from tokenface.configuration import to_yaml
+from tokenface.core.configuration import to_yaml
+from tokenface.core.files import read_marker, write_atomically
+from tokenface.core.fingerprint import content_hash, fingerprint, is_current, write_note
 from tokenface.data.shards.index import find_shards
 from tokenface.errors import ConfigError
-from tokenface.fingerprint import content_hash, fingerprint, is_current, write_note
-from tokenface.formats.files import read_marker, write_atomically
 from tokenface.head.registry import load_head
 from tokenface.training.ablation_measures import ACTIONS, LEAKED, HeldOut
 from tokenface.training.ablation_tables import SCALES, TABLES, Row, Table

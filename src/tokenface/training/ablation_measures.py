@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface import rotations
+from tokenface.core.fingerprint import content_hash
+from tokenface.data.photo_sets import photo_records
 from tokenface.data.synthetic import GENERATOR_VERSION, SyntheticFaces
 from tokenface.evaluation.component_leakage import component_leakage, component_pairs
 from tokenface.evaluation.geometry import PeopleScans, face_distances
@@ -17,13 +18,12 @@ from tokenface.evaluation.landmarks import evaluation_crops, normalised_mean_err
 from tokenface.evaluation.now import NowFolder
 from tokenface.evaluation.photo_statistics import photo_figures, predict_all, projected_landmarks
 from tokenface.evaluation.rendered_measures import rendered_figures
-from tokenface.fingerprint import content_hash
+from tokenface.geometry import rotations
 from tokenface.head.model import HeadModel
+from tokenface.inference.checkpoint import load_checkpoint
 from tokenface.network.backbone import VisionTransformer
-from tokenface.network.checkpoint import load_checkpoint
-from tokenface.network.components import FaceParameters
 from tokenface.network.tokenface import TokenFace
-from tokenface.training.batches import photo_records
+from tokenface.parameters import FaceParameters
 from tokenface.training.config import PhotoConfig
 from tokenface.training.features import hash_of_beginning
 from tokenface.training.now_measure import now_validation

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tokenface.data.augment import Part, colour_jitter, turn_and_zoom
+from tokenface.data.mirror import Mirror
 from tokenface.data.photos import PhotoBatch, PhotoSampler
-from tokenface.data.readers.landmark_tar import read_landmark_tar
-from tokenface.data.record import PhotoRecord, split_by_identity
+from tokenface.data.record import PhotoRecord
 from tokenface.data.replay import LabelledFaces, ReplayRing
 from tokenface.data.shards.batch import CropOptions, RecordBatch
 from tokenface.data.shards.index import ShardIndex
@@ -27,7 +27,7 @@ from tokenface.data.shards.order import BatchOrder, Draw, OrderConfig
 from tokenface.data.synthetic import GENERATOR_VERSION, SyntheticFaces
 from tokenface.errors import ConfigError, DataError
 from tokenface.head.model import HeadModel
-from tokenface.training.config import DataConfig, PhotoConfig, SyntheticConfig, TrainConfig
+from tokenface.training.config import DataConfig, SyntheticConfig, TrainConfig
 from tokenface.training.state import Progress
 
 
@@ -69,21 +69,14 @@ class StepBatch:
         return images[0] if len(images) == 1 else torch.cat(images)
 
     def to(self, device: torch.device) -> StepBatch:
-        s, p = self.synthetic, self.photos
+        """On the device of training; the CPU does not wait for the copies."""
+        s, p, scans, pictures = self.synthetic, self.photos, self.scans, self.pictures
         return StepBatch(
-            None if s is None else LabelledFaces(s.image.to(device), s.landmarks68.to(device), s.parameters.to(device)),
-            None if p is None else p.to(device),
-            None if self.scans is None else self.scans.to(device),
-            None if self.pictures is None else self.pictures.to(device),
+            None if s is None else s.to(device, non_blocking=True),
+            None if p is None else p.to(device, non_blocking=True),
+            None if scans is None else scans.to(device, non_blocking=True),
+            None if pictures is None else pictures.to(device, non_blocking=True),
         )
-
-
-def photo_records(config: PhotoConfig) -> tuple[list[PhotoRecord], list[PhotoRecord]]:
-    """(training, held-out) photos of the configured tar; two empty lists without one."""
-    if config.tar is None:
-        return [], []
-    records = list(read_landmark_tar(config.tar, config.shift))
-    return split_by_identity(records, config.held_out_people, config.split_seed)
 
 
 class SyntheticStream:
@@ -102,7 +95,7 @@ class SyntheticStream:
         shares: Shares,
     ):
         self.config, self.shares = config, shares
-        self.faces = SyntheticFaces(head, size)
+        self.faces, self.mirror, self.device = SyntheticFaces(head, size), Mirror(head), head.template.device
         guard = guard_steps * config.fresh_per_step + 2 * config.block
         self.capacity = max(config.ring, guard + config.warm_start)
         if shares.local == 0:
@@ -144,14 +137,16 @@ class SyntheticStream:
             self.ring.write(first, LabelledFaces(faces.image, faces.landmarks68, faces.parameters), seed)
 
     def _changed(self, rendered: int, part: Part, seed: int) -> LabelledFaces:
-        faces = self.ring.draw(rendered, part.total, seed, slice(part.start, part.stop))
-        generator = torch.Generator().manual_seed(seed)
+        """What a step sees of the ring, on the head's device: a GPU turns and colours a batch in no time."""
+        faces = self.ring.draw(rendered, part.total, seed, slice(part.start, part.stop), self.device)
+        generator = torch.Generator(self.device).manual_seed(seed)
         p = faces.parameters
         image, camera, light, landmarks = turn_and_zoom(
             faces.image, p.camera, p.light, faces.landmarks68, generator, part=part
         )
-        image = colour_jitter(image, generator, strength=0.3, part=part)
-        return LabelledFaces(image, landmarks, p.replace(camera=camera, light=light))
+        mirrored = torch.rand(part.total, generator=generator, device=self.device)[part.start : part.stop] < 0.5
+        image, landmarks, p = self.mirror.rows(mirrored, image, landmarks, p.replace(camera=camera, light=light))
+        return LabelledFaces(colour_jitter(image, generator, strength=0.3, part=part), landmarks, p)
 
 
 class RecordStream:
@@ -269,7 +264,7 @@ class Batches:
         Args:
             rendered: faces in the ring before the step.
         Returns:
-            one StepBatch per pass, on the CPU, and how many faces are in the ring now.
+            one StepBatch per pass, its rendered faces on the head's device, and how many faces are in the ring now.
         """
         passes = range(self.shares.passes)
         synthetic: list[LabelledFaces] | list[None] = [None for _ in passes]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tokenface.head.model import HeadModel
 from tokenface.losses.photometric import face_mask, photometric_loss
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 from tokenface.render.renderer import Renderer
 
 SIZE = 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tokenface.data.readers.landmark_tar import YOUTUBE_FACES_SHIFT, LandmarkShift
+from tokenface.data.photo_sets import PhotoConfig
 from tokenface.errors import ConfigError
 from tokenface.losses.totals import Mode, PaperWeights
 from tokenface.network.config import NetworkConfig
@@ -42,18 +42,6 @@ class LossWeights:
     expression_range: float = 0.1
     uncertainty: float = 0.02
     surface: float = 4.0  # the patches' surface map (network.surface_cells)
-
-
-@dataclass(frozen=True)
-class PhotoConfig:
-    """Real photos with 68 landmarks; left out when `tar` is null."""
-
-    tar: str | None = None
-    share: float = 0.25  # of each batch
-    held_out_people: int = 60
-    split_seed: int = 0
-    shift: LandmarkShift = YOUTUBE_FACES_SHIFT  # of the annotations; zeros for other sources
-    source: str = "youtube_faces"  # whose label offsets are learned (network.label_sources)
 
 
 @dataclass(frozen=True)

@@ -16,18 +16,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from tokenface.core.files import write_atomically
+from tokenface.core.fingerprint import content_hash, fingerprint, is_current, write_note
 from tokenface.data.augment import Part
 from tokenface.data.photos import PhotoBatch
 from tokenface.data.record import PhotoRecord
 from tokenface.data.replay import LabelledFaces
 from tokenface.data.synthetic import GENERATOR_VERSION
 from tokenface.errors import ConfigError
-from tokenface.fingerprint import content_hash, fingerprint, is_current, write_note
-from tokenface.formats.files import write_atomically
 from tokenface.head.model import HeadModel
 from tokenface.network.backbone import VisionTransformer
-from tokenface.network.components import COMPONENTS, FaceParameters
 from tokenface.network.tokenface import TokenFace
+from tokenface.parameters import COMPONENTS, FaceParameters
 from tokenface.training.batches import Batches, Shares, StepBatch, mixed
 from tokenface.training.config import TrainConfig
 from tokenface.training.module import begins

@@ -6,25 +6,25 @@ from functools import partial
 
 from torch import Tensor
 
-from tokenface.camera import Camera
 from tokenface.data.shards.batch import RecordBatch
 from tokenface.data.shards.index import wrong_head
 from tokenface.errors import ConfigError, DataError
+from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
 from tokenface.identity import load_identity_encoder
-from tokenface.losses.consistency import vertex_consistency_loss
+from tokenface.losses.consistency import shape_consistency_loss, vertex_consistency_loss
 from tokenface.losses.coverage import lost_share, recall_loss
 from tokenface.losses.identity import identity_loss
 from tokenface.losses.landmark import eyelid_loss, landmark_loss, lip_loss
 from tokenface.losses.mesh import known_mesh_loss
-from tokenface.losses.photometric import face_mask, photometric_loss, shape_consistency_loss
+from tokenface.losses.photometric import face_mask, photometric_loss
 from tokenface.losses.regularisation import regularisation_loss
 from tokenface.losses.swapping import swap_pairs
 from tokenface.losses.totals import total, total_2d, total_3d
-from tokenface.network.components import FaceParameters
+from tokenface.losses.vertex_weights import supervised_vertices
+from tokenface.parameters import FaceParameters
 from tokenface.render.renderer import RenderedFaces, Renderer
 from tokenface.training.config import PaperConfig
-from tokenface.training.supervision import supervised_vertices
 
 
 class HybridObjective:
@@ -75,12 +75,14 @@ class HybridObjective:
         moves = (~geometry.neutral).to(truth)[:, None]
         parameters = parameters.replace(expression=parameters.expression * moves, jaw=parameters.jaw * moves)
         scale = self.config.vertex_scale
-        distance = partial(known_mesh_loss, unknown=geometry.unknown, metric=self.config.metric)
+        distance = partial(known_mesh_loss, unknown=geometry.unknown.cpu(), metric=self.config.metric)
         terms = {"mesh": scale * distance(self.subset.vertices(parameters), truth, self.vertex_weights)}
-        pairs = swap_pairs(batch.identity, self.config.partners)
+        unknown = geometry.unknown.cpu()
+        pairs = swap_pairs(batch.identity.cpu(), self.config.partners)
         terms["vertex_consistency"] = truth.new_zeros(0)
         if len(pairs):
-            distance = partial(known_mesh_loss, unknown=geometry.unknown[pairs.taker], metric=self.config.metric)
+            distance = partial(known_mesh_loss, unknown=unknown[pairs.taker], metric=self.config.metric)
+            pairs = pairs.to(truth.device)
             terms["vertex_consistency"] = scale * vertex_consistency_loss(
                 self.subset.vertices, parameters, truth, self.vertex_weights, pairs, distance
             )
@@ -102,7 +104,7 @@ class HybridObjective:
             "photometric": photometric_loss(rendered.image, batch.image, mask) + recall_loss(batch.mask, mask, points),
             "regularisation": regularisation_loss(parameters, w.shape_prior, w.expression_prior, w.texture_prior),
         }
-        pairs = swap_pairs(batch.identity, self.config.partners)
+        pairs = swap_pairs(batch.identity.cpu(), self.config.partners).to(points.device)
         if w.shape_consistency:
             terms["shape_consistency"] = shape_consistency_loss(self.draw, parameters, batch.image, batch.mask, pairs)
         if self.encoder is not None:

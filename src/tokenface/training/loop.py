@@ -14,21 +14,20 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from tokenface.core.prefetch import ahead
 from tokenface.head.model import HeadModel
-from tokenface.network.components import FaceParameters
 from tokenface.network.tokenface import TokenFace
+from tokenface.parameters import FaceParameters
 from tokenface.training.batches import Batches, StepBatch, mixed
 from tokenface.training.config import TrainConfig
-from tokenface.training.distribution import whole
-from tokenface.training.ema import WeightAverage
+from tokenface.training.distribution import own, whole
 from tokenface.training.metrics import Metrics
 from tokenface.training.module import Prediction, TrainingModule
 from tokenface.training.objective import Objective
-from tokenface.training.optimiser import create_optimiser
+from tokenface.training.optimiser import WeightAverage, create_optimiser
 from tokenface.training.state import Progress, load_scaler, load_state, save_state
 from tokenface.training.teaching import BATCH, Teaching
 from tokenface.training.validation import Validation
-from tokenface.video.ahead import ahead
 
 LESSON_RENDERS = 512
 """Rendered faces on which self-training's teacher is tried, action by action."""
@@ -140,9 +139,9 @@ class Trainer:
         norm = self._clip()
         for group in self.optimiser.param_groups:
             group["lr"] = self._learning_rate()
-        # a batch that overflows must not poison the moments; in fp16 the scaler sees to that, and must be told
-        if self.scaler is not None or torch.isfinite(norm):
-            self.stepper.step()
+        if self.scaler is None:  # which sees to it itself
+            self._forget_overflow(norm)
+        self.stepper.step()
         progress.step += 1
         progress.rendered = rendered
         progress.images += self.config.run.batch
@@ -209,6 +208,13 @@ class Trainer:
         norm = self.fabric.clip_gradients(self.network, self.stepper, max_norm=limit, error_if_nonfinite=False)
         assert norm is not None
         return whole(norm.detach())
+
+    def _forget_overflow(self, norm: Tensor) -> None:
+        """Gradients of a batch that overflowed become 0, so that the moments stay sound; decided on the device."""
+        lost = ~torch.isfinite(norm)
+        for parameter in self.model.parameters():
+            if parameter.grad is not None:
+                own(parameter.grad).masked_fill_(lost, 0.0)
 
     def _means(self, sums: dict[str, Tensor], counted: int) -> dict[str, float]:
         """Means over the steps since the last line and over the processes."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from tokenface.errors import ConfigError
-from tokenface.network.components import COMPONENTS, FaceParameters
 from tokenface.network.tokenface import TokenFace
+from tokenface.parameters import COMPONENTS, FaceParameters
 
 
 class TrainingModule(nn.Module):

@@ -9,7 +9,7 @@ from tokenface.evaluation.now import NowFolder, now_jobs
 from tokenface.evaluation.predict import PhotoTask, predict_photos
 from tokenface.evaluation.results import summarise
 from tokenface.evaluation.scan_to_mesh import Protocol
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.model import Reconstructor
 
 
 def now_validation(weights: Path, folder: NowFolder) -> dict[str, float]:

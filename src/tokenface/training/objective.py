@@ -5,28 +5,34 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tokenface.camera import Camera
-from tokenface.data.photos import PhotoBatch
+from tokenface.data.photos import PhotoBatch, PhotoTarget
 from tokenface.data.replay import LabelledFaces
+from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
 from tokenface.identity.alignment import five_points
 from tokenface.losses.landmark import eyelid_loss, landmark_loss, landmark_uncertainty_loss, lip_loss
 from tokenface.losses.mesh import aligned_mesh_loss, scale_free_mesh_loss
 from tokenface.losses.pose_aware import PoseAwareWeights, label_angles, landmark_weight
-from tokenface.losses.regularisation import coefficient_loss, range_loss, regularisation_loss, standardised_loss
-from tokenface.network.labels import adapted
-from tokenface.training.batches import StepBatch
-from tokenface.training.colours import ColourObjective
-from tokenface.training.config import LossWeights, TrainConfig
-from tokenface.training.hybrid import HybridObjective
-from tokenface.training.module import Prediction
-from tokenface.training.supervision import (
+from tokenface.losses.regularisation import (
+    coefficient_loss,
+    range_loss,
+    regularisation_loss,
+    sparse_loss,
+    standardised_loss,
+)
+from tokenface.losses.vertex_weights import (
     action_spread,
     albedo_importance,
     light_spread,
     mode_importance,
     supervised_vertices,
 )
+from tokenface.network.labels import adapted
+from tokenface.training.batches import StepBatch
+from tokenface.training.colours import ColourObjective
+from tokenface.training.config import LossWeights, TrainConfig
+from tokenface.training.hybrid import HybridObjective
+from tokenface.training.module import Prediction
 from tokenface.training.surface import SurfaceObjective
 
 HALF_WIDTHS_PER_METRE = 7.0
@@ -141,9 +147,7 @@ class RecipeObjective:
             terms["photo_colours"] = w.photo_colours * self.colours(predicted, truth.image)
         if target is not None:
             terms["photo_shape"] = w.photo_shape * coefficient_loss(predicted.shape, target.shape, self.importance)
-            terms["photo_expression"] = w.photo_expression * standardised_loss(
-                predicted.expression, target.expression, self.action_spread, target.known.clamp_min(LEAST_KNOWN)
-            )
+            terms["photo_expression"] = w.photo_expression * self._taught_actions(predicted.expression, target)
             terms["photo_jaw"] = w.photo_jaw * (predicted.jaw - target.jaw).abs().sum(-1)
         named = self._means(terms, prediction, points, truth.landmarks68)
         own = ("photo", "prior", "range")
@@ -155,6 +159,12 @@ class RecipeObjective:
         labels [B, 68, 2]."""
         constants = PoseAwareWeights()
         return landmark_weight(label_angles(self.mean_points, labels), constants) / constants.landmark
+
+    def _taught_actions(self, predicted: Tensor, target: PhotoTarget) -> Tensor:
+        """[B] squared error of the actions that a warp changed, the median's loss for what the teacher says."""
+        error = ((predicted - target.expression) / self.action_spread).square()
+        rest = sparse_loss(predicted, target.expression, self.action_spread)
+        return torch.where(target.changed, error, rest * target.known.clamp_min(LEAST_KNOWN)).mean(-1)
 
     def _means(
         self, terms: dict[str, Tensor], prediction: Prediction, points: Tensor, truth: Tensor

@@ -1,4 +1,4 @@
-"""Muon for the matrices inside the network, AdamW for everything else, as one optimiser.
+"""Muon for the matrices inside the network, AdamW for everything else, as one optimiser; the weights' moving average.
 
 Muon (Jordan et al., 2024) moves a weight matrix along the nearest orthogonal matrix of its momentum, so that rare
 directions of the gradient learn as fast as common ones. The orthogonal factor comes from five Newton–Schulz rounds,
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tokenface.training.config import OptimiserConfig
@@ -92,3 +92,20 @@ def orthogonalised(matrix: Tensor, rounds: int = 5, half: bool = False) -> Tenso
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.T if tall else x).to(matrix.dtype)
+
+
+class WeightAverage:
+    """Average of a model's floating-point state; the decay warms up so that early steps are forgotten soon."""
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.decay = decay
+        self.values = {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for key, value in model.state_dict().items():
+            if value.is_floating_point():
+                self.values[key].lerp_(value, 1 - decay)
+            else:
+                self.values[key].copy_(value)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tokenface.camera import Camera
 from tokenface.data.batch import FaceBatch
 from tokenface.data.record import FaceRecord, Geometry, Picture
 from tokenface.data.shards import encode_record, find_shards, write_shard
 from tokenface.data.shards.index import ShardIndex
 from tokenface.data.synthetic import GENERATOR_VERSION, SyntheticFaces
+from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
 from tokenface.training.batches import mixed
 

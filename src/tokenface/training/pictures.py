@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.camera import Camera
+from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 from tokenface.render.overlay import PhotoFace, landmarks_over_photo, mesh_over_photo
 
 PANEL = 256

@@ -67,11 +67,13 @@ def check_first_batch(batches: Batches, progress: Progress) -> None:
     """
     passes, progress.rendered = batches.draw(progress.step, progress.rendered)
     for batch in passes:
-        images = batch.images()
-        if images.shape[1:] != batches.picture_shape:
-            raise DataError(
-                f"the data gives pictures of {tuple(images.shape[1:])}, the network wants {batches.picture_shape}"
-            )
         for part in (batch.synthetic, batch.photos, batch.scans, batch.pictures):
-            if part is not None and not (torch.isfinite(part.image).all() and torch.isfinite(part.landmarks68).all()):
+            if part is None:
+                continue
+            if part.image.shape[1:] != batches.picture_shape:
+                raise DataError(
+                    f"the data gives pictures of {tuple(part.image.shape[1:])}, the network wants "
+                    f"{batches.picture_shape}"
+                )
+            if not (torch.isfinite(part.image).all() and torch.isfinite(part.landmarks68).all()):
                 raise DataError("the first batch holds numbers that are not finite; run 'tokenface prepare check'")

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from tokenface import __version__
-from tokenface.formats.files import write_atomically
+from tokenface.core.files import write_atomically
+from tokenface.version import __version__
 
 LIBRARIES = ("torch", "lightning-fabric", "numpy", "timm", "safetensors", "numba", "opencv-python-headless")
 

@@ -11,23 +11,24 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
-from tokenface.configuration import to_yaml
+from tokenface.core.configuration import to_yaml
+from tokenface.core.files import make_folder, write_atomically
+from tokenface.core.threads import configured_threads
+from tokenface.data.photo_sets import photo_records
 from tokenface.data.readers.registry import VALIDATING
 from tokenface.data.record import FaceRecord, PhotoRecord
 from tokenface.data.shards import ShardIndex, find_shards
 from tokenface.data.shards.index import check_heads
 from tokenface.data.shards.loader import Selection, ShardRecords, held_out_sets, split_people
 from tokenface.errors import ConfigError
-from tokenface.formats.files import make_folder, write_atomically
 from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head
-from tokenface.network.checkpoint import load_checkpoint, read_metadata, save_checkpoint
+from tokenface.inference.checkpoint import load_checkpoint, read_metadata, save_checkpoint
 from tokenface.network.config import NetworkConfig, mean_camera
 from tokenface.network.grow import grown
 from tokenface.network.pretrained import load_pretrained
 from tokenface.network.tokenface import TokenFace
-from tokenface.threads import configured_threads
-from tokenface.training.batches import Batches, Shares, photo_records
+from tokenface.training.batches import Batches, Shares
 from tokenface.training.config import TrainConfig
 from tokenface.training.distribution import World, create_fabric
 from tokenface.training.features import FeatureBatches, check_features, frozen_beginning

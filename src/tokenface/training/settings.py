@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tokenface.configuration import read_layers, read_values
+from tokenface.core.configuration import read_layers, read_values
 from tokenface.training.config import TrainConfig
 
 RULE = "settings, later ones win: defaults, scale, configuration file, command line, row"

@@ -7,7 +7,7 @@ import difflib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tokenface.configuration import from_dict
+from tokenface.core.configuration import from_dict
 from tokenface.errors import ConfigError
 from tokenface.network.temporal_checkpoint import temporal_path
 from tokenface.training.config import StageConfig, TrainConfig

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from tokenface.core.files import discard
 from tokenface.errors import CheckpointError, OutputError
-from tokenface.formats.files import discard
 from tokenface.training.distribution import spread_like, whole
 
 FORMAT = "tokenface-training-1"

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokenface.camera import Camera
+from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
-from tokenface.network.components import FaceParameters
 from tokenface.network.surface import POINT_SCALE
+from tokenface.parameters import FaceParameters
 from tokenface.render.rasterizer import interpolate, rasterize
 
 COVERAGE_WEIGHT = 0.1

@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from tokenface.core.files import write_atomically
 from tokenface.data.augment import Part, colour_jitter, turn_and_zoom
 from tokenface.data.mirror import Mirror
 from tokenface.data.photos import PhotoBatch, PhotoTarget, SquareCrop
@@ -30,11 +31,9 @@ from tokenface.data.replay import LabelledFaces
 from tokenface.data.warping import move_points, warp_faces
 from tokenface.errors import CheckpointError
 from tokenface.evaluation.rendered_measures import r_squared
-from tokenface.formats.files import write_atomically
-from tokenface.head.landmarks import MIRROR68
 from tokenface.head.model import HeadModel
-from tokenface.network.components import COMPONENTS, FaceParameters
 from tokenface.network.tokenface import TokenFace
+from tokenface.parameters import COMPONENTS, FaceParameters
 from tokenface.training.config import TeachingConfig
 
 CROP_SCALE = 1.5
@@ -144,14 +143,14 @@ class Teaching:
             expression=(lesson.expression[rows] + action_change[own]).clamp_min(0),
             jaw=lesson.jaw[rows],
         )
-        image, points, target = self._mirrored(moved.images, points, target, mirrored)
+        image, points, target = self.mirror.rows(mirrored, moved.images, points, target)
         image, _, _, points = turn_and_zoom(image, raw.camera, raw.light, points, generator, part=part)
         image = colour_jitter(image, generator, part=part)
         # what was changed is known, whatever the teacher knows of that action
-        changed = (action_change[own] != 0).float()
-        flipped = torch.where(mirrored[:, None], changed[:, self.mirror.expression], changed)
-        known = torch.maximum(lesson.reliability.expand_as(flipped), flipped)
-        return PhotoBatch(image, points, PhotoTarget(target.shape, target.expression, target.jaw, known))
+        changed = action_change[own] != 0
+        changed = torch.where(mirrored[:, None], changed[:, self.mirror.expression], changed)
+        known = torch.maximum(lesson.reliability.expand_as(target.expression), changed.float())
+        return PhotoBatch(image, points, PhotoTarget(target.shape, target.expression, target.jaw, known, changed))
 
     def save(self) -> None:
         """The lesson, atomically, for a run that goes on."""
@@ -199,19 +198,6 @@ class Teaching:
         actions = torch.zeros_like(raw.expression)
         actions[:, self.warped] = torch.where(chosen, amount, torch.zeros_like(amount))
         return shape, actions
-
-    def _mirrored(
-        self, image: Tensor, points: Tensor, target: FaceParameters, rows: Tensor
-    ) -> tuple[Tensor, Tensor, FaceParameters]:
-        """Left and right exchanged in some rows, in pictures, points and targets."""
-        other = self.mirror.parameters(target)
-        flipped = points[:, list(MIRROR68)] * points.new_tensor([-1.0, 1.0])
-
-        def chosen(a: Tensor, b: Tensor) -> Tensor:
-            return torch.where(rows.view(-1, *[1] * (a.dim() - 1)), a, b)
-
-        mixed = {name: chosen(getattr(other, name), value) for name, value in target.items()}
-        return chosen(image.flip(-1), image), chosen(flipped, points), FaceParameters(**mixed)
 
 
 def explained(predicted: Tensor, truth: Tensor) -> Tensor:

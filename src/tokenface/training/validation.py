@@ -17,13 +17,11 @@ from tokenface.data.synthetic import SyntheticFaces
 from tokenface.evaluation.geometry import PeopleScans, compare_with_mean_head
 from tokenface.evaluation.landmarks import evaluation_crops, normalised_mean_error
 from tokenface.evaluation.photo_statistics import photo_figures, predict_all, projected_landmarks
-from tokenface.evaluation.rendered_measures import rendered_figures
+from tokenface.evaluation.rendered_measures import HELD_OUT_SEED, rendered_figures
 from tokenface.head.model import HeadModel
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 from tokenface.training.pictures import sample_sheet
 
-HELD_OUT_SEED = 987_654_321
-"""Rendered people of this seed are never trained on (training seeds are mixed from small numbers)."""
 SHOWN = 3
 """Photos and rendered people on the sample pictures, each."""
 

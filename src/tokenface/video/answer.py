@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tokenface.camera_opencv import FaceCamera
-from tokenface.images.crop import Crop
+from tokenface.geometry.crop import Crop
+from tokenface.geometry.pinhole import FaceCamera
 from tokenface.inference.confidence import Evidence
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 
 
 @dataclass(frozen=True, eq=False)

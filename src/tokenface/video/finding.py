@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from tokenface.geometry.crop import Crop, crop_from_box, crop_from_landmarks, extract
 from tokenface.images.blazeface import FULL_RANGE, BlazeFace
-from tokenface.images.crop import Crop, crop_from_box, crop_from_landmarks, extract
 from tokenface.images.detection import Detection
 from tokenface.images.detector import PRESENCE, FaceDetector
 from tokenface.images.facemesh import MESH_MARGIN, FaceMesh

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from tokenface.geometry.crop import extract
 from tokenface.identity.chips import chip_crop, recognition_vectors
-from tokenface.images.crop import extract
 from tokenface.video.clip import Frame
 from tokenface.video.look import Look
 from tokenface.video.person import Person

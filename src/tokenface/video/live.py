@@ -14,7 +14,8 @@ import numpy as np
 
 from tokenface.errors import VideoError
 from tokenface.head.model import HeadModel
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.images.detector import FaceDetector
+from tokenface.inference.predictor import Predictor
 from tokenface.video.clip import Frame
 from tokenface.video.face import FaceMaker, TrackedFrame
 from tokenface.video.painter import HeadPainter
@@ -92,7 +93,8 @@ class Camera:
 
 
 def live(
-    model: Reconstructor,
+    predictor: Predictor,
+    detector: FaceDetector,
     camera: Camera,
     *,
     people: int | Literal["all"] = 1,
@@ -102,9 +104,9 @@ def live(
     seconds: float | None = None,
 ) -> Iterator[TrackedFrame]:
     """The faces of the newest frame, over and over. "auto" takes the causal temporal transformer: it does not wait."""
-    module = choose_temporal(model, temporal, temporal_weights, preferred="causal")
-    pipeline = Pipeline(model, pipeline_options(people, smooth), module)
-    maker = FaceMaker(model.head, model.origin, "camera")
+    module = choose_temporal(predictor, temporal, temporal_weights, preferred="causal")
+    pipeline = Pipeline(predictor, detector, pipeline_options(people, smooth), module)
+    maker = FaceMaker(predictor.head, predictor.origin, "camera")
     images: dict[int, np.ndarray] = {}
     for frame in camera.frames(seconds):
         images[frame.index] = frame.image

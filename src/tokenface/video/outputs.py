@@ -6,34 +6,36 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
+from tokenface.core.files import discard, make_folder, replacing
 from tokenface.errors import OutputError
-from tokenface.formats.files import discard, make_folder, replacing
 from tokenface.formats.glb_animation import Animation, write_animated_glb
 from tokenface.formats.growing_npz import GrowingNpz
 from tokenface.formats.live_link import LiveLinkRow, write_live_link
-from tokenface.formats.mesh import TexturedMesh, vertex_normals
+from tokenface.formats.mesh import TexturedMesh, file_normals
 from tokenface.formats.obj import write_obj
 from tokenface.formats.usd import import_usd, write_animated_usd
 from tokenface.head.arkit import ARKIT_NAMES
 from tokenface.head.data import JOINT_NAMES
 from tokenface.head.model import JAW, LEFT_EYE, RIGHT_EYE, HeadModel
-from tokenface.inference.albedo import albedo_image
+from tokenface.inference.appearance import albedo_image, face_rig
 from tokenface.inference.confidence import EVIDENCE, confidences
 from tokenface.inference.expressions import joint_drive
 from tokenface.inference.face import Origin
 from tokenface.inference.pooling import LEAST, pool
-from tokenface.inference.rigging import face_rig
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 from tokenface.video.face import FaceMaker
 from tokenface.video.sequence import SequenceMaker, live_link_angles
 from tokenface.video.store import Store
 
 FORMATS = ("npz", "csv", "glb", "obj", "usd")
 USUAL_FORMATS = ("npz", "csv", "glb")
+FRAME_TEXTURE = 512
+"""Pixels of the texture beside each frame's OBJ."""
 NPZ_FORMAT = "tokenface-track-1"
 
 
@@ -72,6 +74,7 @@ class PersonWriter:
     Args:
         work: folder for what is only needed while writing.
         rate: frames per second, for timecodes.
+        texture: [R, R, 3] uint8 sRGB, row 0 at v = 1; None: the predicted albedo.
     """
 
     def __init__(
@@ -83,7 +86,9 @@ class PersonWriter:
         work: Path,
         formats: tuple[str, ...],
         rate: float,
+        texture: np.ndarray | None = None,
     ) -> None:
+        self.texture = texture
         self.store, self.head, self.origin = store, head, origin
         self.folder, self.work, self.formats, self.rate = make_folder(folder), work, formats, rate
         self.sequence = SequenceMaker(head)
@@ -158,6 +163,9 @@ class PersonWriter:
     def _objs(self, person: int, identity: Identity) -> list[Path]:
         """A mesh per frame, not turned by the camera; the material and texture stand beside each."""
         maker, paths = FaceMaker(self.head, self.origin, "clip"), []
+        small = self.texture  # it stands beside every frame's mesh
+        if small is not None and len(small) > FRAME_TEXTURE:
+            small = cv2.resize(small, (FRAME_TEXTURE, FRAME_TEXTURE), interpolation=cv2.INTER_AREA)
         make_folder(self.folder / "obj")
         for number in self.store.chunk_numbers():
             for frame in self.store.frames(number):
@@ -166,7 +174,7 @@ class PersonWriter:
                         one = answer.parameters.replace(shape=identity.shape, texture=identity.texture)
                         face = maker.face(replace(answer, parameters=one), frame)
                         path = self.folder / "obj" / f"frame_{frame.index:06d}.obj"
-                        write_obj(path, face.textured_mesh())
+                        write_obj(path, face.textured_mesh(texture=small))
                         paths.append(path)
         return paths
 
@@ -188,8 +196,8 @@ class PersonWriter:
             data.faces,
             data.uv,
             data.uv_faces,
-            vertex_normals(rest, data.faces),
-            albedo_image(self.head, identity.texture),
+            file_normals(rest, data.faces),
+            albedo_image(self.head, identity.texture) if self.texture is None else self.texture,
             facts={
                 "made_by": "TokenFace",
                 "head_model": self.head.name,

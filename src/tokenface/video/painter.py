@@ -9,8 +9,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from tokenface.geometry.normals import vertex_normals
 from tokenface.head.model import HeadModel
-from tokenface.render.normals import vertex_normals
 from tokenface.render.rasterizer import interpolate, rasterize
 from tokenface.video.face import TrackedFace
 

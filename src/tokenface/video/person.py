@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tokenface.images.crop import Crop, crop_from_landmarks
+from tokenface.geometry.crop import Crop, crop_from_landmarks
 from tokenface.inference.confidence import Evidence
 
 STILL_CENTRE, STILL_SIZE, STILL_ANGLE = 0.03, 0.04, math.radians(2.5)

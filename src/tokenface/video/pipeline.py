@@ -13,14 +13,13 @@ import torch
 from tokenface.errors import CheckpointError
 from tokenface.images.detector import FaceDetector
 from tokenface.inference.confidence import Evidence
-from tokenface.inference.reconstruct import Reconstructor
-from tokenface.network.components import COMPONENTS, FaceParameters
+from tokenface.inference.predictor import Predictor
 from tokenface.network.temporal import TemporalTransformer, crop_motion
+from tokenface.parameters import COMPONENTS, FaceParameters
 from tokenface.video.answer import Answer, FrameAnswers, crop_of, crop_vector
 from tokenface.video.clip import Frame
 from tokenface.video.finding import FaceFinder
 from tokenface.video.identity import recognise
-from tokenface.video.look import FrameNetwork
 from tokenface.video.one_euro import OneEuroSettings
 from tokenface.video.smoothing import FaceSmoother
 from tokenface.video.tracker import Seen, Tracker, TrackerOptions
@@ -58,22 +57,26 @@ class Pipeline:
     `PipelineOptions.together` several at once.
 
     Args:
-        model: the image model.
+        predictor: the image model.  detector: finds faces in frames.
         temporal: the temporal transformer of the same image model; None: each frame by itself.
     Raises:
         CheckpointError: a temporal transformer for another kind of network.
     """
 
     def __init__(
-        self, model: Reconstructor, options: PipelineOptions, temporal: TemporalTransformer | None = None
+        self,
+        predictor: Predictor,
+        detector: FaceDetector,
+        options: PipelineOptions,
+        temporal: TemporalTransformer | None = None,
     ) -> None:
-        self.network = FrameNetwork(model)
-        if temporal is not None and not self.network.has_tokens:
+        self.predictor = predictor
+        if temporal is not None and not predictor.has_tokens:
             raise CheckpointError("the temporal transformer needs a network with component tokens; use --temporal off")
         self.temporal = None if temporal is None else temporal.eval()
         # as the face mesh: a detector of the caller's own may find what no recognition network knows
-        who = recognise if isinstance(model.detector, FaceDetector) else None
-        self.tracker = Tracker(self.network, FaceFinder(model.detector), options.tracker, model.crop_scale, who)
+        who = recognise if isinstance(detector, FaceDetector) else None
+        self.tracker = Tracker(predictor, FaceFinder(detector), options.tracker, predictor.crop_scale, who)
         self.smoother = FaceSmoother(options.one_euro) if options.smooth == "one-euro" else None
         self._together = 1 if temporal is None else options.together
         self._lag = 0 if temporal is None else temporal.lag
@@ -136,7 +139,7 @@ class Pipeline:
         with torch.inference_mode():
             motion = crop_motion(crops, crops[:, temporal.target, None]).float()
             mixed = temporal(tokens, present, motion)
-        parameters = iter(self.network.decoded(mixed))
+        parameters = iter(self.predictor.decoded(mixed))
         return [[replace(answer, parameters=next(parameters)) for answer in kept.answers] for kept in due]
 
 

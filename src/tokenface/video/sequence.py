@@ -12,7 +12,7 @@ from tokenface.head.subset import VertexSubset
 from tokenface.inference.confidence import confidences
 from tokenface.inference.expressions import speaks_arkit
 from tokenface.inference.gaze import eye_rotations
-from tokenface.network.components import COMPONENTS, FaceParameters
+from tokenface.parameters import COMPONENTS, FaceParameters
 from tokenface.video.store import frames_of
 
 LIDS = {"eyeBlinkLeft", "eyeBlinkRight"}

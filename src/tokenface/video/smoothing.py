@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 from tokenface.video.answer import Answer
 from tokenface.video.one_euro import OneEuro, OneEuroSettings
 

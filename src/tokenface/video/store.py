@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from tokenface.core.arrays import open_arrays
+from tokenface.core.files import write_atomically
 from tokenface.errors import OutputError
-from tokenface.formats.arrays import open_arrays
-from tokenface.formats.files import write_atomically
 from tokenface.inference.confidence import EVIDENCE, Evidence
-from tokenface.network.components import COMPONENTS, FaceParameters
+from tokenface.parameters import COMPONENTS, FaceParameters
 from tokenface.video.answer import Answer, FrameAnswers, crop_of, crop_vector
 
 CHUNK_FRAMES = 64

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from tokenface.errors import CheckpointError
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.inference.predictor import Predictor
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.network.temporal_checkpoint import load_temporal, temporal_path
-from tokenface.network.tokenface import TokenFace
 from tokenface.weights import find_weights
 
 logger = logging.getLogger("tokenface")
@@ -20,7 +19,7 @@ MODES = ("auto", "off", "causal", "centred")
 
 
 def choose_temporal(
-    model: Reconstructor,
+    predictor: Predictor,
     temporal: Temporal = "auto",
     path: str | Path | None = None,
     preferred: Literal["causal", "centred"] = "centred",
@@ -40,26 +39,26 @@ def choose_temporal(
     if path is not None:
         if temporal == "off":
             raise CheckpointError(f"--temporal off uses no temporal weights, and '{path}' is given; leave one out")
-        return load_temporal(path, model.origin.weights_hash, None if temporal == "auto" else temporal)
-    if temporal == "off" or (temporal == "auto" and not isinstance(model.network, TokenFace)):
+        return load_temporal(path, predictor.origin.weights_hash, None if temporal == "auto" else temporal)
+    if temporal == "off" or (temporal == "auto" and not predictor.has_tokens):
         return None  # exported networks give no tokens
     mode = preferred if temporal == "auto" else temporal
-    beside = _beside(model, mode)
+    beside = _beside(predictor, mode)
     if beside is None or not beside.is_file():
         if temporal == "auto":
             logger.warning(
                 "the weights '%s' come without a %s temporal transformer: each frame is answered by itself; train "
                 "one with 'tokenface train-temporal', name one with --temporal-weights, or say --temporal off",
-                model.origin.weights,
+                predictor.origin.weights,
                 mode,
             )
             return None
         raise CheckpointError(
-            f"the weights '{model.origin.weights}' come without a {mode} temporal transformer; train one with "
+            f"the weights '{predictor.origin.weights}' come without a {mode} temporal transformer; train one with "
             f"'tokenface train-temporal --mode {mode}', or use --temporal off"
         )
     try:
-        return load_temporal(beside, model.origin.weights_hash, mode)
+        return load_temporal(beside, predictor.origin.weights_hash, mode)
     except CheckpointError as error:
         if temporal != "auto":
             raise
@@ -67,10 +66,10 @@ def choose_temporal(
         return None
 
 
-def _beside(model: Reconstructor, mode: str) -> Path | None:
-    if model.path is not None:
-        return temporal_path(model.path, mode)
+def _beside(predictor: Predictor, mode: str) -> Path | None:
+    if predictor.path is not None:
+        return temporal_path(predictor.path, mode)
     try:
-        return temporal_path(find_weights(model.origin.weights), mode)
+        return temporal_path(find_weights(predictor.origin.weights), mode)
     except CheckpointError:
         return None

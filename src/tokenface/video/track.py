@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tokenface.core.prefetch import ahead
 from tokenface.errors import VideoError
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.images.detector import FaceDetector
+from tokenface.inference.predictor import Predictor
 from tokenface.network.temporal import TemporalTransformer
-from tokenface.video.ahead import ahead
 from tokenface.video.clip import Frame
 from tokenface.video.face import FaceMaker, TrackedFrame
 from tokenface.video.picture_clip import open_clip
@@ -22,7 +23,8 @@ from tokenface.video.tracker import TrackerOptions
 
 
 def track(
-    model: Reconstructor,
+    predictor: Predictor,
+    detector: FaceDetector,
     source: str | Path | Iterable[Any],
     *,
     people: int | Literal["all"] = 1,
@@ -48,12 +50,14 @@ def track(
         VideoError: no video, or nothing in it that can be decoded.
         CheckpointError: the weights have no such temporal transformer.
     """
-    module = choose_temporal(model, temporal, temporal_weights)
+    module = choose_temporal(predictor, temporal, temporal_weights)
     if isinstance(source, str | Path):
         clip = open_clip(source, start, end, fps)
         options = pipeline_options(people, smooth, TOGETHER)
-        return _frames(model, ahead(clip.frames()), str(clip.path), options, module)
-    return _frames(model, numbered(source, fps or 30.0), "frames", pipeline_options(people, smooth), module)
+        return _frames(predictor, detector, ahead(clip.frames()), str(clip.path), options, module)
+    return _frames(
+        predictor, detector, numbered(source, fps or 30.0), "frames", pipeline_options(people, smooth), module
+    )
 
 
 def pipeline_options(people: int | Literal["all"], smooth: Smoothing, together: int = 1) -> PipelineOptions:
@@ -72,13 +76,17 @@ def numbered(images: Iterable[Any], fps: float) -> Iterator[Frame]:
 
 
 def _frames(
-    model: Reconstructor,
+    predictor: Predictor,
+    detector: FaceDetector,
     frames: Iterator[Frame],
     name: str,
     options: PipelineOptions,
     temporal: TemporalTransformer | None,
 ) -> Iterator[TrackedFrame]:
-    pipeline, maker = Pipeline(model, options, temporal), FaceMaker(model.head, model.origin, name)
+    pipeline, maker = (
+        Pipeline(predictor, detector, options, temporal),
+        FaceMaker(predictor.head, predictor.origin, name),
+    )
     waiting: deque[Frame] = deque()
     for frame in frames:
         waiting.append(frame)

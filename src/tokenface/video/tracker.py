@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from tokenface.geometry.crop import Crop, crop_from_landmarks
 from tokenface.images.blazeface import box_iou
-from tokenface.images.crop import Crop, crop_from_landmarks
 from tokenface.images.detection import Detection
 from tokenface.inference.confidence import Evidence, box_size, landmark_distance, weigh
+from tokenface.inference.predictor import Predictor
 from tokenface.video.clip import Frame
 from tokenface.video.cuts import CutDetector
 from tokenface.video.finding import FaceFinder
 from tokenface.video.identity import COMES_BACK, OTHER, IdentityGuard, Recognise
-from tokenface.video.look import FrameNetwork, Look, certainty
+from tokenface.video.look import Look, certainty, look_at
 from tokenface.video.person import Person, colour_distance, following_crop, moved_far
 
 LOST_SIGMA = 0.16
@@ -63,20 +64,20 @@ class Tracker:
     """Frames in, people with stable numbers out. Everything it knows is in `state`.
 
     Args:
-        network: the image model.  finder: looks for faces.  crop_scale: as the image model was trained.
+        predictor: the image model.  finder: looks for faces.  crop_scale: as the image model was trained.
         recognise: tells people apart; None: place and colours alone do.
     """
 
     def __init__(
         self,
-        network: FrameNetwork,
+        predictor: Predictor,
         finder: FaceFinder,
         options: TrackerOptions,
         crop_scale: float,
         recognise: Recognise | None = None,
     ) -> None:
         self.guard = IdentityGuard(recognise)
-        self.network, self.finder, self.options, self.crop_scale = network, finder, options, crop_scale
+        self.predictor, self.finder, self.options, self.crop_scale = predictor, finder, options, crop_scale
         self.cuts = CutDetector()
         self.people: list[Person] = []  # everyone seen so far, by number
         self.active: list[int] = []
@@ -119,11 +120,13 @@ class Tracker:
     def _follow(self, frame: Frame) -> tuple[list[Seen], bool]:
         """The people of the frame before, where they are now, and whether a cut was missed."""
         people = [self.people[number] for number in self.active]
-        looks = self.network.look(frame.image, [person.crop for person in people])
+        looks = look_at(self.predictor, frame.image, [person.crop for person in people])
         again = [
             i for i, (person, look) in enumerate(zip(people, looks, strict=True)) if self._second_look(person, look)
         ]
-        for i, look in zip(again, self.network.look(frame.image, [self._fresh(looks[i]) for i in again]), strict=True):
+        for i, look in zip(
+            again, look_at(self.predictor, frame.image, [self._fresh(looks[i]) for i in again]), strict=True
+        ):
             if certainty(look) >= certainty(looks[i]):
                 looks[i] = look
         kept = [
@@ -188,7 +191,7 @@ class Tracker:
         if checked is not None and checked.landmarks68 is not None:
             apart = _apart(checked, look)
             if apart > ASTRAY:
-                again = self.network.look(frame.image, [checked.crop(self.crop_scale)])[0]
+                again = look_at(self.predictor, frame.image, [checked.crop(self.crop_scale)])[0]
                 look = again if _plausible(again) and _apart(checked, again) < apart else look
         points = look.landmarks68
         known = checked or Detection(box=_box(points), score=person.detection)
@@ -198,7 +201,7 @@ class Tracker:
         return look, self._judged(look, replace(evidence, agreement=person.agreement, presence=person.presence))
 
     def _judged(self, look: Look, evidence: Evidence) -> Evidence:
-        return self.network.model.judged(evidence, look.parameters, look.camera, look.sigma, look.tokens)
+        return self.predictor.judged(evidence, look)
 
     def _search_due(self, time: float, lost: bool) -> bool:
         if lost or self.searched == -math.inf:
@@ -237,9 +240,9 @@ class Tracker:
 
     def _first_looks(self, image: np.ndarray, detections: Sequence[Detection]) -> list[tuple[Detection, Look]]:
         """As for photos: from the detector's crop, then from the network's own landmarks."""
-        looks = self.network.look(image, [detection.crop(self.crop_scale) for detection in detections])
+        looks = look_at(self.predictor, image, [detection.crop(self.crop_scale) for detection in detections])
         good = [i for i, look in enumerate(looks) if _plausible(look) and not _unsure(look, LOST_SIGMA)]
-        second = self.network.look(image, [self._fresh(looks[i]) for i in good])
+        second = look_at(self.predictor, image, [self._fresh(looks[i]) for i in good])
         return [
             (detections[i], look)
             for i, look in zip(good, second, strict=True)

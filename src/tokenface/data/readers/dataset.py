@@ -10,50 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from tokenface.data.record import Kind
+from tokenface.core.arrays import read_npy
+from tokenface.core.regular import read_text
+from tokenface.data.readers.item import VIDEO_SUFFIXES, Item
 from tokenface.errors import DataError
-from tokenface.formats.arrays import read_npy
-from tokenface.formats.regular import read_text
 from tokenface.images.loading import IMAGE_SUFFIXES, load_image
 
 MAX_LANDMARK_BYTES = 1 << 20
 """Of a file of 68 points."""
 PICTURE_SUFFIXES = IMAGE_SUFFIXES
-VIDEO_SUFFIXES = frozenset((".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"))
 MAX_KEY = 70
 MICA_FLAME = "flame2020"
 """The FLAME that MICA's fits belong to, by the name that `tokenface head add flame` gives it."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """One thing on disk that becomes one record. Small, and sent to worker processes; nothing is decoded yet.
-
-    key: unique in the data set.  pictures: files, several for a clip of frames; one video file is a clip too.
-    identity: name of the person inside the data set, "" unknown.  landmarks: [68, 2] photo pixels when the list of the
-    data set has them.  files: further files by role ("landmarks", "geometry", …).  neutral: of the geometry.
-    note: what the reader itself needs to find the item again inside its file.
-    """
-
-    key: str
-    kind: Kind
-    pictures: tuple[Path, ...]
-    identity: str = ""
-    landmarks: tuple[tuple[float, float], ...] | None = None
-    files: tuple[tuple[str, Path], ...] = ()
-    neutral: bool = True
-    note: str = ""
-
-    @property
-    def source(self) -> str:
-        return f"{self.pictures[0]}:{self.key}" if self.note else str(self.pictures[0])
-
-    def file(self, role: str) -> Path | None:
-        return dict(self.files).get(role)
-
-    def on_disk(self) -> tuple[Path, ...]:
-        """Everything that the record depends on."""
-        return (*self.pictures, *(path for _, path in self.files))
 
 
 @dataclass(frozen=True, eq=False)

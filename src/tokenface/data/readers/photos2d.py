@@ -11,7 +11,6 @@ import numpy as np
 
 from tokenface.data.readers.dataset import (
     DatasetReader,
-    Item,
     Loaded,
     folders_in,
     key_of,
@@ -20,6 +19,7 @@ from tokenface.data.readers.dataset import (
     pictures_in,
     videos_in,
 )
+from tokenface.data.readers.item import Item
 from tokenface.errors import DataError
 from tokenface.images.loading import load_image
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from tokenface.core.arrays import open_arrays
+from tokenface.core.regular import read_json
 from tokenface.data.readers.dataset import (
     MICA_FLAME,
     DatasetReader,
     FlameParameters,
-    Item,
     Loaded,
     ScanMesh,
     folders_in,
@@ -21,9 +22,8 @@ from tokenface.data.readers.dataset import (
     pictures_in,
     read_landmarks,
 )
+from tokenface.data.readers.item import Item
 from tokenface.errors import DataError, HeadModelError
-from tokenface.formats.arrays import open_arrays
-from tokenface.formats.regular import read_json
 from tokenface.head.obj_file import read_obj, triangulate
 from tokenface.head.restricted_pickle import load_npy
 from tokenface.images.loading import load_image

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tokenface.data.readers.dataset import DatasetReader, Item, Loaded, key_of
+from tokenface.data.readers.dataset import DatasetReader, Loaded, key_of
+from tokenface.data.readers.item import Item
 from tokenface.data.readers.landmark_tar import IMAGE_SUFFIXES, MAX_MEMBER_BYTES
 from tokenface.errors import DataError
 from tokenface.images.loading import load_image

@@ -10,10 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tokenface.data.readers.dataset import VIDEO_SUFFIXES, Item
+from tokenface.core.regular import reason
+from tokenface.data.readers.item import VIDEO_SUFFIXES, Item
 from tokenface.errors import DataError
 from tokenface.formats.clip_files import open_capture
-from tokenface.formats.regular import reason
 
 CLIP_FRAMES = 7
 """Five middle frames with both neighbours (Sec. 3.3) of every clip; neighbouring frames teach little more."""

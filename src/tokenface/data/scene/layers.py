@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tokenface.data.scene.parts import Shape, Topology
-from tokenface.render.normals import vertex_normals
+from tokenface.geometry.normals import vertex_normals
 from tokenface.render.rasterizer import Backend, Fragments, interpolate, rasterize
 
 NO_END = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -9,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tokenface.core.constants import constant
 from tokenface.data.draw import Draw
+from tokenface.geometry.normals import vertex_normals
 from tokenface.render.rasterizer import rasterize
 from tokenface.render.shading import sh_basis
 
@@ -69,7 +72,7 @@ def sample_light(draw: Draw, batch: int) -> Light:
 
 
 def _up(draw: Draw) -> Tensor:
-    return torch.tensor([0.0, 1.0, 0.2], device=draw.device)
+    return constant([0.0, 1.0, 0.2], device=draw.device)
 
 
 def _from_angles(azimuth: Tensor, elevation: Tensor) -> Tensor:
@@ -102,10 +105,10 @@ def light_on(light: Light, normals: Tensor) -> Tensor:
     """
     sky = torch.einsum("kn,bnc->bck", sh_basis(normals), light.sky).clamp(min=0.02)
     cosine = torch.einsum("kc,blc->blk", normals, light.direction)[:, :, None]
-    scatter = torch.tensor([0.12, 0.05, 0.03], device=normals.device)
+    scatter = constant([0.12, 0.05, 0.03], device=normals.device)
     wrap = (light.softness[:, None] * 0.35 + scatter)[:, None, :, None]
     lamps = light.colour[..., None] * ((cosine + wrap) / (1 + wrap)).clamp(min=0)
-    viewer = torch.tensor([0.0, 0.0, 1.0], device=normals.device)
+    viewer = constant([0.0, 0.0, 1.0], device=normals.device)
     lobe = torch.einsum("kc,blc->blk", normals, F.normalize(light.direction + viewer, dim=-1)).clamp(min=0)
     highlights = torch.cat([lobe**SKIN_LOBE, lobe[:, :1] ** WET_LOBE], dim=1)
     return torch.cat([sky, lamps[:, 0], lamps[:, 1], highlights], dim=1)
@@ -148,7 +151,7 @@ def auto_exposure(light: Light, lightness: Tensor) -> Tensor:
         lightness: [B] of the skin in [0, 1]; photographers and cameras open up for dark skin, half way.
     """
     light_skin = (0.62 / lightness.clamp(min=0.08)) ** 0.9
-    probes = torch.tensor([[0.0, 0.2, 1.0], [0.5, 0.1, 0.8], [-0.5, 0.1, 0.8]], device=light.sky.device)
+    probes = constant([[0.0, 0.2, 1.0], [0.5, 0.1, 0.8], [-0.5, 0.1, 0.8]], device=light.sky.device)
     return light_skin * light.exposure / _total(light, F.normalize(probes, dim=-1)).mean((1, 2)).clamp(min=0.05)
 
 
@@ -201,15 +204,16 @@ class ShadowTable:
             for dx in (-1, 0, 1):
                 lit += (flat.gather(1, (row + dy) * size + column + dx) + slack > ndc[..., 2]).float() / 9
         self.visible = lit  # [D, V]
-        normals = _vertex_normals(template, faces)
+        normals = vertex_normals(template[None], faces)[0]
         weight = (self.directions @ normals.T).clamp(min=0)
         self.ambient = ((weight * lit).sum(0) / weight.sum(0).clamp(min=1e-6)).clamp(0.05, 1) ** 1.3
 
     def to(self, device: torch.device | str) -> ShadowTable:
-        self.directions = self.directions.to(device)
-        self.visible = self.visible.to(device)
-        self.ambient = self.ambient.to(device)
-        return self
+        """A copy on that device."""
+        moved = copy.copy(self)
+        moved.directions, moved.visible = self.directions.to(device), self.visible.to(device)
+        moved.ambient = self.ambient.to(device)
+        return moved
 
     def lit(self, direction: Tensor) -> Tensor:
         """[B, 3] head-space lamp directions → [B, V] share of the lamp that each vertex sees."""
@@ -223,12 +227,3 @@ def _looking_from(directions: Tensor) -> Tensor:
     helper = torch.where(directions[:, 1:2].abs() < 0.9, torch.tensor([0.0, 1.0, 0.0]), torch.tensor([1.0, 0.0, 0.0]))
     x = F.normalize(torch.linalg.cross(helper, directions), dim=-1)
     return torch.stack([x, torch.linalg.cross(directions, x), directions], dim=1)
-
-
-def _vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    normal = torch.linalg.cross(b - a, c - a)
-    total = torch.zeros_like(vertices)
-    for k in range(3):
-        total.index_add_(0, faces[:, k], normal)
-    return F.normalize(total, dim=-1)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tokenface.core.constants import constant
 from tokenface.data.noise import noise_bank
 from tokenface.data.sampling import View
 from tokenface.data.scene.anatomy import Anatomy
@@ -17,6 +18,7 @@ from tokenface.data.scene.hair import Bun, strands_of
 from tokenface.data.scene.hats import Brim
 from tokenface.data.scene.layers import Drawn, Layer, join
 from tokenface.data.scene.lighting import Hemisphere, Light, ShadowTable
+from tokenface.data.scene.measured import measured
 from tokenface.data.scene.occluders import OccluderMesh
 from tokenface.data.scene.outfit import Outfit, Person
 from tokenface.data.scene.paint import CHANNELS, FaceMap
@@ -64,9 +66,8 @@ class Painter:
         self.size, self.backend = size, backend
         device = head.template.device
         template, faces = head.template.cpu(), head.faces.cpu()
-        anatomy = Anatomy.of(head)
+        anatomy, shadows = measured(head)
         face_map = FaceMap(anatomy, template)
-        shadows = ShadowTable(template, faces, ~(anatomy.inside | anatomy.eyeball))
         self.has_albedo = head.data.albedo_mean is not None
         self.body, self.bun, self.brim = Body(), Bun(), Brim()
         self.hair_shell, self.hat_shell = Shell(16, 9), Shell(8, 6)
@@ -178,7 +179,7 @@ class Painter:
         hair = outfit.hair
         cropped = torch.where(hair.shown, 0.9, person.complexion.scalp * 0.4)
         skin, gloss = head_albedo(rows, where, grain, person.complexion, hair.colour, cropped, self.face_map)
-        mouth = torch.tensor(INSIDE_SKIN, device=skin.device)[:, None] * (0.3 + 0.7 * skin)
+        mouth = constant(INSIDE_SKIN, device=skin.device)[:, None] * (0.3 + 0.7 * skin)
         skin = torch.where(behind, mouth, skin)
         gloss = gloss * (0.3 + 0.9 * per_pixel(person.complexion.relief, rows))
         bumpy = bumpy_normals(normals, rows, grain, person.complexion)

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tokenface.core.files import write_atomically
 from tokenface.data.shards.members import facts_of
 from tokenface.errors import DataError
-from tokenface.formats.files import write_atomically
 from tokenface.head.registry import list_heads
 
 VERSION = 1

@@ -11,9 +11,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from tokenface.core.arrays import open_arrays
 from tokenface.data.record import KINDS, UNKNOWNS, FaceRecord, Geometry, Picture
 from tokenface.errors import DataError, ImageError
-from tokenface.formats.arrays import open_arrays
 from tokenface.images.loading import load_image
 
 VERSION = 1

@@ -9,8 +9,8 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from tokenface.core.files import discard, output_error
 from tokenface.data.shards.index import Entry, ShardIndex, scan
-from tokenface.formats.files import discard, output_error
 
 
 def write_shard(

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tokenface.core.arrays import open_arrays
+from tokenface.core.files import make_folder, write_atomically
+from tokenface.core.fingerprint import fingerprint
 from tokenface.data.sequences import SyntheticSequences
 from tokenface.data.synthetic import GENERATOR_VERSION
 from tokenface.errors import CheckpointError
-from tokenface.fingerprint import fingerprint
-from tokenface.formats.arrays import open_arrays
-from tokenface.formats.files import make_folder, write_atomically
 from tokenface.head.model import HeadModel
 from tokenface.training.temporal.config import SequenceData
 

@@ -10,14 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.formats.files import make_folder, write_atomically
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.core.files import make_folder, write_atomically
+from tokenface.inference.predictor import Predictor
 from tokenface.training.temporal.clips import ClipShelf, TrueClip, clip_seed, render_clips
 from tokenface.training.temporal.config import SequenceData
-from tokenface.training.temporal.looking import first_crop, follow
-from tokenface.training.temporal.stored import packed, unpacked
+from tokenface.training.temporal.tokens import first_crop, follow, packed, unpacked
 from tokenface.video.answer import crop_vector
-from tokenface.video.look import FrameNetwork
 
 VERSION = 2
 """Of the looks: two of them where a face moved far."""
@@ -57,16 +55,15 @@ class ClipFeatures:
 
 
 def prepare(
-    model: Reconstructor, data: SequenceData, folder: Path, report: Callable[[str], object]
+    predictor: Predictor, data: SequenceData, folder: Path, report: Callable[[str], object]
 ) -> tuple[ClipFeatures, ClipFeatures]:
     """Training and held-out features: what is in the folder, and the rest made now.
 
     Clips are kept for any weights of the head model, tokens under the hash of the weights that made them.
     """
-    network = FrameNetwork(model)
-    shelf = ClipShelf(model.head, data, folder)
+    shelf = ClipShelf(predictor.head, data, folder)
     numbers = render_clips(shelf, report)
-    seen = make_folder(folder / f"tokens_{model.origin.weights_hash}_{shelf.key}_{data.views}_v{VERSION}")
+    seen = make_folder(folder / f"tokens_{predictor.origin.weights_hash}_{shelf.key}_{data.views}_v{VERSION}")
     sets: list[list[ClipFeatures]] = []
     for held_out, wanted in enumerate(numbers):
         sets.append([])
@@ -75,16 +72,16 @@ def prepare(
             if not path.is_file():
                 clip = shelf.clip(number)
                 seeds = (clip_seed(data.seed + 1, number * 8 + view) for view in range(1 if held_out else data.views))
-                write_atomically(path, packed([_see(network, clip, model.crop_scale, seed) for seed in seeds]))
+                write_atomically(path, packed([_see(predictor, clip, seed) for seed in seeds]))
                 if number % 10 == 0:
                     report(f"looked at clip {number - wanted.start} of {len(wanted)}")
             sets[-1] += unpacked(path, ClipFeatures)
     return ClipFeatures.stack(sets[0]), ClipFeatures.stack(sets[1])
 
 
-def _see(network: FrameNetwork, clip: TrueClip, crop_scale: float, seed: int) -> ClipFeatures:
+def _see(predictor: Predictor, clip: TrueClip, seed: int) -> ClipFeatures:
     """The clip as the tracker would see it, from a crop near the truth on."""
-    looks = list(follow(network, clip.pictures, first_crop(clip.points[0], crop_scale, seed), crop_scale))
+    looks = list(follow(predictor, clip.pictures, first_crop(clip.points[0], predictor.crop_scale, seed)))
     tokens = torch.stack([look.tokens for look in looks if look.tokens is not None])
     crops = torch.from_numpy(np.stack([crop_vector(look.crop) for look in looks]))
     size = torch.tensor(float(clip.pictures.shape[1]))

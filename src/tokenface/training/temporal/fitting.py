@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tokenface.network.temporal import TemporalTransformer
-from tokenface.training.ema import WeightAverage
+from tokenface.training.optimiser import WeightAverage
 from tokenface.training.temporal.batches import real_runs, synthetic_runs
 from tokenface.training.temporal.config import TemporalConfig, TemporalOptimiser
 from tokenface.training.temporal.features import ClipFeatures
@@ -19,8 +19,8 @@ from tokenface.training.temporal.objective import TemporalObjective
 from tokenface.training.temporal.record_objective import RecordObjective
 from tokenface.training.temporal.record_validation import measure_records
 from tokenface.training.temporal.records import RecordFeatures
+from tokenface.training.temporal.tokens import steadied
 from tokenface.training.temporal.validation import Ratios, best_of, measure
-from tokenface.training.temporal.windows import steadied
 
 REPORT_EVERY = 25
 CHOICE_ERROR = 1.02

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tokenface.camera import Camera
 from tokenface.data.sampling import View
+from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
-from tokenface.network.components import FaceParameters
+from tokenface.losses.vertex_weights import vertex_weights
 from tokenface.network.tokenface import TokenFace
-from tokenface.training.supervision import vertex_weights
+from tokenface.parameters import FaceParameters
 from tokenface.training.temporal.config import RecordLosses, TemporalLosses
 from tokenface.training.temporal.features import ClipFeatures
 

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tokenface.camera import Camera
+from tokenface.geometry.camera import Camera
 from tokenface.head.subset import VertexSubset
 from tokenface.losses.landmark import eyelid_loss, lip_loss
 from tokenface.losses.regularisation import regularisation_loss
-from tokenface.network.components import FaceParameters
+from tokenface.parameters import FaceParameters
 from tokenface.training.objective import CONTOUR_WEIGHT
 from tokenface.training.temporal.config import RecordLosses
 from tokenface.training.temporal.objective import HEAD_WIDTH, TemporalObjective, to_frame

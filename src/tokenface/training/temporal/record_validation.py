@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tokenface.camera import Camera
 from tokenface.evaluation.steadiness import jitter, lag_of_clips
+from tokenface.geometry.camera import Camera
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.training.temporal.record_objective import RecordObjective
 from tokenface.training.temporal.records import RecordFeatures
+from tokenface.training.temporal.tokens import steadied
 from tokenface.training.temporal.validation import REACH, Ratios
-from tokenface.training.temporal.windows import steadied
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tokenface.core.files import make_folder, write_atomically
 from tokenface.data.record import FaceRecord
 from tokenface.data.shards.index import Entry, ShardIndex, find_shards
 from tokenface.data.shards.members import decode_record
 from tokenface.errors import DataError
-from tokenface.formats.files import make_folder, write_atomically
-from tokenface.images.crop import crop_from_landmarks
-from tokenface.inference.reconstruct import Reconstructor
-from tokenface.training.temporal.looking import follow
-from tokenface.training.temporal.stored import packed, unpacked
+from tokenface.geometry.crop import crop_from_landmarks
+from tokenface.inference.predictor import Predictor
+from tokenface.training.temporal.tokens import follow, packed, unpacked
 from tokenface.video.answer import crop_vector
 from tokenface.video.cuts import CutDetector
-from tokenface.video.look import FrameNetwork, Look
+from tokenface.video.look import Look
 
 VERSION = 1
 LOST = 0.16
@@ -64,11 +63,11 @@ class RecordClips:
     """
 
     def __init__(
-        self, model: Reconstructor, root: str | Path, folder: Path, shortest: int, report: Callable[[str], object]
+        self, predictor: Predictor, root: str | Path, folder: Path, shortest: int, report: Callable[[str], object]
     ) -> None:
-        self._model, self._network, self._report = model, FrameNetwork(model), report
+        self._predictor, self._report = predictor, report
         self._shortest = shortest
-        self._folder = make_folder(folder / f"tokens_{model.origin.weights_hash}_records_v{VERSION}")
+        self._folder = make_folder(folder / f"tokens_{predictor.origin.weights_hash}_records_v{VERSION}")
         self.root = Path(root)
         self._entries: list[tuple[ShardIndex, Entry]] = []
         for shard in find_shards(root):
@@ -112,7 +111,7 @@ class RecordClips:
         path = self._folder / f"{entry.key}_{key}.npz"
         if not path.is_file():
             record = decode_record(entry.key, members)
-            write_atomically(path, packed(see_record(self._network, record, self._model.crop_scale)))
+            write_atomically(path, packed(see_record(self._predictor, record)))
         return list(unpacked(path, RecordFeatures))
 
 
@@ -120,13 +119,13 @@ def person_of(entry: Entry) -> str:
     return entry.identity or entry.key
 
 
-def see_record(network: FrameNetwork, record: FaceRecord, crop_scale: float) -> list[RecordFeatures]:
+def see_record(predictor: Predictor, record: FaceRecord) -> list[RecordFeatures]:
     """The record's frames as the tracker would see them: a new run begins at a cut, and after a lost face."""
     runs = []
     for shot in shots(record):
         start = shot.start
         while start < shot.stop:
-            looks = _looks(network, record, range(start, shot.stop), crop_scale)
+            looks = _looks(predictor, record, range(start, shot.stop))
             if looks:
                 runs.append(_features(record, start, looks))
             start += len(looks) + 1
@@ -140,12 +139,12 @@ def shots(record: FaceRecord) -> list[range]:
     return [range(a, b) for a, b in zip(starts, [*starts[1:], len(record.pictures)], strict=True)]
 
 
-def _looks(network: FrameNetwork, record: FaceRecord, frames: range, crop_scale: float) -> list[Look]:
+def _looks(predictor: Predictor, record: FaceRecord, frames: range) -> list[Look]:
     """Of the frames up to the first in which the network sees something else than the record's face."""
     pictures = [record.pictures[i] for i in frames]
     looks: list[Look] = []
-    start = crop_from_landmarks(pictures[0].landmarks, crop_scale)
-    for picture, look in zip(pictures, follow(network, (p.image for p in pictures), start, crop_scale), strict=True):
+    start = crop_from_landmarks(pictures[0].landmarks, predictor.crop_scale)
+    for picture, look in zip(pictures, follow(predictor, (p.image for p in pictures), start), strict=True):
         apart = np.linalg.norm(look.landmarks68 - picture.landmarks, axis=-1).mean()
         if not apart <= LOST * np.ptp(picture.landmarks, axis=0).mean():
             break

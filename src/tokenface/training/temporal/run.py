@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from tokenface.configuration import read_config, to_yaml
+from tokenface.core.configuration import read_config, to_yaml
+from tokenface.core.files import make_folder, write_atomically
+from tokenface.core.threads import configured_threads
 from tokenface.errors import CheckpointError
-from tokenface.formats.files import make_folder, write_atomically
-from tokenface.inference.reconstruct import Reconstructor
+from tokenface.inference.predictor import Predictor
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.network.temporal_checkpoint import save_temporal, temporal_path
 from tokenface.network.tokenface import TokenFace
-from tokenface.threads import configured_threads
 from tokenface.training.provenance import without_folders
 from tokenface.training.temporal.config import TemporalConfig
 from tokenface.training.temporal.features import ClipFeatures, prepare
@@ -48,7 +48,7 @@ def train_temporal(
     config = read_config(TemporalConfig, config_path, overrides)
     configured_threads(config.threads)
     weights = find_weights(config.weights)
-    model = Reconstructor.load(weights, "cpu")
+    model = Predictor.load(weights, "cpu")
     network = model.network
     if not isinstance(network, TokenFace):
         raise CheckpointError("a temporal transformer needs a network with component tokens")
@@ -90,7 +90,7 @@ def train_temporal(
 
 
 def _clips(
-    model: Reconstructor, config: TemporalConfig, folder: Path, report: Callable[[str], object]
+    model: Predictor, config: TemporalConfig, folder: Path, report: Callable[[str], object]
 ) -> tuple[Clips, Clips, Clips]:
     """To train on, to choose the moment by, and for the figures. Shards are opened first: what is wrong with them is
     known before anything is rendered."""

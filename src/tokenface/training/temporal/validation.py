@@ -13,7 +13,7 @@ from tokenface.evaluation.steadiness import jitter, lag_of_clips
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.training.temporal.features import ClipFeatures
 from tokenface.training.temporal.objective import TemporalObjective
-from tokenface.training.temporal.windows import steadied
+from tokenface.training.temporal.tokens import steadied
 from tokenface.video.one_euro import OneEuro, OneEuroSettings
 
 T = TypeVar("T")

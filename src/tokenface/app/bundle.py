@@ -1,0 +1,64 @@
+"""Answers as bytes, for those who send them instead of writing them: GLB, OBJ, JSON, and all of them in a ZIP."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tokenface.formats.glb import glb_bytes
+from tokenface.formats.obj import obj_files
+from tokenface.formats.parameters import parameters_bytes
+from tokenface.inference.appearance import overlay_picture
+from tokenface.inference.face import Face, photo_document
+
+
+def face_glb(
+    face: Face, texture: np.ndarray | None = None, *, parts: bool = True, iris: np.ndarray | None = None
+) -> bytes:
+    """Rigged and textured, as `Face.save` writes it. texture: [R, R, 3] uint8 instead of the albedo.
+    parts, iris: see `Face.rig`."""
+    return glb_bytes(face.riggable_mesh(texture=texture), face.rig(parts=parts, iris=iris))
+
+
+def face_obj(face: Face, texture: np.ndarray | None = None, stem: str = "face") -> dict[str, bytes]:
+    """The posed mesh: OBJ, MTL and PNG by name."""
+    return obj_files(stem, face.riggable_mesh(texture=texture))
+
+
+def faces_json(faces: Sequence[Face], photo_name: str) -> bytes:
+    """The `parameters.json` of one photo."""
+    return parameters_bytes(photo_document(list(faces), photo_name))
+
+
+def everything(
+    faces: Sequence[Face], photo: np.ndarray, photo_name: str, textures: Mapping[int, np.ndarray] | None = None
+) -> bytes:
+    """What `tokenface reconstruct` writes for a photo, as a ZIP.
+
+    Args:
+        faces: of one photo, at least one.  photo: [H, W, 3] uint8.
+        textures: [R, R, 3] uint8 by `Face.index`, instead of the albedo.
+    """
+    files: dict[str, bytes] = {}
+    for face in faces:
+        texture = (textures or {}).get(face.index)
+        stem = f"face_{face.index:02d}"
+        files[f"{stem}.glb"] = face_glb(face, texture, iris=face.iris_colour(photo))
+        files |= face_obj(face, texture, stem)
+    files["parameters.json"] = faces_json(faces, photo_name)
+    picture = io.BytesIO()
+    overlay_picture(photo, faces).save(picture, format="PNG", compress_level=4)
+    files["overlay.png"] = picture.getvalue()
+    return zipped(files)
+
+
+def zipped(files: Mapping[str, bytes]) -> bytes:
+    """A ZIP of these files; the same files give the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=4) as archive:
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""Ground floor of computing: files, configuration, threads, processes, devices; no faces yet."""

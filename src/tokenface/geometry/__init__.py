@@ -1,0 +1,1 @@
+"""Cameras, crops, landmark numbering, rotations, similarities, normals, closest points, Levenberg–Marquardt."""

@@ -1,0 +1,76 @@
+"""Scaled-orthographic camera of the paper (Sec. 3.1): seven numbers per face, `p = s·(R(r)·v) + t`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tokenface.geometry import rotations
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One camera per face of a batch.
+
+    scale: [B], crop half-widths per metre.  rotation: [B, 3], axis-angle, radians, head space to camera space.
+    translation: [B, 3], in crop NDC units with y up, as the rotated head; z moves nothing on the picture.
+    """
+
+    scale: Tensor
+    rotation: Tensor
+    translation: Tensor
+
+    @staticmethod
+    def from_vector(camera: Tensor) -> Camera:
+        """[B, 7] `[s, r_x, r_y, r_z, t_x, t_y, t_z]` → Camera."""
+        if camera.shape[-1] != 7:
+            raise ValueError(f"camera has 7 numbers (scale, rotation, translation), got {tuple(camera.shape)}")
+        return Camera(camera[..., 0], camera[..., 1:4], camera[..., 4:7])
+
+    def to_vector(self) -> Tensor:
+        return torch.cat([self.scale[..., None], self.rotation, self.translation], dim=-1)
+
+    def rotation_matrix(self) -> Tensor:
+        """[B, 3, 3], head space to camera space."""
+        return rotations.rotvec_to_rotmat(self.rotation)
+
+    def rotate(self, directions: Tensor) -> Tensor:
+        """Head-space directions (normals) [B, V, 3] to camera space: x right, y up, z towards the viewer."""
+        return directions @ self.rotation_matrix().transpose(-1, -2)
+
+    def project(self, vertices: Tensor) -> Tensor:
+        """Head space to crop NDC.
+
+        Args:
+            vertices: [B, V, 3], metres.
+        Returns:
+            [B, V, 3]: x right, y down in [-1, 1]; z is depth, smaller is nearer.
+        """
+        p = self.scale[..., None, None] * self.rotate(vertices) + self.translation[..., None, :]
+        return torch.stack([p[..., 0], -p[..., 1], -p[..., 2]], dim=-1)
+
+    def angles(self) -> Tensor:
+        """[B, 3] yaw, pitch, roll in radians, R = Rz(roll) · Ry(yaw) · Rx(−pitch).
+
+        Seen on a picture without roll, yaw is positive when the face turns to the right side (the subject's left),
+        pitch when it looks up; roll is positive when the head is turned anticlockwise in the picture. Yaw and pitch do
+        not change when the picture is rotated: they say from where the head is seen, which the jaw line depends on.
+        """
+        r = self.rotation_matrix()
+        across = (r[..., 0, 0] ** 2 + r[..., 1, 0] ** 2).clamp(min=1e-12).sqrt()
+        yaw = torch.atan2(-r[..., 2, 0], across)
+        pitch = torch.atan2(-r[..., 2, 1], r[..., 2, 2])
+        roll = torch.atan2(r[..., 1, 0], r[..., 0, 0])
+        return torch.stack([yaw, pitch, roll], dim=-1)
+
+
+def ndc_to_pixels(points: Tensor, size: int) -> Tensor:
+    """Crop NDC [-1, 1] to crop pixels (pixel centres at +0.5): −1 is the left edge, +1 the right edge of the crop."""
+    return (points[..., :2] + 1) * (size / 2)
+
+
+def pixels_to_ndc(points: Tensor, size: int) -> Tensor:
+    """Crop pixels (pixel centres at +0.5) to crop NDC."""
+    return points[..., :2] * (2 / size) - 1

@@ -1,0 +1,96 @@
+"""Several photos of one person into one head and one texture: `tokenface reconstruct --same-person`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tokenface.core.files import make_folder
+from tokenface.errors import ImageError
+from tokenface.formats.parameters import write_parameters
+from tokenface.inference.face import Face, Skin, photo_document
+from tokenface.inference.photo_texture import photo_texture
+from tokenface.jobs.reconstruct import Run
+
+FOLDER = "person"
+VIEWS = 6
+"""Photos that the texture is merged from, at most: the best, and those that show most of what it does not."""
+TURN = 0.5
+"""Radians of yaw between photos that count as different views."""
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """folder: of the files.  best: the face whose photo gives expression, light and tone, with everybody's identity.
+    photos: that show the person.  failures: (photo, one line) of the others."""
+
+    folder: Path
+    best: Face
+    photos: int
+    failures: list[tuple[str, str]]
+
+
+def reconstruct_person(run: Run, output: Path) -> Person:
+    """Do the work, with the options of a run that has collected the photos; the largest face of each is the person.
+
+    Writes OUTPUT/person/face_00.glb, .obj, .ply and parameters.json.
+
+    Raises:
+        ImageError: no photo shows a face.  OutputError: a file cannot be written.
+    """
+    options = run.options
+    faces: list[Face] = []
+    images: list[np.ndarray] = []
+    failures = list(run.failures)
+    for result in run.model.iterate(
+        run.items,
+        run.boxes_of(run.items),
+        batch_size=options.batch_size,
+        max_faces=1,
+        second_crop=options.second_crop,
+        max_pixels=options.max_pixels,
+    ):
+        if result.error is not None:
+            failures.append((result.item.name, str(result.error)))
+        elif result.image is not None:
+            faces += result.faces
+            images += [result.image] * len(result.faces)
+    if not faces:
+        raise ImageError(f"none of the {len(run.items)} photos shows a face; give photos of one person")
+    faces = run.model.one_person(faces, images, options.refine)
+    pairs = chosen_views(list(zip(faces, images, strict=True)))
+    best, image = pairs[0]
+    skin: Skin = "model"
+    if options.texture != "model":
+        skin = photo_texture(best, image, pairs[1:], delight=options.texture == "delit")
+    folder = make_folder(output / FOLDER)
+    for suffix in sorted(set(options.formats) - {"json"}):
+        best.save(folder / f"face_00.{suffix}", texture=skin)
+        if options.neutral:
+            best.save(folder / f"face_00_neutral.{suffix}", neutral=True, texture=skin)
+    if "json" in options.formats:
+        write_parameters(folder / "parameters.json", photo_document([best], best.item.name))
+    return Person(folder, best, len(faces), failures)
+
+
+def chosen_views(pairs: Sequence[tuple[Face, np.ndarray]]) -> list[tuple[Face, np.ndarray]]:
+    """At most VIEWS faces with their photos, the best first: confident, large and frontal; then one after the other
+    the most different in yaw, of like views the larger."""
+
+    def worth(face: Face) -> float:
+        return face.confidence * min(1.0, face.crop.size / 400) * np.cos(face.camera.angles[0])
+
+    left = sorted(pairs, key=lambda pair: -worth(pair[0]))
+    chosen = [left.pop(0)]
+    while left and len(chosen) < VIEWS:
+        yaws = np.array([face.camera.angles[0] for face, _ in chosen])
+
+        def news(pair: tuple[Face, np.ndarray], yaws: np.ndarray = yaws) -> float:
+            turned = float(np.abs(yaws - pair[0].camera.angles[0]).min())
+            return min(turned / TURN, 2.0) + worth(pair[0])
+
+        chosen.append(left.pop(int(np.argmax([news(pair) for pair in left]))))
+    return chosen

@@ -1,0 +1,252 @@
+"""Results on disk: one folder per photo below the output folder, resumable, and nothing outside of it."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal, TypedDict
+
+import numpy as np
+
+from tokenface.core.files import discard, make_folder, output_error, read_marker, write_atomically
+from tokenface.core.results_of_runs import PHOTO_MARKER, is_result_name
+from tokenface.errors import OutputError
+from tokenface.formats.axes import Axes
+from tokenface.formats.parameters import write_parameters
+from tokenface.images.loading import ImageItem
+from tokenface.inference.face import FORMATS, Skin, photo_document
+from tokenface.inference.result import PhotoResult
+
+MARKER = PHOTO_MARKER
+LONGEST_NAME = 80
+WINDOWS_NAMES = frozenset(
+    ["con", "prn", "aux", "nul", *(f"com{i}" for i in range(1, 10)), *(f"lpt{i}" for i in range(1, 10))]
+)
+
+
+Texture = Literal["photo", "delit", "model"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the files depend on besides the photo; when it changes, finished photos are done again.
+
+    formats: of `SAVED`.  overlay: whether the picture for people is written.  neutral: whether the relaxed heads are
+    written as well.  texture: "photo", "delit" (the photo without its light), or "model": the albedo as predicted.
+    detail: whether normal and displacement maps are written as well.
+    maps: of `map_files.MAPS`.  axes: of OBJ, PLY and STL; None: each format's usual ones.
+    signature: everything else that matters (weights, options of the reconstruction).
+    """
+
+    formats: tuple[str, ...] = FORMATS
+    overlay: bool = True
+    neutral: bool = False
+    texture: Texture = "photo"
+    detail: bool = False
+    signature: str = ""
+    maps: tuple[str, ...] = ()
+    axes: Axes | None = None
+
+    def hash(self) -> str:
+        parts = [sorted(self.formats), self.overlay, self.neutral, self.texture, self.detail, self.signature]
+        if self.maps:  # without any, photos that were finished before there were maps stay finished
+            parts.append(sorted(self.maps))
+        if self.axes is not None:
+            parts.append(str(self.axes))
+        text = json.dumps(parts)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class _Look(TypedDict):
+    """What files of one face share (`Face.save`)."""
+
+    texture: Skin
+    iris: np.ndarray | None
+    axes: Axes | None
+
+
+class OutputTree:
+    """`<root>/<photo>/face_00.glb …, parameters.json, overlay.png` for every photo of a run.
+
+    A photo keeps its folder between runs; photos of the same name get folders of different names.
+
+    Raises:
+        OutputError: the root cannot be made.
+    """
+
+    def __init__(self, root: str | Path, settings: Settings, overwrite: bool = False) -> None:
+        self.root = make_folder(Path(root).expanduser()).resolve()
+        if not os.access(self.root, os.W_OK):
+            raise output_error(self.root, PermissionError(errno.EACCES, "no permission"))
+        self.settings = settings
+        self.overwrite = overwrite
+        self._taken: dict[str, str] = {}  # folder in lower case (for file systems that ignore it) → photo
+
+    def folder(self, item: ImageItem) -> Path:
+        """The photo's folder (it may not exist yet): its name, else its name with the suffix, else with a hash.
+
+        Raises:
+            OutputError: the folder would lie outside the root (a symbolic link leads there).
+        """
+        owner = _identity(item)
+        parts = [safe_name(part) for part in PurePosixPath(item.name).parts if part not in ("/", "..", ".")]
+        *parents, stem = parts or ["photo"]
+        suffix = Path(os.fspath(item.source)).suffix[1:] if isinstance(item.source, str | os.PathLike) else ""
+        names = [stem, f"{stem}_{safe_name(suffix)}" if suffix else stem, f"{stem}_{owner[:8]}"]
+        for name in names:
+            folder = self.root.joinpath(*parents, name)
+            key = str(folder.relative_to(self.root)).casefold()
+            if self._taken.get(key, owner) == owner and self._free(folder, owner):
+                self._taken[key] = owner
+                self._inside(folder)
+                return folder
+        raise OutputError(f"'{self.root / stem}' is not ours to write in; choose another folder with -o")
+
+    def done(self, item: ImageItem) -> bool:
+        """Whether this photo, unchanged, was finished before with these settings and all its files are there."""
+        if self.overwrite:
+            return False
+        folder = self.folder(item)
+        marker = read_marker(folder / MARKER)
+        return (
+            marker is not None
+            and marker.get("state") == "done"
+            and marker.get("settings") == self.settings.hash()
+            and marker.get("photo_state") == _state(item)
+            and all((folder / name).is_file() for name in marker.get("files", []))
+        )
+
+    def write(self, result: PhotoResult) -> list[Path]:
+        """Write one photo's results; the marker comes last, so that a broken run is seen as one.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
+        if not result.faces:
+            return []
+        folder = make_folder(self.folder(result.item))
+        self._inside(folder)
+        self._clear(folder)
+        self._mark(folder, result.item, "started", [])
+        paths: list[Path] = []
+        meshes = sorted(set(self.settings.formats) - {"json"})
+        for face in result.faces:
+            skin: Skin = "model"
+            iris = None
+            if {"glb", "vrm"} & set(meshes) and result.image is not None:
+                iris = face.iris_colour(result.image)
+            if self.settings.texture != "model" and meshes and result.image is not None:
+                skin = face.photo_texture(result.image, delight=self.settings.texture == "delit")
+            for suffix in meshes:
+                stem = folder / f"face_{face.index:02d}"
+                look: _Look = {"texture": skin, "iris": iris, "axes": self.settings.axes}
+                paths.append(face.save(f"{stem}.{suffix}", **look))
+                if self.settings.neutral:
+                    paths.append(face.save(f"{stem}_neutral.{suffix}", neutral=True, **look))
+            if self.settings.detail and result.image is not None:
+                from tokenface.inference.photo_texture import photo_detail
+
+                detail = photo_detail(face, result.image).files(f"face_{face.index:02d}")
+                paths += [write_atomically(folder / name, data) for name, data in detail.items()]
+            if self.settings.maps and result.image is not None:
+                from tokenface.inference.map_files import write_maps
+
+                paths += write_maps(folder, face, result.image, self.settings.maps)
+        if "json" in self.settings.formats:
+            name = _file_name(result.item)
+            paths.append(write_parameters(folder / "parameters.json", photo_document(result.faces, name)))
+        if self.settings.overlay and result.image is not None:
+            from tokenface.inference.appearance import overlay_picture
+
+            buffer = io.BytesIO()
+            overlay_picture(result.image, result.faces).save(buffer, format="PNG", compress_level=4)
+            paths.append(write_atomically(folder / "overlay.png", buffer.getvalue()))
+        files = sorted(path.name for path in folder.iterdir() if is_result_name(path.name))
+        self._mark(folder, result.item, "done", files)
+        return paths
+
+    def _mark(self, folder: Path, item: ImageItem, state: str, files: Sequence[str]) -> None:
+        marker = {
+            "photo": _file_name(item),
+            "owner": _identity(item),
+            "photo_state": _state(item),
+            "settings": self.settings.hash(),
+            "state": state,
+            "files": list(files),
+        }
+        write_atomically(folder / MARKER, json.dumps(marker, indent=1).encode())
+
+    def _free(self, folder: Path, owner: str) -> bool:
+        """A folder is ours to use when it is not there, is empty, or carries our marker for the same photo."""
+        try:
+            if not folder.exists():
+                return True
+            marker = read_marker(folder / MARKER)
+            if marker is not None:
+                return marker.get("owner") == owner
+            # Folders of photos below this one may stand in it already (photo.jpg beside photo/other.jpg).
+            return folder.is_dir() and not any(path.is_file() for path in folder.iterdir())
+        except OSError as error:
+            raise output_error(folder, error) from error
+
+    def _inside(self, folder: Path) -> None:
+        if not folder.resolve().is_relative_to(self.root):
+            raise OutputError(f"'{folder}' leads outside the output folder '{self.root}'; remove that link")
+
+    def _clear(self, folder: Path) -> None:
+        """Files of an earlier run would mix with the new ones: fewer faces, other formats."""
+        marker = read_marker(folder / MARKER)
+        if marker is None:
+            return
+        try:
+            for path in folder.iterdir():
+                if is_result_name(path.name) and path.is_file():
+                    discard(path)
+        except OSError as error:
+            raise output_error(folder, error) from error
+
+
+def safe_name(name: str) -> str:
+    """One component of a path that every file system takes: letters, digits, blanks and `_-.()`, not too long."""
+    name = unicodedata.normalize("NFC", name)
+    name = re.sub(r"[^\w .()+-]", "_", name).strip(" .")
+    if len(name.encode()) > LONGEST_NAME:
+        ending = "_" + hashlib.sha256(name.encode()).hexdigest()[:8]
+        name = name.encode()[: LONGEST_NAME - len(ending)].decode(errors="ignore").rstrip(" .") + ending
+    if name.split(".")[0].casefold() in WINDOWS_NAMES:
+        name = f"_{name}"
+    return name or "photo"
+
+
+def _identity(item: ImageItem) -> str:
+    """Which photo this is: a hash of its absolute path (the path itself does not belong in a result)."""
+    if isinstance(item.source, str) and "://" in item.source:
+        text = item.source
+    elif isinstance(item.source, str | os.PathLike):
+        text = str(Path(item.source).expanduser().resolve())
+    else:
+        text = f"memory:{item.name}"
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def _state(item: ImageItem) -> str | None:
+    """Size and time of the photo's file: a changed photo is done again. None for pictures from memory."""
+    if not isinstance(item.source, str | os.PathLike):
+        return None
+    try:
+        status = Path(item.source).expanduser().stat()
+    except OSError:
+        return None
+    return f"{status.st_size}:{status.st_mtime_ns}"
+
+
+def _file_name(item: ImageItem) -> str:
+    return Path(os.fspath(item.source)).name if isinstance(item.source, str | os.PathLike) else item.name

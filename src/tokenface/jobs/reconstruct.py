@@ -1,0 +1,244 @@
+"""A run over photos and folders: what is to do, doing it, and what became of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tokenface.core.fingerprint import fingerprint
+from tokenface.errors import ConfigError, ImageError, OutputError
+from tokenface.formats.axes import Axes
+from tokenface.images.loading import MAX_PIXELS, ImageItem
+from tokenface.images.remote import collect_photos, is_address
+from tokenface.inference.depends import model_facts
+from tokenface.inference.face import FORMATS, SAVED
+from tokenface.inference.map_files import chosen_maps
+from tokenface.inference.photos import per_photo
+from tokenface.inference.predictor import BATCH_SIZE
+from tokenface.inference.refinement import RefineOptions
+from tokenface.inference.result import PhotoResult
+from tokenface.jobs.output_tree import OutputTree, Settings, Texture
+from tokenface.model import Reconstructor
+
+GIVE_UP_AFTER = 3
+"""Photos in a row that cannot be written: the disk is full, and the others would fail as well."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of a run, as the command line gives them. boxes: JSON file, photo → [[x0, y0, x1, y1], …]."""
+
+    formats: tuple[str, ...] = FORMATS
+    weights: str | None = None
+    batch_size: int = BATCH_SIZE
+    device: str = "auto"
+    runtime: str = "torch"
+    precision: str = "fp32"
+    max_faces: int | None = None
+    boxes: Path | None = None
+    recursive: bool = False
+    overwrite: bool = False
+    overlay: bool = True
+    neutral: bool = False
+    texture: Texture = "photo"
+    detail: bool = False
+    second_crop: bool = True
+    refine: RefineOptions | None = None
+    max_pixels: int = MAX_PIXELS
+    maps: tuple[str, ...] = ()
+    axes: Axes | None = None
+
+
+class Run:
+    """Iterate to do the work; one PhotoResult per photo that was to do.
+
+    items: all photos.  todo: those that are not done yet.  skipped: how many are.  done: (folder, number of faces).
+    failures: (photo, one line) of everything that gave no result; without_face: how many of them show no face.
+
+    Raises:
+        ConfigError: unknown format, unreadable boxes.  CheckpointError: no such weights.  OutputError: no such folder.
+    """
+
+    def __init__(self, sources: Sequence[str | Path], output: str | Path, options: Options) -> None:
+        self.options = options
+        self.failures: list[tuple[str, str]] = []
+        self.done: list[tuple[Path, int]] = []
+        self.skipped = self.without_face = 0
+        self.items = self._collect(sources, Path(output).expanduser().resolve())
+        self._boxes = read_boxes(options.boxes) if options.boxes else None
+        formats = known_formats(options.formats)
+        self.todo: list[ImageItem] = []
+        self.root = Path(output)
+        if not self.items:
+            return
+        settings = Settings(
+            formats,
+            options.overlay,
+            options.neutral,
+            options.texture,
+            options.detail,
+            self._signature(),
+            chosen_maps(options.maps),
+            options.axes,
+        )
+        self.tree = OutputTree(output, settings, options.overwrite)
+        self.root = self.tree.root
+        for item in self.items:
+            try:
+                if self.tree.done(item):
+                    self.skipped += 1
+                else:
+                    self.todo.append(item)
+            except OutputError as error:
+                self.failures.append((item.name, str(error)))
+
+    @cached_property
+    def model(self) -> Reconstructor:
+        """The network, loaded when there is something to do."""
+        options = self.options
+        return Reconstructor.load(options.weights, options.device, options.runtime, options.precision)
+
+    def __iter__(self) -> Iterator[PhotoResult]:
+        if not self.todo:
+            return
+        options = self.options
+        results = self.model.iterate(
+            self.todo,
+            self.boxes_of(self.todo),
+            batch_size=options.batch_size,
+            max_faces=options.max_faces,
+            second_crop=options.second_crop,
+            refine=False if options.refine is None else options.refine,
+            max_pixels=options.max_pixels,
+        )
+        try:
+            yield from self._results(results)
+        finally:
+            self._check_done()
+
+    def _results(self, results: Iterator[PhotoResult]) -> Iterator[PhotoResult]:
+        in_vain = 0
+        for result in results:
+            if result.error is not None:
+                self.failures.append((result.item.name, str(result.error)))
+                self.without_face += result.status == "no_face"
+            else:
+                in_vain = 0 if self._write(result) else in_vain + 1
+            yield result
+            if in_vain == GIVE_UP_AFTER:
+                left = len(self.todo) - len(self.done) - len(self.failures)
+                if left > 0:
+                    self.failures.append(("other photos", f"{left} were not tried: no results could be written"))
+                return
+
+    def _check_done(self) -> None:
+        """What somebody removed while the run went on is no success."""
+        lost = [(folder, faces) for folder, faces in self.done if not folder.is_dir()]
+        self.done = [entry for entry in self.done if entry not in lost]
+        self.failures += [(folder.name, f"'{folder}' was removed while the run went on") for folder, _ in lost]
+
+    def _write(self, result: PhotoResult) -> bool:
+        try:
+            self.tree.write(result)
+        except OutputError as error:
+            self.failures.append((result.item.name, str(error)))
+            return False
+        self.done.append((self.tree.folder(result.item), len(result.faces)))
+        return True
+
+    def _collect(self, sources: Sequence[str | Path], output: Path) -> list[ImageItem]:
+        items: list[ImageItem] = []
+        seen: set[Path] = set()
+        for source in sources:
+            try:
+                found = _outside(source, output, collect_photos(source, recursive=self.options.recursive))
+            except (ImageError, ConfigError) as error:
+                self.failures.append((str(source), str(error)))
+                continue
+            for item in found:  # a photo that is named twice is one photo
+                path = Path(str(item.source)).expanduser().resolve()
+                if path not in seen:
+                    seen.add(path)
+                    items.append(item)
+        return items
+
+    def _signature(self) -> str:
+        options = self.options
+        return fingerprint(
+            {
+                **model_facts(options.weights),
+                "faces": options.max_faces,
+                "second crop": options.second_crop,
+                "boxes": self._boxes,
+                "runtime": (options.runtime, options.precision),
+                "refine": options.refine,
+            }
+        )
+
+    def boxes_of(self, items: Sequence[ImageItem]) -> Any:
+        """Known boxes of some of the photos, as `Reconstructor.iterate` takes them; None: find them."""
+        if self._boxes is None:
+            return None
+        # Names are checked against all photos: those that are done already are no strangers.
+        chosen = dict(zip(self.items, per_photo(self._boxes, self.items, "boxes"), strict=True))
+        return [chosen[item] for item in items] if len(items) > 1 else chosen[items[0]]
+
+
+def _outside(source: str | Path, output: Path, items: list[ImageItem]) -> list[ImageItem]:
+    """The items that do not lie in the output folder, where that is a folder inside the source.
+
+    Raises:
+        ImageError: none is left.
+    """
+    if (
+        is_address(source)
+        or not output.is_relative_to(folder := Path(source).expanduser().resolve())
+        or output == folder
+    ):
+        return items
+    kept = [item for item in items if not Path(str(item.source)).expanduser().resolve().is_relative_to(output)]
+    if not kept:
+        raise ImageError(f"no pictures in folder '{source}' outside of the output folder '{output}'")
+    return kept
+
+
+def known_formats(formats: Sequence[str]) -> tuple[str, ...]:
+    """The formats that are wanted, in the usual order; "all" is the usual ones.
+
+    Raises:
+        ConfigError: one of them is unknown, or there is none.
+    """
+    chosen = (set(formats) - {"all"}) | (set(FORMATS) if "all" in formats else set())
+    if strangers := sorted(chosen - set(SAVED)):
+        raise ConfigError(f"unknown format '{strangers[0]}'; expected some of {', '.join(SAVED)}, or all")
+    if not chosen:
+        raise ConfigError(f"no format given; expected some of {', '.join(SAVED)}, or all")
+    return tuple(name for name in SAVED if name in chosen)
+
+
+def read_boxes(path: Path) -> dict[str, list[list[float]]]:
+    """Boxes of photos from JSON.
+
+    Raises:
+        ConfigError: missing, not JSON, or of another shape.
+    """
+    expected = 'expected {"photo.jpg": [[x0, y0, x1, y1], …], …}'
+    try:
+        boxes = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read boxes '{path}' ({error.strerror or error})") from error
+    except ValueError as error:
+        raise ConfigError(f"boxes '{path}' are not JSON ({error}); {expected}") from error
+    if not isinstance(boxes, dict):
+        raise ConfigError(f"boxes '{path}' hold a {type(boxes).__name__}; {expected}")
+    for name, entries in boxes.items():
+        good = isinstance(entries, list) and all(
+            isinstance(box, list) and len(box) == 4 and all(isinstance(x, int | float) for x in box) for box in entries
+        )
+        if not good:
+            raise ConfigError(f"boxes of '{name}' in '{path}' are not four numbers each; {expected}")
+    return boxes

@@ -1,0 +1,348 @@
+"""Photos to faces: find them, read them, put together what belongs to one photo or one person."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import torch
+from torch import nn
+
+from tokenface.errors import ImageError, ModelFileError, TokenFaceError
+from tokenface.geometry.crop import TEST_SCALE
+from tokenface.head.model import HeadModel
+from tokenface.hub import HubModel
+from tokenface.images.detection import Detection
+from tokenface.images.detector import FaceDetector
+from tokenface.images.loading import MAX_PIXELS
+from tokenface.images.remote import collect_photos
+from tokenface.inference.doubles import without_doubles
+from tokenface.inference.face import Face, Origin
+from tokenface.inference.photos import Photo, groups, per_photo, prepared, unexpected
+from tokenface.inference.pooling import same_person as one_identity
+from tokenface.inference.predictor import BATCH_SIZE, Predictor
+from tokenface.inference.reader import read_faces
+from tokenface.inference.refinement import RefineOptions
+from tokenface.inference.result import NoFaceError, PhotoResult
+from tokenface.network.tokenface import TokenFace
+
+if TYPE_CHECKING:
+    from tokenface.refinement.refine import Refiner
+    from tokenface.video.face import TrackedFrame
+
+logger = logging.getLogger("tokenface")
+
+
+class Reconstructor(HubModel, Predictor):
+    """A network with its head model, ready for photos and clips. Made by `tokenface.load()`.
+
+    Args:
+        network, head, crop_size, origin, device, crop_scale: see `Predictor`.
+        detector: finds faces; None makes a `FaceDetector` when it is first needed (its models are fetched then).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        head: HeadModel,
+        crop_size: int,
+        origin: Origin,
+        device: str | torch.device = "auto",
+        detector: FaceDetector | None = None,
+        crop_scale: float = TEST_SCALE,
+    ) -> None:
+        super().__init__(network, head, crop_size, origin, device, crop_scale)
+        self._detector = detector
+
+    @classmethod
+    def load(
+        cls,
+        name_or_path: str | os.PathLike | None = None,
+        device: str | torch.device = "auto",
+        runtime: str = "torch",
+        precision: str = "fp32",
+    ) -> Self:
+        """Weights by name or path; see `tokenface.load`."""
+        if (runtime, precision) == ("torch", "fp32"):
+            return super().load(name_or_path, device)
+
+        def running(network: TokenFace, head: HeadModel, origin: Origin) -> nn.Module:
+            from tokenface.deploy.cached import other_network
+
+            return other_network(network, head, origin.weights_hash, runtime, precision)
+
+        return cls._loaded(name_or_path, device if runtime == "torch" else "cpu", running)
+
+    @property
+    def detector(self) -> FaceDetector:
+        """The face detector, made on first use.
+
+        Raises:
+            ModelFileError: its models are missing and cannot be fetched.
+        """
+        if self._detector is None:
+            self._detector = FaceDetector()
+        return self._detector
+
+    def reconstruct(
+        self,
+        source: Any,
+        boxes: Any = None,
+        landmarks: Any = None,
+        *,
+        batch_size: int = BATCH_SIZE,
+        max_faces: int | None = None,
+        recursive: bool = False,
+        second_crop: bool = True,
+        refine: bool | RefineOptions = False,
+        on_error: Literal["raise", "skip"] = "raise",
+        same_person: bool = False,
+    ) -> list[Face]:
+        """Every face of one or many photos; photos without a face add nothing.
+
+        Args:
+            source: path, address (https://…, s3://…), folder, open file, array [H, W, 3], PIL image, encoded bytes,
+                tensor [3, H, W] or batch [B, 3, H, W], or a list of these.
+            boxes: faces that are known, [N, 4] x0, y0, x1, y1 in photo pixels; for several photos a list with one
+                entry per photo, or a mapping from photo name to boxes. None: find them.
+            landmarks: [N, 68, 2] iBUG points in photo pixels instead, in the same forms.
+            batch_size: faces per network batch.
+            max_faces: the largest ones of a photo; None: all.
+            recursive: folders with everything below them.
+            second_crop: crop again from the network's own landmarks.
+            refine: fit every face to its photo (`docs/refinement.md`); with `same_person` all photos together.
+            on_error: "raise" stops at a photo that cannot be read; "skip" logs a warning and goes on.
+            same_person: all photos show one person, the largest face of each: they get one identity, the mean of
+                their shapes and albedos weighted by confidence.
+        Returns:
+            Faces in the order of the photos, largest first within a photo.
+        Raises:
+            ImageError: nothing to read, or a photo that cannot be read (on_error="raise").
+            ModelFileError: the face detector's models are missing and cannot be fetched.
+        """
+        max_faces = 1 if same_person else max_faces
+        results = self.iterate(
+            source,
+            boxes,
+            landmarks,
+            batch_size=batch_size,
+            max_faces=max_faces,
+            recursive=recursive,
+            second_crop=second_crop,
+            refine=False if same_person else refine,
+        )
+        faces: list[Face] = []
+        photos: list[np.ndarray] = []
+        for result in results:
+            if result.status == "failed" and result.error is not None:
+                if on_error == "raise":
+                    raise result.error
+                logger.warning("%s", result.error)
+            faces.extend(result.faces)
+            if same_person and refine and result.image is not None:
+                photos.extend([result.image] * len(result.faces))
+        return self.one_person(faces, photos, refine) if same_person and faces else faces
+
+    def one_person(
+        self, faces: Sequence[Face], photos: Sequence[np.ndarray], refine: bool | RefineOptions | None = None
+    ) -> list[Face]:
+        """Faces of one person with one identity: pooled by confidence, or refined together.
+
+        Args:
+            photos: [H, W, 3] uint8 for each face; needed where `refine` is asked for.
+        """
+        return self.refiner(list(faces), list(photos), _refine_options(refine)) if refine else one_identity(faces)
+
+    def refine(
+        self,
+        faces: Face | Sequence[Face],
+        options: RefineOptions | None = None,
+        *,
+        photos: Sequence[np.ndarray] | None = None,
+        points: Sequence[np.ndarray | None] | None = None,
+        same_person: bool = False,
+    ) -> list[Face]:
+        """Faces fitted to their photos: `docs/refinement.md`.
+
+        Args:
+            faces: of this model, in any photos.
+            photos: [H, W, 3] uint8 for each face; None: loaded again from where they came.
+            points: [468, 2] face-mesh points in photo pixels for each face, NaN where unknown, for example placed by
+                hand; with `RefineOptions.point_deviation` the shape follows them too. None: as the face mesh saw them.
+            same_person: they all show one person, who gets one shape and one albedo.
+        Raises:
+            ImageError: a photo is gone.  HeadModelError: the head model lacks the face mesh's correspondence.
+        """
+        faces = [faces] if isinstance(faces, Face) else list(faces)
+        photos = [face.item.load() for face in faces] if photos is None else list(photos)
+        if points is None and options is not None and "mesh" in (options.points, options.size.replace("iris", "mesh")):
+            faces = [self._observed(face, photo) for face, photo in zip(faces, photos, strict=True)]
+        if same_person:
+            return self.refiner(faces, photos, options, points)
+        known = [None] * len(faces) if points is None else list(points)
+        return [
+            self.refiner([face], [photo], options, None if own is None else [own])[0]
+            for face, photo, own in zip(faces, photos, known, strict=True)
+        ]
+
+    @cached_property
+    def refiner(self) -> Refiner:
+        """Prepared when it is first needed."""
+        from tokenface.refinement.refine import Refiner
+
+        return Refiner(self)
+
+    def track(
+        self,
+        source: Any,
+        *,
+        people: int | Literal["all"] = 1,
+        temporal: Literal["auto", "off", "causal", "centred"] = "auto",
+        temporal_weights: str | os.PathLike | None = None,
+        smooth: Literal["none", "one-euro"] = "none",
+        start: float | None = None,
+        end: float | None = None,
+        fps: float | None = None,
+    ) -> Iterator[TrackedFrame]:
+        """The faces of a clip, frame by frame: `tokenface.video.track.track` has the arguments."""
+        from tokenface.video.track import track
+
+        return track(
+            self,
+            self.detector,
+            source,
+            people=people,
+            temporal=temporal,
+            temporal_weights=None if temporal_weights is None else os.fspath(temporal_weights),
+            smooth=smooth,
+            start=start,
+            end=end,
+            fps=fps,
+        )
+
+    def iterate(
+        self,
+        source: Any,
+        boxes: Any = None,
+        landmarks: Any = None,
+        *,
+        batch_size: int = BATCH_SIZE,
+        max_faces: int | None = None,
+        recursive: bool = False,
+        second_crop: bool = True,
+        refine: bool | RefineOptions = False,
+        max_pixels: int = MAX_PIXELS,
+    ) -> Iterator[PhotoResult]:
+        """`reconstruct`, photo by photo, in order: faces or an error for each. Decoding and finding faces run in a
+        thread beside the network; a photo that fails does not stop the others."""
+        items = collect_photos(source, recursive=recursive)
+        known_boxes, known_landmarks = per_photo(boxes, items, "boxes"), per_photo(landmarks, items, "landmarks")
+        if batch_size < 1:
+            raise ImageError(f"batch_size is at least 1, got {batch_size}")
+        if any(a is None and b is None for a, b in zip(known_boxes, known_landmarks, strict=True)):
+            _ = self.detector  # models that cannot be had concern all photos: fail once, and before the first
+
+        given = [a is not None or b is not None for a, b in zip(known_boxes, known_landmarks, strict=True)]
+        # two detections may turn out to be one face: with twice as many, the largest ones are among them
+        sought = None if max_faces is None else max(max_faces, 2 * max_faces - 1)
+
+        def find(number: int, image: np.ndarray) -> list[Detection]:
+            found = self._find(image, known_boxes[number], known_landmarks[number])
+            return found[: max_faces if given[number] else sought]
+
+        def finish(number: int, result: PhotoResult) -> PhotoResult:
+            if not given[number]:
+                result.faces = without_doubles(result.faces)[:max_faces]
+            return result
+
+        options = _refine_options(refine)
+        if options is not None:
+            _ = self.refiner  # a head model that cannot be refined is an error of the whole run
+        return self._run(prepared(items, find, max_pixels), batch_size, second_crop, options, finish)
+
+    def _find(self, image: np.ndarray, boxes: Any, landmarks: Any) -> list[Detection]:
+        if landmarks is not None:
+            try:
+                points = np.asarray(landmarks, dtype=np.float64)
+                return [Detection.from_landmarks(face) for face in (points[None] if points.ndim == 2 else points)]
+            except ValueError as error:
+                raise ImageError(f"landmarks are [N, 68, 2] photo pixels ({error})") from error
+        if boxes is None:
+            return self.detector.detect(image)
+        try:
+            corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+        except (ValueError, TypeError) as error:
+            raise ImageError(f"boxes are [N, 4] x0, y0, x1, y1 in photo pixels ({error})") from error
+        try:
+            return self.detector.align(image, corners)
+        except ModelFileError:  # the mesh would only improve the crops
+            return [Detection(box=box, score=1.0) for box in corners]
+
+    def _run(
+        self,
+        photos: Iterator[Photo],
+        batch_size: int,
+        second_crop: bool,
+        refine: RefineOptions | None,
+        finish: Callable[[int, PhotoResult], PhotoResult],
+    ) -> Iterator[PhotoResult]:
+        number = 0
+        try:
+            for group in groups(photos, batch_size):
+                for read in self._group(group, batch_size, second_crop):
+                    result = finish(number, read)
+                    number += 1
+                    yield result if refine is None else self._fitted(result, refine)
+        finally:
+            if hasattr(photos, "close"):
+                photos.close()
+
+    def _fitted(self, result: PhotoResult, options: RefineOptions) -> PhotoResult:
+        """The photo's faces refined, each by itself."""
+        if result.image is None or result.error is not None:
+            return result
+        try:
+            faces = [self.refiner([face], [result.image], options)[0] for face in result.faces]
+        except TokenFaceError as error:
+            return PhotoResult(result.item, image=result.image, error=error)
+        except Exception as error:
+            return PhotoResult(result.item, image=result.image, error=unexpected(result.item, error))
+        return PhotoResult(result.item, faces, result.image)
+
+    def _observed(self, face: Face, photo: np.ndarray) -> Face:
+        """The face with the face mesh's points, looked for where it is when it came without."""
+        if face.observed468 is not None:
+            return face
+        found = self.detector.align(photo, face.box[None])[0]
+        return replace(face, observed468=found.landmarks468)
+
+    def _group(self, photos: list[Photo], batch_size: int, second_crop: bool) -> Iterable[PhotoResult]:
+        """Both passes over the faces of a few photos."""
+        try:
+            faces = iter(read_faces(self, photos, batch_size, second_crop))
+        except TokenFaceError:
+            raise
+        except Exception as error:
+            if len(photos) > 1:  # find the one that is to blame, and save the others
+                return [result for photo in photos for result in self._group([photo], batch_size, second_crop)]
+            return [PhotoResult(photos[0].item, image=photos[0].image, error=unexpected(photos[0].item, error))]
+        results = []
+        for photo in photos:
+            result = PhotoResult(photo.item, [next(faces) for _ in photo.detections], photo.image, photo.error)
+            if not result.faces and result.error is None:
+                result.error = NoFaceError(
+                    f"no face found in '{photo.item.name}'; give a box (--boxes, boxes=) if there is one"
+                )
+            results.append(result)
+        return results
+
+
+def _refine_options(refine: bool | RefineOptions) -> RefineOptions | None:
+    if isinstance(refine, bool):
+        return RefineOptions() if refine else None
+    return refine

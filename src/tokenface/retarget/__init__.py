@@ -1,0 +1,1 @@
+"""One person's expression on another's head, and faces of one head model as faces of another."""

@@ -1,0 +1,25 @@
+"""What a texture needs of a face."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from tokenface.geometry.pinhole import FaceCamera
+from tokenface.head.model import HeadModel
+
+
+class SeenFace(Protocol):
+    """A reconstructed face as `inference.face.Face` has it: head model, camera, mesh in metres, predicted albedo."""
+
+    @property
+    def head(self) -> HeadModel: ...
+    @property
+    def camera(self) -> FaceCamera: ...
+    @property
+    def vertices(self) -> np.ndarray: ...
+    @property
+    def faces(self) -> np.ndarray: ...
+    @property
+    def albedo(self) -> np.ndarray: ...
