@@ -109,8 +109,8 @@ def test_steps_and_epochs_are_one_setting_for_train_as_well(tmp_path):
     assert train_config(None, ["run.epochs=3"], ["run.steps=600"]).run.epochs == 3
 
 
-def test_a_scales_own_lists_are_not_called_overruled():
-    changes = ["network.label_sources=[youtube_faces]", "run.steps=5"]
+def test_a_scales_own_lists_and_numbers_are_not_called_overruled():
+    changes = ["network.label_sources=[youtube_faces]", "run.steps=5", "optimiser.learning_rate=2e-3"]
     assert overruled(changes, train_config(None, (), changes)) == []
     assert overruled(changes, train_config(None, ["network.label_sources=[]"], changes)) == [
         "network.label_sources=[youtube_faces] is ()"
