@@ -115,6 +115,11 @@ class SyntheticStream:
         rendered = self._render(self.config.warm_start, rendered)
         return [self.ring.draw(rendered, batch, seed) for seed in seeds], rendered
 
+    def whole(self, step: int, rendered: int, batch: int, seed: int) -> tuple[LabelledFaces, int]:
+        """As `draw`, all rows of a batch of another seed, from the faces of the warm start."""
+        rendered = self._render(self.config.warm_start, rendered)
+        return self._changed(rendered, Part(0, batch, batch), mixed(seed, step)), rendered
+
     def _render(self, due: int, rendered: int) -> int:
         before, block = rendered, self.config.block
         while rendered < due:
@@ -233,6 +238,7 @@ class Batches:
     ):
         self.seed, self.shares = config.run.seed, shares or Shares()
         size = config.network.image_size
+        self.picture_shape: tuple[int, ...] = (3, size, size)
         self.counts = Counts.of(config, bool(photos), bool(shards))
         self.counts.check(self.shares, config.data.pictures_per_person)
         self.photos = PhotoSampler(photos, size) if self.counts.photos and not config.teaching.every else None
@@ -265,7 +271,8 @@ class Batches:
         synthetic: list[LabelledFaces] | list[None] = [None for _ in passes]
         if self.synthetic is not None:
             synthetic, rendered = self.synthetic.draw(step, rendered, self.counts.synthetic)
-        photos = [self._photos(step, part) for part in self.shares.parts(self.counts.photos)]
+        parts = self.shares.parts(self.counts.photos)
+        photos = [self.photo_batch(self.photo_seed(step), part) for part in parts]
         records = {name: stream.draw(step) for name, stream in self.records.items()}
         return [
             StepBatch(synthetic[i], photos[i], **{name: batches[i] for name, batches in records.items()})
@@ -298,10 +305,10 @@ class Batches:
         """Of the photos of a step."""
         return mixed(self.seed + 2, step)
 
-    def _photos(self, step: int, part: Part) -> PhotoBatch | None:
+    def photo_batch(self, seed: int, part: Part) -> PhotoBatch | None:
+        """Photos of a seed, cut and coloured; None without photos or with self-training, which makes its own."""
         if self.photos is None:
             return None
-        seed = self.photo_seed(step)
         photos = self.photos.sample(part.total, seed, slice(part.start, part.stop))
         image = colour_jitter(photos.image, torch.Generator().manual_seed(seed), part=part)
         return PhotoBatch(image, photos.landmarks68)
