@@ -54,9 +54,17 @@ def component_pairs(head: HeadModel, size: int, people: int, seed: int) -> Compo
             "texture": draws[1].normal(count, sizes.texture),
         }
         for name in columns:
-            exchanged = {name: given[name]} if name in given else {}
-            turn = other_rotation if name == "camera" else rotation
-            batch = faces.sample(count, own, rotation=turn, plain=True, **exchanged)
+            exchanged = {key: value if key == name else None for key, value in given.items()}
+            batch = faces.sample(
+                count,
+                own,
+                shape=exchanged["shape"],
+                expression=exchanged["expression"],
+                jaw=exchanged["jaw"],
+                texture=exchanged["texture"],
+                rotation=other_rotation if name == "camera" else rotation,
+                plain=True,
+            )
             columns[name].append((batch.image, batch.parameters))
     parts = [part for column in columns.values() for part in column]
     truth = FaceParameters.cat([parameters for _, parameters in parts])

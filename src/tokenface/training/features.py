@@ -87,8 +87,9 @@ class FeatureBatches(Batches):
             self._read("rendered", config.features.rendered, facts | own, self._rendered)
         if self.counts.photos:
             p = config.photos
-            own = {"tar": content_hash(p.tar or ""), "shift": p.shift, "held out": [p.held_out_people, p.split_seed]}
-            self._read("photos", config.features.photos, facts | own, self._photographed)
+            split = [p.held_out_people, p.split_seed]
+            source = {"tar": content_hash(p.tar or ""), "shift": p.shift, "held out": split}
+            self._read("photos", config.features.photos, facts | source, self._photographed)
         first = next(iter(self.kinds.values()))["features"]
         self.picture_shape = tuple(first.shape[1:])
 
