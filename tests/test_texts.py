@@ -81,10 +81,15 @@ def test_a_rate_is_shown_once_there_is_one(terminal: io.StringIO) -> None:
 def test_export_says_what_it_is_doing(
     terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def wait_for(words: str) -> None:
+        end = time.monotonic() + 60  # a thread draws it
+        while words not in terminal.getvalue() and time.monotonic() < end:
+            time.sleep(0.05)
+
     def run(weights, output, runtimes, precisions, report, photos) -> None:
-        assert "exporting" in terminal.getvalue()
+        wait_for("exporting")
         report("network.onnx 0.001 mm")
-        time.sleep(0.3)
+        wait_for("last file: network.onnx")
 
     monkeypatch.setattr("tokenface.deploy.export.export", run)
     monkeypatch.setattr("tokenface.cli.needs.need_runtime", lambda name: None)
