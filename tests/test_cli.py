@@ -387,7 +387,7 @@ def test_debug_shows_the_traceback(tokenface: Console, tmp_path: Path, monkeypat
 
     (tmp_path / "a.png").write_bytes(b"")  # what is missing altogether is said before anything else
     with pytest.raises(ConfigError):
-        tokenface("reconstruct", save(tmp_path / "a.png", (60, 40, 40)), "--format", "stl")
+        tokenface("reconstruct", save(tmp_path / "a.png", (60, 40, 40)), "--format", "fbx")
 
 
 @pytest.fixture
