@@ -152,7 +152,7 @@ def test_a_training_step_stays_on_its_device(device, head, tmp_path):
     batches = Batches(config, there, photos, tmp_path / "ring", shards)
     assert np.all(np.array(batches.counts) > 0)
     trainer = Trainer(OneDevice(), config, TokenFace(config.network, head.sizes), there, batches, None, tmp_path)
-    check_first_batch(batches, trainer.progress, SIZE)
+    check_first_batch(batches, trainer.progress)
     assert all(isinstance(value, Pretended) for value in trainer.model.parameters())
     before = {name: real(value).clone() for name, value in trainer.model.named_parameters()}
     trainer.step()

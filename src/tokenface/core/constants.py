@@ -29,7 +29,7 @@ def placed(tensor: Tensor, device: torch.device | str) -> Tensor:
 @lru_cache(maxsize=512)
 def _uploaded(values: Any, device: torch.device, dtype: torch.dtype | None) -> Tensor:
     with torch.inference_mode(False):  # or autograd could not use it later
-        return torch.tensor(values, dtype=dtype, device=device)
+        return torch.tensor(values, dtype=dtype, device="cpu").to(device)
 
 
 @lru_cache(maxsize=512)

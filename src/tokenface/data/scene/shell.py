@@ -136,7 +136,7 @@ def _rim_azimuths(landmarks: Tensor, skull: Tensor) -> Tensor:
     front_of_ear = math.degrees(math.atan2(float(ear[0]), float(ear[2])))
     degrees = [0, 0.4 * front_of_ear, 0.6 * front_of_ear, 0.8 * front_of_ear, front_of_ear, front_of_ear + 13]
     degrees += [front_of_ear + 28, front_of_ear + 45, 180]
-    return torch.deg2rad(torch.tensor(degrees, device=landmarks.device))
+    return torch.deg2rad(torch.tensor(degrees, device="cpu").to(landmarks.device))
 
 
 def _rim(place: Placement, rim: Tensor) -> Tensor:
