@@ -66,9 +66,9 @@ def face_and_photo(
     return face, image
 
 
-def on_region(head, name: str, left: bool | None = None) -> np.ndarray:
+def on_region(head, name: str, left: bool | None = None, size: int = SIZE) -> np.ndarray:
     """[R, R] bool: texels of a region, of one side."""
-    triangle, _ = cover(head.data.uv, head.data.uv_faces, SIZE)
+    triangle, _ = cover(head.data.uv, head.data.uv_faces, size)
     inside = np.zeros(head.vertex_count, bool)
     inside[head.data.regions[name]] = True
     if left is not None:
