@@ -14,6 +14,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -25,9 +26,11 @@ import tokenface
 from tokenface.evaluation.steadiness import jitter, lag
 from tokenface.model import Reconstructor
 from tokenface.network.temporal import TemporalTransformer
+from tokenface.video import tracker as tracking
 from tokenface.video.clip import Clip, Frame
 from tokenface.video.cuts import CutDetector
 from tokenface.video.face import FaceMaker
+from tokenface.video.look import look_at
 from tokenface.video.painter import HeadPainter
 from tokenface.video.pipeline import TOGETHER, Pipeline, PipelineOptions
 from tokenface.video.temporal_weights import choose_temporal
@@ -75,11 +78,11 @@ def cost(model: Reconstructor, path: Path, frames: int, mode: str) -> None:
     """Tracking alone, against one pass of the image model over the same crop of the same frame, in turn."""
     shares = Shares()
     pipeline = Pipeline(model, model.detector, PipelineOptions(together=TOGETHER), temporal_of(model, mode))
-    look = pipeline.network.look  # not watched
+    look = partial(look_at, model)  # not watched
     painter, maker = HeadPainter(model.head), FaceMaker(model.head, model.origin, path)
     tracker = pipeline.tracker
     for owner, name, label in (
-        (pipeline.network, "look", "image model with crop and landmarks"),
+        (tracking, "look_at", "image model with crop and landmarks"),
         (tracker.finder, "check", "face mesh"),
         (tracker.finder, "search", "search"),
         (tracker.cuts, "step", "cuts"),

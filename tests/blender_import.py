@@ -17,7 +17,8 @@ def posed(mesh):
 def facts_of(path):
     bpy.ops.wm.read_factory_settings(use_empty=True)
     bpy.ops.import_scene.gltf(filepath=path)
-    (mesh,) = [o for o in bpy.data.objects if o.type == "MESH" and o.data.shape_keys]
+    meshes = [o for o in bpy.data.objects if o.type == "MESH"]
+    mesh = max(meshes, key=lambda o: len(o.data.vertices))  # the skin; eyes, teeth and tongue are smaller
     (skeleton,) = [o for o in bpy.data.objects if o.type == "ARMATURE"]
     keys = mesh.data.shape_keys
     shown = {key.name: key.value for key in keys.key_blocks}
@@ -34,6 +35,7 @@ def facts_of(path):
     bone.rotation_euler[0] += 0.4
     after = posed(mesh)
     return {
+        "meshes": sorted(o.name for o in meshes),
         "keys": [key.name for key in keys.key_blocks],
         "shown": shown,
         "bones": [b.name for b in skeleton.data.bones],

@@ -11,7 +11,7 @@ import pytest
 from tokenface.errors import ConfigError
 from tokenface.training.ablation import TABLES, ablate, interval, markdown
 from tokenface.training.config import TrainConfig
-from tokenface.training.settings import train_config
+from tokenface.training.settings import overruled, train_config
 
 
 def test_a_table_is_trained_measured_and_kept(tmp_path, monkeypatch):
@@ -107,6 +107,14 @@ def test_steps_and_epochs_are_one_setting_for_train_as_well(tmp_path):
     assert train_config(file, ["run.steps=1"]).run == train_config(None, ["run.steps=1"]).run
     assert train_config(file, ["run.steps=1", "run.epochs=2"]).run.epochs == 2
     assert train_config(None, ["run.epochs=3"], ["run.steps=600"]).run.epochs == 3
+
+
+def test_a_scales_own_lists_and_numbers_are_not_called_overruled():
+    changes = ["network.label_sources=[youtube_faces]", "run.steps=5", "optimiser.learning_rate=2e-3"]
+    assert overruled(changes, train_config(None, (), changes)) == []
+    assert overruled(changes, train_config(None, ["network.label_sources=[]"], changes)) == [
+        "network.label_sources=[youtube_faces] is ()"
+    ]
 
 
 def test_nows_validation_stands_beside_the_papers_numbers():

@@ -239,6 +239,20 @@ def test_a_bucket_in_and_a_bucket_out(photos, tmp_path, loads, bucket):
     assert [report.skipped for report in again] == [True, True]
 
 
+def test_a_finished_table_behind_a_url_is_known_by_its_end(photos, loads, tmp_path, monkeypatch):
+    """A run of many tables that is started again must not fetch them all."""
+    address = f"file://{tmp_path / 'tables'}"
+    assert not any(report.skipped for report in BulkRun(photos, address, BulkOptions(per_shard=3)))
+    read = Place.read
+
+    def photos_alone(place: Place, name: str) -> bytes:
+        assert not name.endswith(".parquet"), "a table was read whole"
+        return read(place, name)
+
+    monkeypatch.setattr(Place, "read", photos_alone)
+    assert all(report.skipped for report in BulkRun(photos, address, BulkOptions(per_shard=3)))
+
+
 def test_photos_of_an_s3_bucket_are_read_one_by_one_and_all(photos, bucket):
     from pyarrow import fs
 

@@ -109,6 +109,24 @@ def test_formats_are_those_asked_for(tokenface: Console, photos: Path, tmp_path:
     assert names == {"face_00.ply", "face_00_neutral.ply", "parameters.json"}
 
 
+def test_maps_are_written_beside_the_meshes_and_belong_to_the_settings(
+    tokenface: Console, photos: Path, tmp_path: Path
+) -> None:
+    command = ("reconstruct", photos / "two.png", "-o", tmp_path / "out", "-f", "json", "--no-overlay")
+    assert tokenface(*command)[0] == 0
+    assert tokenface(*command, "--maps", "depth,npz")[0] == 0
+    assert tokenface.looked_at == 2  # done again
+    names = {path.name for path in (tmp_path / "out" / "two").iterdir() if not path.name.startswith(".")}
+    faces = ("face_00", "face_01")
+    assert names == {"parameters.json", *(f"{face}_{end}" for face in faces for end in ("depth.png", "maps.npz"))}
+    assert tokenface(*command)[0] == 0
+    assert [path.name for path in (tmp_path / "out" / "two").glob("face_*")] == []  # nothing of the other run is left
+    code, _, errors = tokenface(*command, "--maps", "normal")
+    assert code == 1
+    assert "unknown map 'normal'" in one_error(errors)
+    assert "tables hold no --maps" in one_error(tokenface(*command, "-f", "npz", "--maps", "depth")[2])
+
+
 def test_boxes_of_the_caller_are_used(tokenface: Console, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "boxes.json").write_text(json.dumps({"one.png": [[60, 40, 100, 80]], "two": []}))
     options = ("--boxes", tmp_path / "boxes.json", "-f", "json", "--no-overlay")
@@ -302,7 +320,7 @@ def test_a_missing_file_alone_fails(tokenface: Console, tmp_path: Path) -> None:
         (["recontruct", "a.png"], 2, "No such command"),
         (["reconstruct", "a.png", "--batch", "0"], 2, "--batch"),
         (["reconstruct", "a.png", "--no-such-option"], 2, "--no-such-option"),
-        (["reconstruct", "a.png", "--format", "stl"], 1, "unknown format 'stl'"),
+        (["reconstruct", "a.png", "--format", "fbx"], 1, "unknown format 'fbx'"),
         (["reconstruct", "a.png", "--weights", "nope"], 1, "no weights named 'nope'"),
         (["reconstruct", "a.png", "--boxes", "nope.json"], 1, "cannot read boxes"),
         (["head", "add", "smpl", "x"], 1, "not from 'smpl'"),
@@ -369,7 +387,7 @@ def test_debug_shows_the_traceback(tokenface: Console, tmp_path: Path, monkeypat
 
     (tmp_path / "a.png").write_bytes(b"")  # what is missing altogether is said before anything else
     with pytest.raises(ConfigError):
-        tokenface("reconstruct", save(tmp_path / "a.png", (60, 40, 40)), "--format", "stl")
+        tokenface("reconstruct", save(tmp_path / "a.png", (60, 40, 40)), "--format", "fbx")
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from PIL import Image
 from test_photo_texture import face_and_photo, on_region
 
 from tokenface import cli
+from tokenface.cli.console import SOME_FAILED
 from tokenface.head.registry import load_head
 from tokenface.images.loading import ImageItem
 from tokenface.inference.face import Face
@@ -86,14 +87,14 @@ def test_every_door_has_the_photo_as_its_default(known):
 
 @pytest.mark.parametrize("command", [["reconstruct", "a.jpg"], ["track", "a.mp4"], ["transfer", "a.jpg", "b.jpg"]])
 def test_an_unknown_skin_is_refused_in_one_line(command, capsys):
-    assert cli.run([*command, "--texture", "velvet"]) == 2
+    assert cli.run([*command, "--texture", "velvet"]) == SOME_FAILED
     assert "--texture is" in capsys.readouterr().err
 
 
 def test_photos_of_one_person_become_one_head_with_one_texture(head, tmp_path):
     turned = [face_and_photo(head, yaw) for yaw in (0.9, 0.0, -0.9)]
     named = [
-        (replace(face, item=ImageItem(f"{i}", photo), evidence=replace(face.evidence, confidence=c)), photo)
+        (replace(face, item=ImageItem(f"{i}", photo), evidence=replace(face.evidence, probability=c)), photo)
         for i, ((face, photo), c) in enumerate(zip(turned, (0.5, 0.9, 0.6), strict=True))
     ]
     results = [PhotoResult(face.item, [face], photo) for face, photo in named]

@@ -195,6 +195,8 @@ def test_back_light_leaves_no_dark_red_skin(head):
     shown = to_bytes(to_linear(photo_texture_unmasked(face, dark)[cheeks] / 255)).mean(0)
     own = truth(head, 0.0)[cheeks].mean(0)
     assert skin.mean() > 1.6 * shown.mean()
+    as_photographed = photo_texture(face, dark, size=SIZE, mended=False)[cheeks].mean(0)
+    assert np.abs(as_photographed - shown).max() < 8
     assert skin[0] / skin[1] < 0.5 * (shown[0] / shown[1] + own[0] / own[1])
 
 

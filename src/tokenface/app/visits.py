@@ -65,10 +65,11 @@ class Visit:
         return edited(face, self.edits[index]) if index in self.edits else face
 
     def glb(self, index: int, skin: Skin, as_found: bool = False) -> bytes:
-        """as_found: without the changes."""
+        """as_found: without the changes and in one piece, as the page's viewer draws it."""
         if as_found:
-            return face_glb(self.faces[index], self._own_texture(index, skin))
-        return face_glb(self.shown(index), self._texture(index, skin))
+            return face_glb(self.faces[index], self._own_texture(index, skin), parts=False)
+        iris = self.faces[index].iris_colour(self._photo())
+        return face_glb(self.shown(index), self._texture(index, skin), iris=iris)
 
     def obj(self, index: int, skin: Skin) -> bytes:
         """A ZIP: an OBJ is three files."""

@@ -15,6 +15,7 @@ from tokenface.cli import (
     evaluate_people,
     export,
     head,
+    live,
     models,
     prepare,
     reconstruct,
@@ -38,6 +39,7 @@ app.command("reconstruct")(reconstruct.reconstruct)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.command("track")(track.track)
+app.command("live")(live.live)
 app.command("transfer")(transfer.transfer)
 app.command("convert")(convert.convert)
 app.command("serve")(serve.serve)

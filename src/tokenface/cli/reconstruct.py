@@ -39,7 +39,11 @@ def reconstruct(
     ] = "out",
     formats: Annotated[
         str,
-        typer.Option("--format", "-f", help="Comma-separated: glb, obj, ply, json, or all; or parquet, npz: tables."),
+        typer.Option(
+            "--format",
+            "-f",
+            help="Comma-separated: glb, obj, ply, json, or all of these; vrm, stl; or parquet, npz: tables.",
+        ),
     ] = "all",
     weights: Annotated[
         str | None, typer.Option("--weights", "-w", help="Weights by name or path.", show_default=False)
@@ -77,6 +81,14 @@ def reconstruct(
     same_person: Annotated[
         bool, typer.Option("--same-person", help="All photos show one person: one head, one texture, in OUTPUT/person.")
     ] = False,
+    maps: Annotated[
+        str,
+        typer.Option(
+            help="Per-pixel maps, comma-separated: depth, normals, uv, pncc, parts, cutout, axes, points68, points468, "
+            "npz; or all.",
+            show_default=False,
+        ),
+    ] = "",
     second_crop: Annotated[bool, typer.Option(help="Crop a second time from the network's own landmarks.")] = True,
     refine: Annotated[
         bool, typer.Option("--refine", help="Fit every face to its photo; the options below say how.")
@@ -94,6 +106,8 @@ def reconstruct(
     steps: Annotated[
         int, typer.Option(min=0, help="Comparisons with the photo's pixels; 0: points alone.")
     ] = FIT.steps,
+    units: Annotated[str | None, typer.Option(help="OBJ, PLY, STL: m, cm or mm.", show_default="m; STL: mm")] = None,
+    up: Annotated[str | None, typer.Option(help="OBJ, PLY, STL: y or z.", show_default="y; STL: z")] = None,
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Refuse larger photos: width × height.", show_default="120 million")
     ] = 120_000_000,
@@ -118,7 +132,10 @@ def reconstruct(
 
     from tokenface.jobs.reconstruct import Options, Run
 
+    axes = _axes(units, up)
+    wanted_maps = tuple(part.strip().lower() for part in maps.split(",") if part.strip())
     if tables:
+        _no_maps(wanted_maps)
         if same_person:
             raise ConfigError("--same-person makes one head; leave out --ray and the tables")
         from tokenface.jobs.bulk.shard import BulkOptions
@@ -166,6 +183,8 @@ def reconstruct(
             second_crop=second_crop,
             refine=fit,
             max_pixels=max_pixels,
+            maps=wanted_maps,
+            axes=axes,
         ),
     )
     if same_person and run.items:
@@ -175,6 +194,20 @@ def reconstruct(
         for _ in run:
             progress.advance(task)
     return report(run)
+
+
+def _axes(units: str | None, up: str | None):
+    """None: each format's usual ones; what is said holds for all of them."""
+    from tokenface.formats.axes import chosen_axes
+
+    return None if units is None and up is None else chosen_axes(units or "m", up or "y")
+
+
+def _no_maps(maps: tuple[str, ...]) -> None:
+    from tokenface.errors import ConfigError
+
+    if maps:
+        raise ConfigError("tables hold no --maps; leave them out, or choose files (--format glb, obj, ply, json)")
 
 
 def _person(run: Run, output: Path) -> int:

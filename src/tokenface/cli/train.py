@@ -39,7 +39,7 @@ def ablate(
         typer.Argument(help="section.key=value for all runs, ROW:section.key=value for a row's.", show_default=False),
     ] = None,
     scale: Annotated[
-        str, typer.Option(help="seconds, minutes, full, or file: the configuration file's own.")
+        str, typer.Option(help="seconds, minutes, known-faces, full, or file: the configuration file's own.")
     ] = "minutes",
     seeds: Annotated[int, typer.Option(help="Runs of each row, with different seeds.", min=1)] = 3,
     config: Annotated[

@@ -11,7 +11,8 @@ PHOTO_MARKER = ".tokenface.json"
 CLIP_MARKER = ".tokenface-track.json"
 """In every clip's."""
 _PICTURE = re.compile(
-    r"overlay\.png|face_\d+(_neutral)?\.(glb|obj|mtl|png|ply)|face_\d+_(normal|displacement)\.png|parameters\.json"
+    r"overlay\.png|parameters\.json|face_\d+(_neutral)?\.(glb|vrm|obj|mtl|png|ply|stl)|face_\d+_maps\.npz"
+    r"|face_\d+_(depth|normals|uv|pncc|parts|cutout|axes|points68|points468|normal|displacement)\.png"
 )
 _PERSON = re.compile(r"person_\d+")
 

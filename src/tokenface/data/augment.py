@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tokenface.core.constants import constant
 from tokenface.geometry import rotations
 from tokenface.geometry.camera import Camera
 
@@ -51,12 +52,12 @@ def turn_and_zoom(
 
     cos, sin = torch.cos(angle), torch.sin(angle)
     up = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)  # y up: anticlockwise
-    flip = torch.diag(torch.tensor([1.0, -1.0], device=image.device))
+    flip = torch.diag(constant([1.0, -1.0], device=image.device))
     down = flip @ up @ flip
 
     # grid_sample asks where each output pixel comes from: the inverse similarity
     inverse = down.transpose(1, 2) / factor[:, None, None]
-    move_down = move * torch.tensor([1.0, -1.0], device=image.device)
+    move_down = move * constant([1.0, -1.0], device=image.device)
     theta = torch.cat([inverse, -(inverse @ move_down[..., None])], dim=-1)
     grid = F.affine_grid(theta, list(image.shape), align_corners=False)
     image = F.grid_sample(image, grid, padding_mode="border", align_corners=False)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tokenface.core.constants import constant
 from tokenface.data.draw import Draw
 
 # ITU T.81 annex K example quantisation tables: what most encoders scale by their quality setting
@@ -24,6 +25,7 @@ CHROMINANCE = (
     (99, 99, 99, 99, 99, 99, 99, 99), (99, 99, 99, 99, 99, 99, 99, 99),
 )  # fmt: skip
 YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+TO_RGB = torch.linalg.inv(torch.tensor(YCC)).tolist()
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def degrade(draw: Draw, images: Tensor, settings: Degradation | None = None) -> 
 def _encode(draw: Draw, images: Tensor, s: Degradation) -> Tensor:
     """Sensor noise and JPEG at the resolution of the source, then the resize to the crop."""
     size = images.shape[-1]
-    numbers = draw.uniform(3).tolist()
+    numbers = draw.decisions(3)
     share = 1.0 if numbers[0] < s.full_resolution else s.smallest + (1 - s.smallest) * numbers[1]
     side = max(16, round(size * share / 8) * 8)
     if side != size:
@@ -71,7 +73,7 @@ def _encode(draw: Draw, images: Tensor, s: Degradation) -> Tensor:
     images = _noise(draw, images, s)
     if numbers[2] < s.jpeg:
         quality = draw.uniform(images.shape[0], low=float(s.lowest_quality), high=95)
-        images = jpeg(images, quality, shift=int(draw.index(1, count=8)))
+        images = jpeg(images, quality, shift=draw.decided_index(8))
     if images.shape[-1] != size:
         images = F.interpolate(images, size=(size, size), mode="bicubic", align_corners=False)
     return images
@@ -90,7 +92,7 @@ def _colours(draw: Draw, images: Tensor, s: Degradation) -> Tensor:
     centre = images.mean((1, 2, 3), keepdim=True)
     contrast = torch.exp(0.12 * on + amount(0.16))
     images = (images - centre) * contrast + centre + amount(0.05)
-    luma = (images * torch.tensor(YCC[0], device=images.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    luma = (images * constant(YCC[0], device=images.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
     saturation = torch.where(
         draw.chance(batch, 1, 1, 1, p=s.grey), images.new_zeros(()), torch.exp(0.05 * on + amount(0.25))
     )
@@ -151,7 +153,7 @@ def jpeg(images: Tensor, quality: Tensor, shift: int = 0) -> Tensor:
     height, width = images.shape[-2:]
     if height % 8 or width % 8:
         raise ValueError(f"jpeg needs sides that are multiples of 8, got {height} × {width}")
-    to_ycc = torch.tensor(YCC, device=images.device)
+    to_ycc = constant(YCC, device=images.device)
     images = torch.roll(images, (shift, shift), (2, 3)) if shift else images
     ycc = _colour_matrix(to_ycc, images) * 255
     luma = ycc[:, :1] - 128
@@ -162,7 +164,7 @@ def jpeg(images: Tensor, quality: Tensor, shift: int = 0) -> Tensor:
     luma = _quantise(luma, LUMINANCE, scale) + 128
     chroma = _quantise(chroma, CHROMINANCE, scale)[..., : height // 2, : width // 2]
     chroma = F.interpolate(chroma, size=(height, width), mode="bilinear", align_corners=False)
-    result = _colour_matrix(torch.linalg.inv(to_ycc), torch.cat([luma, chroma], 1)) / 255
+    result = _colour_matrix(constant(TO_RGB, device=images.device), torch.cat([luma, chroma], 1)) / 255
     result = torch.roll(result, (-shift, -shift), (2, 3)) if shift else result
     return result.clamp(0, 1)
 
@@ -177,7 +179,7 @@ def _quantise(planes: Tensor, table: tuple[tuple[int, ...], ...], scale: Tensor)
     k = torch.arange(8, device=planes.device, dtype=torch.float32)
     dct = torch.cos((2 * k + 1) * k[:, None] * torch.pi / 16) * 0.5
     dct = torch.cat([dct[:1] * 0.5**0.5, dct[1:]])
-    steps = torch.tensor(table, dtype=torch.float32, device=planes.device)
+    steps = constant(table, dtype=torch.float32, device=planes.device)
     steps = ((steps * scale[:, None, None] + 50) / 100).floor().clamp(1, 255)[:, None, None, None]
     blocks = planes.reshape(batch, channels, height // 8, 8, width // 8, 8).transpose(3, 4)
     coefficients = dct @ blocks @ dct.T

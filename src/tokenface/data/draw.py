@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tokenface.core.constants import constant, placed
+
 
 class Draw:
     """Named distributions over a generator; two runs with one seed on one machine draw the same numbers."""
@@ -15,6 +17,7 @@ class Draw:
     def __init__(self, generator: torch.Generator):
         self.generator = generator
         self.device = generator.device
+        self.host = generator if self.device.type == "cpu" else _companion(generator)
 
     @staticmethod
     def seeded(seed: int | torch.Generator, device: torch.device | str) -> Draw:
@@ -39,15 +42,35 @@ class Draw:
     def index(self, *shape: int, count: int) -> Tensor:
         return torch.randint(count, shape, generator=self.generator, device=self.device)
 
+    def decisions(self, count: int) -> list[float]:
+        """Uniform numbers that decide what is computed at all; drawn on the CPU, so that nothing waits for a GPU."""
+        return torch.rand(count, generator=self.host, device="cpu").tolist()
+
+    def decided_index(self, count: int) -> int:
+        """`index` of one number, as `decisions`."""
+        return int(torch.randint(count, (1,), generator=self.host, device="cpu"))
+
     def pick(self, batch: int, weights: Sequence[float] | Tensor) -> Tensor:
         """[batch] indices with the given weights: [K] for all rows or [batch, K] row by row."""
-        w = torch.as_tensor(weights, dtype=torch.float32, device=self.device)
+        if isinstance(weights, Tensor):
+            w = placed(weights, self.device).float()
+        else:
+            w = constant(weights, self.device, torch.float32)
         cumulative = (w / w.sum(-1, keepdim=True)).cumsum(-1)
         return (self.uniform(batch, 1) > cumulative[..., :-1].expand(batch, -1)).sum(-1)
 
     def palette(self, batch: int, colours: Tensor, weights: Sequence[float] | Tensor, jitter: float = 0.04) -> Tensor:
         """[batch, 3] sRGB colours picked from [K, 3], each blended with another one and jittered."""
-        colours = colours.to(self.device)
+        colours = placed(colours, self.device)
         first, second = colours[self.pick(batch, weights)], colours[self.pick(batch, weights)]
         mixed = torch.lerp(first, second, self.uniform(batch, 1) ** 2 * 0.6)
         return (mixed + self.normal(batch, 3, std=jitter) + self.normal(batch, 1, std=jitter)).clamp(0.01, 1)
+
+
+def _companion(generator: torch.Generator) -> torch.Generator:
+    """A generator on the CPU that goes on where the device's one stands."""
+    try:
+        offset = generator.get_offset()
+    except RuntimeError:  # only CUDA's say where they stand
+        offset = 0
+    return torch.Generator().manual_seed((generator.initial_seed() + offset) % (1 << 63))

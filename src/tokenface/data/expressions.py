@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tokenface.core.constants import constant, placed
 from tokenface.data.draw import Draw
 
 # Each pattern: how often, how far the jaw opens at full strength (0..1 of the jaw's range), and full-strength weights.
@@ -110,16 +111,14 @@ class ExpressionSampler:
         if not self.is_arkit:
             return self._gaussian(draw, batch, gaze)
         device = draw.device
-        strength = draw.uniform(batch, 2) ** torch.tensor([0.8, 2.0], device=device) * torch.tensor(
-            [1.0, 0.6], device=device
-        )
+        strength = draw.uniform(batch, 2) ** constant([0.8, 2.0], device=device) * constant([1.0, 0.6], device=device)
         first, second = draw.pick(batch, self._frequency), draw.pick(batch, self._frequency)
-        patterns, jaw_of = self._patterns.to(device), self._jaw.to(device)
+        patterns, jaw_of = placed(self._patterns, device), placed(self._jaw, device)
         weights = strength[:, :1] * patterns[first] + strength[:, 1:] * patterns[second]
         opening = strength[:, 0] * jaw_of[first] + strength[:, 1] * jaw_of[second]
 
         # every face does it its own way: per-action strength, a few more single actions, sides that differ
-        partner, free = self._partner.to(device), self._free.to(device)
+        partner, free = placed(self._partner, device), placed(self._free, device)
         own = draw.uniform(batch, len(self.names), low=0.55, high=1.3)
         weights = weights * 0.5 * (own + own[:, partner])
         extra = draw.chance(batch, len(self.names), p=0.05) * draw.uniform(batch, len(self.names)) ** 2 * 0.8
@@ -139,11 +138,11 @@ class ExpressionSampler:
 
     def _one_sided(self, draw: Draw, weights: Tensor) -> Tensor:
         """Half of all pairs of actions (brows, smiles, sneers, squints) made weaker on one side, mostly the same."""
-        pair = self._pair.to(draw.device)
+        pair, sided = placed(self._pair, draw.device), placed(self._sided, draw.device)
         shape = weights.shape
         differs = draw.chance(*shape, p=ONE_SIDED)[:, pair]
         weak_is_left = (draw.chance(shape[0], 1, p=0.5) ^ draw.chance(*shape, p=0.2))[:, pair]
-        weak = differs & (weak_is_left == self._is_left.to(draw.device)) & self._sided.to(draw.device)
+        weak = differs & (weak_is_left == placed(self._is_left, draw.device)) & sided
         return torch.where(weak, weights * draw.uniform(*shape), weights)
 
     def _lids(self, draw: Draw, batch: int) -> tuple[Tensor, Tensor]:
@@ -194,7 +193,7 @@ def _sample_gaze(draw: Draw, batch: int) -> Tensor:
     near, around = draw.normal(batch, 2, std=0.06), draw.normal(batch, 2, std=0.22)
     anywhere = draw.uniform(batch, 2, low=-0.55, high=0.55)
     gaze = torch.where(kind < 1 / 3, near, torch.where(kind < 2 / 3, around, anywhere))
-    return gaze.clamp(-0.55, 0.55) * torch.tensor([1.0, 0.7], device=draw.device)
+    return gaze.clamp(-0.55, 0.55) * constant([1.0, 0.7], device=draw.device)
 
 
 def other_side(name: str) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tokenface.core.constants import constant, placed
 from tokenface.geometry.landmarks import MIRROR68
 from tokenface.head.model import HeadModel
 from tokenface.parameters import FaceParameters
@@ -32,13 +33,14 @@ class Mirror:
 
     def parameters(self, faces: FaceParameters) -> FaceParameters:
         """Of the mirrored pictures; an albedo whose mirror image the modes lack becomes the nearest that they have."""
-        light = faces.light.unflatten(-1, (9, 3)) * faces.light.new_tensor(LIGHT)[:, None]
+        device, dtype = faces.light.device, faces.light.dtype
+        light = faces.light.unflatten(-1, (9, 3)) * constant(LIGHT, device, dtype)[:, None]
         return faces.replace(
-            shape=faces.shape * self.shape.to(faces.shape),
-            expression=faces.expression[:, self.expression],
-            jaw=faces.jaw * faces.jaw.new_tensor(JAW),
-            camera=faces.camera * faces.camera.new_tensor(CAMERA),
-            texture=faces.texture if self.texture is None else faces.texture @ self.texture.to(faces.texture),
+            shape=faces.shape * placed(self.shape, device).to(dtype),
+            expression=faces.expression.index_select(1, placed(self.expression, device)),
+            jaw=faces.jaw * constant(JAW, device, dtype),
+            camera=faces.camera * constant(CAMERA, device, dtype),
+            texture=faces.texture if self.texture is None else faces.texture @ placed(self.texture, device).to(dtype),
             light=light.flatten(-2),
         )
 
@@ -52,7 +54,9 @@ class Mirror:
 
         other = self.parameters(faces)
         mixed = {name: either(getattr(other, name), value) for name, value in faces.items()}
-        flipped = points[:, list(MIRROR68)] * points.new_tensor([-1.0, 1.0])
+        flipped = points.index_select(1, constant(MIRROR68, points.device)) * constant(
+            [-1.0, 1.0], points.device, points.dtype
+        )
         return either(image.flip(-1), image), either(flipped, points), FaceParameters(**mixed)
 
 

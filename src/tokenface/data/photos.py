@@ -38,11 +38,12 @@ class PhotoBatch:
     landmarks68: Tensor
     target: PhotoTarget | None = None
 
-    def to(self, device: torch.device | str) -> PhotoBatch:
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> PhotoBatch:
         t = self.target
         if t is not None:
-            t = PhotoTarget(*(getattr(t, field.name).to(device) for field in fields(t)))
-        return PhotoBatch(self.image.to(device), self.landmarks68.to(device), t)
+            t = PhotoTarget(*(getattr(t, field.name).to(device, non_blocking=non_blocking) for field in fields(t)))
+        image = self.image.to(device, non_blocking=non_blocking)
+        return PhotoBatch(image, self.landmarks68.to(device, non_blocking=non_blocking), t)
 
 
 @dataclass(frozen=True)

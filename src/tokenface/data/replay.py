@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,10 @@ class LabelledFaces:
     image: Tensor
     landmarks68: Tensor
     parameters: FaceParameters
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> LabelledFaces:
+        moved = (part.to(device, non_blocking=non_blocking) for part in (self.image, self.landmarks68, self.parameters))
+        return LabelledFaces(*moved)  # type: ignore[arg-type]
 
 
 class ReplayRing:
@@ -65,18 +69,21 @@ class ReplayRing:
         self._parameters[slots] = flat.cpu().numpy()
         self._stamps[slots] = stamp
 
-    def draw(self, written: int, batch: int, seed: int, rows: slice = slice(None)) -> LabelledFaces:
-        """The given rows of a random batch of the newest faces, when `written` have been stored so far."""
+    def draw(
+        self, written: int, batch: int, seed: int, rows: slice = slice(None), device: torch.device | str = "cpu"
+    ) -> LabelledFaces:
+        """The given rows of a random batch of the newest faces, when `written` have been stored so far; on a device."""
         oldest = max(0, written - self.capacity + self.guard)
         slots = np.sort(np.random.default_rng(seed).integers(oldest, written, size=batch) % self.capacity)
         slots = slots[rows]
         flat = _own(self._parameters[slots])
         parts = flat.split([self.sizes[name] for name in COMPONENTS], dim=1)
-        return LabelledFaces(
-            image=torch.from_numpy(self._image[slots]).float().div_(255),
+        labels = LabelledFaces(
+            image=torch.from_numpy(self._image[slots]),  # bytes are a quarter of the way to a GPU
             landmarks68=_own(self._landmarks[slots]),
             parameters=FaceParameters(**dict(zip(COMPONENTS, parts, strict=True))),
-        )
+        ).to(device, non_blocking=True)
+        return replace(labels, image=labels.image.float().div_(255))
 
 
 def mapped_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:

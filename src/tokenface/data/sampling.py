@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tokenface.core.constants import constant
 from tokenface.data.draw import Draw
 from tokenface.geometry import rotations
 
@@ -134,7 +135,7 @@ def best_orthographic(view: View, points: Tensor) -> Tensor:
     Returns:
         [B, 7] camera component.
     """
-    seen = view.project(points)[..., :2] * torch.tensor([1.0, -1.0], device=points.device)
+    seen = view.project(points)[..., :2] * constant([1.0, -1.0], device=points.device)
     flat = (points @ view.rotation.transpose(1, 2))[..., :2]
     seen_mean, flat_mean = seen.mean(1, keepdim=True), flat.mean(1, keepdim=True)
     scale = ((seen - seen_mean) * (flat - flat_mean)).sum((1, 2)) / (flat - flat_mean).square().sum((1, 2))

@@ -170,17 +170,19 @@ class ResponseTable:
         return measured_over_people(response.people, figures)
 
     def _squares(self, response: Response, is_shape: bool) -> dict[str, np.ndarray]:
+        """Component → [N] squared movement in units of the population's variance; "own" is the action's."""
+        if is_shape:
+            return self.squares(response.moved)
+        done, expression = response.wanted != 0, response.moved.expression.double().numpy()
+        unit = np.maximum(np.tile(self.spread.expression, (len(done), 1))[done], 1e-6)
+        others = response.moved.replace(expression=torch.from_numpy(np.where(done, 0, expression)))
+        return {"own": (expression[done] / unit) ** 2} | self.squares(others)
+
+    def squares(self, movement: FaceParameters) -> dict[str, np.ndarray]:
         """Component → [N] squared movement in units of the population's variance."""
-        moved = {name: value.double().numpy() for name, value in response.moved.items()}
-        spread = self.spread
+        moved = {name: value.double().numpy() for name, value in movement.items()}
+        spread, expression = self.spread, moved["expression"]
         squares: dict[str, np.ndarray] = {}
-        expression = moved["expression"]
-        if not is_shape:
-            done = response.wanted != 0
-            squares["own"] = (
-                expression[done] / np.maximum(np.tile(spread.expression, (len(done), 1))[done], 1e-6)
-            ) ** 2
-            expression = np.where(done, 0, expression)
         squares["shape"] = (self.space.rms(moved["shape"]) / self.space.spread) ** 2
         displaced = np.einsum("ni,ni->n", expression @ self.expression_gram, expression)
         squares["expression"] = displaced / self.expression_rms**2
@@ -188,4 +190,4 @@ class ResponseTable:
         squares["camera"] = (camera**2).mean(1)
         for name in ("jaw", "texture", "light"):
             squares[name] = (moved[name] ** 2).sum(1) / max(getattr(spread, name), 1e-6) ** 2
-        return {name: squares[name] for name in ("own", *COMPONENTS) if name in squares}
+        return {name: squares[name] for name in COMPONENTS}

@@ -6,6 +6,7 @@ an animator changes the weights. glTF's axes (+y up, +z forward, +x to the subje
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,18 @@ import numpy as np
 import pygltflib as gltf
 
 from tokenface.core.files import write_atomically
-from tokenface.formats.mesh import TexturedMesh, file_normals, png_bytes, split_seams
-from tokenface.formats.rig import Rig, largest_influences, quaternion
+from tokenface.formats.mesh import SeamSplit, TexturedMesh, file_normals, morph_normals, png_bytes, split_seams
+from tokenface.formats.rig import PartMaterial, Rig, RigPart, largest_influences, quaternion
 
 NEGLIGIBLE = 1e-7
 """Metres: smaller displacements of a morph target are not stored."""
+NEGLIGIBLE_TURN = 4e-3
+"""Of a unit normal: smaller changes of a morph target are not stored."""
+SKIN_ROUGHNESS = 0.6
 
 
 def write_glb(path: str | Path, mesh: TexturedMesh, rig: Rig) -> Path:
     """Write one face. `mesh` gives topology, texture and facts; `rig` gives the geometry.
-
-    Normals are those of the expression that is shown: glTF blends them over a morph only when every target carries
-    normals too, which would double the file.
 
     Raises:
         OutputError: the file cannot be written.
@@ -40,42 +41,93 @@ def glb_bytes(mesh: TexturedMesh, rig: Rig) -> bytes:
 def rigged_document(mesh: TexturedMesh, rig: Rig) -> tuple[gltf.GLTF2, GlbBuffer]:
     """The face as a document and its binary chunk, to which more may be added before `finished_bytes`.
 
-    Node 0 carries the mesh; joint j of the rig is node 1 + j.
+    Node 0 carries the head's skin; joint j of the rig is node 1 + j; the rig's parts follow, each a node and a mesh.
     """
-    split = split_seams(mesh.faces, mesh.uv, mesh.uv_faces)
-    normals = file_normals(rig.shown_rest(), mesh.faces)[split.source]
-    joints, weights = largest_influences(rig.skinning_weights)
-    # glTF measures v downwards, from the first row of the image.
-    texture_coordinates = np.stack([split.uv[:, 0], 1 - split.uv[:, 1]], axis=1)
-
+    faces, uv_faces = mesh.faces, mesh.uv_faces
+    if rig.skin_faces is not None:
+        faces, uv_faces = faces[rig.skin_faces], uv_faces[rig.skin_faces]
+    split = split_seams(faces, mesh.uv, uv_faces)
     buffer = GlbBuffer()
-    attributes = gltf.Attributes(
-        POSITION=buffer.vertices(rig.rest[split.source], gltf.VEC3, bounds=True),
-        NORMAL=buffer.vertices(normals, gltf.VEC3),
-        TEXCOORD_0=buffer.vertices(texture_coordinates, gltf.VEC2),
-        JOINTS_0=buffer.joints(joints[split.source]),
-        WEIGHTS_0=buffer.vertices(weights[split.source], gltf.VEC4),
-    )
-    primitive = gltf.Primitive(attributes=attributes, indices=buffer.triangles(split.faces), material=0)
-    primitive.targets = [{"POSITION": buffer.displacements(morph[split.source])} for morph in rig.morphs]
-
     document = gltf.GLTF2(
         asset=gltf.Asset(version="2.0", generator="TokenFace", extras=dict(mesh.facts)),
         scene=0,
         # A skinned mesh moves with its joints alone, so it stands beside the skeleton, not below it.
         scenes=[gltf.Scene(name=mesh.name, nodes=[0, 1])],
         nodes=[gltf.Node(name=mesh.name, mesh=0, skin=0), *_skeleton(rig, first_node=1)],
-        meshes=[gltf.Mesh(name=mesh.name, primitives=[primitive])],
-        skins=[_skin(rig, buffer, first_node=1)],
-        materials=[_material()],
-        textures=[gltf.Texture(source=0, sampler=0)],
         samplers=[gltf.Sampler(magFilter=gltf.LINEAR, minFilter=gltf.LINEAR_MIPMAP_LINEAR)],
-        images=[gltf.Image(name="albedo", mimeType="image/png", bufferView=buffer.append(png_bytes(mesh.texture)))],
     )
-    if rig.morph_names:
-        document.meshes[0].weights = [float(weight) for weight in rig.morph_weights]
-        document.meshes[0].extras = {"targetNames": list(rig.morph_names)}
+    _Surfaces(document, buffer).add(
+        mesh.name,
+        split,
+        # every triangle counts for the normals, so that a file with parts is shaded as one without
+        file_normals(rig.rest, mesh.faces),
+        list(morph_normals(rig.rest, rig.morphs, mesh.faces)),
+        rig,
+    )
+    document.materials.append(_material(document, buffer, PartMaterial("skin", mesh.texture, SKIN_ROUGHNESS), "albedo"))
+    # The neck is open below; from there the inside should not be invisible.
+    document.materials[0].doubleSided = True
+    shared: dict[str, int] = {}
+    for part in rig.parts:
+        if part.material.name not in shared:
+            shared[part.material.name] = len(document.materials)
+            document.materials.append(_material(document, buffer, part.material, part.material.name))
+        document.scenes[0].nodes.append(len(document.nodes))
+        document.nodes.append(gltf.Node(name=part.name, mesh=len(document.meshes), skin=0))
+        _Surfaces(document, buffer).add(
+            part.name,
+            split_seams(part.faces, part.uv, part.faces),
+            file_normals(part.rest, part.faces),
+            list(morph_normals(part.rest, part.morphs, part.faces)),
+            part,
+            shared[part.material.name],
+        )
+    document.skins = [_skin(rig, buffer, first_node=1)]
     return document, buffer
+
+
+@dataclass(frozen=True)
+class _Surfaces:
+    """Meshes of a document."""
+
+    document: gltf.GLTF2
+    buffer: GlbBuffer
+
+    def add(
+        self,
+        name: str,
+        split: SeamSplit,
+        normals: np.ndarray,
+        turns: list[np.ndarray],
+        of: Rig | RigPart,
+        material: int = 0,
+    ) -> None:
+        """Append a mesh. normals: [V, 3] at rest.  turns: [V, 3] of each morph, what it adds to them."""
+        joints, weights = largest_influences(of.skinning_weights)
+        # glTF measures v downwards, from the first row of the image.
+        texture_coordinates = np.stack([split.uv[:, 0], 1 - split.uv[:, 1]], axis=1)
+        buffer = self.buffer
+        attributes = gltf.Attributes(
+            POSITION=buffer.vertices(of.rest[split.source], gltf.VEC3, bounds=True),
+            NORMAL=buffer.vertices(normals[split.source], gltf.VEC3),
+            TEXCOORD_0=buffer.vertices(texture_coordinates, gltf.VEC2),
+            JOINTS_0=buffer.joints(joints[split.source]),
+            WEIGHTS_0=buffer.vertices(weights[split.source], gltf.VEC4),
+        )
+        primitive = gltf.Primitive(attributes=attributes, indices=buffer.triangles(split.faces), material=material)
+        targets = [
+            {
+                "POSITION": buffer.displacements(morph[split.source]),
+                "NORMAL": buffer.displacements(turn[split.source], NEGLIGIBLE_TURN),
+            }
+            for morph, turn in zip(of.morphs, turns, strict=True)
+        ]
+        primitive.targets = targets or None
+        mesh = gltf.Mesh(name=name, primitives=[primitive])
+        if of.morph_names:
+            mesh.weights = [float(weight) for weight in of.morph_weights]
+            mesh.extras = {"targetNames": list(of.morph_names)}
+        self.document.meshes.append(mesh)
 
 
 def finished_bytes(document: gltf.GLTF2, buffer: GlbBuffer) -> bytes:
@@ -117,14 +169,17 @@ def _skin(rig: Rig, buffer: GlbBuffer, first_node: int) -> gltf.Skin:
     )
 
 
-def _material() -> gltf.Material:
+def _material(document: gltf.GLTF2, buffer: GlbBuffer, material: PartMaterial, image: str) -> gltf.Material:
+    picture = buffer.append(png_bytes(material.texture))
+    document.images.append(gltf.Image(name=image, mimeType="image/png", bufferView=picture))
+    document.textures.append(gltf.Texture(source=len(document.images) - 1, sampler=0))
     return gltf.Material(
-        name="skin",
+        name=material.name,
         pbrMetallicRoughness=gltf.PbrMetallicRoughness(
-            baseColorTexture=gltf.TextureInfo(index=0), metallicFactor=0.0, roughnessFactor=0.6
+            baseColorTexture=gltf.TextureInfo(index=len(document.textures) - 1),
+            metallicFactor=0.0,
+            roughnessFactor=material.roughness,
         ),
-        # The neck is open below; from there the inside should not be invisible.
-        doubleSided=True,
     )
 
 
@@ -160,10 +215,10 @@ class GlbBuffer:
         values, component = _indices(faces.reshape(-1))
         return self.accessor(values, gltf.SCALAR, component, gltf.ELEMENT_ARRAY_BUFFER)
 
-    def displacements(self, values: np.ndarray) -> int:
+    def displacements(self, values: np.ndarray, negligible: float = NEGLIGIBLE) -> int:
         """A morph target [N, 3]: sparse (moved vertices alone) where that is smaller."""
         values = values.astype(np.float32)
-        moved = np.flatnonzero(np.abs(values).max(axis=1) > NEGLIGIBLE)
+        moved = np.flatnonzero(np.abs(values).max(axis=1) > negligible)
         indices, component = _indices(moved)
         if len(moved) * (indices.itemsize + 12) >= values.nbytes:
             return self.accessor(values, gltf.VEC3, gltf.FLOAT, gltf.ARRAY_BUFFER, **_bounds(values))

@@ -50,6 +50,14 @@ def animated_glb_bytes(mesh: TexturedMesh, rig: Rig, animation: Animation) -> by
     if rig.morph_names:
         weights = np.ascontiguousarray(animation.weights, np.float32).reshape(-1)
         _channel(result, buffer, clock, weights, gltf.SCALAR, MESH_NODE, "weights")
+    for number, part in enumerate(rig.parts):
+        driven = [name for name in part.morph_names if name not in part.fallbacks]
+        if driven:  # what the joints carry has no keyframes here either
+            rows = np.zeros((len(times), len(part.morph_names)), np.float32)
+            for name in driven:
+                rows[:, part.morph_names.index(name)] = animation.weights[:, rig.morph_names.index(name)]
+            node = FIRST_JOINT_NODE + len(rig.joint_names) + number
+            _channel(result, buffer, clock, rows.reshape(-1), gltf.SCALAR, node, "weights")
     for joint, matrices in animation.rotations.items():
         node = FIRST_JOINT_NODE + rig.joint_names.index(joint)
         _channel(result, buffer, clock, quaternions(matrices), gltf.VEC4, node, "rotation")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -54,6 +55,14 @@ def file_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     normals = mesh_normals(vertices, faces)
     normals[~normals.any(axis=1)] = (0.0, 0.0, 1.0)
     return normals.astype(np.float32)
+
+
+def morph_normals(rest: np.ndarray, morphs: np.ndarray, faces: np.ndarray) -> Iterator[np.ndarray]:
+    """[V, 3] float32 for each of the morphs [M, V, 3]: what it adds to the rest mesh's vertex normals."""
+    rest = rest.astype(np.float64)
+    at_rest = mesh_normals(rest, faces)
+    for morph in morphs:
+        yield (mesh_normals(rest + morph, faces) - at_rest).astype(np.float32)
 
 
 def vertex_colours(mesh: TexturedMesh) -> np.ndarray:

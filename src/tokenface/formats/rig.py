@@ -14,12 +14,47 @@ INFLUENCES = 4
 
 
 @dataclass(frozen=True)
+class PartMaterial:
+    """texture: [R, R, 3] uint8 sRGB, row 0 at v = 1.  roughness: 0 is a mirror; the highlight of a wet eye is small."""
+
+    name: str
+    texture: np.ndarray
+    roughness: float
+
+
+@dataclass(frozen=True)
+class RigPart:
+    """A mesh of its own on the same skeleton: N vertices, metres, head space.
+
+    rest, faces, uv (v up), skinning_weights, morph_names, morphs [M, N, 3], morph_weights: as of `Rig`.
+    fallbacks: the morphs for players that know no joints, weight 0: the joints carry that motion in the file.
+    """
+
+    name: str
+    rest: np.ndarray
+    faces: np.ndarray
+    uv: np.ndarray
+    skinning_weights: np.ndarray
+    morph_names: tuple[str, ...]
+    morphs: np.ndarray
+    morph_weights: np.ndarray
+    fallbacks: frozenset[str]
+    material: PartMaterial
+
+    def resized(self, factor: float) -> RigPart:
+        """The same part `factor` times as large."""
+        return replace(self, rest=self.rest * np.float32(factor), morphs=self.morphs * np.float32(factor))
+
+
+@dataclass(frozen=True)
 class Rig:
     """V vertices, M morph targets, J joints; metres and radians, head space.
 
     rest: [V, 3] this person's neutral head.  joints: [J, 3] rest positions.  rotations: [J, 3] axis-angle of the pose.
     skinning_weights: [V, J], rows sum to 1.  morphs: [M, V, 3] displacement of the rest mesh per unit of weight.
     morph_weights: [M] the weights that make this face's expression.
+    parts: eyes, teeth and tongue as meshes of their own; skin_faces: [S] the triangles of the head that stay beside
+    them. Without parts the head is drawn as a whole.
     """
 
     rest: np.ndarray
@@ -31,13 +66,19 @@ class Rig:
     morph_weights: np.ndarray
     joint_names: tuple[str, ...] = JOINT_NAMES
     joint_parents: tuple[int, ...] = JOINT_PARENTS
+    parts: tuple[RigPart, ...] = ()
+    skin_faces: np.ndarray | None = None
 
     def resized(self, factor: float) -> Rig:
         """The same person `factor` times as large."""
         if factor == 1:
             return self
         return replace(
-            self, rest=self.rest * factor, joints=self.joints * factor, morphs=self.morphs * np.float32(factor)
+            self,
+            rest=self.rest * factor,
+            joints=self.joints * factor,
+            morphs=self.morphs * np.float32(factor),
+            parts=tuple(part.resized(factor) for part in self.parts),
         )
 
     def posed(self) -> np.ndarray:

@@ -78,7 +78,7 @@ class HeadData:
             "contour_first_yaw": int(self.contour_first_yaw),
             "facts": dict(sorted(self.facts.items())),
         }
-        return _in_order(save(tensors, metadata={"format": FORMAT, "head": json.dumps(header, sort_keys=True)}))
+        return in_order(save(tensors, metadata={"format": FORMAT, "head": json.dumps(header, sort_keys=True)}))
 
     @staticmethod
     def load(path: str | Path) -> HeadData:
@@ -176,7 +176,7 @@ class HeadData:
         return digest.hexdigest()[:16]
 
 
-def _in_order(file: bytes) -> bytes:
+def in_order(file: bytes) -> bytes:
     """The same safetensors file with its header sorted: the library writes metadata in an order of chance."""
     length = int.from_bytes(file[:8], "little")
     header = json.loads(file[8 : 8 + length])

@@ -45,7 +45,7 @@ def aligned_faces(image: Tensor, landmarks68: Tensor, places: Tensor, size: int)
 def faces_at(image: Tensor, points: Tensor, places: Tensor, size: int) -> Tensor:
     """`aligned_faces` by the five points themselves: [B, 5, 2], NDC of the image."""
     points = points.to(image.dtype)
-    template = (places.to(image) * (2 / size) - 1).expand_as(points)
+    template = (places.to(image, non_blocking=True) * (2 / size) - 1).expand_as(points)
     to_image = planar_similarity(template, points)
     grid = F.affine_grid(to_image, [len(image), 3, size, size], align_corners=False)
     # a crop that shrinks is averaged first: bilinear sampling alone would alias

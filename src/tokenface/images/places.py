@@ -7,6 +7,7 @@ fsspec's, where that package knows it.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import posixpath
 import re
@@ -29,7 +30,7 @@ OBJECT_STORES = ("s3", "gcs", "abfs")
 """A file appears there when it is complete, so it needs no other name first."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Picture:
     """One photo of a place. name: below the place, with its suffix.  size, modified: what says that it changed."""
 
@@ -92,6 +93,16 @@ class Place:
         if len(data) > MAX_BYTES:
             raise OSError(errno.EFBIG, f"it has more than {MAX_BYTES >> 20} MB", name)
         return data
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[Any]:
+        """A file to read parts of: behind a URL nothing else of it is fetched. Raises OSError."""
+        if self.local:
+            yield io.BytesIO(self.read(name))
+            return
+        system, root = self._open()
+        with system.open_input_file(posixpath.join(root, name)) as file:
+            yield file
 
     def item(self, picture: Picture) -> ImageItem:
         """The photo, to be read when its turn comes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
@@ -16,12 +17,21 @@ from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.data import JOINT_NAMES
 from tokenface.head.model import JAW, LEFT_EYE, RIGHT_EYE, HeadModel
 from tokenface.inference.expressions import jaw_displacements
+from tokenface.inference.part_looks import iris_of_albedo
+from tokenface.inference.part_rig import parts_of, rig_parts
 from tokenface.parameters import FaceParameters
 from tokenface.render.overlay import PhotoFace, overlay_strip
 from tokenface.render.texture import HeadAlbedo
 
 
-def face_rig(head: HeadModel, parameters: FaceParameters, neutral: bool = False) -> Rig:
+def face_rig(
+    head: HeadModel,
+    parameters: FaceParameters,
+    neutral: bool = False,
+    *,
+    parts: bool = True,
+    iris: np.ndarray | None = None,
+) -> Rig:
     """The rig whose morph weights and joint rotations are the face's own.
 
     The rest mesh is the person's neutral head. The joints stand where this expression puts them (a head model may
@@ -33,6 +43,8 @@ def face_rig(head: HeadModel, parameters: FaceParameters, neutral: bool = False)
         head: the head model.
         parameters: of one face, every tensor [N].
         neutral: expression and jaw at rest.
+        parts: eyes, teeth and tongue as meshes of their own, where the head model has such parts.
+        iris: [3] uint8 sRGB; None: of the predicted albedo.
     """
     data = head.data
     shape = parameters.shape.detach().cpu().double().numpy()
@@ -53,16 +65,25 @@ def face_rig(head: HeadModel, parameters: FaceParameters, neutral: bool = False)
         turned = np.stack([rotation_matrix(rotation) - np.eye(3) for rotation in rotations[1:]])
         rest = rest + np.tensordot(turned.reshape(-1), data.pose_basis, axes=1)
 
-    by_joint = jaw_displacements(head, parameters.shape)
-    return Rig(
+    extra = jaw_displacements(head, parameters.shape)
+    own = parts_of(head)
+    if own is not None:
+        extra = {**extra, "tongueOut": own.tongue_out}
+    rig = Rig(
         rest=rest.astype(np.float32),
         joints=joints.astype(np.float32),
         rotations=rotations,
         skinning_weights=data.skinning_weights,
-        morph_names=(*data.expression_names, *by_joint),
-        morphs=np.concatenate([data.expression_basis.astype(np.float32), *(m[None] for m in by_joint.values())]),
-        morph_weights=np.concatenate([expression, np.zeros(len(by_joint))]).astype(np.float32),
+        morph_names=(*data.expression_names, *extra),
+        morphs=np.concatenate([data.expression_basis.astype(np.float32), *(m[None] for m in extra.values())]),
+        morph_weights=np.concatenate([expression, np.zeros(len(extra))]).astype(np.float32),
     )
+    if own is None or not parts:
+        return rig
+    if iris is None:
+        iris = iris_of_albedo(head, albedo_image(head, parameters.texture))
+    meshes = rig_parts(head, own, rig.rest, rig.joints, expression, iris)
+    return replace(rig, parts=meshes, skin_faces=own.skin_faces)
 
 
 PLAIN_SKIN = (200, 170, 152)

@@ -14,12 +14,15 @@ import numpy as np
 import torch
 
 from tokenface.errors import ImageError, OutputError, TokenFaceError
+from tokenface.formats.axes import HEAD_SPACE, Axes
 from tokenface.formats.glb import write_glb
 from tokenface.formats.mesh import TexturedMesh, file_normals, split_seams
 from tokenface.formats.obj import write_obj
 from tokenface.formats.parameters import parameters_document, plain, write_parameters
 from tokenface.formats.ply import write_ply
 from tokenface.formats.rig import Rig
+from tokenface.formats.stl import PRINTING, write_stl
+from tokenface.formats.vrm import write_vrm
 from tokenface.geometry.crop import Crop
 from tokenface.geometry.pinhole import FaceCamera, PinholeCamera
 from tokenface.head.model import HeadModel
@@ -34,7 +37,11 @@ if TYPE_CHECKING:
     import trimesh
     from PIL import Image
 
+    from tokenface.inference.maps import FaceMaps
+
 FORMATS = ("glb", "obj", "ply", "json")
+"""What `tokenface reconstruct` writes unless told otherwise."""
+SAVED = (*FORMATS, "stl", "vrm")
 """What `Face.save` writes, by suffix."""
 Skin = np.ndarray | Literal["photo", "model"]
 """Texture of a written mesh: see `Face.save`."""
@@ -224,35 +231,67 @@ class Face:
             facts["camera"] = plain(self._camera_dict()["opencv"])
         return replace(mesh, facts=facts)
 
-    def rig(self, neutral: bool = False) -> Rig:
-        """Rest mesh, joints and morph targets, with this face's weights and rotations (zero when neutral)."""
-        return face_rig(self.head, self.parameters, neutral).resized(self.size)
+    def rig(self, neutral: bool = False, *, parts: bool = True, iris: np.ndarray | None = None) -> Rig:
+        """Rest mesh, joints and morph targets, with this face's weights and rotations (zero when neutral).
 
-    def save(self, path: str | Path, neutral: bool = False, texture: Skin = "photo") -> Path:
-        """Write the face; the suffix chooses the format: .glb (rigged, textured), .obj, .ply or .json.
+        Args:
+            parts: eyes, teeth and tongue as meshes of their own, as files for animators have them.
+            iris: [3] uint8 sRGB (`iris_colour`); None: the predicted albedo's.
+        """
+        return face_rig(self.head, self.parameters, neutral, parts=parts, iris=iris).resized(self.size)
+
+    def iris_colour(self, photo: np.ndarray | None = None) -> np.ndarray | None:
+        """[3] uint8 sRGB of the irises, for `save`; None where the photo does not show it.
+
+        Args:
+            photo: [H, W, 3] uint8; None loads it again from where it came.
+        Raises:
+            ImageError: the photo is gone.
+        """
+        from tokenface.inference.eye_colour import iris_of_photo
+
+        return iris_of_photo(self, self.item.load() if photo is None else photo)
+
+    def save(
+        self,
+        path: str | Path,
+        neutral: bool = False,
+        texture: Skin = "photo",
+        iris: np.ndarray | None = None,
+        axes: Axes | None = None,
+    ) -> Path:
+        """Write the face; the suffix chooses the format: .glb (rigged, textured), .vrm (avatar, relaxed), .obj, .ply,
+        .stl (for printing) or .json.
 
         Args:
             neutral: relaxed.
             texture: "photo", the photo that the face was found in (the albedo where it is gone); "model", the predicted
                 albedo; or [R, R, 3] uint8 sRGB of one's own (`photo_texture`).
+            iris: see `rig`, for .glb and .vrm.
+            axes: unit and up axis of .obj, .ply and .stl; None: metres and y, for .stl millimetres and z.
         Raises:
             OutputError: an unknown suffix, or a file that cannot be written.
         """
         path, suffix = Path(path).expanduser(), Path(path).suffix.lower()
         if suffix == ".json":
             return write_parameters(path, photo_document([self], self.item.name))
-        if suffix[1:] not in FORMATS:
-            raise OutputError(f"cannot save '{path}': suffix '{path.suffix}' is not one of .{', .'.join(FORMATS)}")
+        if suffix[1:] not in SAVED:
+            raise OutputError(f"cannot save '{path}': suffix '{path.suffix}' is not one of .{', .'.join(SAVED)}")
+        if suffix == ".stl":  # no colour
+            return write_stl(path, self.textured_mesh(neutral), axes or PRINTING)
+        neutral = neutral or suffix == ".vrm"
         skin = self._own_skin if isinstance(texture, str) and texture == "photo" else texture
-        mesh = self.riggable_mesh if suffix == ".glb" else self.textured_mesh
+        mesh = self.riggable_mesh if suffix in (".glb", ".vrm") else self.textured_mesh
         described = mesh(neutral, None if isinstance(skin, str) else skin)
         match suffix:
             case ".glb":
-                write_glb(path, described, self.rig(neutral))
+                write_glb(path, described, self.rig(neutral, iris=iris))
+            case ".vrm":
+                write_vrm(path, described, self.rig(neutral, iris=iris))
             case ".obj":
-                write_obj(path, described)
+                write_obj(path, described, axes or HEAD_SPACE)
             case ".ply":
-                write_ply(path, described)
+                write_ply(path, described, axes or HEAD_SPACE)
         return path
 
     def overlay(self, photo: np.ndarray | None = None) -> Image.Image:
@@ -266,6 +305,16 @@ class Face:
         from tokenface.inference.appearance import overlay_picture
 
         return overlay_picture(self.item.load() if photo is None else photo, [self])
+
+    def maps(self) -> FaceMaps:
+        """Depth, normals, texture coordinates, PNCC and part labels on the photo's pixels.
+
+        Raises:
+            OutputError: no part of the head lies on the photo.
+        """
+        from tokenface.inference.maps import face_maps
+
+        return face_maps(self.head.data, self.vertices, self.camera)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers and strings: one entry of `parameters.json`."""

@@ -60,9 +60,10 @@ def photo_texture(
     size: int | None = None,
     delight: bool = False,
     whole_head: bool = False,
+    mended: bool = True,
 ) -> np.ndarray:
     """[R, R, 3] uint8 sRGB, row 0 at v = 1: `merged_texture`'s image."""
-    return merged_texture(face, photo, others, size=size, delight=delight, whole_head=whole_head).image
+    return merged_texture(face, photo, others, size=size, delight=delight, whole_head=whole_head, mended=mended).image
 
 
 def texture_size(face: SeenFace) -> int:
@@ -88,6 +89,7 @@ def merged_texture(
     size: int | None = None,
     delight: bool = False,
     whole_head: bool = False,
+    mended: bool = True,
 ) -> PhotoTexture:
     """The skin of a face as its photo shows it, and further photos of the same person where they show it better.
 
@@ -98,6 +100,7 @@ def merged_texture(
         others: further faces of the same person with their photos, of the same head model.
         size: side of the map; None: 512, 1024 or 2048, as the photos' pixels are worth.
         delight: without the light on the face, to be lit by a viewer; else light and all.
+        mended: exposure and cast beyond what skin in good light has are drawn back; else they stay as photographed.
         whole_head: ears too, as far as the photo shows them; else they get the face's tone.
     """
     pairs = [(face, photo), *others]
@@ -113,8 +116,9 @@ def merged_texture(
     albedo = albedo if fine is coarse else _albedo(face, fine)
     detail, taken = _joint_detail(pairs, layers, coarse, fine, albedo)
     tone = layers[0].tone
+    shift = _kept(tone, delight) - tone if mended or delight else np.zeros(3)
     image = np.zeros((size, size, 3), np.uint8)
-    image[fine.covered] = to_bytes(np.exp(albedo + detail + fine.at(field + (_kept(tone, delight) - tone))))
+    image[fine.covered] = to_bytes(np.exp(albedo + detail + fine.at(field + shift)))
     return PhotoTexture(fine.padded(image), fine.map(taken))
 
 

@@ -12,11 +12,14 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, TypedDict
+
+import numpy as np
 
 from tokenface.core.files import discard, make_folder, output_error, read_marker, write_atomically
 from tokenface.core.results_of_runs import PHOTO_MARKER, is_result_name
 from tokenface.errors import OutputError
+from tokenface.formats.axes import Axes
 from tokenface.formats.parameters import write_parameters
 from tokenface.images.loading import ImageItem
 from tokenface.inference.face import FORMATS, Skin, photo_document
@@ -36,9 +39,10 @@ Texture = Literal["photo", "delit", "model"]
 class Settings:
     """What the files depend on besides the photo; when it changes, finished photos are done again.
 
-    formats: of `FORMATS`.  overlay: whether the picture for people is written.  neutral: whether the relaxed heads are
+    formats: of `SAVED`.  overlay: whether the picture for people is written.  neutral: whether the relaxed heads are
     written as well.  texture: "photo", "delit" (the photo without its light), or "model": the albedo as predicted.
     detail: whether normal and displacement maps are written as well.
+    maps: of `map_files.MAPS`.  axes: of OBJ, PLY and STL; None: each format's usual ones.
     signature: everything else that matters (weights, options of the reconstruction).
     """
 
@@ -48,10 +52,25 @@ class Settings:
     texture: Texture = "photo"
     detail: bool = False
     signature: str = ""
+    maps: tuple[str, ...] = ()
+    axes: Axes | None = None
 
     def hash(self) -> str:
-        text = json.dumps([sorted(self.formats), self.overlay, self.neutral, self.texture, self.detail, self.signature])
+        parts = [sorted(self.formats), self.overlay, self.neutral, self.texture, self.detail, self.signature]
+        if self.maps:  # without any, photos that were finished before there were maps stay finished
+            parts.append(sorted(self.maps))
+        if self.axes is not None:
+            parts.append(str(self.axes))
+        text = json.dumps(parts)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class _Look(TypedDict):
+    """What files of one face share (`Face.save`)."""
+
+    texture: Skin
+    iris: np.ndarray | None
+    axes: Axes | None
 
 
 class OutputTree:
@@ -121,18 +140,26 @@ class OutputTree:
         meshes = sorted(set(self.settings.formats) - {"json"})
         for face in result.faces:
             skin: Skin = "model"
+            iris = None
+            if {"glb", "vrm"} & set(meshes) and result.image is not None:
+                iris = face.iris_colour(result.image)
             if self.settings.texture != "model" and meshes and result.image is not None:
                 skin = face.photo_texture(result.image, delight=self.settings.texture == "delit")
             for suffix in meshes:
-                paths.append(face.save(folder / f"face_{face.index:02d}.{suffix}", texture=skin))
+                stem = folder / f"face_{face.index:02d}"
+                look: _Look = {"texture": skin, "iris": iris, "axes": self.settings.axes}
+                paths.append(face.save(f"{stem}.{suffix}", **look))
                 if self.settings.neutral:
-                    relaxed = folder / f"face_{face.index:02d}_neutral.{suffix}"
-                    paths.append(face.save(relaxed, neutral=True, texture=skin))
+                    paths.append(face.save(f"{stem}_neutral.{suffix}", neutral=True, **look))
             if self.settings.detail and result.image is not None:
                 from tokenface.inference.photo_texture import photo_detail
 
-                maps = photo_detail(face, result.image).files(f"face_{face.index:02d}")
-                paths += [write_atomically(folder / name, data) for name, data in maps.items()]
+                detail = photo_detail(face, result.image).files(f"face_{face.index:02d}")
+                paths += [write_atomically(folder / name, data) for name, data in detail.items()]
+            if self.settings.maps and result.image is not None:
+                from tokenface.inference.map_files import write_maps
+
+                paths += write_maps(folder, face, result.image, self.settings.maps)
         if "json" in self.settings.formats:
             name = _file_name(result.item)
             paths.append(write_parameters(folder / "parameters.json", photo_document(result.faces, name)))

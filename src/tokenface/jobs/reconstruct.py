@@ -11,10 +11,12 @@ from typing import Any
 from tokenface.core.fingerprint import fingerprint
 from tokenface.core.regular import read_json
 from tokenface.errors import ConfigError, ImageError, OutputError
+from tokenface.formats.axes import Axes
 from tokenface.images.loading import MAX_PIXELS, ImageItem
 from tokenface.images.remote import collect_photos, is_address
 from tokenface.inference.depends import model_facts
-from tokenface.inference.face import FORMATS
+from tokenface.inference.face import FORMATS, SAVED
+from tokenface.inference.map_files import chosen_maps
 from tokenface.inference.photos import per_photo
 from tokenface.inference.predictor import BATCH_SIZE
 from tokenface.inference.refinement import RefineOptions
@@ -47,6 +49,8 @@ class Options:
     second_crop: bool = True
     refine: RefineOptions | None = None
     max_pixels: int = MAX_PIXELS
+    maps: tuple[str, ...] = ()
+    axes: Axes | None = None
 
 
 class Run:
@@ -72,7 +76,14 @@ class Run:
         if not self.items:
             return
         settings = Settings(
-            formats, options.overlay, options.neutral, options.texture, options.detail, self._signature()
+            formats,
+            options.overlay,
+            options.neutral,
+            options.texture,
+            options.detail,
+            self._signature(),
+            chosen_maps(options.maps),
+            options.axes,
         )
         self.tree = OutputTree(output, settings, options.overwrite)
         self.root = self.tree.root
@@ -196,17 +207,17 @@ def _outside(source: str | Path, output: Path, items: list[ImageItem]) -> list[I
 
 
 def known_formats(formats: Sequence[str]) -> tuple[str, ...]:
-    """The formats that are wanted, in the usual order; "all" is all.
+    """The formats that are wanted, in the usual order; "all" is the usual ones.
 
     Raises:
         ConfigError: one of them is unknown, or there is none.
     """
-    chosen = set(FORMATS) if "all" in formats else set(formats)
-    if strangers := sorted(chosen - set(FORMATS)):
-        raise ConfigError(f"unknown format '{strangers[0]}'; expected some of {', '.join(FORMATS)}, or all")
+    chosen = (set(formats) - {"all"}) | (set(FORMATS) if "all" in formats else set())
+    if strangers := sorted(chosen - set(SAVED)):
+        raise ConfigError(f"unknown format '{strangers[0]}'; expected some of {', '.join(SAVED)}, or all")
     if not chosen:
-        raise ConfigError(f"no format given; expected some of {', '.join(FORMATS)}, or all")
-    return tuple(name for name in FORMATS if name in chosen)
+        raise ConfigError(f"no format given; expected some of {', '.join(SAVED)}, or all")
+    return tuple(name for name in SAVED if name in chosen)
 
 
 def read_boxes(path: Path) -> dict[str, list[list[float]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tokenface.core.constants import constant
 from tokenface.geometry.landmarks import LID_PAIRS, LIP_PAIRS
 
 
@@ -40,7 +41,7 @@ def lip_loss(predicted: Tensor, truth: Tensor, visible: Tensor | None = None) ->
 
 
 def _pair_offset_loss(predicted: Tensor, truth: Tensor, pairs, visible: Tensor | None) -> Tensor:
-    upper, lower = torch.as_tensor(pairs, device=predicted.device).T.contiguous()
+    upper, lower = constant(pairs, device=predicted.device).T.contiguous()
     difference = predicted - truth
     offset = difference.index_select(1, upper) - difference.index_select(1, lower)
     length = offset.abs().sum(-1)

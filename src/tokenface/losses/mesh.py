@@ -45,7 +45,7 @@ def known_mesh_loss(predicted: Tensor, truth: Tensor, weights: Tensor, unknown: 
     """Eq. 3, forgiving in each face what its truth leaves open.
 
     Args:
-        unknown: [B] into `UNKNOWNS`: nothing, place and orientation, or these and the size.
+        unknown: [B] on the CPU, into `UNKNOWNS`: nothing, place and orientation, or these and the size.
         metric: False forgives scale and translation in all of them.
     Returns:
         [B], metres.
@@ -53,7 +53,7 @@ def known_mesh_loss(predicted: Tensor, truth: Tensor, weights: Tensor, unknown: 
     forms = (mesh_loss if metric else scale_free_mesh_loss, rigid_mesh_loss if metric else aligned_mesh_loss)
     losses = predicted.new_zeros(len(predicted))
     for number, form in enumerate((*forms, aligned_mesh_loss)):
-        rows = (unknown == number).nonzero()[:, 0]
+        rows = (unknown == number).nonzero()[:, 0].to(predicted.device, non_blocking=True)
         if len(rows):
             losses = losses.index_copy(0, rows, form(predicted[rows], truth[rows], weights).to(losses))
     return losses

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tokenface.geometry import rotations
+from tokenface.geometry.camera import Camera
+
 
 @dataclass(frozen=True)
 class PoseAwareWeights:
@@ -36,6 +39,26 @@ def photometric_weight(angles: Tensor, constants: PoseAwareWeights | None = None
     """ω_photo of every face (Eq. 13): angles [B, ≥2], radians → [B]."""
     c = constants or PoseAwareWeights()
     return _weight(angles, c, c.photometric_slope, c.photometric)
+
+
+def label_angles(head_points: Tensor, labels: Tensor) -> Tensor:
+    """Yaw and pitch of faces whose 68 points are known, from a head's own (the jaw line left out: it slides).
+
+    The affine map of least squares, of which the nearest two rows of a rotation are taken.
+
+    Args:
+        head_points: [68, 3] head space.  labels: [B, 68, 2], crop NDC, y down.
+    Returns:
+        [B, 2] radians, as `Camera.angles` counts them.
+    """
+    known = (head_points[17:] - head_points[17:].mean(0)).double()
+    seen = labels[:, 17:].double() * torch.tensor([1.0, -1.0], dtype=torch.float64, device=labels.device)
+    affine = torch.linalg.pinv(known) @ (seen - seen.mean(1, keepdim=True))  # [B, 3, 2]
+    u, _, v = torch.linalg.svd(affine.transpose(1, 2), full_matrices=False)
+    rows = u @ v
+    rotation = torch.cat([rows, torch.linalg.cross(rows[:, :1], rows[:, 1:])], dim=1).to(labels)
+    one, nothing = labels.new_ones(len(labels)), labels.new_zeros(len(labels), 3)
+    return Camera(one, rotations.rotmat_to_rotvec(rotation), nothing).angles()[:, :2]
 
 
 def _weight(angles: Tensor, constants: PoseAwareWeights, slope: float, level: float) -> Tensor:

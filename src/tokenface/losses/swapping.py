@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from tokenface.parameters import FaceParameters
@@ -17,6 +18,10 @@ class SwapPairs(NamedTuple):
 
     def __len__(self) -> int:
         return self.giver.shape[0]
+
+    def to(self, device: torch.device | str) -> SwapPairs:
+        """On a device; the CPU does not wait for it."""
+        return SwapPairs(self.giver.to(device, non_blocking=True), self.taker.to(device, non_blocking=True))
 
     def swapped(self, parameters: FaceParameters) -> FaceParameters:
         """The takers' parameters with the givers' shapes, `(β_a, ψ_b, θ_b, C_b, α_b, ι_b)`: P faces."""

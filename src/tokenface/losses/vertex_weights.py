@@ -21,10 +21,11 @@ LIGHT_SPREAD = (0.75, 0.155, 0.1)
 
 
 def vertex_weights(head: HeadModel) -> Tensor:
-    """[V], sums to 1: region weight × surface area of each vertex on the mean head; eyeballs and mouth interior 0."""
-    corners = head.template[head.faces]
+    """[V] on the CPU, sums to 1: region weight × area of each vertex on the mean head; eyeballs, mouth interior 0."""
+    template, faces = head.template.cpu(), head.faces.cpu()
+    corners = template[faces]
     area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=-1) / 6
-    weights = torch.zeros(head.vertex_count).index_add_(0, head.faces.flatten(), area.repeat_interleave(3))
+    weights = torch.zeros(head.vertex_count).index_add_(0, faces.flatten(), area.repeat_interleave(3))
     regions = head.data.regions
     region_weight = torch.full_like(weights, OTHER_WEIGHT if "face" in regions else 1.0)
     for name, value in REGION_WEIGHTS.items():

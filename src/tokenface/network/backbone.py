@@ -75,9 +75,13 @@ def list_backbones() -> list[str]:
     return [*BACKBONES, "resnet50"]
 
 
-def create_backbone(name: str, image_size: int, drop_path: float = 0.0) -> VisionTransformer | ResNet50:
+def create_backbone(
+    name: str, image_size: int, drop_path: float = 0.0, token_entry: int = 0
+) -> VisionTransformer | ResNet50:
     """A backbone with fresh weights.
 
+    Args:
+        token_entry: block in front of which component tokens join.
     Raises:
         ConfigError: unknown name, or a size that is no multiple of the stride.
     """
@@ -85,11 +89,14 @@ def create_backbone(name: str, image_size: int, drop_path: float = 0.0) -> Visio
         return ResNet50()
     if name not in BACKBONES:
         raise ConfigError(f"network.backbone '{name}' is unknown; choose one of {', '.join(list_backbones())}")
-    return VisionTransformer(BACKBONES[name], image_size, drop_path)
+    return VisionTransformer(BACKBONES[name], image_size, drop_path, token_entry)
 
 
 class VisionTransformer(nn.Module):
     """ViT whose sequence is [class token, patches, component tokens] (Fig. 3): all attend to all in every block.
+
+    With a `token_entry` above 0 the component tokens join in front of that block, and what the blocks before it say of
+    a picture (`before_tokens`) does not depend on them.
 
     Parameters are named as in timm's VisionTransformer, so its checkpoints fit without translation.
     """
@@ -98,9 +105,11 @@ class VisionTransformer(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, spec: BackboneSpec, image_size: int, drop_path: float = 0.0):
+    def __init__(self, spec: BackboneSpec, image_size: int, drop_path: float = 0.0, token_entry: int = 0):
         super().__init__()
-        self.spec, self.width, self.image_size = spec, spec.width, image_size
+        if not 0 <= token_entry < spec.depth:
+            raise ConfigError(f"network.token_entry must be 0 to {spec.depth - 1} for this backbone, got {token_entry}")
+        self.spec, self.width, self.image_size, self.token_entry = spec, spec.width, image_size, token_entry
         self.patch_embed: PatchStem | ResidualStem
         if spec.stem:
             self.patch_embed = ResidualStem(spec.width, **spec.stem)
@@ -144,27 +153,43 @@ class VisionTransformer(nn.Module):
 
     def forward(self, images: Tensor, tokens: Tensor | None = None) -> Features:
         """images [B, 3, S, S] in [0, 1]; tokens [T, D] or [B, T, D] component tokens, appended to the patches."""
+        return self.from_tokens_on(self.before_tokens(images), tokens)
+
+    def before_tokens(self, images: Tensor) -> Tensor:
+        """images [B, 3, S, S] → [B, P, D] class token and patches in front of block `token_entry`."""
         if images.shape[-2:] != (self.image_size, self.image_size):
             raise ValueError(f"expected {self.image_size} × {self.image_size} crops, got {tuple(images.shape)}")
-        batch = images.shape[0]
         x = self.patch_embed((images - self.mean) / self.std)
-        prefix = 0
         if self.cls_token is not None:
-            x = torch.cat([self.cls_token.to(x.dtype).expand(batch, -1, -1), x], dim=1)
-            prefix = 1
-        x = x + self.pos_embed
-        count = x.shape[1]
-        if tokens is not None:
-            x = torch.cat([x, tokens.to(x.dtype).expand(batch, -1, -1)], dim=1)
-        x = self.norm_pre(x)
-        for block in self.blocks:
+            x = torch.cat([self.cls_token.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
+        x = self.norm_pre(x + self.pos_embed)
+        for block in self.blocks[: self.token_entry]:
             x = block(x)
+        return x
+
+    def from_tokens_on(self, x: Tensor, tokens: Tensor | None = None, patches: bool = True) -> Features:
+        """The rest of `forward`.
+
+        Args:
+            x: [B, P, D] of `before_tokens`.  patches: False where the tokens alone are wanted: there are 0 patches
+                then, and the last block is a fraction of its price.
+        """
+        prefix, count = int(self.cls_token is not None), x.shape[1]
+        if tokens is not None:
+            joining = self.norm_pre(tokens.to(x.dtype).expand(len(x), -1, -1))
+            x = torch.cat([x, joining], dim=1)
+        for block in self.blocks[self.token_entry : -1]:
+            x = block(x)
+        only = None if patches or tokens is None else slice(count, None)
+        x = self.blocks[-1](x, only)
+        if only is not None:
+            prefix = count = 0
         # in float32 whatever the blocks ran in: the heads read differences of a percent
         with torch.autocast(x.device.type, enabled=False):
             x = self.norm(x.float())
-        patches = x[:, prefix:count]
-        pooled = x[:, 0] if prefix else patches.mean(dim=1)
-        return Features(None if tokens is None else x[:, count:], patches, pooled)
+        seen = x[:, prefix:count]
+        pooled = x[:, 0] if prefix else seen.mean(dim=1)
+        return Features(None if tokens is None else x[:, count:], seen, pooled)
 
 
 class Block(nn.Module):

@@ -145,7 +145,7 @@ class ChipPlace(NamedTuple):
     @staticmethod
     def of(anchors: Tensor) -> ChipPlace:
         """anchors: [B, 5, 2] crop NDC, y down."""
-        similarity = planar_similarity(CHIP_POINTS.to(anchors).expand_as(anchors), anchors)
+        similarity = planar_similarity(CHIP_POINTS.to(anchors, non_blocking=True).expand_as(anchors), anchors)
         return ChipPlace(similarity[:, :, 0], similarity[:, :, 2], anchors)
 
     def chips(self, images: Tensor) -> Tensor:

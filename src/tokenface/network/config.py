@@ -41,6 +41,7 @@ class NetworkConfig:
     readout: Readout = "tokens"  # "global": all heads read the class token or pooled map (Table 1)
     token_std: float = 0.5  # 0: the paper's zero tokens
     token_positions: bool = False  # a learned position per token, std 0.02; parts zero tokens from the first step
+    token_entry: int = 0  # block in front of which the tokens join the patches; 0: the paper's
     drop_path: float = 0.0  # stochastic depth, rising linearly over the blocks
     shape_scale: float = 0.4
     expression_scale: float = 0.4
@@ -71,6 +72,8 @@ class NetworkConfig:
             raise ConfigError(f"network.closeups must be 0 to 12 blocks, got {self.closeups}")
         if self.closeups and self.readout == "global":
             raise ConfigError("network.closeups are read by component tokens; set network.readout to 'tokens'")
+        if self.token_entry and self.readout == "global":
+            raise ConfigError("network.token_entry is of component tokens; set network.readout to 'tokens'")
         if self.recognition and not self.closeups:
             raise ConfigError("network.recognition is a part of the close-ups; set network.closeups to 1 or more")
         if not 0 <= self.surface_cells <= 16:

@@ -23,6 +23,7 @@ class LabelOffsets(nn.Module):
     """
 
     mirror_sign: Tensor
+    mirror_points: Tensor
 
     def __init__(self, sources: tuple[str, ...]):
         super().__init__()
@@ -30,10 +31,11 @@ class LabelOffsets(nn.Module):
         self.offsets = nn.Parameter(torch.zeros(len(sources), TERMS, 68, 2))  # millimetres at the face
         sign = torch.tensor([-1.0, 1.0]) * torch.tensor([1.0, -1.0, 1.0])[:, None, None]  # sin yaw is odd
         self.register_buffer("mirror_sign", sign, persistent=False)
+        self.register_buffer("mirror_points", torch.tensor(MIRROR68), persistent=False)
 
     def coefficients(self) -> Tensor:
         """[sources, 3, 68, 2] of constant, sin yaw and 1 − cos yaw; millimetres, x right and y down."""
-        return 0.5 * (self.offsets + self.offsets[:, :, list(MIRROR68)] * self.mirror_sign)
+        return 0.5 * (self.offsets + self.offsets.index_select(2, self.mirror_points) * self.mirror_sign)
 
     def forward(self, points: Tensor, camera: Camera, source: str) -> Tensor:
         """Projected mesh points [B, 68, 2], crop NDC, to where that source's annotators put them.

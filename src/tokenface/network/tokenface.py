@@ -53,7 +53,7 @@ class TokenFace(nn.Module):
     def _build(self) -> None:
         config = self.config
         self.backbone: VisionTransformer | ResNet50 = create_backbone(
-            config.backbone, config.image_size, config.drop_path
+            config.backbone, config.image_size, config.drop_path, config.token_entry
         )
         if isinstance(self.backbone, ResNet50) and config.readout != "global":
             raise ConfigError("network.backbone 'resnet50' has no tokens; set network.readout to 'global', tokens to 1")
@@ -94,19 +94,28 @@ class TokenFace(nn.Module):
         return self._features(images)[0]
 
     def _features(self, images: Tensor) -> tuple[Tensor, Tensor | None, Features]:
-        """Component tokens, anchors of the close-ups, and what the backbone says."""
+        """Component tokens, anchors of the close-ups, and what the backbone says.
+
+        images: crops, or [B, P, D] what the backbone's `before_tokens` said of them (without close-ups).
+        """
         if self.component_tokens is None:
-            features = self.backbone(images)
+            features = self._backbone(images)
             return features.pooled[:, None], None, features
         tokens: Tensor = self.component_tokens
         if self.token_positions is not None:
             tokens = tokens + self.token_positions
-        features = self.backbone(images, tokens)
+        features = self._backbone(images, tokens)
         assert features.tokens is not None
         if self.closeups is None:
             return features.tokens, None, features
         closed_up = self.closeups(images, features.tokens, features.patches)
         return closed_up.tokens, closed_up.anchors, features
+
+    def _backbone(self, images: Tensor, tokens: Tensor | None = None) -> Features:
+        if images.dim() == 3:
+            assert isinstance(self.backbone, VisionTransformer)
+            return self.backbone.from_tokens_on(images, tokens, patches=tokens is None)
+        return self.backbone(images, tokens)
 
     def parameter_groups(self, weight_decay: float) -> list[dict]:
         """For an optimiser: matrices inside the backbone (`muon`), other matrices, and what does not decay.

@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from tokenface.core.constants import constant
 from tokenface.render import shading_numba
 
 SH_CONSTANTS = (
@@ -38,7 +39,7 @@ def sh_basis(normals: Tensor) -> Tensor:
     """Unit normals [..., 3] → [..., 9], constants included."""
     x, y, z = normals.unbind(-1)
     polynomials = torch.stack([torch.ones_like(x), x, y, z, x * y, x * z, y * z, x * x - y * y, 3 * z * z - 1], dim=-1)
-    return polynomials * polynomials.new_tensor(SH_CONSTANTS)
+    return polynomials * constant(SH_CONSTANTS, polynomials.device, polynomials.dtype)
 
 
 def sh_shading(normals: Tensor, light: Tensor) -> Tensor:

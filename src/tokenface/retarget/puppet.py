@@ -39,7 +39,7 @@ class Puppet:
         """[R, R, 3] uint8: the photo on the head's texture layout, or the albedo."""
         if self.skin == "model":
             return self.face.albedo
-        return photo_texture(self.face, self.photo, whole_head=True)
+        return photo_texture(self.face, self.photo, whole_head=True, mended=False)
 
     def pose(self, expression: Tensor, jaw: Tensor) -> Face:
         """The target with this expression [E] and jaw [3]; everything else of it is untouched."""

@@ -6,162 +6,37 @@ import difflib
 import json
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from scipy import stats
 
 from tokenface.core.configuration import to_yaml
 from tokenface.core.files import read_marker, write_atomically
 from tokenface.core.fingerprint import content_hash, fingerprint, is_current, write_note
 from tokenface.data.shards.index import find_shards
-from tokenface.data.synthetic import GENERATOR_VERSION, SyntheticFaces
 from tokenface.errors import ConfigError
-from tokenface.evaluation.geometry import PeopleScans, face_distances, predict_neutral
-from tokenface.evaluation.landmarks import normalised_mean_error, predict_landmarks
-from tokenface.evaluation.now import NowFolder
-from tokenface.geometry import rotations
-from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head
-from tokenface.inference.checkpoint import load_checkpoint
+from tokenface.training.ablation_measures import ACTIONS, LEAKED, HeldOut
+from tokenface.training.ablation_tables import SCALES, TABLES, Row, Table
 from tokenface.training.config import TrainConfig
-from tokenface.training.now_measure import now_validation
 from tokenface.training.people import rendered_people
 from tokenface.training.run import train
 from tokenface.training.settings import RULE, overruled, train_config
 from tokenface.training.stages import WEIGHTS
 
-HELD_OUT_SEED = 192_837_465
-"""Rendered people of this seed are neither trained on nor used to watch runs."""
-LARGE_POSE = (45.0, 80.0)
-"""Degrees of yaw, to either side, at which Fig. 7's comparison is made."""
 CONFIDENCE = 0.95
 
-Figures = tuple[float, float, float]
-"""Median, mean and standard deviation of the distances, millimetres."""
+COMPONENT_FIGURES = (
+    ACTIONS, "gaze", "brows", "lids", "lips", "blink difference", "r² of shape", "leak", "leak of expression",
+    "leak of shape", LEAKED, "photo points %", "photo baseline", "photo mean head mm", "photo within / between",
+)  # fmt: skip
+"""Columns of the second table."""
+
 Results = dict[str, dict[int, dict[str, float]]]
 """Row → seed → what was measured."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of a table. changes: `section.key=value`.  paper: the paper's numbers, None where it has none."""
-
-    name: str
-    changes: tuple[str, ...]
-    paper: Figures | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """source: where the paper has it.  reference: the row of the paper's choice, with which the others are compared.
-    large_pose: measured on faces turned far away."""
-
-    source: str
-    reference: str
-    rows: tuple[Row, ...]
-    large_pose: bool = False
-
-
-@dataclass(frozen=True)
-class Scale:
-    """changes: to every run, below the configuration file.  people, pictures: rendered for training.
-    held_out: people to measure on."""
-
-    changes: tuple[str, ...]
-    people: int
-    pictures: int
-    held_out: int
-
-
-def _balance(two_d: float, three_d: float, paper: Figures) -> Row:
-    changes = (f"paper.weights.two_d={two_d}", f"paper.weights.three_d={three_d}")
-    return Row(f"2D {two_d} 3D {three_d}", changes, paper)
-
-
-TABLES = {
-    "tokens": Table(
-        "Table 4",
-        "6 tokens",
-        (
-            Row("1 token", ("network.tokens=1",), (1.08, 1.41, 1.19)),
-            Row("3 tokens", ("network.tokens=3",), (1.05, 1.31, 1.10)),
-            Row("5 tokens", ("network.tokens=5",), (0.96, 1.15, 1.02)),
-            Row("6 tokens", ("network.tokens=6",), (0.79, 0.99, 0.85)),
-        ),
-    ),
-    "backbone": Table(
-        "Table 1",
-        "ViT",
-        (
-            Row(
-                "ResNet50",
-                ("network.backbone=resnet50", "network.readout=global", "network.tokens=1"),
-                (1.10, 1.41, 1.19),
-            ),
-            Row("ViT", ("network.readout=global", "network.tokens=1"), (1.08, 1.35, 1.15)),
-        ),
-    ),
-    "data": Table(
-        "Table 5",
-        "2D and 3D",
-        (
-            Row("2D", ("paper.mode=2d",), (1.03, 1.31, 1.11)),
-            Row("3D", ("paper.mode=3d",), (0.85, 1.08, 0.89)),
-            Row("2D and 3D", ("paper.mode=hybrid",), (0.79, 0.99, 0.85)),
-        ),
-    ),
-    "weights": Table(
-        "Table 6",
-        "2D 0.4 3D 0.6",
-        (
-            _balance(0.3, 0.7, (0.83, 1.04, 0.89)),
-            _balance(0.4, 0.6, (0.79, 0.99, 0.85)),
-            _balance(0.5, 0.5, (0.81, 1.02, 0.87)),
-            _balance(0.6, 0.4, (0.88, 1.10, 0.93)),
-        ),
-    ),
-    "pose-aware": Table(
-        "Fig. 7",
-        "pose-aware",
-        (
-            Row("without", ("paper.weights.pose_aware.enabled=false",)),
-            Row("pose-aware", ("paper.weights.pose_aware.enabled=true",)),
-        ),
-        large_pose=True,
-    ),
-}
-
-_COMMON = ("paper.identity_encoder=null", "data.share=1.0", "run.validation_people=4")
-SCALES = {
-    "seconds": Scale(
-        (
-            *_COMMON, "network.backbone=vit_tiny_stem", "network.image_size=64", "run.steps=2", "run.batch=8",
-            "optimiser.warmup_steps=1", "run.log_every=1", "run.validation_people=1", "data.workers=0",
-        ),
-        people=8, pictures=2, held_out=2,
-    ),
-    "minutes": Scale(
-        (
-            *_COMMON, "network.backbone=vit_tiny_stem_s4", "network.image_size=96", "run.steps=600", "run.batch=16",
-            "optimiser.warmup_steps=50", "run.validate_every=100000", "data.workers=1",
-        ),
-        people=400, pictures=4, held_out=48,
-    ),
-    "full": Scale(
-        (
-            *_COMMON, "network.backbone=vit_base_patch16", "network.image_size=224", "run.steps=100000",
-            "run.batch=64", "optimiser.learning_rate=2e-4", "run.validate_every=10000", "run.ahead=2",
-            "data.workers=8",
-        ),
-        people=20000, pictures=4, held_out=500,
-    ),
-    # nothing but what measuring needs: the configuration file's settings, or the defaults, are the run's
-    "file": Scale(("run.validation_people=4",), people=20000, pictures=4, held_out=500),
-}  # fmt: skip
 
 
 def ablate(
@@ -192,6 +67,9 @@ def ablate(
         ConfigError: no such table or scale, or an impossible setting.
     """
     chosen, size = _chosen(TABLES, table, "table"), _chosen(SCALES, scale, "scale")
+    if table not in size.tables:
+        raise ConfigError(f"the scale '{scale}' has the tables {', '.join(size.tables)}, not '{table}'")
+    chosen = replace(chosen, rows=tuple(size.row(table, row) for row in chosen.rows))
     folder = Path(output) / f"{table}-{scale}"
     common, own = _by_row(chosen, overrides)
     config = train_config(config_path, common, size.changes)
@@ -206,14 +84,18 @@ def ablate(
     if lines := overruled(size.changes, config):
         report(f"of the scale '{scale}', overruled: {'; '.join(lines)}")
     head = load_head(config.head)
-    if config.data.root is None:
+    if not size.people:
+        config = _replayed(config, Path(output))
+    elif config.data.root is None:
         people = Path(output) / f"people-{size.people}x{size.pictures}-{config.network.image_size}"
         rendered_people(people, head, size.people, size.pictures, config.network.image_size)
         config = replace(config, data=replace(config.data, root=str(people)))
     facts = {"config": asdict(config), "head": head.data.geometry_hash(), "rows": own, "data": _shards_of(config)}
     _same_settings(folder, facts)
     write_atomically(folder / "config.yaml", to_yaml(config).encode())
-    test = HeldOut(head, config.network.image_size, size.held_out, chosen.large_pose, now)
+    photos = config.photos if size.components else None
+    asked = (size.held_out, chosen.large_pose, now, size.components, size.pairs, photos)
+    test = HeldOut(head, config.network.image_size, *asked)
     mean_head = test.mean_head()
     results: Results = {row.name: {} for row in chosen.rows}
     for seed in range(seeds):  # seed by seed, so that a table that is cut short still compares its rows
@@ -228,6 +110,22 @@ def ablate(
             write_atomically(folder / "results.json", (json.dumps(content, indent=2) + "\n").encode())
             write_atomically(folder / "table.md", markdown(chosen, scale, results, mean_head).encode())
     return folder / "table.md"
+
+
+def _replayed(config: TrainConfig, output: Path) -> TrainConfig:
+    """Rows that train on rendered faces and photos share one ring, and what was read of it.
+
+    Raises:
+        ConfigError: there are no photos.
+    """
+    if config.photos.tar is None and config.photos.share:
+        raise ConfigError(
+            "this scale's 2-D side is real photos with 68 landmarks; give them with photos.tar=FILE (docs/training.md)"
+        )
+    ring = config.synthetic.folder or str(output / f"ring-{config.network.image_size}-{config.synthetic.seed}")
+    read = config.features.folder or str(output / "features")
+    synthetic, features = replace(config.synthetic, folder=ring), replace(config.features, folder=read)
+    return replace(config, synthetic=synthetic, features=features)
 
 
 def _by_row(table: Table, overrides: Iterable[str]) -> tuple[list[str], dict[str, list[str]]]:
@@ -260,48 +158,11 @@ def _fitting(row: Row, config: TrainConfig, own: list[str], report: Callable[[st
 
 def _shards_of(config: TrainConfig) -> str:
     """What the runs learn from: names, sizes and signatures of the shards."""
+    if config.data.root is None:
+        return ""
     return fingerprint(
         {shard.path.name: [shard.bytes, shard.signature] for shard in find_shards(str(config.data.root))}
     )
-
-
-class HeldOut:
-    """Rendered people that no run has seen, and how far a network's neutral faces are from theirs; NoW's, too, where
-    its validation split is at hand."""
-
-    def __init__(self, head: HeadModel, size: int, people: int, large_pose: bool, now: str | Path | None = None):
-        self.head, self.now = head, None if now is None else NowFolder(now)
-        if self.now is not None:
-            self.now.images("validation")  # what is wrong with it is said before hours are spent
-        self.facts = {
-            "generator": GENERATOR_VERSION,
-            "head": head.data.geometry_hash(),
-            "size": size,
-            "people": people,
-            "large pose": large_pose,
-            "now": None if now is None else str(Path(now).resolve()),
-        }
-        rotation = _large_turns(people) if large_pose else None
-        batch = SyntheticFaces(head, size).sample(people, HELD_OUT_SEED, rotation=rotation)
-        self.images, self.landmarks = batch.image, batch.landmarks68
-        self.scans = PeopleScans.of(head, batch.neutral)
-
-    def measure(self, weights: Path) -> dict[str, float]:
-        """Median, mean and standard deviation of all distances (mm), landmark error (% of √box); the same three of
-        NoW under "now median", …"""
-        model, _, _ = load_checkpoint(weights, self.head)
-        points = predict_landmarks(model, self.head, self.images)
-        nme = float(normalised_mean_error(points, self.landmarks).mean()) * 100
-        found = {**self._distances(predict_neutral(model, self.head, self.images).numpy()), "nme": nme}
-        return found if self.now is None else found | now_validation(weights, self.now)
-
-    def mean_head(self) -> dict[str, float]:
-        """The same of the mean head, which knows nobody."""
-        return self._distances(self.head.template[None].numpy())
-
-    def _distances(self, predicted: np.ndarray) -> dict[str, float]:
-        distances = np.concatenate(face_distances(self.scans, predicted, self.head))
-        return {"median": float(np.median(distances)), "mean": float(distances.mean()), "std": float(distances.std())}
 
 
 def interval(values: list[float]) -> tuple[float, float | None]:
@@ -345,7 +206,33 @@ def markdown(table: Table, scale: str, results: Results, mean_head: dict[str, fl
         lines.append(f"| {' | '.join([row.name, str(len(runs)), *ours, paired, *on_now, *theirs])} |")
     flat = [f"{mean_head[name]:.3f}" for name in ("median", "mean", "std")]
     lines.append(f"| {' | '.join(['mean head', '', *flat, '–', '', *['–'] * (6 if with_now else 3)])} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_components(table, results)]) + "\n"
+
+
+def _components(table: Table, results: Results) -> list[str]:
+    """A second table where components were measured: value, and below it the difference from the reference row."""
+    known = {name for runs in results.values() for run in runs.values() for name in run}
+    shown = [name for name in COMPONENT_FIGURES if name in known]
+    if ACTIONS not in known:
+        return []
+    lines = [
+        "",
+        "Components (`evaluation/component_leakage.py`, `evaluation/rendered_measures.py`; photos of people kept out): "
+        f"each row, and its difference from '{table.reference}' on the same seeds.",
+        "",
+        f"| | {' | '.join(shown)} |",
+        "| --- " * (1 + len(shown)) + "|",
+    ]
+    reference = results.get(table.reference, {})
+    for row in table.rows:
+        runs = results.get(row.name, {})
+        cells = [_cell([run[name] for run in runs.values() if name in run]) for name in shown]
+        lines.append(f"| {' | '.join([row.name, *cells])} |")
+        if row.name != table.reference:
+            pairs = [(runs[seed], reference[seed]) for seed in runs if seed in reference]
+            less = [_cell([own[n] - usual[n] for own, usual in pairs if n in own and n in usual], True) for n in shown]
+            lines.append(f"| {' | '.join(['less', *less])} |")
+    return lines
 
 
 def _same_settings(folder: Path, settings: dict[str, Any]) -> None:
@@ -362,7 +249,13 @@ def _trained(run: Path, config_path, changes: list[str], test: HeldOut, report) 
     measured, weights = run / "measured.json", run / WEIGHTS
     if not weights.is_file():
         goes_on = (run / "state.safetensors").is_file()
-        weights = train(None if goes_on else config_path, changes, run if goes_on else None, report)
+        twin = None if goes_on else _same_run(run, train_config(config_path, changes))
+        if twin is not None:
+            report(f"{run.name} is {twin.parent.name}/{twin.name}")
+            write_atomically(run / "config.yaml", (twin / "config.yaml").read_bytes())
+            write_atomically(weights, (twin / WEIGHTS).read_bytes())
+        else:
+            weights = train(None if goes_on else config_path, changes, run if goes_on else None, report)
     facts = {**test.facts, "weights": content_hash(weights)}
     if is_current(measured, facts):
         return json.loads(measured.read_text(encoding="utf-8"))
@@ -372,11 +265,18 @@ def _trained(run: Path, config_path, changes: list[str], test: HeldOut, report) 
     return figures
 
 
-def _large_turns(people: int) -> torch.Tensor:
-    """[people, 3, 3] head rotations, evenly over LARGE_POSE, left and right by turns."""
-    low, high = (math.radians(angle) for angle in LARGE_POSE)
-    yaw = torch.linspace(low, high, people) * torch.where(torch.arange(people) % 2 == 0, 1.0, -1.0)
-    return rotations.rotvec_to_rotmat(torch.stack([torch.zeros(people), yaw, torch.zeros(people)], dim=-1))
+def _same_run(run: Path, config: TrainConfig) -> Path | None:
+    """A finished run of another table with the same settings: tables share their usual row."""
+    wanted = _without_place(config)
+    for weights in sorted(run.parent.parent.glob(f"*/*/{WEIGHTS}")):
+        known = weights.with_name("config.yaml")
+        if weights.parent.parent != run.parent and known.is_file() and _without_place(train_config(known)) == wanted:
+            return weights.parent
+    return None
+
+
+def _without_place(config: TrainConfig) -> TrainConfig:
+    return replace(config, run=replace(config.run, folder="", name=""))
 
 
 def _chosen(options: dict, name: str, what: str):

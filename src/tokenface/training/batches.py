@@ -69,12 +69,13 @@ class StepBatch:
         return images[0] if len(images) == 1 else torch.cat(images)
 
     def to(self, device: torch.device) -> StepBatch:
-        s, p = self.synthetic, self.photos
+        """On the device of training; the CPU does not wait for the copies."""
+        s, p, scans, pictures = self.synthetic, self.photos, self.scans, self.pictures
         return StepBatch(
-            None if s is None else LabelledFaces(s.image.to(device), s.landmarks68.to(device), s.parameters.to(device)),
-            None if p is None else p.to(device),
-            None if self.scans is None else self.scans.to(device),
-            None if self.pictures is None else self.pictures.to(device),
+            None if s is None else s.to(device, non_blocking=True),
+            None if p is None else p.to(device, non_blocking=True),
+            None if scans is None else scans.to(device, non_blocking=True),
+            None if pictures is None else pictures.to(device, non_blocking=True),
         )
 
 
@@ -95,6 +96,7 @@ class SyntheticStream:
     ):
         self.config, self.shares = config, shares
         self.faces, self.mirror = SyntheticFaces(head, size), Mirror(head)
+        self.device = head.template.device
         guard = guard_steps * config.fresh_per_step + 2 * config.block
         self.capacity = max(config.ring, guard + config.warm_start)
         if shares.local == 0:
@@ -112,6 +114,11 @@ class SyntheticStream:
         """Batches of faces as they were rendered, and how many are rendered now."""
         rendered = self._render(self.config.warm_start, rendered)
         return [self.ring.draw(rendered, batch, seed) for seed in seeds], rendered
+
+    def whole(self, step: int, rendered: int, batch: int, seed: int) -> tuple[LabelledFaces, int]:
+        """As `draw`, all rows of a batch of another seed, from the faces of the warm start."""
+        rendered = self._render(self.config.warm_start, rendered)
+        return self._changed(rendered, Part(0, batch, batch), mixed(seed, step)), rendered
 
     def _render(self, due: int, rendered: int) -> int:
         before, block = rendered, self.config.block
@@ -131,13 +138,14 @@ class SyntheticStream:
             self.ring.write(first, LabelledFaces(faces.image, faces.landmarks68, faces.parameters), seed)
 
     def _changed(self, rendered: int, part: Part, seed: int) -> LabelledFaces:
-        faces = self.ring.draw(rendered, part.total, seed, slice(part.start, part.stop))
-        generator = torch.Generator().manual_seed(seed)
+        """What a step sees of the ring, on the head's device: a GPU turns and colours a batch in no time."""
+        faces = self.ring.draw(rendered, part.total, seed, slice(part.start, part.stop), self.device)
+        generator = torch.Generator(self.device).manual_seed(seed)
         p = faces.parameters
         image, camera, light, landmarks = turn_and_zoom(
             faces.image, p.camera, p.light, faces.landmarks68, generator, part=part
         )
-        mirrored = torch.rand(part.total, generator=generator)[part.start : part.stop] < 0.5
+        mirrored = torch.rand(part.total, generator=generator, device=self.device)[part.start : part.stop] < 0.5
         image, landmarks, p = self.mirror.rows(mirrored, image, landmarks, p.replace(camera=camera, light=light))
         return LabelledFaces(colour_jitter(image, generator, strength=0.3, part=part), landmarks, p)
 
@@ -230,6 +238,7 @@ class Batches:
     ):
         self.seed, self.shares = config.run.seed, shares or Shares()
         size = config.network.image_size
+        self.picture_shape: tuple[int, ...] = (3, size, size)
         self.counts = Counts.of(config, bool(photos), bool(shards))
         self.counts.check(self.shares, config.data.pictures_per_person)
         self.photos = PhotoSampler(photos, size) if self.counts.photos and not config.teaching.every else None
@@ -256,13 +265,14 @@ class Batches:
         Args:
             rendered: faces in the ring before the step.
         Returns:
-            one StepBatch per pass, on the CPU, and how many faces are in the ring now.
+            one StepBatch per pass, its rendered faces on the head's device, and how many faces are in the ring now.
         """
         passes = range(self.shares.passes)
         synthetic: list[LabelledFaces] | list[None] = [None for _ in passes]
         if self.synthetic is not None:
             synthetic, rendered = self.synthetic.draw(step, rendered, self.counts.synthetic)
-        photos = [self._photos(step, part) for part in self.shares.parts(self.counts.photos)]
+        parts = self.shares.parts(self.counts.photos)
+        photos = [self.photo_batch(self.photo_seed(step), part) for part in parts]
         records = {name: stream.draw(step) for name, stream in self.records.items()}
         return [
             StepBatch(synthetic[i], photos[i], **{name: batches[i] for name, batches in records.items()})
@@ -295,10 +305,10 @@ class Batches:
         """Of the photos of a step."""
         return mixed(self.seed + 2, step)
 
-    def _photos(self, step: int, part: Part) -> PhotoBatch | None:
+    def photo_batch(self, seed: int, part: Part) -> PhotoBatch | None:
+        """Photos of a seed, cut and coloured; None without photos or with self-training, which makes its own."""
         if self.photos is None:
             return None
-        seed = self.photo_seed(step)
         photos = self.photos.sample(part.total, seed, slice(part.start, part.stop))
         image = colour_jitter(photos.image, torch.Generator().manual_seed(seed), part=part)
         return PhotoBatch(image, photos.landmarks68)

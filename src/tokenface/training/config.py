@@ -23,6 +23,7 @@ class LossWeights:
     projected: float = 6.0  # face vertices on the picture and in depth
     landmarks: float = 8.0  # 68 points, synthetic
     photo_landmarks: float = 10.0  # 68 points, real photos
+    pose_aware: bool = False  # photos' points count less on turned faces (Eq. 12, 1 at the front)
     eyelids: float = 4.0  # Eq. 7
     lips: float = 4.0  # Eq. 7
     shape: float = 0.5  # identity coefficients against the truth, by what each mode moves
@@ -103,6 +104,16 @@ class TeachingConfig:
 
 
 @dataclass(frozen=True)
+class FeatureConfig:
+    """Pictures that the blocks in front of `network.token_entry` read once, and then stand still
+    (training/features.py); off where both are 0."""
+
+    rendered: int = 0  # pictures of rendered faces
+    photos: int = 0  # pictures of photos
+    folder: str | None = None  # of what was read; null: the run's
+
+
+@dataclass(frozen=True)
 class OptimiserConfig:
     name: Literal["muon", "adamw"] = "muon"  # muon: for the backbone's matrices; adamw with weight_decay 0 is Adam
     learning_rate: float = 6e-4
@@ -133,6 +144,7 @@ class RunConfig:
     checkpoint_every: int = 200
     validate_every: int = 1000
     validation_people: int = 48
+    validation_photos: int = 300  # of people kept out; at most
     wandb: str | None = None  # Weights & Biases project
 
 
@@ -171,6 +183,7 @@ class TrainConfig:
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     data: DataConfig = field(default_factory=DataConfig)
     paper: PaperConfig = field(default_factory=PaperConfig)
+    features: FeatureConfig = field(default_factory=FeatureConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     run: RunConfig = field(default_factory=RunConfig)
     stages: tuple[StageConfig, ...] = ()

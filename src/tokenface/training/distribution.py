@@ -79,6 +79,11 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def own(tensor: Tensor) -> Tensor:
+    """This process's part of a tensor that may be spread over processes, in the same memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 def spread_like(value: Tensor, like: Tensor) -> Tensor:
     """A full tensor, laid out over the processes as `like` is."""
     if isinstance(like, DTensor) and not isinstance(value, DTensor):

@@ -75,12 +75,14 @@ class HybridObjective:
         moves = (~geometry.neutral).to(truth)[:, None]
         parameters = parameters.replace(expression=parameters.expression * moves, jaw=parameters.jaw * moves)
         scale = self.config.vertex_scale
-        distance = partial(known_mesh_loss, unknown=geometry.unknown, metric=self.config.metric)
+        distance = partial(known_mesh_loss, unknown=geometry.unknown.cpu(), metric=self.config.metric)
         terms = {"mesh": scale * distance(self.subset.vertices(parameters), truth, self.vertex_weights)}
-        pairs = swap_pairs(batch.identity, self.config.partners)
+        unknown = geometry.unknown.cpu()
+        pairs = swap_pairs(batch.identity.cpu(), self.config.partners)
         terms["vertex_consistency"] = truth.new_zeros(0)
         if len(pairs):
-            distance = partial(known_mesh_loss, unknown=geometry.unknown[pairs.taker], metric=self.config.metric)
+            distance = partial(known_mesh_loss, unknown=unknown[pairs.taker], metric=self.config.metric)
+            pairs = pairs.to(truth.device)
             terms["vertex_consistency"] = scale * vertex_consistency_loss(
                 self.subset.vertices, parameters, truth, self.vertex_weights, pairs, distance
             )
@@ -102,7 +104,7 @@ class HybridObjective:
             "photometric": photometric_loss(rendered.image, batch.image, mask) + recall_loss(batch.mask, mask, points),
             "regularisation": regularisation_loss(parameters, w.shape_prior, w.expression_prior, w.texture_prior),
         }
-        pairs = swap_pairs(batch.identity, self.config.partners)
+        pairs = swap_pairs(batch.identity.cpu(), self.config.partners).to(points.device)
         if w.shape_consistency:
             terms["shape_consistency"] = shape_consistency_loss(self.draw, parameters, batch.image, batch.mask, pairs)
         if self.encoder is not None:

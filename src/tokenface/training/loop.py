@@ -20,7 +20,7 @@ from tokenface.network.tokenface import TokenFace
 from tokenface.parameters import FaceParameters
 from tokenface.training.batches import Batches, StepBatch, mixed
 from tokenface.training.config import TrainConfig
-from tokenface.training.distribution import whole
+from tokenface.training.distribution import own, whole
 from tokenface.training.metrics import Metrics
 from tokenface.training.module import Prediction, TrainingModule
 from tokenface.training.objective import Objective
@@ -139,9 +139,9 @@ class Trainer:
         norm = self._clip()
         for group in self.optimiser.param_groups:
             group["lr"] = self._learning_rate()
-        # a batch that overflows must not poison the moments; in fp16 the scaler sees to that, and must be told
-        if self.scaler is not None or torch.isfinite(norm):
-            self.stepper.step()
+        if self.scaler is None:  # which sees to it itself
+            self._forget_overflow(norm)
+        self.stepper.step()
         progress.step += 1
         progress.rendered = rendered
         progress.images += self.config.run.batch
@@ -208,6 +208,13 @@ class Trainer:
         norm = self.fabric.clip_gradients(self.network, self.stepper, max_norm=limit, error_if_nonfinite=False)
         assert norm is not None
         return whole(norm.detach())
+
+    def _forget_overflow(self, norm: Tensor) -> None:
+        """Gradients of a batch that overflowed become 0, so that the moments stay sound; decided on the device."""
+        lost = ~torch.isfinite(norm)
+        for parameter in self.model.parameters():
+            if parameter.grad is not None:
+                own(parameter.grad).masked_fill_(lost, 0.0)
 
     def _means(self, sums: dict[str, Tensor], counted: int) -> dict[str, float]:
         """Means over the steps since the last line and over the processes."""

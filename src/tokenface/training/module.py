@@ -68,12 +68,12 @@ def freeze(network: TokenFace, beginnings: tuple[str, ...]) -> int:
     """
     names = [name for name, _ in network.named_parameters()]
     for beginning in beginnings:
-        if not any(_begins(name, beginning) for name in names):
+        if not any(begins(name, beginning) for name in names):
             kinds = sorted({".".join(name.split(".")[: 3 if name.startswith("heads.fc") else 1]) for name in names})
             raise ConfigError(f"freeze: no parameter begins with '{beginning}'; there are {', '.join(kinds)}")
     frozen = 0
     for name, parameter in network.named_parameters():
-        if any(_begins(name, beginning) for beginning in beginnings):
+        if any(begins(name, beginning) for beginning in beginnings):
             parameter.requires_grad_(False)
             frozen += parameter.numel()
     if not any(parameter.requires_grad for parameter in network.parameters()):
@@ -81,5 +81,6 @@ def freeze(network: TokenFace, beginnings: tuple[str, ...]) -> int:
     return frozen
 
 
-def _begins(name: str, beginning: str) -> bool:
+def begins(name: str, beginning: str) -> bool:
+    """Whether a parameter is meant by the beginning of its name, which ends where a part of the name does."""
     return name == beginning or name.startswith(beginning.rstrip(".") + ".")

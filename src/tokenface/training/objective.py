@@ -12,6 +12,7 @@ from tokenface.head.model import HeadModel
 from tokenface.identity.alignment import five_points
 from tokenface.losses.landmark import eyelid_loss, landmark_loss, landmark_uncertainty_loss, lip_loss
 from tokenface.losses.mesh import aligned_mesh_loss, scale_free_mesh_loss
+from tokenface.losses.pose_aware import PoseAwareWeights, label_angles, landmark_weight
 from tokenface.losses.regularisation import (
     coefficient_loss,
     range_loss,
@@ -98,6 +99,7 @@ class RecipeObjective:
         point_weights = torch.ones(68, device=head.template.device)
         point_weights[:17] = CONTOUR_WEIGHT
         self.point_weights = point_weights
+        self.mean_points = head.landmarks68(head.template[None])[0]
 
     def synthetic(self, prediction: Prediction, truth: LabelledFaces) -> dict[str, Tensor]:
         """Vertices, landmarks and parameters against the truth of rendered faces."""
@@ -132,8 +134,9 @@ class RecipeObjective:
         points = self._landmarks(self.subset.vertices(predicted), camera, camera.angles()[:, 0])
         if self.source is not None and prediction.labels is not None:
             points = adapted(points, camera, prediction.labels[self.source])
+        trust = self._trust(truth.landmarks68) if w.pose_aware else 1.0
         terms = {
-            "photo_landmarks": w.photo_landmarks * landmark_loss(points, truth.landmarks68, self.point_weights),
+            "photo_landmarks": w.photo_landmarks * trust * landmark_loss(points, truth.landmarks68, self.point_weights),
             "photo_eyelids": w.eyelids * eyelid_loss(points, truth.landmarks68),
             "photo_lips": w.lips * lip_loss(points, truth.landmarks68),
             "prior": regularisation_loss(predicted, w.shape_prior, w.expression_prior, w.texture_prior),
@@ -149,6 +152,13 @@ class RecipeObjective:
         named = self._means(terms, prediction, points, truth.landmarks68)
         own = ("photo", "prior", "range")
         return {name if name.startswith(own) else f"photo_{name}": value for name, value in named.items()}
+
+    @torch.no_grad()
+    def _trust(self, labels: Tensor) -> Tensor:
+        """[B] Eq. 12 over its value at the front, by the angles at which the mean head has its points nearest to the
+        labels [B, 68, 2]."""
+        constants = PoseAwareWeights()
+        return landmark_weight(label_angles(self.mean_points, labels), constants) / constants.landmark
 
     def _taught_actions(self, predicted: Tensor, target: PhotoTarget) -> Tensor:
         """[B] squared error of the actions that a warp changed, the median's loss for what the teacher says."""

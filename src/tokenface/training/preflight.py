@@ -17,7 +17,7 @@ from tokenface.training.state import Progress
 BOUNDS = {
     **{"batch": (1, 1 << 20), "accumulate": (1, 1 << 16), "ahead": (0, 1000), "threads": (0, 4096)},
     **{"steps": (0, 10**9), "epochs": (0, 10**6), "log_every": (1, 10**9), "checkpoint_every": (1, 10**9)},
-    **{"validate_every": (1, 10**9), "validation_people": (0, 10**5)},
+    **{"validate_every": (1, 10**9), "validation_people": (0, 10**5), "validation_photos": (0, 10**5)},
 }
 """Least and most of a run's whole numbers."""
 SPARE = 256 << 20
@@ -59,7 +59,7 @@ def check_disk(folder: Path, model: TokenFace, batches: Batches) -> None:
         )
 
 
-def check_first_batch(batches: Batches, progress: Progress, size: int) -> None:
+def check_first_batch(batches: Batches, progress: Progress) -> None:
     """Draw what the first step will draw. Rendered faces stay in the ring.
 
     Raises:
@@ -67,11 +67,13 @@ def check_first_batch(batches: Batches, progress: Progress, size: int) -> None:
     """
     passes, progress.rendered = batches.draw(progress.step, progress.rendered)
     for batch in passes:
-        images = batch.images()
-        if images.shape[1:] != (3, size, size):
-            raise DataError(
-                f"the data gives pictures of {tuple(images.shape[1:])}, the network wants (3, {size}, {size})"
-            )
         for part in (batch.synthetic, batch.photos, batch.scans, batch.pictures):
-            if part is not None and not (torch.isfinite(part.image).all() and torch.isfinite(part.landmarks68).all()):
+            if part is None:
+                continue
+            if part.image.shape[1:] != batches.picture_shape:
+                raise DataError(
+                    f"the data gives pictures of {tuple(part.image.shape[1:])}, the network wants "
+                    f"{batches.picture_shape}"
+                )
+            if not (torch.isfinite(part.image).all() and torch.isfinite(part.landmarks68).all()):
                 raise DataError("the first batch holds numbers that are not finite; run 'tokenface prepare check'")

@@ -31,6 +31,7 @@ from tokenface.network.tokenface import TokenFace
 from tokenface.training.batches import Batches, Shares
 from tokenface.training.config import TrainConfig
 from tokenface.training.distribution import World, create_fabric
+from tokenface.training.features import FeatureBatches, check_features, frozen_beginning
 from tokenface.training.loop import Trainer
 from tokenface.training.metrics import Metrics, Silent
 from tokenface.training.module import freeze
@@ -130,25 +131,34 @@ def _run(config: TrainConfig, folder: Path, goes_on: bool, report: Report) -> Pa
     cpu_head = load_head(config.head)
     head = copy.deepcopy(cpu_head).to(fabric.device) if fabric.device.type != "cpu" else cpu_head
     model = _network(config, cpu_head)
-    frozen = freeze(model, config.freeze)
+    reads_once = bool(config.features.rendered or config.features.photos)
+    if reads_once:
+        check_features(config)
+    frozen = freeze(model, config.freeze + (frozen_beginning(model) if reads_once else ()))
     if fabric.is_global_zero and not goes_on:
         write_atomically(folder / "config.yaml", to_yaml(config).encode())
     training, held_out = photo_records(config.photos)
     shards = _shards(config, folder, cpu_head, fabric)
     shards, watched = held_out_sets(shards, VALIDATING - frozenset(config.data.datasets))
     kept = split_people(shards, config.data.held_out_people, config.data.seed) if shards else frozenset[str]()
-    batches = Batches(config, head, training, _ring_folder(folder, fabric), shards, kept, _shares(config, fabric))
+    ring, shares = _ring_folder(folder, fabric), _shares(config, fabric)
+    if reads_once:
+        read = Path(config.features.folder or folder / "features")
+        batches: Batches = FeatureBatches(config, head, training, ring, shares, model.to(fabric.device), read)
+    else:
+        batches = Batches(config, head, training, ring, shards, kept, shares)
     check_disk(folder, model, batches)
     _report_start(config, folder, fabric, model, frozen, len(training), len(held_out), batches, report)
     held_out = held_out + _held_out_records(shards, kept) + _watched_records(watched)
-    validation = Validation(cpu_head, held_out, config.network.image_size, config.run.validation_people)
+    watch = (config.run.validation_people, config.run.validation_photos)
+    validation = Validation(cpu_head, held_out, config.network.image_size, *watch)
     teaching = None
     if config.teaching.every and batches.counts.photos:
         teaching = Teaching(cpu_head, training, config.network.image_size, config.teaching, folder)
     trainer = Trainer(fabric, config, model, head, batches, validation, folder, teaching)
     if fabric.is_global_zero and goes_on:  # only now is it known to fit the state
         write_atomically(folder / "config.yaml", to_yaml(config).encode())
-    check_first_batch(batches, trainer.progress, config.network.image_size)
+    check_first_batch(batches, trainer.progress)
     metrics = None
     try:
         metrics = _metrics(config, folder, fabric, trainer)

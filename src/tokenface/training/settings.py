@@ -43,7 +43,9 @@ def overruled(under: Iterable[str], config: TrainConfig) -> list[str]:
         now: Any = config
         for part in key.split("."):
             wanted, now = wanted[part], getattr(now, part)
-        if wanted != now:
+        if isinstance(now, float):  # YAML takes 2e-3 for a word
+            wanted = float(wanted)
+        if wanted != (list(now) if isinstance(now, tuple) else now):
             changed.append(f"{change} is {now}")
     return changed
 

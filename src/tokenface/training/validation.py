@@ -22,7 +22,6 @@ from tokenface.head.model import HeadModel
 from tokenface.parameters import FaceParameters
 from tokenface.training.pictures import sample_sheet
 
-MAX_PHOTOS = 300
 SHOWN = 3
 """Photos and rendered people on the sample pictures, each."""
 
@@ -53,13 +52,14 @@ class Validation:
 
     Args:
         head: on the CPU.  photos: held out of training.  size: of the crops.  people: rendered ones.
+        most: photos to look at.
     """
 
-    def __init__(self, head: HeadModel, photos: list[PhotoRecord], size: int, people: int):
+    def __init__(self, head: HeadModel, photos: list[PhotoRecord], size: int, people: int, most: int = 300):
         self.head = head
         self.photos: tuple[Tensor, Tensor] | None = None
-        if photos:
-            chosen = np.random.default_rng(0).permutation(len(photos))[:MAX_PHOTOS]
+        if photos and most:
+            chosen = np.random.default_rng(0).permutation(len(photos))[:most]
             shown = [photos[i] for i in sorted(chosen)]
             self.photos = evaluation_crops(shown, size)
             self.photographed = [record.identity for record in shown]

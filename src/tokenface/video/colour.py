@@ -38,8 +38,13 @@ class Colours:
     def of(cls, stream: VideoStream) -> Colours:
         """As the decoder says once it has decoded a frame."""
         facts = stream.codec_context
-        numbers = (facts.color_trc, facts.color_primaries, facts.colorspace, facts.color_range)
-        return cls(*(int(number or 0) for number in numbers), facts.name)
+        return cls(
+            transfer=int(facts.color_trc or 0),
+            primaries=int(facts.color_primaries or 0),
+            matrix=int(facts.colorspace or 0),
+            range=int(facts.color_range or 0),
+            codec=facts.name,
+        )
 
     def srgb(self, frame: VideoFrame) -> np.ndarray:
         """[H, W, 3] uint8 sRGB of a frame as it is stored."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tokenface.core.constants import constant, placed
 from tokenface.data.draw import Draw
 from tokenface.data.noise import LAYERS
 from tokenface.data.sampling import rotate_towards
@@ -57,7 +58,7 @@ def sample_clothes(draw: Draw, rotation: Tensor, skin: Tensor) -> Clothes:
     """Args: rotation: [B, 3, 3] of the heads.  skin: [B, 3] sRGB, for open collars."""
     batch = rotation.shape[0]
     follow = draw.uniform(batch, low=0.0, high=0.75)
-    sway = draw.normal(batch, 3) * torch.tensor([0.06, 0.22, 0.06], device=draw.device)
+    sway = draw.normal(batch, 3) * constant([0.06, 0.22, 0.06], device=draw.device)
     body = rotate_towards(rotation, follow) @ rotations.rotvec_to_rotmat(sway)
     suit = draw.chance(batch, p=0.35)
     bare = draw.chance(batch, p=0.62) & ~suit
@@ -95,7 +96,7 @@ def _cloth(draw: Draw, batch: int) -> Look:
     colour = draw.palette(batch, CLOTH_COLOURS, CLOTH_WEIGHTS)
     second = draw.palette(batch, CLOTH_COLOURS, CLOTH_WEIGHTS)
     plain = draw.chance(batch, 1, p=0.6)
-    layers = torch.tensor(
+    layers = constant(
         [LAYERS.index(n) for n in ("weave", "stripes", "checks", "fractal", "spots", "grain")], device=draw.device
     )
     return Look.plain(
@@ -121,11 +122,11 @@ class Body:
         ring = place.vertices[:, place.anatomy.neck_ring]
         neck = (ring.amin(1) + ring.amax(1)) / 2
         half = (ring[..., 0].amax(1) - ring[..., 0].amin(1)) / 2
-        profile = PROFILE.to(neck.device)
+        profile = placed(PROFILE, neck.device)
         drop = profile[:, 2].expand(neck.shape[0], -1) * place.unit
         drop = torch.cat([drop[:, :2] - clothes.collar[:, None] * place.unit, drop[:, 2:]], dim=1)
         widths = profile[:, 0] * place.unit * clothes.width[:, None]
-        share = torch.tensor([1, 1, 0.75, 0.4, 0.1, 0, 0, 0, 0], device=neck.device)
+        share = constant([1, 1, 0.75, 0.4, 0.1, 0, 0, 0, 0], device=neck.device)
         widths = torch.lerp(
             widths, 1.1 * half[:, None].expand_as(widths) * (1 + 0.15 * (1 - share)), share.expand_as(widths)
         )
@@ -160,7 +161,7 @@ class Body:
         narrow = (clothes.panel[:, None] * closing)[..., None] * across
         lift = torch.where(clothes.below, -0.004, 0.003) * place.unit
         panel = surface(narrow, torch.zeros_like(narrow), lift)
-        strip = torch.tensor([1.2, 1.2, 1, 1, 1.1, 1.2, 1.3, 1.5, 2.0], device=neck.device) * 0.018 * place.unit
+        strip = constant([1.2, 1.2, 1, 1, 1.1, 1.2, 1.3, 1.5, 2.0], device=neck.device) * 0.018 * place.unit
         strip = (strip / widths.clamp(min=1e-4) * (closing > 0))[..., None]
         strip = strip * torch.linspace(-1, 1, TIE_COLUMNS, device=neck.device)
         tie = surface(strip, torch.zeros_like(strip), torch.full_like(lift, 0.006 * place.unit))

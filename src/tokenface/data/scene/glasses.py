@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tokenface.core.constants import constant
 from tokenface.data.draw import Draw
 from tokenface.data.scene.parts import Look, Shape, Topology, grid_coordinates, grid_faces, hide
 from tokenface.data.scene.placement import Placement
@@ -95,7 +96,7 @@ class GlassesMesh:
         upward = marks[:, 27] - marks[:, 33]
         z = F.normalize(torch.linalg.cross(x, upward), dim=-1)
         # temples reach the ears horizontally: the frame stands upright whatever the nose does
-        z = F.normalize(z * torch.tensor([1.0, 0.3, 1.0], device=z.device), dim=-1)
+        z = F.normalize(z * constant([1.0, 0.3, 1.0], device=z.device), dim=-1)
         y = torch.linalg.cross(z, x)
         axes = torch.stack([x, y, z], dim=-1)  # columns
         eyes = (right + left) / 2
@@ -126,7 +127,7 @@ class GlassesMesh:
         for side in (-1.0, 1.0):
             inner, outer, back = lens_points(side, zero, 0), lens_points(side, rim, 0), lens_points(side, rim, 0.003)
             frame += [inner, outer, back]
-            middle = inner.mean(1, keepdim=True).expand_as(inner) + torch.tensor([0, 0, 0.001], device=x.device) * unit
+            middle = inner.mean(1, keepdim=True).expand_as(inner) + constant([0, 0, 0.001], device=x.device) * unit
             lenses += [middle, inner]
             edge = side * (apart + width + 0.5 * rim)
             hinges.append(torch.stack([edge, down + 0.45 * height, front - g.wrap * edge**2 / unit], dim=-1))
@@ -134,10 +135,10 @@ class GlassesMesh:
         gap = (apart - width + 0.002 * unit)[:, None]
         arch = down[:, None] + 0.3 * height[:, None] + 0.003 * unit * (1 - t**2)
         bridge = torch.stack([gap * t, arch, (front[:, None] + 0.001 * unit).expand_as(arch)], dim=-1)
-        lift = torch.tensor([0, 1.0, 0], device=x.device)
+        lift = constant([0, 1.0, 0], device=x.device)
         tall = (rim.clamp(min=0.0018 * unit) * 0.6)[:, None, None] * lift
         frame += [bridge + tall, bridge - tall]
-        ears = torch.einsum("bki,bij->bkj", marks[:, [0, 16]] - eyes[:, None], axes)
+        ears = torch.einsum("bki,bij->bkj", marks[:, 0:17:16] - eyes[:, None], axes)
         for hinge, ear in zip(hinges, ears.unbind(1), strict=True):
             behind = torch.stack([ear[:, 0] * 1.02, hinge[:, 1] - 0.004 * unit, ear[:, 2] - 0.012 * unit], dim=-1)
             path = torch.lerp(hinge[:, None], behind[:, None], torch.linspace(0, 1, 5, device=x.device)[None, :, None])

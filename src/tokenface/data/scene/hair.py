@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tokenface.core.constants import constant, placed
 from tokenface.data.draw import Draw
 from tokenface.data.noise import LAYERS
 from tokenface.data.scene.parts import Look, Shape, Topology, ellipsoid, hide
@@ -55,7 +56,7 @@ def sample_hair(draw: Draw, people: int, skin_lightness: Tensor) -> Hair:
     """Args: skin_lightness: [n] in [0, 1]; dark skin rarely goes with fair hair."""
     device = draw.device
     kind = draw.pick(people, [k[0] for k in KINDS.values()])
-    table = torch.tensor([k[1] for k in KINDS.values()], device=device)[kind]  # [n, 5, 2]
+    table = constant([k[1] for k in KINDS.values()], device=device)[kind]  # [n, 5, 2]
     value = table[..., 0] + (table[..., 1] - table[..., 0]) * draw.uniform(people, 5)
     top, side, back = (value[:, i] / 1000 for i in range(3))
     covering = (kind == NAMES.index("medium")) | (kind == NAMES.index("long")) | (kind == NAMES.index("curly"))
@@ -75,8 +76,8 @@ def sample_hair(draw: Draw, people: int, skin_lightness: Tensor) -> Hair:
         wave=wavy**3 * 0.012,
         closing=torch.zeros(people, device=device),
     )
-    fair = COLOURS.mean(1).to(device)
-    weights = torch.tensor(COLOUR_WEIGHTS, device=device) * torch.exp(
+    fair = placed(COLOURS, device).mean(1)
+    weights = constant(COLOUR_WEIGHTS, device=device) * torch.exp(
         -14 * (0.62 - skin_lightness[:, None]).clamp(min=0) * (fair - 0.1).clamp(min=0)
     )
     colour = draw.palette(people, COLOURS, weights, jitter=0.015)
@@ -95,7 +96,7 @@ def sample_hair(draw: Draw, people: int, skin_lightness: Tensor) -> Hair:
 
 
 def _look(draw: Draw, people: int, colour: Tensor, kind: Tensor, wavy: Tensor) -> Look:
-    strands = torch.tensor(
+    strands = constant(
         [LAYERS.index(n) for n in ("strands", "strands_fine", "strands_wavy", "curls")], device=colour.device
     )
     curly = (kind == NAMES.index("curly")) | (wavy > 0.9)
@@ -138,9 +139,7 @@ def _rim(draw: Draw, people: int, covering: Tensor, round_shape: Tensor) -> Tens
     swept = torch.where(
         draw.chance(people, 1, p=0.5), draw.index(people, 2, count=2).float(), torch.ones(people, 2, device=device)
     )
-    fall = (torch.tensor([1, 0.95, 0.8, 0.3] + [0.0] * (KNOTS - 4), device=device) * (0.8 + 0.2 * reach)) * swept[
-        ..., None
-    ]
+    fall = (constant([1, 0.95, 0.8, 0.3] + [0.0] * (KNOTS - 4), device=device) * (0.8 + 0.2 * reach)) * swept[..., None]
     fall = fall * fringe[:, None, None]
     rim = torch.lerp(rim, torch.minimum(rim, low[:, None, None].expand_as(rim)), fall)
     rim[:, :, 0] = rim[:, :, 0].mean(1, keepdim=True)
@@ -164,7 +163,7 @@ class Bun:
         centre = place.skull + direction * (reach + 0.7 * radius)[:, None]
         size = torch.stack([radius, radius * hair.bun_length, radius], dim=1)
         centre = centre + place.down * (size[:, 1] - radius)[:, None]
-        vertices = centre[:, None] + self.unit.to(centre.device) * size[:, None]
+        vertices = centre[:, None] + placed(self.unit, centre.device) * size[:, None]
         tangents = torch.zeros_like(vertices)
         tangents[..., 1] = 1
         return Shape(hide(vertices, hair.bun > 0), tangents)

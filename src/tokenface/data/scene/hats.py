@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tokenface.core.constants import constant
 from tokenface.data.draw import Draw
 from tokenface.data.noise import LAYERS
 from tokenface.data.scene.clothes import CLOTH_COLOURS, CLOTH_WEIGHTS
@@ -47,8 +48,8 @@ def sample_hats(draw: Draw, batch: int, chance: float, hair_top: Tensor) -> Hat:
     side = torch.where(
         cloth, front - 0.035, torch.where(beanie, draw.uniform(batch, low=-0.02, high=0.025), (front + back) / 2 + 0.01)
     )
-    share = torch.tensor([0, 0.12, 0.3, 0.65, 1, 1, 1, 1, 1], device=device)
-    tail = torch.tensor([0, 0, 0, 0, 0, 0.2, 0.5, 0.8, 1], device=device)
+    share = constant([0, 0.12, 0.3, 0.65, 1, 1, 1, 1, 1], device=device)
+    tail = constant([0, 0, 0, 0, 0, 0.2, 0.5, 0.8, 1], device=device)
     rim = front[:, None] + (side - front)[:, None] * share + (back - side)[:, None] * tail
     thickness = hair_top.clamp(max=0.012) + draw.uniform(batch, low=0.006, high=0.016) + hood * 0.016
     zero = torch.zeros(batch, device=device)
@@ -75,7 +76,7 @@ def sample_hats(draw: Draw, batch: int, chance: float, hair_top: Tensor) -> Hat:
     colour = draw.palette(batch, CLOTH_COLOURS, CLOTH_WEIGHTS)
     second = draw.palette(batch, CLOTH_COLOURS, CLOTH_WEIGHTS)
     plain = draw.chance(batch, 1, p=0.7)
-    layers = torch.tensor([LAYERS.index(n) for n in ("weave", "stripes", "checks", "fractal", "spots")], device=device)
+    layers = constant([LAYERS.index(n) for n in ("weave", "stripes", "checks", "fractal", "spots")], device=device)
     return Hat(
         kind=kind,
         shell=shell,
@@ -116,9 +117,8 @@ class Brim:
         radial = torch.stack([torch.sin(azimuth), torch.zeros_like(azimuth), torch.cos(azimuth)], dim=-1)
         direction = F.normalize(torch.where(cap[..., None], forward, radial), dim=-1)
         droop = hat.droop[:, None] * torch.where(cap, 1 + 0.8 * across**2, torch.ones_like(azimuth))
-        direction = direction * torch.cos(droop)[..., None] - torch.sin(droop)[..., None] * direction.new_tensor(
-            [0, 1.0, 0]
-        )
+        down = constant([0, 1.0, 0], device=droop.device)
+        direction = direction * torch.cos(droop)[..., None] - torch.sin(droop)[..., None] * down
         length = (
             hat.brim[:, None]
             * place.unit

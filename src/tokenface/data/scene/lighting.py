@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tokenface.core.constants import constant
 from tokenface.data.draw import Draw
 from tokenface.geometry.normals import vertex_normals
 from tokenface.render.rasterizer import rasterize
@@ -71,7 +72,7 @@ def sample_light(draw: Draw, batch: int) -> Light:
 
 
 def _up(draw: Draw) -> Tensor:
-    return torch.tensor([0.0, 1.0, 0.2], device=draw.device)
+    return constant([0.0, 1.0, 0.2], device=draw.device)
 
 
 def _from_angles(azimuth: Tensor, elevation: Tensor) -> Tensor:
@@ -104,10 +105,10 @@ def light_on(light: Light, normals: Tensor) -> Tensor:
     """
     sky = torch.einsum("kn,bnc->bck", sh_basis(normals), light.sky).clamp(min=0.02)
     cosine = torch.einsum("kc,blc->blk", normals, light.direction)[:, :, None]
-    scatter = torch.tensor([0.12, 0.05, 0.03], device=normals.device)
+    scatter = constant([0.12, 0.05, 0.03], device=normals.device)
     wrap = (light.softness[:, None] * 0.35 + scatter)[:, None, :, None]
     lamps = light.colour[..., None] * ((cosine + wrap) / (1 + wrap)).clamp(min=0)
-    viewer = torch.tensor([0.0, 0.0, 1.0], device=normals.device)
+    viewer = constant([0.0, 0.0, 1.0], device=normals.device)
     lobe = torch.einsum("kc,blc->blk", normals, F.normalize(light.direction + viewer, dim=-1)).clamp(min=0)
     highlights = torch.cat([lobe**SKIN_LOBE, lobe[:, :1] ** WET_LOBE], dim=1)
     return torch.cat([sky, lamps[:, 0], lamps[:, 1], highlights], dim=1)
@@ -150,7 +151,7 @@ def auto_exposure(light: Light, lightness: Tensor) -> Tensor:
         lightness: [B] of the skin in [0, 1]; photographers and cameras open up for dark skin, half way.
     """
     light_skin = (0.62 / lightness.clamp(min=0.08)) ** 0.9
-    probes = torch.tensor([[0.0, 0.2, 1.0], [0.5, 0.1, 0.8], [-0.5, 0.1, 0.8]], device=light.sky.device)
+    probes = constant([[0.0, 0.2, 1.0], [0.5, 0.1, 0.8], [-0.5, 0.1, 0.8]], device=light.sky.device)
     return light_skin * light.exposure / _total(light, F.normalize(probes, dim=-1)).mean((1, 2)).clamp(min=0.05)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tokenface.core.constants import constant, placed
 from tokenface.data.draw import Draw
 from tokenface.data.noise import LAYERS
 from tokenface.data.scene.parts import Look, Shape, Topology, ellipsoid, frame_from_axis, hide
@@ -45,15 +46,13 @@ def sample_occluders(draw: Draw, batch: int, chance: float, skin: Tensor) -> Occ
     device = draw.device
     own = draw.chance(batch, 1, p=0.8)
     hand_skin = torch.where(
-        own, skin, draw.uniform(batch, 1, low=0.25, high=0.85) * torch.tensor([1.0, 0.78, 0.66], device=device)
+        own, skin, draw.uniform(batch, 1, low=0.25, high=0.85) * constant([1.0, 0.78, 0.66], device=device)
     )
     microphone = draw.chance(batch, p=chance * 0.5)
     thing = draw.chance(batch, p=chance * 0.35)
-    anchors = torch.tensor(ANCHORS, device=device)
-    axis = draw.normal(batch, 3) * torch.tensor([0.7, 0.5, 0.25], device=device) + torch.tensor(
-        [0, 0.9, 0.0], device=device
-    )
-    ball = draw.uniform(batch, 1, low=0.018, high=0.03) * torch.tensor([1.0, 1.3, 1.0], device=device)
+    anchors = constant(ANCHORS, device=device)
+    axis = draw.normal(batch, 3) * constant([0.7, 0.5, 0.25], device=device) + constant([0, 0.9, 0.0], device=device)
+    ball = draw.uniform(batch, 1, low=0.018, high=0.03) * constant([1.0, 1.3, 1.0], device=device)
     lump = draw.log_uniform(batch, 3, low=0.015, high=0.06)
     below = torch.stack(
         [
@@ -71,14 +70,14 @@ def sample_occluders(draw: Draw, batch: int, chance: float, skin: Tensor) -> Occ
         ],
         1,
     )
-    layers = torch.tensor([LAYERS.index(n) for n in ("fractal", "weave", "stripes", "grain", "checks")], device=device)
+    layers = constant([LAYERS.index(n) for n in ("fractal", "weave", "stripes", "grain", "checks")], device=device)
     dark = torch.where(microphone[:, None], draw.uniform(batch, 1, low=0.02, high=0.3), draw.uniform(batch, 3))
-    lean = draw.normal(batch, 3, std=0.35) + torch.tensor([0, 1.0, -0.35], device=device)
+    lean = draw.normal(batch, 3, std=0.35) + constant([0, 1.0, -0.35], device=device)
     turn = torch.where(microphone[:, None], lean, draw.normal(batch, 3))
     return Occluders(
         hand=draw.chance(batch, p=chance * 0.6),
         anchor=anchors[draw.index(batch, count=len(anchors))],
-        offset=draw.normal(batch, 3, std=0.012) + torch.tensor([0, -0.05, 0.012], device=device),
+        offset=draw.normal(batch, 3, std=0.012) + constant([0, -0.05, 0.012], device=device),
         axis=axis,
         spread=draw.uniform(batch, low=0.85, high=1.2),
         object=microphone | thing,
@@ -116,12 +115,12 @@ class OccluderMesh:
     def shapes(self, place: Placement, o: Occluders) -> tuple[Shape, Shape]:
         batch, unit = o.anchor.shape[0], place.unit
         rows = torch.arange(batch, device=o.anchor.device)
-        ball = self.ball.to(o.axis.device)
-        hand = HAND.to(o.axis.device) / 100 * unit
+        ball = placed(self.ball, o.axis.device)
+        hand = placed(HAND, o.axis.device) / 100 * unit
         axes = frame_from_axis(o.axis)
         across = hand[:, None, 0] * o.spread[:, None, None]  # [B, 6, 1]
         # a palm is boxier than a ball
-        palm = torch.sign(ball) * ball.abs() ** torch.tensor([0.55, 0.75, 0.9], device=ball.device)
+        palm = torch.sign(ball) * ball.abs() ** constant([0.55, 0.75, 0.9], device=ball.device)
         pieces = torch.cat([palm[None], ball.expand(len(hand) - 1, -1, -1)])
         centre = torch.stack([across[..., 0], hand[:, 1].expand(batch, -1), torch.zeros_like(across[..., 0])], dim=-1)
         points = centre[:, :, None] + pieces * hand[:, None, 2:]
@@ -132,7 +131,7 @@ class OccluderMesh:
         # the palm's third axis must point away from the face
         flip = torch.where(axes[:, 2:, 2] < 0, -1.0, 1.0)
         axes = torch.stack([axes[..., 0] * flip, axes[..., 1], axes[..., 2] * flip], dim=-1)
-        tips = torch.tensor([0, 0.06, 0], device=o.axis.device) * unit
+        tips = constant([0, 0.06, 0], device=o.axis.device) * unit
         origin = place.landmarks[rows, o.anchor] + o.offset * unit
         hand_vertices = origin[:, None] + (points - tips * 0.3) @ axes.transpose(1, 2)
 
@@ -142,7 +141,7 @@ class OccluderMesh:
             [o.object_size[:, 0] * 0.55, torch.full_like(o.rod, 0.09, dtype=ball.dtype), o.object_size[:, 0] * 0.55], -1
         )
         rod = ball * torch.where(o.rod[:, None], long, torch.zeros_like(long))[:, None] * unit
-        rod = rod - torch.tensor([0, 0.09, 0], device=o.axis.device) * unit * o.rod[:, None, None]
-        mouth = place.landmarks[:, [48, 54]].mean(1)
+        rod = rod - constant([0, 0.09, 0], device=o.axis.device) * unit * o.rod[:, None, None]
+        mouth = place.landmarks[:, 48:55:6].mean(1)
         object_vertices = (mouth + o.object_centre * unit)[:, None] + torch.cat([head, rod], 1) @ frame.transpose(1, 2)
         return Shape(hide(hand_vertices, o.hand)), Shape(hide(object_vertices, o.object))

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tokenface.core.constants import constant
 from tokenface.data.draw import Draw
 from tokenface.data.scene.anatomy import Anatomy
 
@@ -159,7 +160,7 @@ def sample_complexions(draw: Draw, people: int) -> Complexion:
     tone = draw.palette(people, SKIN_TONES, [1.2, 1.6, 1.6, 1.4, 1.1, 0.9, 0.8, 0.7, 0.6, 0.4], jitter=0.015)
     made_up = draw.chance(people, p=0.35)
     bearded = ~made_up & draw.chance(people, p=0.4)
-    red = torch.tensor([1.0, 0.7, 0.68], device=draw.device)
+    red = constant([1.0, 0.7, 0.68], device=draw.device)
     lips = tone * torch.lerp(torch.ones_like(tone), red.expand_as(tone), draw.uniform(people, 1, low=0.3, high=1.0))
     lipstick = draw.palette(people, LIPSTICKS, [1.0, 1, 0.7, 1])
     lips = torch.where((made_up & draw.chance(people, p=0.7))[:, None], lipstick, lips)

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tokenface.core.constants import constant
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -107,8 +109,8 @@ def frame_from_axis(axis: Tensor) -> Tensor:
     y = torch.nn.functional.normalize(axis, dim=-1)
     helper = torch.where(
         y[:, 2:].abs() < 0.9,
-        torch.tensor([0.0, 0.0, 1.0], device=y.device),
-        torch.tensor([1.0, 0.0, 0.0], device=y.device),
+        constant([0.0, 0.0, 1.0], device=y.device),
+        constant([1.0, 0.0, 0.0], device=y.device),
     )
     x = torch.nn.functional.normalize(torch.linalg.cross(y, helper), dim=-1)
     return torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1)

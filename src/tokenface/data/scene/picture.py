@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tokenface.core.constants import constant
 from tokenface.data.noise import noise_bank
 from tokenface.data.sampling import View
 from tokenface.data.scene.anatomy import Anatomy
@@ -178,7 +179,7 @@ class Painter:
         hair = outfit.hair
         cropped = torch.where(hair.shown, 0.9, person.complexion.scalp * 0.4)
         skin, gloss = head_albedo(rows, where, grain, person.complexion, hair.colour, cropped, self.face_map)
-        mouth = torch.tensor(INSIDE_SKIN, device=skin.device)[:, None] * (0.3 + 0.7 * skin)
+        mouth = constant(INSIDE_SKIN, device=skin.device)[:, None] * (0.3 + 0.7 * skin)
         skin = torch.where(behind, mouth, skin)
         gloss = gloss * (0.3 + 0.9 * per_pixel(person.complexion.relief, rows))
         bumpy = bumpy_normals(normals, rows, grain, person.complexion)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tokenface.core.constants import constant
 from tokenface.data.scene.anatomy import AZIMUTH
 from tokenface.data.scene.parts import Shape, Topology, grid_coordinates, grid_faces
 from tokenface.data.scene.placement import Placement
@@ -85,7 +87,7 @@ class Shell:
         hang = self._hang(place, style, end, hanging)
         vertices = torch.cat([scalp, hang], dim=1)
         tangents = F.normalize(torch.diff(vertices, dim=1, append=vertices[:, -1:]) + 1e-7, dim=-1)
-        arc = place.scalp.new_tensor(0.12 * unit) * row[:, None] / 24 * (1 - s[None, :, None])
+        arc = 0.12 * unit * row[:, None] / 24 * (1 - s[None, :, None])
         length = style.hang[:, None] * hanging * unit
         t = torch.linspace(1, 0, self.hanging_rows + 1, device=row.device)[1:]
         # the front edge of hanging hair is ragged too, like its tips
@@ -103,7 +105,7 @@ class Shell:
         down = F.normalize(down + 0.6 * place.down, dim=-1)[:, None, None]
         length = (style.hang[:, None] * hanging * unit)[:, None, :, None]
         sideways = end - place.skull[:, None, None]
-        sideways = F.normalize(sideways * torch.tensor([1.0, 0.0, 1.0], device=end.device), dim=-1)
+        sideways = F.normalize(sideways * constant([1.0, 0.0, 1.0], device=end.device), dim=-1)
         bend = style.flare[:, None, None, None] * t * t * length
         phase = place.anatomy.azimuth[None, None, :, None] * 5
         wave = (
@@ -113,7 +115,7 @@ class Shell:
         )
         fallen = end + down * length * t + sideways * (bend + wave * (length > 0))
         # a scarf: the front edges meet under the chin
-        chin = place.landmarks[:, 8][:, None, None] + unit * torch.tensor([0.0, -0.035, -0.005], device=end.device)
+        chin = place.landmarks[:, 8][:, None, None] + unit * constant([0.0, -0.035, -0.005], device=end.device)
         front = torch.exp(-(((place.anatomy.azimuth.abs()[None] - style.opening[:, None]) / 0.55) ** 2))[
             :, None, :, None
         ]
@@ -124,11 +126,17 @@ class Shell:
 
 def rim_azimuths(place: Placement) -> Tensor:
     """[KNOTS] radians: five up to the front of the ear, the ear, behind it, the side of the nape, the nape."""
-    ear = place.anatomy.landmarks[16] - place.anatomy.skull
+    return _rim_azimuths(place.anatomy.landmarks, place.anatomy.skull)
+
+
+@lru_cache(maxsize=16)
+def _rim_azimuths(landmarks: Tensor, skull: Tensor) -> Tensor:
+    """Once for each head model: the ear's angle is needed on the CPU."""
+    ear = landmarks[16] - skull
     front_of_ear = math.degrees(math.atan2(float(ear[0]), float(ear[2])))
     degrees = [0, 0.4 * front_of_ear, 0.6 * front_of_ear, 0.8 * front_of_ear, front_of_ear, front_of_ear + 13]
     degrees += [front_of_ear + 28, front_of_ear + 45, 180]
-    return torch.deg2rad(torch.tensor(degrees, device=place.scalp.device))
+    return torch.deg2rad(torch.tensor(degrees, device="cpu").to(landmarks.device))
 
 
 def _rim(place: Placement, rim: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tokenface.core.constants import constant
 from tokenface.data.noise import LAYERS, sample_noise
 from tokenface.data.scene.lighting import Hemisphere, Light
 from tokenface.data.scene.paint import CHANNELS, SIZE, Complexion
@@ -131,7 +132,7 @@ def head_albedo(
 
 
 def _column(red: float, green: float, blue: float, like: Tensor) -> Tensor:
-    return torch.tensor([[red], [green], [blue]], device=like.device)
+    return constant([[red], [green], [blue]], device=like.device)
 
 
 def _eyeball(iris: Tensor, off_axis: Tensor) -> Tensor:
@@ -192,7 +193,7 @@ def illuminate(
     diffuse = sky + arriving.key * shade + arriving.fill * (0.4 + 0.6 * pixels.open_sky)
     lobe = torch.where(wet, arriving.key_glint, arriving.key_lobe)
     if strands is not None and sheen is not None:
-        half = F.normalize(light.direction[:, 0] + torch.tensor([0.0, 0.0, 1.0], device=rows.device), dim=-1)
+        half = F.normalize(light.direction[:, 0] + constant([0.0, 0.0, 1.0], device=rows.device), dim=-1)
         along = (strands * per_pixel(half, rows)).sum(0)
         across = (1 - along * along).clamp(min=0) ** 12
         lobe = torch.lerp(lobe, across, sheen)

@@ -28,10 +28,12 @@ class GeometryBatch:
     unknown: Tensor
     head: str
 
-    def to(self, device: torch.device | str) -> GeometryBatch:
-        return GeometryBatch(
-            self.rows.to(device), self.vertices.to(device), self.neutral.to(device), self.unknown.to(device), self.head
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> GeometryBatch:
+        """On a device, but for `unknown`: what is computed depends on it."""
+        rows, vertices, neutral = (
+            part.to(device, non_blocking=non_blocking) for part in (self.rows, self.vertices, self.neutral)
         )
+        return GeometryBatch(rows, vertices, neutral, self.unknown, self.head)
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,12 @@ class RecordBatch:
     def __len__(self) -> int:
         return self.image.shape[0]
 
-    def to(self, device: torch.device | str) -> RecordBatch:
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> RecordBatch:
+        """On a device, but for `identity` and `geometry.unknown`: what is computed depends on them."""
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
         for name, value in moved.items():
-            if isinstance(value, Tensor | GeometryBatch):
-                moved[name] = value.to(device)
+            if name != "identity" and isinstance(value, Tensor | GeometryBatch):
+                moved[name] = value.to(device, non_blocking=non_blocking)
         return RecordBatch(**moved)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -137,14 +136,14 @@ class ShardWorker:
 def stored_facts(place: Place, name: str) -> dict[str, Any]:
     """Metadata of a table that is there and readable; empty otherwise."""
     try:
-        data = place.read(name)
         if name.endswith(".npz"):
-            with open_arrays(data) as file:
+            with open_arrays(place.read(name)) as file:
                 facts = json.loads(str(file[METADATA]))
         else:
             from pyarrow import parquet
 
-            facts = json.loads((parquet.read_metadata(io.BytesIO(data)).metadata or {})[METADATA.encode()])
+            with place.opened(name) as file:  # the last few kilobytes of it
+                facts = json.loads((parquet.read_metadata(file).metadata or {})[METADATA.encode()])
     except (OSError, KeyError, ValueError, TypeError):
         return {}
     return facts if isinstance(facts, dict) else {}
