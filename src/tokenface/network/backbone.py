@@ -161,7 +161,7 @@ class VisionTransformer(nn.Module):
             raise ValueError(f"expected {self.image_size} × {self.image_size} crops, got {tuple(images.shape)}")
         x = self.patch_embed((images - self.mean) / self.std)
         if self.cls_token is not None:
-            x = torch.cat([self.cls_token.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
+            x = torch.cat([self.cls_token.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)
         x = self.norm_pre(x + self.pos_embed)
         for block in self.blocks[: self.token_entry]:
             x = block(x)
@@ -176,7 +176,7 @@ class VisionTransformer(nn.Module):
         """
         prefix, count = int(self.cls_token is not None), x.shape[1]
         if tokens is not None:
-            joining = self.norm_pre(tokens.to(x.dtype).expand(len(x), -1, -1))
+            joining = self.norm_pre(tokens.to(x.dtype).expand(x.shape[0], -1, -1))
             x = torch.cat([x, joining], dim=1)
         for block in self.blocks[self.token_entry : -1]:
             x = block(x)
