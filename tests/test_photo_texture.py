@@ -17,6 +17,7 @@ from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.registry import load_head
 from tokenface.head.texel_cover import cover
 from tokenface.images.loading import ImageItem
+from tokenface.images.srgb import to_bytes, to_linear
 from tokenface.inference.confidence import Evidence
 from tokenface.inference.face import Face, Origin
 from tokenface.inference.photo_texture import merged_texture, photo_texture, texture_size
@@ -25,7 +26,6 @@ from tokenface.render.renderer import Renderer
 from tokenface.render.shading import AMBIENT
 from tokenface.texture.fill import HeadGraph
 from tokenface.texture.layout import Texels, surface_kinds
-from tokenface.texture.light import to_bytes, to_linear
 from tokenface.texture.view import colours_of
 
 SIZE = 256

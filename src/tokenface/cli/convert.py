@@ -35,11 +35,9 @@ def convert(
     The correspondence of the two head models is found once and kept.
     """
     from tokenface.cli.console import SUCCESS, err, out
-    from tokenface.cli.needs import need_photo, words
-    from tokenface.errors import ConfigError
+    from tokenface.cli.needs import need_one_of, need_photo, words
 
-    if expression not in ("auto", "names", "shape"):
-        raise ConfigError(f"--expression is one of auto, names, shape, got '{expression}'")
+    need_one_of("--expression", expression, ("auto", "names", "shape"))
     need_photo(source)
 
     from tokenface.jobs.convert import ConvertOptions, convert_file

@@ -37,12 +37,11 @@ def live(
     Exit code: 0 done, 1 no face was seen.
     """
     from tokenface.cli.console import SOME_FAILED, SUCCESS
-    from tokenface.cli.needs import need_clip
+    from tokenface.cli.needs import need_clip, need_one_of
     from tokenface.errors import ConfigError
     from tokenface.video.broadcast import LIVE_LINK_PORT, VMC_PORT, Address, Broadcast, in_time
 
-    if smooth not in ("none", "one-euro"):
-        raise ConfigError(f"--smooth is one of none, one-euro, got '{smooth}'")
+    need_one_of("--smooth", smooth, ("none", "one-euro"))
     if not udp and not vmc:
         raise ConfigError("nobody to send to; give --udp HOST:PORT (Unreal) or --vmc HOST:PORT (VRM tools)")
     unreal = [Address.of(text, LIVE_LINK_PORT) for text in udp or ()]

@@ -62,6 +62,12 @@ def need_clip(path: str | Path) -> None:
         raise VideoError(f"no video at '{path}'")
 
 
+def need_one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raises ConfigError: the option has another value."""
+    if value not in allowed:
+        raise ConfigError(f"{option} is one of {', '.join(allowed)}, got '{value}'")
+
+
 def words(text: str) -> list[str]:
     """Comma-separated words in lower case."""
     return [part.strip().lower() for part in text.split(",") if part.strip()]

@@ -61,22 +61,17 @@ def track(
     file is damaged (what could be read is there).
     """
     from tokenface.cli.console import SOME_FAILED, SUCCESS
+    from tokenface.cli.needs import need_clip, need_formats, need_one_of, words
     from tokenface.errors import ConfigError
 
     number = _people(people)
-    for name, value, allowed in (
-        ("--smooth", smooth, ("none", "one-euro")),
-        ("--temporal", temporal, ("auto", "off", "causal", "centred")),
-        ("--texture", texture, ("photo", "model")),
-    ):
-        if value not in allowed:
-            raise ConfigError(f"{name} is one of {', '.join(allowed)}, got '{value}'")
+    need_one_of("--smooth", smooth, ("none", "one-euro"))
+    need_one_of("--temporal", temporal, ("auto", "off", "causal", "centred"))
+    need_one_of("--texture", texture, ("photo", "model"))
     if show and not source.isdigit():
         raise ConfigError(f"--show is for cameras (tokenface track 0 --show); '{source}' gets an overlay.mp4")
     if refine and source.isdigit():
         raise ConfigError("--refine needs a whole clip; record the camera first")
-    from tokenface.cli.needs import need_clip, need_formats, words
-
     if source.isdigit():
         return _camera(int(source), number, temporal, temporal_weights, smooth, weights, device, show, seconds)
 

@@ -32,13 +32,10 @@ def transfer(
 
     Writes OUTPUT/transfer.glb (animated for a video), parameters.json for photos, and transfer.png or transfer.mp4.
     """
-    from tokenface.cli.needs import need, need_photo
-    from tokenface.errors import ConfigError
+    from tokenface.cli.needs import need, need_one_of, need_photo
 
-    if pose not in ("auto", "source", "target"):
-        raise ConfigError(f"--pose is one of auto, source, target, got '{pose}'")
-    if texture not in ("photo", "model"):
-        raise ConfigError(f"--texture is photo or model, got '{texture}'")
+    need_one_of("--pose", pose, ("auto", "source", "target"))
+    need_one_of("--texture", texture, ("photo", "model"))
     for path in (source, target, *([neutral] if neutral else ())):
         need_photo(path)
     if source.suffix.lower() in (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".ts") or source.is_dir():

@@ -23,7 +23,8 @@ def constant(values: Any, device: torch.device | str, dtype: torch.dtype | None 
 def placed(tensor: Tensor, device: torch.device | str) -> Tensor:
     """A tensor of a module on a device, copied there once; it must not be changed in place."""
     device = torch.device(device)
-    return tensor if tensor.device.type == device.type else _copied(tensor, device)
+    there = tensor.device.type == device.type and device.index in (None, tensor.device.index)
+    return tensor if there else _copied(tensor, device)
 
 
 @lru_cache(maxsize=512)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from tokenface.images.srgb import from_linear, to_linear
+
 _WHITE = np.array([0.95047, 1.0, 1.08883])
 _XYZ_TO_RGB = np.array(
     [[3.2404542, -1.5371385, -0.4985314], [-0.9692660, 1.8760108, 0.0415560], [0.0556434, -0.2040259, 1.0572252]]
@@ -17,14 +19,12 @@ def lab_to_srgb(lab: np.ndarray) -> np.ndarray:
     f = np.stack([fy + lab[..., 1] / 500, fy, fy - lab[..., 2] / 200], axis=-1)
     xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * _WHITE.astype(np.float32)
     linear = np.clip(xyz @ _XYZ_TO_RGB.T.astype(np.float32), 0, 1)
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-8) ** (1 / 2.4) - 0.055)
+    return from_linear(linear)
 
 
 def srgb_to_lab(srgb: np.ndarray) -> np.ndarray:
     """sRGB in [0, 1] [..., 3] → CIELAB (D65)."""
-    srgb = np.asarray(srgb, dtype=np.float64)
-    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-    xyz = linear @ np.linalg.inv(_XYZ_TO_RGB).T / _WHITE
+    xyz = to_linear(np.asarray(srgb, dtype=np.float64)) @ np.linalg.inv(_XYZ_TO_RGB).T / _WHITE
     f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
     return np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], axis=-1)
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageCms
 
+from tokenface.images.srgb import bytes_to_linear, from_linear
 from tokenface.images.tone_mapping import BT2020_TO_BT709, P3_TO_BT709, Curve, tone_mapped
 
 logger = logging.getLogger("tokenface")
@@ -98,12 +99,9 @@ def _by_numbers(picture: Image.Image, nclx: dict[str, Any]) -> Image.Image:
     if curve is not None:
         matrix = np.eye(3, dtype=np.float32) if primaries is None else primaries
         return Image.fromarray(tone_mapped(pixels.astype(np.uint16) * 257, curve, matrix))
-    level = np.arange(256, dtype=np.float32) / 255
-    light = np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4).astype(np.float32)
-    return Image.fromarray(_linear_to_srgb(light[pixels], primaries))
+    return Image.fromarray(_linear_to_srgb(bytes_to_linear(pixels), primaries))
 
 
 def _linear_to_srgb(light: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
     light = np.clip(light if matrix is None else cv2.transform(light, matrix), 0, 1)
-    levels = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.rint(255 * levels).astype(np.uint8)
+    return np.rint(255 * from_linear(light)).astype(np.uint8)

@@ -13,6 +13,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from tokenface.images.srgb import from_linear
+
 Curve = Literal["hlg", "pq"]
 
 WHITE = 203.0
@@ -71,7 +73,4 @@ def _curve(curve: Curve) -> np.ndarray:
 @cache
 def _encoding() -> np.ndarray:
     """[LEVELS] uint8: linear light to sRGB's levels."""
-    light = np.linspace(0, 1, LEVELS)
-    return np.rint(255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)).astype(
-        np.uint8
-    )
+    return np.rint(255 * from_linear(np.linspace(0, 1, LEVELS))).astype(np.uint8)

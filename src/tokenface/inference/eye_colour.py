@@ -8,14 +8,15 @@ import numpy as np
 
 from tokenface.errors import OutputError
 from tokenface.formats.rig import rotation_matrix
-from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.model import LEFT_EYE, RIGHT_EYE, HeadModel
 from tokenface.head.parts import IRIS
+from tokenface.images.srgb import LUMINANCE, from_linear, to_linear
 from tokenface.inference.gaze import eye_rotations
 from tokenface.inference.maps import PARTS, FaceMaps
 from tokenface.inference.part_looks import SCLERA
 from tokenface.inference.part_rig import parts_of
 from tokenface.parameters import FaceParameters
+from tokenface.texture.seen import SeenFace
 
 SMALLEST = 4.0
 """Pixels of the iris's radius on the photo, below which it has no colour that could be told."""
@@ -31,23 +32,17 @@ GAIN = (0.75, 2.5)
 """Limits of the correction that makes the white of the eye white, linear light."""
 
 
-class SeenFace(Protocol):
+class EyedFace(SeenFace, Protocol):
     """What is needed of a face, as `Face` has it."""
 
     @property
-    def head(self) -> HeadModel: ...
-    @property
     def size(self) -> float: ...
-    @property
-    def camera(self) -> FaceCamera: ...
-    @property
-    def vertices(self) -> np.ndarray: ...
     @property
     def parameters(self) -> FaceParameters: ...
     def maps(self) -> FaceMaps: ...
 
 
-def iris_of_photo(face: SeenFace, photo: np.ndarray) -> np.ndarray | None:
+def iris_of_photo(face: EyedFace, photo: np.ndarray) -> np.ndarray | None:
     """[3] uint8 sRGB as under white light; None where the photo does not show it.
 
     Args:
@@ -69,7 +64,7 @@ def iris_of_photo(face: SeenFace, photo: np.ndarray) -> np.ndarray | None:
         colours = _ring_colours(photo, labels == PARTS.index(name), middle, radius)
         if colours is not None:
             found.append(colours)
-    return None if not found else _balanced(*max(found, key=lambda pair: _luminance(pair[1]) - _luminance(pair[0])))
+    return None if not found else _balanced(*max(found, key=_contrast))
 
 
 def _radius(head: HeadModel) -> float:
@@ -78,7 +73,7 @@ def _radius(head: HeadModel) -> float:
     return float(np.sin(np.radians(IRIS)) * np.linalg.norm(eye, axis=1).mean())
 
 
-def _iris_middle(face: SeenFace, side: int, joint: int) -> np.ndarray:
+def _iris_middle(face: EyedFace, side: int, joint: int) -> np.ndarray:
     """[2] photo pixels."""
     name = ("left_eyeball", "right_eyeball")[side]
     eye = face.vertices[face.head.data.regions[name]].astype(np.float64)
@@ -101,8 +96,7 @@ def _ring_colours(
             if iris is None or white is None:
                 continue
             pair = np.median(iris, axis=0), np.median(white, axis=0)
-            contrast = _luminance(pair[1]) - _luminance(pair[0])
-            if contrast > least:
+            if (contrast := _contrast(pair)) > least:
                 best, least = pair, contrast
     return best
 
@@ -121,16 +115,12 @@ def _samples(photo, open_to, place, radius, ring) -> np.ndarray | None:
     return photo[row[seen], column[seen]] / 255.0
 
 
+def _contrast(pair: tuple[np.ndarray, np.ndarray]) -> float:
+    """White over iris."""
+    return float((pair[1] - pair[0]) @ LUMINANCE)
+
+
 def _balanced(iris: np.ndarray, white: np.ndarray) -> np.ndarray:
-    gain = (_linear(np.array(SCLERA) / 255) / _linear(white).clip(1e-3)).clip(*GAIN)
-    light = (_linear(iris) * gain).clip(0, 1)
-    srgb = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.rint(srgb.clip(0.05, 0.9) * 255).astype(np.uint8)
-
-
-def _linear(colour: np.ndarray) -> np.ndarray:
-    return np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
-
-
-def _luminance(colour: np.ndarray) -> float:
-    return float(colour @ [0.2126, 0.7152, 0.0722])
+    gain = (to_linear(np.array(SCLERA) / 255) / to_linear(white).clip(1e-3)).clip(*GAIN)
+    light = (to_linear(iris) * gain).clip(0, 1)
+    return np.rint(from_linear(light).clip(0.05, 0.9) * 255).astype(np.uint8)

@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 
 from tokenface.geometry.normals import mesh_normals
+from tokenface.images.srgb import LUMINANCE, bytes_to_linear, to_bytes
 from tokenface.texture.detail import DetailMaps, detail_maps
 from tokenface.texture.fill import HeadGraph
 from tokenface.texture.layout import Texels, surface_kinds
-from tokenface.texture.light import LUMINANCE, bytes_to_linear, to_bytes
 from tokenface.texture.seen import SeenFace
 from tokenface.texture.shading import FittedLight, fit_light
 from tokenface.texture.skin_colour import unlike_skin
@@ -133,10 +133,10 @@ def photo_detail(face: SeenFace, photo: np.ndarray, *, size: int | None = None) 
     data = face.head.data
     fine = Texels.of(data, size or min(SERVED, texture_size(face)))
     coarse = fine if fine.size <= ANALYSIS else Texels.of(data, ANALYSIS)
-    layer = _Layer.of(
-        face, photo, coarse, HeadGraph(data, surface_kinds(data)["scalp"]), _albedo(face, coarse), False, False
-    )
-    ratio = np.log(colours_of(face, photo, fine).clip(DARKEST)) - _albedo(face, fine)
+    albedo = _albedo(face, coarse)
+    layer = _Layer.of(face, photo, coarse, HeadGraph(data, surface_kinds(data)["scalp"]), albedo, False, False)
+    albedo = albedo if fine is coarse else _albedo(face, fine)
+    ratio = np.log(colours_of(face, photo, fine).clip(DARKEST)) - albedo
     weight = coarse.enlarged(layer.share, fine) * (fine.kinds["scalp"] < 0.5)
     weight = weight * (1 - fine.kinds["brows"]) * (1 - fine.kinds["lips"])
     normals = mesh_normals(face.vertices, face.faces) @ face.camera.rotation.T

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from tokenface.images.srgb import LUMINANCE
 from tokenface.texture.fill import HeadGraph
 from tokenface.texture.layout import Texels, smoothstep
-from tokenface.texture.light import LUMINANCE
 from tokenface.texture.view import View
 
 ROUNDS = 3

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from tokenface.geometry.normals import mesh_normals
+from tokenface.images.srgb import bytes_to_linear
 from tokenface.render.rasterizer import rasterize
 from tokenface.texture.layout import Texels, smoothstep, surface_kinds
-from tokenface.texture.light import bytes_to_linear
 from tokenface.texture.seen import SeenFace
 
 DEPTH_MAP = 512
@@ -67,8 +67,9 @@ def view_of(face: SeenFace, photo: np.ndarray, texels: Texels, ears: bool = Fals
     Args:
         photo: [H, W, 3] uint8 RGB.  ears: they may be taken, too: seldom right where hair hangs over them.
     """
-    depth = _depth(face)
-    return _look(face, photo, texels, depth, ears, False), _look(face, photo, texels, depth, ears, True)
+    depth, facing = _depth(face), mesh_normals(face.vertices, face.faces) @ face.camera.rotation.T.astype(np.float32)
+    own, other = (_look(face, photo, texels, depth, facing, ears, mirrored) for mirrored in (False, True))
+    return own, other
 
 
 def feathered(share: np.ndarray, texels: Texels) -> np.ndarray:
@@ -86,9 +87,12 @@ def feathered(share: np.ndarray, texels: Texels) -> np.ndarray:
     return np.minimum(full, share).clip(0, 1)
 
 
-def _look(face: SeenFace, photo: np.ndarray, texels: Texels, depth: _Depth, ears: bool, mirrored: bool) -> View:
+def _look(
+    face: SeenFace, photo: np.ndarray, texels: Texels, depth: _Depth, facing: np.ndarray, ears: bool, mirrored: bool
+) -> View:
+    """facing: [V, 3] normals, camera space."""
     points = texels.at(face.vertices, mirrored).astype(np.float64)
-    normals = texels.at(mesh_normals(face.vertices, face.faces) @ face.camera.rotation.T.astype(np.float32), mirrored)
+    normals = texels.at(facing, mirrored)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-9)
     places = face.camera.project(points)
     row, column = depth.pixel(places)
