@@ -71,6 +71,11 @@ def test_readers_are_told_what_they_must_know(face: Face, skin: np.ndarray, tmp_
         assert webp == {"source": 0}
     elif webp:
         assert (texture.source, webp["source"]) == (0, 1)
+
+
+@pytest.mark.parametrize("form", TEXTURE_FORMATS)
+def test_khronos_validator_finds_nothing(face: Face, skin: np.ndarray, tmp_path: Path, form: str) -> None:
+    path = face.save(tmp_path / "a.glb", texture=skin, texture_format=form)  # type: ignore[arg-type]
     issues = khronos_issues(path)
     assert issues["numErrors"] == issues["numWarnings"] == 0, issues["messages"]
 
