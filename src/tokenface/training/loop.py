@@ -116,7 +116,10 @@ class Trainer:
         bias = self.teaching.teach(self.averaged(), renders)
         if self.fabric.is_global_zero:
             self.teaching.save()
-        report(f"step {self.progress.step}  lesson: baseline {bias.baseline:.2f}, mean shape {bias.shape_bias:.3f}")
+        report(
+            f"step {self.progress.step}  lesson: baseline {bias.baseline:.2f}, mean shape {bias.shape_bias:.3f}, "
+            f"spread over rendered faces': actions {bias.action_spread:.2f}, people {bias.shape_spread:.2f}"
+        )
 
     def step(self) -> dict[str, Tensor]:
         """Draw the next batch and learn from it; returns the losses by name, of this process."""
