@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tokenface.errors import TokenFaceError
     from tokenface.head import HeadData, HeadModel
     from tokenface.head.registry import load_head
+    from tokenface.inference.blending import blend
     from tokenface.inference.face import Face
     from tokenface.inference.grouping import group_people
     from tokenface.inference.refinement import RefineOptions
@@ -44,6 +45,7 @@ __all__ = [
     "TokenFaceError",
     "TrackedFace",
     "TrackedFrame",
+    "blend",
     "group_people",
     "load",
     "load_head",
@@ -60,6 +62,7 @@ _HOMES = {
     "TokenFaceError": "tokenface.errors",
     "TrackedFace": "tokenface.video.face",
     "TrackedFrame": "tokenface.video.face",
+    "blend": "tokenface.inference.blending",
     "group_people": "tokenface.inference.grouping",
     "load_head": "tokenface.head.registry",
 }

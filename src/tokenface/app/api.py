@@ -127,10 +127,11 @@ def _encoded(result: PhotoResult, name: str, form: Format, face: int, max_faces:
 
     if form == "zip":
         skins = {one.index: skin(one) for one in faces}
-        return everything(faces, image, name, {index: own for index, own in skins.items() if own is not None})
+        irises = {one.index: one.iris_colour(image) for one in faces}
+        return everything(faces, image, name, {i: own for i, own in skins.items() if own is not None}, irises)
     if face >= len(faces):
         raise TokenFaceError(f"there is no face {face}; the photo has {len(faces)}, counted from 0")
-    return face_glb(faces[face], skin(faces[face]))
+    return face_glb(faces[face], skin(faces[face]), iris=faces[face].iris_colour(image))
 
 
 def _accepted(header: str) -> Format:

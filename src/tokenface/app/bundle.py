@@ -34,19 +34,24 @@ def faces_json(faces: Sequence[Face], photo_name: str) -> bytes:
 
 
 def everything(
-    faces: Sequence[Face], photo: np.ndarray, photo_name: str, textures: Mapping[int, np.ndarray] | None = None
+    faces: Sequence[Face],
+    photo: np.ndarray,
+    photo_name: str,
+    textures: Mapping[int, np.ndarray] | None = None,
+    irises: Mapping[int, np.ndarray | None] | None = None,
 ) -> bytes:
     """What `tokenface reconstruct` writes for a photo, as a ZIP.
 
     Args:
         faces: of one photo, at least one.  photo: [H, W, 3] uint8.
         textures: [R, R, 3] uint8 by `Face.index`, instead of the albedo.
+        irises: [3] uint8 sRGB by `Face.index`, as the photo shows them; None: the albedo's.
     """
     files: dict[str, bytes] = {}
     for face in faces:
         texture = (textures or {}).get(face.index)
         stem = f"face_{face.index:02d}"
-        files[f"{stem}.glb"] = face_glb(face, texture, iris=face.iris_colour(photo))
+        files[f"{stem}.glb"] = face_glb(face, texture, iris=(irises or {}).get(face.index))
         files |= face_obj(face, texture, stem)
     files["parameters.json"] = faces_json(faces, photo_name)
     picture = io.BytesIO()

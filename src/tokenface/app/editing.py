@@ -15,6 +15,7 @@ from tokenface.errors import TokenFaceError
 from tokenface.geometry import rotations
 from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.arkit import ARKIT_NAMES, from_arkit
+from tokenface.inference.blending import blended_parameters, check_same_head
 from tokenface.inference.expressions import arkit_weights
 from tokenface.inference.face import Face
 from tokenface.parameters import FaceParameters
@@ -52,7 +53,8 @@ def edited(face: Face, edit: Edit) -> Face:
     if edit.arkit:
         parameters = _with_expression(face, edit.arkit)
     if edit.other is not None and edit.share > 0:
-        parameters = blended(parameters, _same_head(face, edit.other).parameters, edit.share)
+        check_same_head(face, edit.other)
+        parameters = blended_parameters(parameters, edit.other.parameters, edit.share)
     if edit.light_turn or edit.light_height or edit.light_strength != 1:
         light = turned_light(parameters.light.reshape(9, 3), edit.light_turn, edit.light_height)
         parameters = parameters.replace(light=(light * edit.light_strength).reshape(-1))
@@ -61,13 +63,6 @@ def edited(face: Face, edit: Edit) -> Face:
         camera = _turned(face, edit.angles)
         parameters = parameters.replace(camera=torch.from_numpy(camera.vector).float())
     return replace(face, parameters=parameters, camera=camera)
-
-
-def blended(first: FaceParameters, second: FaceParameters, share: float) -> FaceParameters:
-    """`first` with shape and albedo moved towards the other person's: share 0 is the first, 1 the second."""
-    return first.replace(
-        shape=torch.lerp(first.shape, second.shape, share), texture=torch.lerp(first.texture, second.texture, share)
-    )
 
 
 def turned_light(light: Tensor, turn: float, height: float) -> Tensor:
@@ -107,12 +102,6 @@ def _with_expression(face: Face, weights: Mapping[str, float]) -> FaceParameters
         expression=face.head.clamp_expression(parameters.expression + expression[1] - expression[0]),
         jaw=parameters.jaw + jaw[1] - jaw[0],
     )
-
-
-def _same_head(face: Face, other: Face) -> Face:
-    if other.origin.head_hash != face.origin.head_hash:
-        raise TokenFaceError(f"'{face.head.name}' and '{other.head.name}' are different head models; blend within one")
-    return other
 
 
 def _turned(face: Face, angles: tuple[float, float, float]) -> FaceCamera:

@@ -15,6 +15,7 @@ from tokenface.app.bundle import everything, face_glb, face_obj, faces_json, zip
 from tokenface.app.editing import Edit, edited
 from tokenface.images.loading import load_image
 from tokenface.inference.appearance import photo_face
+from tokenface.inference.blending import mixed_iris, mixed_skin
 from tokenface.inference.face import Face
 from tokenface.inference.photo_texture import SERVED, photo_texture
 from tokenface.render.overlay import automatic_crop, fit, mesh_over_photo
@@ -68,8 +69,7 @@ class Visit:
         """as_found: without the changes and in one piece, as the page's viewer draws it."""
         if as_found:
             return face_glb(self.faces[index], self._own_texture(index, skin), parts=False)
-        iris = self.faces[index].iris_colour(self._photo())
-        return face_glb(self.shown(index), self._texture(index, skin), iris=iris)
+        return face_glb(self.shown(index), self._texture(index, skin), iris=self._iris(index))
 
     def obj(self, index: int, skin: Skin) -> bytes:
         """A ZIP: an OBJ is three files."""
@@ -83,7 +83,8 @@ class Visit:
         """A ZIP of all files of all faces."""
         textures = {face.index: self._texture(face.index, skin) for face in self.faces}
         known = {index: texture for index, texture in textures.items() if texture is not None}
-        return everything(self._all(), self._photo(), self.name, known)
+        irises = {face.index: self._iris(face.index) for face in self.faces}
+        return everything(self._all(), self._photo(), self.name, known, irises)
 
     def overlay(self) -> np.ndarray:
         """[h, w, 3] uint8: all faces over the photo, or over the part of it where they are."""
@@ -99,6 +100,13 @@ class Visit:
     def _photo(self) -> np.ndarray:
         return load_image(self.data, self.pixels)
 
+    def _iris(self, index: int) -> np.ndarray | None:
+        """[3] uint8 sRGB, by the face as it was found: the changed one does not lie on the photo."""
+        own = self.faces[index].iris_colour(self._photo())
+        if self.partner is None or not (share := self._share(index)):
+            return own
+        return mixed_iris((self.faces[index], self.partner.faces[0]), [own, self.partner._iris(0)], share)
+
     def _own_texture(self, index: int, skin: Skin) -> np.ndarray | None:
         """[R, R, 3] uint8: the photo on the head's layout; None for the model's albedo."""
         if skin != "photo":
@@ -110,12 +118,16 @@ class Visit:
     def _texture(self, index: int, skin: Skin) -> np.ndarray | None:
         """The same for the face with its changes: blended people have blended photos."""
         texture = self._own_texture(index, skin)
-        share = self.edits[index].share if index in self.edits else 0.0
+        share = self._share(index)
         if texture is None or self.partner is None or share == 0:
             return texture
         other = self.partner._own_texture(0, skin)
         assert other is not None
-        return np.rint(texture + share * (other.astype(np.float32) - texture)).astype(np.uint8)
+        return mixed_skin(texture, other, share)
+
+    def _share(self, index: int) -> float:
+        """Of the partner."""
+        return self.edits[index].share if index in self.edits else 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from tokenface.cli import (
+    blend,
     calibrate,
     convert,
     demo,
@@ -41,6 +42,7 @@ app.command("doctor")(doctor.doctor)
 app.command("track")(track.track)
 app.command("live")(live.live)
 app.command("transfer")(transfer.transfer)
+app.command("blend")(blend.blend)
 app.command("convert")(convert.convert)
 app.command("serve")(serve.serve)
 app.command("prepare")(prepare.prepare)

@@ -74,6 +74,9 @@ def reconstruct(
     texture: Annotated[
         str, typer.Option(help="Skin of meshes: photo (hidden parts filled in), or model (the predicted albedo).")
     ] = "photo",
+    texture_format: Annotated[
+        str, typer.Option(help="Pictures in a GLB: png, jpeg, webp, or webp+png (for readers without WebP).")
+    ] = "png",
     delight: Annotated[bool, typer.Option("--delight", help="With --texture photo: take the light out of it.")] = False,
     detail: Annotated[
         bool, typer.Option("--detail", help="Also write normal and displacement maps from the photo's shading.")
@@ -118,11 +121,12 @@ def reconstruct(
     the command is run again. With --format parquet or npz, and with --ray, writes tables of faces instead, one for
     every few hundred photos. Exit code: 0 all done, 1 some photos failed or show no face, 2 nothing to do.
     """
-    from tokenface.cli.needs import need, need_photo, need_runtime
+    from tokenface.cli.needs import need, need_one_of, need_photo, need_runtime
     from tokenface.errors import ConfigError
 
     # wrong options are said before missing files; the usual ones have nothing to check, and torch can wait
     skin = _texture(texture, delight)
+    need_one_of("--texture-format", texture_format, ("png", "jpeg", "webp", "webp+png"))
     asked = _Fit(focal, ipd, size, components, steps)
     fit = _options(refine, asked) if refine or asked != FIT else None
     need_photo(*sources)
@@ -185,6 +189,7 @@ def reconstruct(
             max_pixels=max_pixels,
             maps=wanted_maps,
             axes=axes,
+            texture_format=texture_format,  # type: ignore[arg-type]
         ),
     )
     if same_person and run.items:

@@ -14,7 +14,8 @@ import numpy as np
 import pygltflib as gltf
 
 from tokenface.core.files import write_atomically
-from tokenface.formats.mesh import SeamSplit, TexturedMesh, file_normals, morph_normals, png_bytes, split_seams
+from tokenface.formats.glb_textures import TextureFormat, add_texture
+from tokenface.formats.mesh import SeamSplit, TexturedMesh, file_normals, morph_normals, split_seams
 from tokenface.formats.rig import PartMaterial, Rig, RigPart, largest_influences, quaternion
 
 NEGLIGIBLE = 1e-7
@@ -24,21 +25,24 @@ NEGLIGIBLE_TURN = 4e-3
 SKIN_ROUGHNESS = 0.6
 
 
-def write_glb(path: str | Path, mesh: TexturedMesh, rig: Rig) -> Path:
+def write_glb(path: str | Path, mesh: TexturedMesh, rig: Rig, textures: TextureFormat = "png") -> Path:
     """Write one face. `mesh` gives topology, texture and facts; `rig` gives the geometry.
+
+    Args:
+        textures: how the pictures are stored (`glb_textures`).
 
     Raises:
         OutputError: the file cannot be written.
     """
-    return write_atomically(path, glb_bytes(mesh, rig))
+    return write_atomically(path, glb_bytes(mesh, rig, textures))
 
 
-def glb_bytes(mesh: TexturedMesh, rig: Rig) -> bytes:
+def glb_bytes(mesh: TexturedMesh, rig: Rig, textures: TextureFormat = "png") -> bytes:
     """The file of `write_glb` as bytes."""
-    return finished_bytes(*rigged_document(mesh, rig))
+    return finished_bytes(*rigged_document(mesh, rig, textures))
 
 
-def rigged_document(mesh: TexturedMesh, rig: Rig) -> tuple[gltf.GLTF2, GlbBuffer]:
+def rigged_document(mesh: TexturedMesh, rig: Rig, textures: TextureFormat = "png") -> tuple[gltf.GLTF2, GlbBuffer]:
     """The face as a document and its binary chunk, to which more may be added before `finished_bytes`.
 
     Node 0 carries the head's skin; joint j of the rig is node 1 + j; the rig's parts follow, each a node and a mesh.
@@ -64,14 +68,15 @@ def rigged_document(mesh: TexturedMesh, rig: Rig) -> tuple[gltf.GLTF2, GlbBuffer
         list(morph_normals(rig.rest, rig.morphs, mesh.faces)),
         rig,
     )
-    document.materials.append(_material(document, buffer, PartMaterial("skin", mesh.texture, SKIN_ROUGHNESS), "albedo"))
+    skin = PartMaterial("skin", mesh.texture, SKIN_ROUGHNESS)
+    document.materials.append(_material(document, buffer, skin, "albedo", textures))
     # The neck is open below; from there the inside should not be invisible.
     document.materials[0].doubleSided = True
     shared: dict[str, int] = {}
     for part in rig.parts:
         if part.material.name not in shared:
             shared[part.material.name] = len(document.materials)
-            document.materials.append(_material(document, buffer, part.material, part.material.name))
+            document.materials.append(_material(document, buffer, part.material, part.material.name, textures))
         document.scenes[0].nodes.append(len(document.nodes))
         document.nodes.append(gltf.Node(name=part.name, mesh=len(document.meshes), skin=0))
         _Surfaces(document, buffer).add(
@@ -169,14 +174,14 @@ def _skin(rig: Rig, buffer: GlbBuffer, first_node: int) -> gltf.Skin:
     )
 
 
-def _material(document: gltf.GLTF2, buffer: GlbBuffer, material: PartMaterial, image: str) -> gltf.Material:
-    picture = buffer.append(png_bytes(material.texture))
-    document.images.append(gltf.Image(name=image, mimeType="image/png", bufferView=picture))
-    document.textures.append(gltf.Texture(source=len(document.images) - 1, sampler=0))
+def _material(
+    document: gltf.GLTF2, buffer: GlbBuffer, material: PartMaterial, image: str, textures: TextureFormat
+) -> gltf.Material:
+    texture = add_texture(document, buffer.append, material.texture, image, textures)
     return gltf.Material(
         name=material.name,
         pbrMetallicRoughness=gltf.PbrMetallicRoughness(
-            baseColorTexture=gltf.TextureInfo(index=len(document.textures) - 1),
+            baseColorTexture=gltf.TextureInfo(index=texture),
             metallicFactor=0.0,
             roughnessFactor=material.roughness,
         ),

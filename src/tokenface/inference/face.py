@@ -16,6 +16,7 @@ import torch
 from tokenface.errors import ImageError, OutputError, TokenFaceError
 from tokenface.formats.axes import HEAD_SPACE, Axes
 from tokenface.formats.glb import write_glb
+from tokenface.formats.glb_textures import TextureFormat, check_texture_format
 from tokenface.formats.mesh import TexturedMesh, file_normals, split_seams
 from tokenface.formats.obj import write_obj
 from tokenface.formats.parameters import parameters_document, plain, write_parameters
@@ -45,6 +46,8 @@ SAVED = (*FORMATS, "stl", "vrm")
 """What `Face.save` writes, by suffix."""
 Skin = np.ndarray | Literal["photo", "model"]
 """Texture of a written mesh: see `Face.save`."""
+Iris = np.ndarray | Literal["photo"] | None
+"""Colour of the irises of a written head: see `Face.save`."""
 
 logger = logging.getLogger("tokenface")
 
@@ -196,13 +199,28 @@ class Face:
     def _own_skin(self) -> np.ndarray:
         """`photo_texture`, or the albedo where the photo cannot be read any more."""
         try:
-            photo = self.item.load()
-            if photo.shape[:2] != self.camera.photo_size:  # another file of that name
-                raise ImageError(f"'{self.item.name}' is not the photo that the face was found in")
+            return self.photo_texture(self._own_photo())
         except ImageError as error:
             logger.warning("%s; the skin is the predicted albedo", error)
             return self.albedo
-        return self.photo_texture(photo)
+
+    def _iris(self, wanted: Iris) -> np.ndarray | None:
+        return self._own_iris if isinstance(wanted, str) else wanted
+
+    @cached_property
+    def _own_iris(self) -> np.ndarray | None:
+        """`iris_colour`; None where the photo does not show it or cannot be read any more."""
+        try:
+            return self.iris_colour(self._own_photo())
+        except ImageError:
+            return None
+
+    def _own_photo(self) -> np.ndarray:
+        """[H, W, 3] uint8. Raises ImageError: it is gone, or another one of that name stands in its place."""
+        photo = self.item.load()
+        if photo.shape[:2] != self.camera.photo_size:
+            raise ImageError(f"'{self.item.name}' is not the photo that the face was found in")
+        return photo
 
     def textured_mesh(self, neutral: bool = False, texture: np.ndarray | None = None) -> TexturedMesh:
         """The mesh as the file writers take it: vertices in the head model's order, seams in the coordinates.
@@ -257,8 +275,9 @@ class Face:
         path: str | Path,
         neutral: bool = False,
         texture: Skin = "photo",
-        iris: np.ndarray | None = None,
+        iris: Iris = "photo",
         axes: Axes | None = None,
+        texture_format: TextureFormat = "png",
     ) -> Path:
         """Write the face; the suffix chooses the format: .glb (rigged, textured), .vrm (avatar, relaxed), .obj, .ply,
         .stl (for printing) or .json.
@@ -267,12 +286,15 @@ class Face:
             neutral: relaxed.
             texture: "photo", the photo that the face was found in (the albedo where it is gone); "model", the predicted
                 albedo; or [R, R, 3] uint8 sRGB of one's own (`photo_texture`).
-            iris: see `rig`, for .glb and .vrm.
+            iris: of .glb and .vrm: "photo", as the photo shows it (`iris_colour`); [3] uint8 sRGB of one's own; None:
+                the predicted albedo's.
             axes: unit and up axis of .obj, .ply and .stl; None: metres and y, for .stl millimetres and z.
+            texture_format: of the pictures in a .glb: "png", "jpeg", "webp", or "webp+png": both.
         Raises:
-            OutputError: an unknown suffix, or a file that cannot be written.
+            OutputError: an unknown suffix or texture format, or a file that cannot be written.
         """
         path, suffix = Path(path).expanduser(), Path(path).suffix.lower()
+        check_texture_format(texture_format)
         if suffix == ".json":
             return write_parameters(path, photo_document([self], self.item.name))
         if suffix[1:] not in SAVED:
@@ -285,9 +307,9 @@ class Face:
         described = mesh(neutral, None if isinstance(skin, str) else skin)
         match suffix:
             case ".glb":
-                write_glb(path, described, self.rig(neutral, iris=iris))
+                write_glb(path, described, self.rig(neutral, iris=self._iris(iris)), texture_format)
             case ".vrm":
-                write_vrm(path, described, self.rig(neutral, iris=iris))
+                write_vrm(path, described, self.rig(neutral, iris=self._iris(iris)))
             case ".obj":
                 write_obj(path, described, axes or HEAD_SPACE)
             case ".ply":

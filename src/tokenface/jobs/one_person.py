@@ -66,11 +66,18 @@ def reconstruct_person(run: Run, output: Path) -> Person:
     skin: Skin = "model"
     if options.texture != "model":
         skin = photo_texture(best, image, pairs[1:], delight=options.texture == "delit")
+    iris = best.iris_colour(image)
     folder = make_folder(output / FOLDER)
     for suffix in sorted(set(options.formats) - {"json"}):
-        best.save(folder / f"face_00.{suffix}", texture=skin)
-        if options.neutral:
-            best.save(folder / f"face_00_neutral.{suffix}", neutral=True, texture=skin)
+        for neutral in (False, True) if options.neutral else (False,):
+            best.save(
+                folder / f"face_00{'_neutral' if neutral else ''}.{suffix}",
+                neutral,
+                skin,
+                iris,
+                options.axes,
+                options.texture_format,
+            )
     if "json" in options.formats:
         write_parameters(folder / "parameters.json", photo_document([best], best.item.name))
     return Person(folder, best, len(faces), failures)

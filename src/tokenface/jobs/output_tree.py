@@ -20,6 +20,7 @@ from tokenface.core.files import discard, make_folder, output_error, read_marker
 from tokenface.core.results_of_runs import PHOTO_MARKER, is_result_name
 from tokenface.errors import OutputError
 from tokenface.formats.axes import Axes
+from tokenface.formats.glb_textures import TextureFormat
 from tokenface.formats.parameters import write_parameters
 from tokenface.images.loading import ImageItem
 from tokenface.inference.face import FORMATS, Skin, photo_document
@@ -43,6 +44,7 @@ class Settings:
     written as well.  texture: "photo", "delit" (the photo without its light), or "model": the albedo as predicted.
     detail: whether normal and displacement maps are written as well.
     maps: of `map_files.MAPS`.  axes: of OBJ, PLY and STL; None: each format's usual ones.
+    texture_format: of the pictures in a GLB.
     signature: everything else that matters (weights, options of the reconstruction).
     """
 
@@ -54,6 +56,7 @@ class Settings:
     signature: str = ""
     maps: tuple[str, ...] = ()
     axes: Axes | None = None
+    texture_format: TextureFormat = "png"
 
     def hash(self) -> str:
         parts = [sorted(self.formats), self.overlay, self.neutral, self.texture, self.detail, self.signature]
@@ -61,6 +64,8 @@ class Settings:
             parts.append(sorted(self.maps))
         if self.axes is not None:
             parts.append(str(self.axes))
+        if self.texture_format != "png":
+            parts.append(self.texture_format)
         text = json.dumps(parts)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -71,6 +76,7 @@ class _Look(TypedDict):
     texture: Skin
     iris: np.ndarray | None
     axes: Axes | None
+    texture_format: TextureFormat
 
 
 class OutputTree:
@@ -147,7 +153,12 @@ class OutputTree:
                 skin = face.photo_texture(result.image, delight=self.settings.texture == "delit")
             for suffix in meshes:
                 stem = folder / f"face_{face.index:02d}"
-                look: _Look = {"texture": skin, "iris": iris, "axes": self.settings.axes}
+                look: _Look = {
+                    "texture": skin,
+                    "iris": iris,
+                    "axes": self.settings.axes,
+                    "texture_format": self.settings.texture_format,
+                }
                 paths.append(face.save(f"{stem}.{suffix}", **look))
                 if self.settings.neutral:
                     paths.append(face.save(f"{stem}_neutral.{suffix}", neutral=True, **look))

@@ -12,6 +12,7 @@ from tokenface.core.fingerprint import fingerprint
 from tokenface.core.regular import read_json
 from tokenface.errors import ConfigError, ImageError, OutputError
 from tokenface.formats.axes import Axes
+from tokenface.formats.glb_textures import TextureFormat, check_texture_format
 from tokenface.images.loading import MAX_PIXELS, ImageItem
 from tokenface.images.remote import collect_photos, is_address
 from tokenface.inference.depends import model_facts
@@ -51,6 +52,7 @@ class Options:
     max_pixels: int = MAX_PIXELS
     maps: tuple[str, ...] = ()
     axes: Axes | None = None
+    texture_format: TextureFormat = "png"
 
 
 class Run:
@@ -84,6 +86,7 @@ class Run:
             self._signature(),
             chosen_maps(options.maps),
             options.axes,
+            check_texture_format(options.texture_format),
         )
         self.tree = OutputTree(output, settings, options.overwrite)
         self.root = self.tree.root

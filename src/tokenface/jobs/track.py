@@ -25,7 +25,7 @@ from tokenface.formats.mp4 import encode_piece, join_pieces
 from tokenface.model import Reconstructor
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.refinement.clip import FRAMES, ClipRefiner, RefinedPerson
-from tokenface.refinement.clip_skin import clip_texture
+from tokenface.refinement.clip_skin import ClipSkin, clip_skin
 from tokenface.version import __version__
 from tokenface.video.answer import FrameAnswers
 from tokenface.video.clip import Frame
@@ -190,9 +190,9 @@ class TrackRun:
         maker = FaceMaker(self.model.head, self.model.origin, self.clip.path)
         meshes = {"glb", "usd", "obj"} & set(self.options.formats)
         for person, identity in self.people.items():
-            texture = None
+            skin = ClipSkin()
             if meshes and self.options.texture == "photo":
-                texture = clip_texture(self.clip, self.results, maker, person, identity)
+                skin = clip_skin(self.clip, self.results, maker, person, identity)
             writer = PersonWriter(
                 self.results,
                 self.model.head,
@@ -201,7 +201,8 @@ class TrackRun:
                 self.store.folder,
                 self.options.formats,
                 self.clip.rate,
-                texture,
+                skin.texture,
+                skin.iris,
             )
             writer.write(person, identity)
             done += identity.frames

@@ -100,7 +100,7 @@ def _photo_files(
 ) -> list[Path]:
     posed = posed_by(puppet, moment, rest)
     files = [
-        write_glb(folder / "transfer.glb", posed.riggable_mesh(texture=puppet.texture), posed.rig()),
+        write_glb(folder / "transfer.glb", posed.riggable_mesh(texture=puppet.texture), posed.rig(iris=puppet.iris)),
         write_parameters(folder / "parameters.json", photo_document([posed], posed.item.name)),
     ]
     if picture:
@@ -165,7 +165,7 @@ def _clip_files(
 
 def _animation(puppet: Puppet, done: _Performance, path: Path) -> Path:
     face = puppet.face
-    rig = face.rig(neutral=True)
+    rig = face.rig(neutral=True, iris=puppet.iris)
     expression = torch.stack(done.expressions)
     eyes = eye_rotations(face.head, expression)
     spare = np.zeros((len(expression), len(rig.morph_names) - expression.shape[1]), np.float32)

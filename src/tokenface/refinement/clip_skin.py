@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from tokenface.inference.photo_texture import SERVED, photo_texture, texture_size
@@ -15,16 +17,27 @@ FRAMES = 3
 """Views of a turning head; more of them agree less."""
 
 
-def clip_texture(clip: Clip, store: Store, maker: FaceMaker, person: int, identity: Identity) -> np.ndarray | None:
-    """[R, R, 3] uint8 sRGB, R up to 1024; None where no frame shows the person reliably.
+@dataclass(frozen=True, eq=False)
+class ClipSkin:
+    """texture: [R, R, 3] uint8 sRGB, R up to 1024; None where no frame shows the person reliably.
+    iris: [3] uint8 sRGB; None where no frame shows it."""
+
+    texture: np.ndarray | None = None
+    iris: np.ndarray | None = None
+
+
+def clip_skin(clip: Clip, store: Store, maker: FaceMaker, person: int, identity: Identity) -> ClipSkin:
+    """What the chosen frames show of a person.
 
     Raises:
         VideoError: the clip has changed since it was tracked.
     """
     faces = frames_faces(maker, store, person, chosen_frames(store, person, FRAMES), identity.shape)
     if not faces:
-        return None
+        return ClipSkin()
     pairs = list(zip(faces.values(), frames_images(clip, list(faces)), strict=True))
     first, *others = sorted(pairs, key=lambda pair: -pair[0].confidence)
     size = min(SERVED, max(texture_size(face) for face, _ in pairs))
-    return photo_texture(*first, others, size=size)
+    irises = (face.iris_colour(image) for face, image in (first, *others))
+    iris = next((iris for iris in irises if iris is not None), None)
+    return ClipSkin(photo_texture(*first, others, size=size), iris)

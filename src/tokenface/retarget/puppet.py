@@ -41,6 +41,11 @@ class Puppet:
             return self.face.albedo
         return photo_texture(self.face, self.photo, whole_head=True, mended=False)
 
+    @cached_property
+    def iris(self) -> np.ndarray | None:
+        """[3] uint8 sRGB of the irises as the target's photo shows them; None where it does not."""
+        return self.face.iris_colour(self.photo)
+
     def pose(self, expression: Tensor, jaw: Tensor) -> Face:
         """The target with this expression [E] and jaw [3]; everything else of it is untouched."""
         parameters = self.face.parameters.replace(expression=expression.clone(), jaw=jaw.clone())

@@ -75,6 +75,7 @@ class PersonWriter:
         work: folder for what is only needed while writing.
         rate: frames per second, for timecodes.
         texture: [R, R, 3] uint8 sRGB, row 0 at v = 1; None: the predicted albedo.
+        iris: [3] uint8 sRGB; None: the predicted albedo's.
     """
 
     def __init__(
@@ -87,8 +88,9 @@ class PersonWriter:
         formats: tuple[str, ...],
         rate: float,
         texture: np.ndarray | None = None,
+        iris: np.ndarray | None = None,
     ) -> None:
-        self.texture = texture
+        self.texture, self.iris = texture, iris
         self.store, self.head, self.origin = store, head, origin
         self.folder, self.work, self.formats, self.rate = make_folder(folder), work, formats, rate
         self.sequence = SequenceMaker(head)
@@ -139,7 +141,7 @@ class PersonWriter:
 
     def _animations(self, rows: GrowingNpz, identity: Identity) -> list[Path]:
         parameters = self._neutral(identity)
-        rig = face_rig(self.head, parameters, neutral=True)
+        rig = face_rig(self.head, parameters, neutral=True, iris=self.iris)
         expression = rows.rows("expression")
         pose = rows.rows("pose")
         spare = np.zeros((len(expression), len(rig.morph_names) - expression.shape[1]), np.float32)
