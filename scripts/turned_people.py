@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from tokenface.head.landmarks import MEDIAPIPE_TO_IBUG68
-from tokenface.images.crop import crop_from_landmarks
 
 from tokenface.data.sampling import rotation_from_angles
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.geometry.camera import Camera
+from tokenface.geometry.crop import crop_from_landmarks
+from tokenface.geometry.landmarks import MEDIAPIPE_TO_IBUG68
 from tokenface.head.registry import load_head
 from tokenface.images.facemesh import FaceMesh
 

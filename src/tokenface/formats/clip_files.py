@@ -1,4 +1,4 @@
-"""Clips opened for reading: one regular file, by demuxers that open no second one, whatever its content names."""
+"""Safe opening of video files: one regular file, demuxers that open no second one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be converted: parameters of photos and clips, parameters of other tools, meshes."""
+"""Inputs of the conversion: parameters of photos and clips, parameters of other tools, meshes."""
 
 from __future__ import annotations
 
