@@ -122,7 +122,7 @@ class Network:
                 camera = torch.from_numpy(camera_on_picture(face.camera, size)).float()[None]
                 rows.append(FaceParameters(**{n: v[None] for n, v in face.parameters.items()}).replace(camera=camera))
                 confidence.append(face.confidence)
-                expected.append(face.evidence.expected_shape)
+                expected.append(face.confidence_features.expected_shape)
             posed = self.head(rows[-1].shape, rows[-1].expression, rows[-1].jaw).vertices
             points.append(projected(self.head, posed, camera))
         p = FaceParameters.cat(rows)

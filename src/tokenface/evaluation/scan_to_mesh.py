@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from tokenface.evaluation.refinement import refine
+from tokenface.evaluation.icp import refine
 from tokenface.evaluation.surface import Surface, spatial_order
 from tokenface.geometry.similarity import Similarity, procrustes
 

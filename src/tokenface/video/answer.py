@@ -8,7 +8,7 @@ import numpy as np
 
 from tokenface.geometry.crop import Crop
 from tokenface.geometry.pinhole import FaceCamera
-from tokenface.inference.confidence import Evidence
+from tokenface.inference.confidence import ConfidenceFeatures
 from tokenface.parameters import FaceParameters
 
 
@@ -22,7 +22,7 @@ class Answer:
     parameters: FaceParameters
     crop: Crop
     size: tuple[int, int]
-    evidence: Evidence
+    confidence_features: ConfidenceFeatures
 
     @property
     def camera(self) -> FaceCamera:

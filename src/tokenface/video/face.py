@@ -69,7 +69,7 @@ class FaceMaker:
             parameters=answer.parameters,
             camera=answer.camera,
             box=self._box(answer),
-            evidence=answer.evidence,
+            confidence_features=answer.confidence_features,
             head=self.head,
             item=ImageItem(name, self.clip),
             origin=self.origin,

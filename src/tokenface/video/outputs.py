@@ -23,7 +23,7 @@ from tokenface.head.arkit import ARKIT_NAMES
 from tokenface.head.data import JOINT_NAMES
 from tokenface.head.model import JAW, LEFT_EYE, RIGHT_EYE, HeadModel
 from tokenface.inference.appearance import albedo_image, face_rig
-from tokenface.inference.confidence import EVIDENCE, confidences
+from tokenface.inference.confidence import CONFIDENCE_FIELDS, confidences
 from tokenface.inference.expressions import joint_drive
 from tokenface.inference.face import Origin
 from tokenface.inference.pooling import LEAST, pool
@@ -125,7 +125,7 @@ class PersonWriter:
             "expression_names": np.array(self.head.expression_names),
             "arkit_names": np.array(ARKIT_NAMES),
             "joint_names": np.array(JOINT_NAMES),
-            "evidence_names": np.array(EVIDENCE),
+            "evidence_names": np.array(CONFIDENCE_FIELDS),
         }
 
     def _csv(self, rows: GrowingNpz) -> Path:

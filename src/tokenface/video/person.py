@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tokenface.geometry.crop import Crop, crop_from_landmarks
-from tokenface.inference.confidence import Evidence
+from tokenface.inference.confidence import ConfidenceFeatures
 
 STILL_CENTRE, STILL_SIZE, STILL_ANGLE = 0.03, 0.04, math.radians(2.5)
 """Motions of the face (shares of the crop, log of the size, radians) that leave the crop where it is: a crop that
@@ -72,8 +72,8 @@ class Person:
         self.vector = (before + (vector - before) / self.vectors).astype(np.float32)
         self.strange, self.stranger = 0, None
 
-    def judge(self, evidence: Evidence) -> None:
-        self.detection, self.agreement, self.presence = evidence.detection, evidence.agreement, evidence.presence
+    def update(self, features: ConfidenceFeatures) -> None:
+        self.detection, self.agreement, self.presence = features.detection, features.agreement, features.presence
 
     def state(self) -> dict[str, Any]:
         crop = [*self.crop.centre, self.crop.size, self.crop.angle]

@@ -12,7 +12,7 @@ import torch
 
 from tokenface.errors import CheckpointError
 from tokenface.images.detector import FaceDetector
-from tokenface.inference.confidence import Evidence
+from tokenface.inference.confidence import ConfidenceFeatures
 from tokenface.inference.predictor import Predictor
 from tokenface.network.temporal import TemporalTransformer, crop_motion
 from tokenface.parameters import COMPONENTS, FaceParameters
@@ -167,7 +167,7 @@ def run(pipeline: Pipeline, frames: Iterator[Frame]) -> Iterator[FrameAnswers]:
 
 
 def _answer(seen: Seen, size: tuple[int, int]) -> Answer:
-    return Answer(seen.person, seen.scene, seen.look.parameters, seen.look.crop, size, seen.evidence)
+    return Answer(seen.person, seen.scene, seen.look.parameters, seen.look.crop, size, seen.confidence_features)
 
 
 def _same_person(kept: _Kept, answer: Answer) -> tuple[torch.Tensor, Answer] | None:
@@ -188,7 +188,7 @@ def _kept_state(kept: _Kept) -> dict[str, Any]:
                 "person": a.person,
                 "scene": a.scene,
                 "crop": crop_vector(a.crop),
-                "evidence": dict(vars(a.evidence)),
+                "evidence": dict(vars(a.confidence_features)),
                 **{name: value.numpy() for name, value in a.parameters.items()},
             }
             for a in kept.answers
@@ -206,7 +206,7 @@ def _kept(state: dict[str, Any]) -> _Kept:
             FaceParameters(**{name: torch.from_numpy(np.array(a[name])) for name in COMPONENTS}),
             crop_of(a["crop"]),
             size,
-            Evidence(**a["evidence"]),
+            ConfidenceFeatures(**a["evidence"]),
         )
         for a in state["answers"]
     ]

@@ -30,10 +30,11 @@ class SequenceMaker:
     def rows(self, chunk: dict[str, np.ndarray], person: int) -> dict[str, np.ndarray]:
         """One row per frame that shows the person (at least one must).
 
-        frame, time, scene, cut; the six components; crop, evidence, confidence; rotation [n, 3, 3] of the head on the
-        frame; head_pose_degrees [n, 3] yaw, pitch, roll; pose [n, 5, 3] axis-angle of root (the head on the frame),
-        neck, jaw, left and right eye; gaze_degrees [n, 2] on the frame; blink [n, 2] where the head has lids' actions;
-        arkit [n, 52] where it speaks ARKit; landmarks68 [n, 68, 2] and orthographic [n, 3, 4] on the frame.
+        frame, time, scene, cut; the six components; crop, evidence, confidence; rotation [n, 3, 3] of the
+        head on the frame; head_pose_degrees [n, 3] yaw, pitch, roll; pose [n, 5, 3] axis-angle of root (the head on
+        the frame), neck, jaw, left and right eye; gaze_degrees [n, 2] on the frame; blink [n, 2] where the head has
+        lids' actions; arkit [n, 52] where it speaks ARKit; landmarks68 [n, 68, 2] and orthographic [n, 3, 4] on the
+        frame.
         """
         own = np.flatnonzero(chunk["person"] == person)
         at = chunk["row"][own]

@@ -18,7 +18,7 @@ import torch
 from tokenface.core.arrays import open_arrays
 from tokenface.core.files import write_atomically
 from tokenface.errors import OutputError
-from tokenface.inference.confidence import EVIDENCE, Evidence
+from tokenface.inference.confidence import CONFIDENCE_FIELDS, ConfidenceFeatures
 from tokenface.parameters import COMPONENTS, FaceParameters
 from tokenface.video.answer import Answer, FrameAnswers, crop_of, crop_vector
 
@@ -100,7 +100,9 @@ def chunk_arrays(frames: Sequence[FrameAnswers]) -> dict[str, np.ndarray]:
         "scene": np.array([answer.scene for _, answer in faces], np.int64),
         "crop": np.array([crop_vector(answer.crop) for _, answer in faces], np.float64).reshape(-1, 4),
         "size": np.array([answer.size for _, answer in faces], np.int64).reshape(-1, 2),
-        "evidence": np.array([astuple(answer.evidence) for _, answer in faces], np.float64).reshape(-1, len(EVIDENCE)),
+        "evidence": np.array([astuple(answer.confidence_features) for _, answer in faces], np.float64).reshape(
+            -1, len(CONFIDENCE_FIELDS)
+        ),
     }
     for name in COMPONENTS:
         values = [getattr(answer.parameters, name).numpy() for _, answer in faces]
@@ -123,7 +125,9 @@ def frames_of(arrays: dict[str, np.ndarray]) -> list[FrameAnswers]:
                 parameters=parameters,
                 crop=crop_of(arrays["crop"][i]),
                 size=(int(arrays["size"][i][0]), int(arrays["size"][i][1])),
-                evidence=Evidence(**dict(zip(EVIDENCE, map(float, arrays["evidence"][i]), strict=True))),
+                confidence_features=ConfidenceFeatures(
+                    **dict(zip(CONFIDENCE_FIELDS, map(float, arrays["evidence"][i]), strict=True))
+                ),
             )
         )
     return frames

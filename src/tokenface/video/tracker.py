@@ -12,7 +12,7 @@ import numpy as np
 from tokenface.geometry.crop import Crop, crop_from_landmarks
 from tokenface.images.blazeface import box_iou
 from tokenface.images.detection import Detection
-from tokenface.inference.confidence import Evidence, box_size, landmark_distance, weigh
+from tokenface.inference.confidence import ConfidenceFeatures, box_size, confidence_features_of, landmark_distance
 from tokenface.inference.predictor import Predictor
 from tokenface.video.clip import Frame
 from tokenface.video.cuts import CutDetector
@@ -57,7 +57,7 @@ class Seen:
     person: int
     scene: int
     look: Look
-    evidence: Evidence
+    confidence_features: ConfidenceFeatures
 
 
 class Tracker:
@@ -132,16 +132,16 @@ class Tracker:
         kept = [
             (person, look) for person, look in zip(people, looks, strict=True) if self._still_there(frame, person, look)
         ]
-        judged = [(person, *self._judge(frame, person, look)) for person, look in _without_doubles(kept)]
-        judged = [(person, look, evidence) for person, look, evidence in judged if person.doubts < 2]
-        judged, jumped = self._guarded(frame, judged)
-        for person, look, _ in judged:
+        seen = [(person, *self._checked(frame, person, look)) for person, look in _without_doubles(kept)]
+        seen = [(person, look, features) for person, look, features in seen if person.doubts < 2]
+        seen, jumped = self._guarded(frame, seen)
+        for person, look, _ in seen:
             self._remember(frame, person, look)
-        return [Seen(person.number, self.scene, look, evidence) for person, look, evidence in judged], jumped
+        return [Seen(person.number, self.scene, look, features) for person, look, features in seen], jumped
 
     def _guarded(
-        self, frame: Frame, judged: list[tuple[Person, Look, Evidence]]
-    ) -> tuple[list[tuple[Person, Look, Evidence]], bool]:
+        self, frame: Frame, seen: list[tuple[Person, Look, ConfidenceFeatures]]
+    ) -> tuple[list[tuple[Person, Look, ConfidenceFeatures]], bool]:
         """The same faces as the people whose they are. Where that is news a new shot begins, so that nothing is mixed
         with what was there before; a cut is reported where the picture jumped."""
 
@@ -151,16 +151,16 @@ class Tracker:
                 return self.finder.detected(frame.image, look.landmarks68)
             return checked.landmarks68 is not None
 
-        news = self.guard.owners(frame, [(person, look) for person, look, _ in judged], self.people, here)
+        news = self.guard.owners(frame, [(person, look) for person, look, _ in seen], self.people, here)
         if news is None:
-            return judged, False
+            return seen, False
         self.scene += 1
         owned = []
-        for owner, (_, look, evidence) in zip(news[0], judged, strict=True):
+        for owner, (_, look, features) in zip(news[0], seen, strict=True):
             person = self._newcomer(frame, look, self.guard.vector(frame, look)) if owner is None else owner
-            person.judge(evidence)
+            person.update(features)
             person.checked, person.doubts, person.scene = frame.time, 0, self.scene
-            owned.append((person, look, evidence))
+            owned.append((person, look, features))
         return owned, news[1]
 
     def _second_look(self, person: Person, look: Look) -> bool:
@@ -175,9 +175,9 @@ class Tracker:
         middle = look.landmarks68.mean(axis=0)
         return bool(0 <= middle[0] <= width and 0 <= middle[1] <= height)
 
-    def _judge(self, frame: Frame, person: Person, look: Look) -> tuple[Look, Evidence]:
-        """The signs of a face. The face mesh has a look now and then, and when the network is unsure; where the two
-        disagree, the network looks again from where the mesh saw the face."""
+    def _checked(self, frame: Frame, person: Person, look: Look) -> tuple[Look, ConfidenceFeatures]:
+        """Confidence features of a face. The face mesh checks it now and then, and when the network is unsure; where
+        the two disagree, the network looks again from where the mesh saw the face."""
         unsure, unknown = _unsure(look, UNSURE_SIGMA), look.sigma is None
         checked, absent = None, False
         if unsure or (unknown and person.doubts) or frame.time - person.checked >= self.options.check_seconds:
@@ -195,13 +195,13 @@ class Tracker:
                 look = again if _plausible(again) and _apart(checked, again) < apart else look
         points = look.landmarks68
         known = checked or Detection(box=_box(points), score=person.detection)
-        evidence = weigh(known, points, None, points, look.parameters.shape.numpy(), look.camera)
+        features = confidence_features_of(known, points, None, points, look.parameters.shape.numpy(), look.camera)
         if checked is not None:
-            person.judge(evidence)
-        return look, self._judged(look, replace(evidence, agreement=person.agreement, presence=person.presence))
+            person.update(features)
+        return look, self._calibrated(look, replace(features, agreement=person.agreement, presence=person.presence))
 
-    def _judged(self, look: Look, evidence: Evidence) -> Evidence:
-        return self.predictor.judged(evidence, look)
+    def _calibrated(self, look: Look, features: ConfidenceFeatures) -> ConfidenceFeatures:
+        return self.predictor.calibrated(features, look)
 
     def _search_due(self, time: float, lost: bool) -> bool:
         if lost or self.searched == -math.inf:
@@ -229,13 +229,13 @@ class Tracker:
             if any(box_iou(_box(look.landmarks68), _box(s.look.landmarks68)[None])[0] > SAME for s in joined):
                 continue
             person = self._recognise(frame, look, {seen.person for seen in joined})
-            evidence = weigh(
+            features = confidence_features_of(
                 detection, look.landmarks68, None, look.landmarks68, look.parameters.shape.numpy(), look.camera
             )
-            person.judge(evidence)
+            person.update(features)
             person.checked, person.doubts, person.scene = frame.time, 0, self.scene
             self._remember(frame, person, look)
-            joined.append(Seen(person.number, self.scene, look, self._judged(look, evidence)))
+            joined.append(Seen(person.number, self.scene, look, self._calibrated(look, features)))
         return joined
 
     def _first_looks(self, image: np.ndarray, detections: Sequence[Detection]) -> list[tuple[Detection, Look]]:

@@ -7,8 +7,7 @@ from scipy.optimize import isotonic_regression, minimize
 from scipy.special import expit
 
 from tokenface.evaluation.reliability import RIGHT
-from tokenface.inference.calibration import CLIP, Calibration
-from tokenface.inference.signs import FEATURES
+from tokenface.inference.calibration import CLIP, FEATURES, Calibration
 from tokenface.training.calibration.samples import Samples
 
 FOLDS = 5

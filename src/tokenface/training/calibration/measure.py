@@ -16,7 +16,7 @@ from tokenface.inference.calibration import Calibration
 from tokenface.model import Reconstructor
 from tokenface.parameters import COMPONENTS
 from tokenface.training.calibration.fit import ON_THE_FACE
-from tokenface.training.calibration.samples import KINDS, Samples, signs_of_faces
+from tokenface.training.calibration.samples import KINDS, Samples, calibration_inputs
 
 UNITS = ("mm", "mm", "°", "°", "grey levels", "grey levels")
 
@@ -59,9 +59,9 @@ def photo_scores(model: Reconstructor, sources: Sequence[Path], wrong: bool, see
     calibration, random = model.calibration, np.random.default_rng(seed)
     images = [item.load() for source in sources for item in collect_images(source, recursive=True)]
     boxes = [_any_boxes(image, random) for image in images] if wrong else None
-    answers = signs_of_faces(model, images, boxes)
-    signs = [own for faces in answers for _, own in (faces if wrong else faces[:1])]
-    return calibration.scores(np.stack([s.features for s in signs]), np.stack([s.tokens for s in signs]))[:, 0]
+    answers = calibration_inputs(model, images, boxes)
+    inputs = [own for faces in answers for _, own in (faces if wrong else faces[:1])]
+    return calibration.scores(np.stack([s.features for s in inputs]), np.stack([s.tokens for s in inputs]))[:, 0]
 
 
 def _any_boxes(image: np.ndarray, random: np.random.Generator, count: int = 3) -> np.ndarray:

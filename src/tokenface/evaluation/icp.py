@@ -36,7 +36,7 @@ SEARCH_SCALES = (0.5, 0.7, 1.0, 1.4, 2.0)
 class Refined:
     """pose: mesh to scan.  distances: [P], the scan's unit, in the order of the points given.
 
-    rounds: questions that all points asked of the tree.  restarted: the given start led to a poorer fit and was left.
+    rounds: full nearest-point queries of all points.  restarted: the given start led to a poorer fit and was left.
     """
 
     pose: Similarity
