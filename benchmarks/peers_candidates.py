@@ -286,8 +286,8 @@ def frames(sizes: Sizes) -> Iterator[Pairs]:
     """A frame of a followed face beside one pass of the image model over the same crop."""
     import tokenface
     from tokenface.video.clip import Frame
-    from tokenface.video.look import look_at
     from tokenface.video.pipeline import TOGETHER, Pipeline, PipelineOptions
+    from tokenface.video.prediction import predict_views
     from tokenface.video.temporal_weights import choose_temporal
 
     model, photo = tokenface.load(sizes.weights, device="cpu"), portrait()[:480, :480]
@@ -310,7 +310,7 @@ def frames(sizes: Sizes) -> Iterator[Pairs]:
     def looked() -> None:
         crop = tracker.people[tracker.active[0]].crop
         for n in range(count):
-            look_at(model, np.roll(photo, n // 2, axis=1), [crop])
+            predict_views(model, np.roll(photo, n // 2, axis=1), [crop])
 
     yield [Pair("video frame, followed / one pass of the image model", tracked, looked, "≤ 1.1", count, count)]
 

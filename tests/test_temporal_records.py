@@ -38,7 +38,7 @@ from tokenface.training.temporal.record_objective import RecordObjective
 from tokenface.training.temporal.record_validation import measure_records
 from tokenface.training.temporal.records import RecordClips, RecordFeatures, shots
 from tokenface.training.temporal.run import train_temporal
-from tokenface.video.look import look_at
+from tokenface.video.prediction import predict_views
 
 FRAMES = 12
 
@@ -71,8 +71,8 @@ def record_of(model: Reconstructor, images: list[np.ndarray], name: str = "a", k
         found = MarkDetector().detect(image)
         points = np.full((68, 2), 60.0)
         if found:
-            look = look_at(model, image, [found[0].crop(model.crop_scale)])[0]
-            points = look_at(model, image, [look.crop])[0].landmarks68
+            look = predict_views(model, image, [found[0].crop(model.crop_scale)])[0]
+            points = predict_views(model, image, [look.crop])[0].landmarks68
         box = np.concatenate([points.min(0), points.max(0)]).astype(np.float32)
         pictures.append(Picture(image, points.astype(np.float32), np.ones(68, bool), np.zeros(3, np.float32), box))
     return FaceRecord(f"test-{key}", "clip", tuple(pictures), f"test/{name}", "test", key, "CC0")

@@ -110,8 +110,8 @@ def live(
     images: dict[int, np.ndarray] = {}
     for frame in camera.frames(seconds):
         images[frame.index] = frame.image
-        for answers in pipeline.push(frame):
-            yield maker.frame(answers, images.pop(answers.index))
+        for predictions in pipeline.push(frame):
+            yield maker.frame(predictions, images.pop(predictions.index))
 
 
 def show_live(head: HeadModel, frames: Iterator[TrackedFrame], camera: Camera) -> None:

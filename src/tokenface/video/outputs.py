@@ -1,4 +1,4 @@
-"""From stored answers to the files of every person: parameters.npz, parameters.csv, animation.glb."""
+"""From stored predictions to the files of every person: parameters.npz, parameters.csv, animation.glb."""
 
 from __future__ import annotations
 
@@ -169,10 +169,10 @@ class PersonWriter:
         make_folder(self.folder / "obj")
         for number in self.store.chunk_numbers():
             for frame in self.store.frames(number):
-                for answer in frame.answers:
-                    if answer.person == person:
-                        one = answer.parameters.replace(shape=identity.shape, texture=identity.texture)
-                        face = maker.face(replace(answer, parameters=one), frame)
+                for prediction in frame.predictions:
+                    if prediction.person == person:
+                        one = prediction.parameters.replace(shape=identity.shape, texture=identity.texture)
+                        face = maker.face(replace(prediction, parameters=one), frame)
                         path = self.folder / "obj" / f"frame_{frame.index:06d}.obj"
                         write_obj(path, face.textured_mesh(texture=small))
                         paths.append(path)

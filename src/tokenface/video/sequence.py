@@ -1,4 +1,4 @@
-"""Stored answers of one person as the numbers that animators and scripts use, a chunk at a time."""
+"""Stored predictions of one person as the numbers that animators and scripts use, a chunk at a time."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class SequenceMaker:
         own = np.flatnonzero(chunk["person"] == person)
         at = chunk["row"][own]
         p = FaceParameters(**{name: torch.from_numpy(chunk[name][own]) for name in COMPONENTS})
-        answers = [a for frame in frames_of(chunk) for a in frame.answers if a.person == person]
-        cameras = [answer.camera for answer in answers]
+        predictions = [a for frame in frames_of(chunk) for a in frame.predictions if a.person == person]
+        cameras = [prediction.camera for prediction in predictions]
         rotation = np.stack([camera.rotation for camera in cameras])
         angles = np.array([camera.angles for camera in cameras])
         eyes = eye_rotations(self.head, p.expression)

@@ -15,10 +15,10 @@ from tokenface.inference.predictor import Predictor
 from tokenface.training.temporal.clips import ClipShelf, TrueClip, clip_seed, render_clips
 from tokenface.training.temporal.config import SequenceData
 from tokenface.training.temporal.tokens import first_crop, follow, packed, unpacked
-from tokenface.video.answer import crop_vector
+from tokenface.video.prediction import crop_vector
 
 VERSION = 2
-"""Of the looks: two of them where a face moved far."""
+"""Of the passes: two of them where a face moved far."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ def prepare(
 
 def _see(predictor: Predictor, clip: TrueClip, seed: int) -> ClipFeatures:
     """The clip as the tracker would see it, from a crop near the truth on."""
-    looks = list(follow(predictor, clip.pictures, first_crop(clip.points[0], predictor.crop_scale, seed)))
-    tokens = torch.stack([look.tokens for look in looks if look.tokens is not None])
-    crops = torch.from_numpy(np.stack([crop_vector(look.crop) for look in looks]))
+    views = list(follow(predictor, clip.pictures, first_crop(clip.points[0], predictor.crop_scale, seed)))
+    tokens = torch.stack([view.tokens for view in views if view.tokens is not None])
+    crops = torch.from_numpy(np.stack([crop_vector(view.crop) for view in views]))
     size = torch.tensor(float(clip.pictures.shape[1]))
     return ClipFeatures(tokens=tokens, crops=crops, size=size, **clip.truth)

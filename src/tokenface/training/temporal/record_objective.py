@@ -25,8 +25,8 @@ class RecordObjective:
     """Losses of real clips through the frozen heads, in the unit of the synthetic ones (`TemporalObjective`).
 
     The records' landmarks were found frame by frame. They say where the face is up to a mean error of the image model
-    over the run, which is habit rather than motion, and are trusted in the mean only. The prior counts from the image
-    model's own answer on: it made its peace with the photos, and pulling on every face would fade them.
+    over the run, which is a constant bias rather than motion, and are trusted in the mean only. The prior counts from
+    the image model's own prediction on, which already balances it against the photos.
     """
 
     def __init__(self, base: TemporalObjective, weights: RecordLosses) -> None:

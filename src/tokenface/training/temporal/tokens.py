@@ -17,24 +17,24 @@ from tokenface.errors import CheckpointError
 from tokenface.geometry.crop import Crop, crop_from_landmarks
 from tokenface.inference.predictor import Predictor
 from tokenface.network.temporal import TemporalTransformer, crop_motion
-from tokenface.video.look import Look, certainty, look_at
 from tokenface.video.person import following_crop, moved_far
+from tokenface.video.prediction import FrameView, certainty, predict_views
 
 
-def follow(predictor: Predictor, pictures: Iterable[np.ndarray], crop: Crop) -> Iterator[Look]:
-    """One look a frame [H, W, 3]: the first in the crop given, each other in the crop after the landmarks before, and
-    the better of two where the face has moved far."""
+def follow(predictor: Predictor, pictures: Iterable[np.ndarray], crop: Crop) -> Iterator[FrameView]:
+    """One prediction per frame [H, W, 3]: the first in the crop given, each other in the crop after the landmarks
+    before, and the better of two where the face has moved far."""
     crop_scale = predictor.crop_scale
     for picture in pictures:
-        look = look_at(predictor, picture, [crop])[0]
-        if np.isfinite(look.landmarks68).all():
-            fresh = crop_from_landmarks(look.landmarks68, crop_scale, look.roll)
+        view = predict_views(predictor, picture, [crop])[0]
+        if np.isfinite(view.landmarks68).all():
+            fresh = crop_from_landmarks(view.landmarks68, crop_scale, view.roll)
             if moved_far(crop, fresh):
-                look = max(look, look_at(predictor, picture, [fresh])[0], key=certainty)
-        yield look
-        crop = look.crop
-        if np.isfinite(look.landmarks68).all():
-            crop = following_crop(crop, look.landmarks68, look.roll, crop_scale)
+                view = max(view, predict_views(predictor, picture, [fresh])[0], key=certainty)
+        yield view
+        crop = view.crop
+        if np.isfinite(view.landmarks68).all():
+            crop = following_crop(crop, view.landmarks68, view.roll, crop_scale)
 
 
 def first_crop(points: np.ndarray, crop_scale: float, seed: int) -> Crop:
