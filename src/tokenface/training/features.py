@@ -28,7 +28,7 @@ from tokenface.head.model import HeadModel
 from tokenface.network.backbone import VisionTransformer
 from tokenface.network.tokenface import TokenFace
 from tokenface.parameters import COMPONENTS, FaceParameters
-from tokenface.training.batches import Batches, Shares, StepBatch, mixed
+from tokenface.training.batches import Batches, ProcessLayout, StepBatch, mixed
 from tokenface.training.config import TrainConfig
 from tokenface.training.module import begins
 
@@ -70,11 +70,11 @@ class FeatureBatches(Batches):
     """
 
     def __init__(
-        self, config: TrainConfig, head: HeadModel, photos: list[PhotoRecord], ring: Path, shares: Shares,
+        self, config: TrainConfig, head: HeadModel, photos: list[PhotoRecord], ring: Path, layout: ProcessLayout,
         model: TokenFace, folder: Path,
     ):  # fmt: skip
         check_features(config)
-        super().__init__(config, head, photos, ring, shares=shares)
+        super().__init__(config, head, photos, ring, layout=layout)
         self._config, self._sizes, self._model, self._folder = config, head.sizes, model, folder
         self.kinds: dict[str, dict[str, Tensor]] = {}
         facts = {
@@ -112,21 +112,21 @@ class FeatureBatches(Batches):
     def _rows(self, kind: str, total: int, seed: int) -> list[tuple[Tensor, Tensor, Tensor] | None]:
         """Features, landmarks and parameters of this process's rows, pass by pass; None for none."""
         if not total:
-            return [None] * self.shares.passes
+            return [None] * self.layout.passes
         kept = self.kinds[kind]
         rows = torch.randint(len(kept["features"]), (total,), generator=torch.Generator().manual_seed(seed))
-        chosen = [rows[part.start : part.stop] for part in self.shares.parts(total)]
+        chosen = [rows[part.start : part.stop] for part in self.layout.parts(total)]
         return [(kept["features"][r].float(), kept["landmarks"][r], kept["parameters"][r]) for r in chosen]
 
     def _read(self, kind: str, count: int, facts: dict, draw) -> None:
         facts = facts | {"kind": kind, "count": count}
         path = self._folder / f"{kind}-{fingerprint(facts)[:12]}.safetensors"
-        if self.shares.process == 0 and not is_current(path, facts):
+        if self.layout.rank == 0 and not is_current(path, facts):
             parts = [self._seen(*batch) for batch in draw(count)]
             tensors = {name: torch.cat([part[name] for part in parts])[:count].contiguous() for name in parts[0]}
             write_atomically(path, save(tensors))
             write_note(path, facts)
-        self.shares.meet()
+        self.layout.barrier()
         try:
             self.kinds[kind] = load_file(path)
         except (SafetensorError, OSError) as error:

@@ -49,7 +49,7 @@ def check_disk(folder: Path, model: TokenFace, batches: Batches) -> None:
     state = 4 * 4 * sum(p.numel() for p in model.parameters())  # weights, average, two moments, float32
     present = folder / "state.safetensors"
     needed = SPARE + 2 * state + state // 8 - (present.stat().st_size if present.is_file() else 0)
-    if batches.synthetic is not None and batches.shares.local == 0:
+    if batches.synthetic is not None and batches.layout.local_rank == 0:
         needed += batches.synthetic.ring.bytes_to_come()
     free = shutil.disk_usage(folder).free
     if free < needed:

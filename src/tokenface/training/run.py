@@ -28,7 +28,7 @@ from tokenface.network.config import NetworkConfig, mean_camera
 from tokenface.network.grow import grown
 from tokenface.network.pretrained import load_pretrained
 from tokenface.network.tokenface import TokenFace
-from tokenface.training.batches import Batches, Shares
+from tokenface.training.batches import Batches, ProcessLayout
 from tokenface.training.config import TrainConfig
 from tokenface.training.distribution import World, create_fabric
 from tokenface.training.features import FeatureBatches, check_features, frozen_beginning
@@ -141,12 +141,12 @@ def _run(config: TrainConfig, folder: Path, goes_on: bool, report: Report) -> Pa
     shards = _shards(config, folder, cpu_head, fabric)
     shards, watched = held_out_sets(shards, VALIDATING - frozenset(config.data.datasets))
     kept = split_people(shards, config.data.held_out_people, config.data.seed) if shards else frozenset[str]()
-    ring, shares = _ring_folder(folder, fabric), _shares(config, fabric)
+    ring, layout = _ring_folder(folder, fabric), _layout(config, fabric)
     if reads_once:
         read = Path(config.features.folder or folder / "features")
-        batches: Batches = FeatureBatches(config, head, training, ring, shares, model.to(fabric.device), read)
+        batches: Batches = FeatureBatches(config, head, training, ring, layout, model.to(fabric.device), read)
     else:
-        batches = Batches(config, head, training, ring, shards, kept, shares)
+        batches = Batches(config, head, training, ring, shards, kept, layout)
     check_disk(folder, model, batches)
     _report_start(config, folder, fabric, model, frozen, len(training), len(held_out), batches, report)
     held_out = held_out + _held_out_records(shards, kept) + _watched_records(watched)
@@ -249,27 +249,27 @@ def _ring_folder(folder: Path, fabric: Fabric) -> Path:
     return folder / ("ring" if fabric.node_rank == 0 else f"ring-{fabric.node_rank}")
 
 
-def _shares(config: TrainConfig, fabric: Fabric) -> Shares:
-    return Shares(
-        process=fabric.global_rank,
-        processes=fabric.world_size,
+def _layout(config: TrainConfig, fabric: Fabric) -> ProcessLayout:
+    return ProcessLayout(
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
         passes=config.run.accumulate,
-        local=fabric.local_rank,
-        neighbours=max(1, fabric.world_size // max(1, getattr(fabric.strategy, "num_nodes", 1))),
-        meet=_meeting(fabric),
+        local_rank=fabric.local_rank,
+        local_world_size=max(1, fabric.world_size // max(1, getattr(fabric.strategy, "num_nodes", 1))),
+        barrier=_barrier(fabric),
     )
 
 
-def _meeting(fabric: Fabric) -> Callable[[], None]:
+def _barrier(fabric: Fabric) -> Callable[[], None]:
     """A barrier of its own: batches are made in a thread, whose waiting must not mix with the gradients' exchange."""
     if fabric.world_size == 1:
         return lambda: None
     group = torch.distributed.new_group(backend="gloo")
 
-    def meet() -> None:
+    def wait() -> None:
         torch.distributed.barrier(group)  # type: ignore[arg-type]
 
-    return meet
+    return wait
 
 
 def _metrics(config: TrainConfig, folder: Path, fabric: Fabric, trainer: Trainer) -> Metrics:
