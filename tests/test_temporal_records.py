@@ -208,14 +208,14 @@ def test_people_are_named_or_drawn_and_never_in_two_groups() -> None:
     drawn = split_people(names, SequenceData(root="shards"))
     assert sorted(map(len, drawn)) == [1, 1, 7]
     assert frozenset.union(*drawn) == set(names)
-    named = split_people(names, SequenceData(root="s", held_out_people=("p3", "p4"), choosing_people=("p0",)))
+    named = split_people(names, SequenceData(root="s", held_out_people=("p3", "p4"), validation_people=("p0",)))
     assert named.held_out == {"p3", "p4"}
-    assert named.choosing == {"p0"}
+    assert named.validation == {"p0"}
     assert len(named.training) == 6
     with pytest.raises(DataError, match=r"nobody named 'p33'.*did you mean 'p3'"):
         split_people(names, SequenceData(root="s", held_out_people=("p33",)))
     with pytest.raises(DataError, match="name each once"):
-        split_people(names, SequenceData(root="s", held_out_people=("p3",), choosing_people=("p3",)))
+        split_people(names, SequenceData(root="s", held_out_people=("p3",), validation_people=("p3",)))
     with pytest.raises(DataError, match="none is left"):
         split_people(["a", "b"], SequenceData(root="s"))
 

@@ -1,4 +1,4 @@
-"""The loop: runs of synthetic and real clips in, the averaged weights of the run's best moment out."""
+"""Training loop of the temporal transformer; returns the averaged weights of the best checkpoint."""
 
 from __future__ import annotations
 
@@ -63,18 +63,18 @@ def fit(
     module: TemporalTransformer,
     objectives: Objectives,
     training: Clips,
-    choosing: Clips,
+    validation: Clips,
     config: TemporalConfig,
     report: Callable[[str], object],
 ) -> TemporalTransformer:
-    """The module with the averaged weights of the moment that did best on the clips to choose by: longer training
-    learns the clips' errors by heart."""
+    """The module with the averaged weights of the checkpoint that is best on the validation clips: early stopping,
+    since longer training overfits to the clips' errors."""
     o = config.optimiser
     optimiser = _optimiser(module, o)
     average = WeightAverage(module, o.ema_decay)
     module.train()
     sums: dict[str, float] = {}
-    moments: list[tuple[dict[str, Tensor], Ratios]] = []
+    checkpoints: list[tuple[dict[str, Tensor], Ratios]] = []
     seen = copy.deepcopy(module).eval()
     for step, (synthetic, real) in enumerate(_batches(training, config)):
         terms = objectives.terms(module, synthetic, real)
@@ -93,11 +93,11 @@ def fit(
             count = (step % REPORT_EVERY) + 1
             values = {name: value.clone() for name, value in average.values.items()}
             seen.load_state_dict(values)
-            moments.append((values, objectives.ratios(seen, choosing)))
-            ratios = "error {:.3f} × jitter {:.3f} ×  ".format(*moments[-1][1])
+            checkpoints.append((values, objectives.ratios(seen, validation)))
+            ratios = "error {:.3f} × jitter {:.3f} ×  ".format(*checkpoints[-1][1])
             report(f"step {step + 1}/{o.steps}  {ratios}" + "  ".join(f"{k} {v / count:.4f}" for k, v in sums.items()))
             sums = {}
-    module.load_state_dict(best_of(moments, CHOICE_ERROR))
+    module.load_state_dict(best_of(checkpoints, CHOICE_ERROR))
     return module.eval()
 
 

@@ -1,4 +1,4 @@
-"""What steadied tokens are judged by: where the vertices are, and how they move from frame to frame."""
+"""Objective of the temporal transformer: vertex positions, velocities and accelerations on synthetic clips."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from tokenface.training.temporal.features import ClipFeatures
 HEAD_WIDTH = 0.15
 """Metres: the losses' unit of length."""
 VERTICES = 400
-"""Of the head that are looked at: motions are smooth over the surface, and the whole head would cost half of a step."""
+"""Vertices of the head that are compared: motions are smooth over the surface, the whole head would cost half a
+step."""
 
 
 class TemporalObjective:
@@ -58,8 +59,8 @@ class TemporalObjective:
     def terms(self, steady: Tensor, clips: ClipFeatures) -> dict[str, Tensor]:
         """Weighted terms of steadied tokens [N, T, K, D]; T ≥ 3.
 
-        Places are asked for up to the image model's own mean error over the run: what it gets wrong in every frame is
-        not for neighbours to mend, and would be learned by heart.
+        Positions count up to the image model's own mean error over the run: a constant bias cannot be corrected from
+        neighbouring frames, and penalising it caused overfitting.
         """
         w = self.weights
         vertices, places, p = self.geometry(steady, clips.crops)
@@ -88,13 +89,13 @@ class TemporalObjective:
             p, own: parameters of the steadied and of the image model's own tokens.
         """
         neutral = self.part(p.shape).vertices.unflatten(0, steady.shape[:2]) / HEAD_WIDTH
-        looks, own_looks = (
+        appearance, own_appearance = (
             torch.cat([each.texture, each.light], dim=-1).unflatten(0, steady.shape[:2]) for each in (p, own)
         )
         return {
             "identity": w.identity * _mean(neutral.diff(dim=1)),
-            "appearance": w.appearance * looks.diff(dim=1).abs().mean(),
-            "looks": w.looks * (looks - own_looks).mean(dim=1).abs().mean(),
+            "appearance": w.appearance * appearance.diff(dim=1).abs().mean(),
+            "appearance_mean": w.appearance_mean * (appearance - own_appearance).mean(dim=1).abs().mean(),
             "stay": w.stay * (steady - tokens).square().mean(),
         }
 

@@ -1,4 +1,4 @@
-"""Whose real clips are trained on, whose choose the moment of the run that is kept, and whose only judge it."""
+"""Train, validation and test split of real clips by person."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tokenface.errors import DataError
 from tokenface.training.temporal.config import SequenceData
 
 SHARE = 8
-"""One person of so many chooses, and one judges, where nobody is named."""
+"""One person in so many is for validation, and one for the test, where nobody is named."""
 
 
 class People(NamedTuple):
     training: frozenset[str]
-    choosing: frozenset[str]
+    validation: frozenset[str]
     held_out: frozenset[str]
 
 
@@ -27,16 +27,16 @@ def split_people(names: Sequence[str], data: SequenceData) -> People:
     Raises:
         DataError: an unknown name, one in both groups, or nobody left to train on.
     """
-    for name in (*data.choosing_people, *data.held_out_people):
+    for name in (*data.validation_people, *data.held_out_people):
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1) or sorted(names)[:1]
             raise DataError(f"nobody named '{name}' has clips in '{data.root}'; did you mean '{near[0]}'?")
-    if both := set(data.choosing_people) & set(data.held_out_people):
-        raise DataError(f"'{min(both)}' stands in data.choosing_people and in data.held_out_people; name each once")
-    rest = sorted(set(names) - set(data.choosing_people) - set(data.held_out_people))
+    if both := set(data.validation_people) & set(data.held_out_people):
+        raise DataError(f"'{min(both)}' stands in data.validation_people and in data.held_out_people; name each once")
+    rest = sorted(set(names) - set(data.validation_people) - set(data.held_out_people))
     rest = [rest[i] for i in np.random.default_rng(data.seed).permutation(len(rest))]
     groups = []
-    for named in (data.held_out_people, data.choosing_people):
+    for named in (data.held_out_people, data.validation_people):
         drawn = 0 if named else max(1, len(names) // SHARE)
         groups.append(frozenset(named or rest[:drawn]))
         rest = rest[drawn:]

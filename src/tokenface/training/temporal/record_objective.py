@@ -1,4 +1,4 @@
-"""What steadied tokens of real clips are judged by: the image losses of frame t (Eq. 6), and what one person keeps."""
+"""Objective on real clips: image losses of frame t (Eq. 6), and constancy of identity and appearance."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class RecordSteadiness:
     lag: float
 
     def over(self, plain: RecordSteadiness) -> Ratios:
-        """What the moment of a run is chosen by."""
+        """Criterion of the best checkpoint."""
         errors = (
             self.error / plain.error,
             self.motion_error / plain.motion_error,

@@ -37,8 +37,8 @@ def train_temporal(
 ) -> Path:
     """Train and write a temporal transformer for some image weights.
 
-    Clips and their tokens stay in the run's folder: another mode or other losses look at nothing again, other image
-    weights only look again at the same clips.
+    Clips and their tokens stay in the run's folder: another mode or other losses reuse the tokens, other image weights
+    only the clips.
 
     Returns:
         The file that was written.
@@ -57,7 +57,7 @@ def train_temporal(
     folder = make_folder(config.folder)
     write_atomically(folder / "config.yaml", to_yaml(config).encode())
     started = time.process_time()
-    training, choosing, held_out = _clips(model, config, folder, report)
+    training, validation, held_out = _clips(model, config, folder, report)
     report(f"looked at all clips; {time.process_time() - started:.0f} CPU seconds")
 
     torch.manual_seed(config.optimiser.seed)
@@ -65,7 +65,7 @@ def train_temporal(
     module = TemporalTransformer(tokens.shape[-1], tokens.shape[-2], config.mode)
     synthetic = TemporalObjective(network, model.head, config.losses)
     objectives = Objectives(synthetic, RecordObjective(synthetic, config.real_losses))
-    module = fit(module, objectives, training, choosing, config, report)
+    module = fit(module, objectives, training, validation, config, report)
     figures = _figures(synthetic, held_out.synthetic, module)
     if held_out.real:
         figures["real"] = _real_figures(objectives.real, held_out.real, module)
@@ -92,7 +92,7 @@ def train_temporal(
 def _clips(
     model: Predictor, config: TemporalConfig, folder: Path, report: Callable[[str], object]
 ) -> tuple[Clips, Clips, Clips]:
-    """To train on, to choose the moment by, and for the figures. Shards are opened first: what is wrong with them is
+    """Training, validation and test clips. Shards are opened first: what is wrong with them is
     known before anything is rendered."""
     data = config.data
     real: list[list[RecordFeatures]] = [[], [], []]

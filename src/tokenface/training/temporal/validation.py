@@ -21,7 +21,7 @@ RATE = 30.0
 MOST_ERROR = 1.02
 """Error over per-frame's up to which steadiness is worth it."""
 REACH = 4
-"""Largest lag that is looked for, frames."""
+"""Largest lag that is searched, frames."""
 
 
 class Ratios(NamedTuple):
@@ -44,7 +44,7 @@ class Steadiness:
     lag: float
 
     def over(self, plain: Steadiness) -> Ratios:
-        """What settings, and the moment of a run, are chosen by."""
+        """Criterion of the best settings and checkpoint."""
         errors = self.error / plain.error, self.picture_error / plain.picture_error
         return Ratios(max(errors), self.picture_jitter / plain.picture_jitter)
 
