@@ -72,5 +72,5 @@ def test_former_keys_are_read_with_a_warning(tmp_path):
         config = read_config(TemporalConfig, file)
     assert (config.data.validation_people, config.losses.appearance_mean) == (("a",), 3.0)
     file.write_text("data: {choosing_people: [a], validation_people: [b]}")
-    with pytest.warns(DeprecationWarning), pytest.raises(ConfigError, match="former name"):
+    with pytest.warns(DeprecationWarning, match="choosing_people"), pytest.raises(ConfigError, match="former name"):
         read_config(TemporalConfig, file)
