@@ -1,7 +1,7 @@
-"""Rigid refinement: the similarity of a mesh that brings its surface nearest to scan points, in the squared mean.
+"""Point-to-surface ICP with scale: the similarity that minimises squared distances from scan points to a mesh.
 
 Gauss–Newton on the unsigned distances with their analytic Jacobian would be slow where nearest points slide and jump
-(lids, lips, nostrils), so its matrix is only the beginning and learns the true curvature from the gradients (BFGS).
+(lids, lips, nostrils), so its matrix is only the initial one and learns the true curvature from the gradients (BFGS).
 It learns on few points; all points then need few rounds. A start that ends in a poor fit is tried again from turned
 and scaled starts.
 """

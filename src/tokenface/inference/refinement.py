@@ -35,8 +35,8 @@ class RefineOptions:
     size: str = "model"
 
     def __post_init__(self) -> None:
-        if strangers := sorted(set(self.components) - set(COMPONENTS)):
-            raise ConfigError(f"unknown component '{strangers[0]}'; expected some of {', '.join(COMPONENTS)}")
+        if unknown := sorted(set(self.components) - set(COMPONENTS)):
+            raise ConfigError(f"unknown component '{unknown[0]}'; expected some of {', '.join(COMPONENTS)}")
         if not self.components:
             raise ConfigError(f"nothing may be refined; name some of {', '.join(COMPONENTS)}")
         if self.size not in ("model", "iris"):

@@ -60,8 +60,8 @@ def convert_file(path: str | Path, to: str, output: str | Path, options: Convert
         TokenFaceError: what cannot be read, fitted or written.
     """
     options = options or ConvertOptions()
-    if strangers := sorted(set(options.formats) - set(FORMATS)):
-        raise ConfigError(f"unknown format '{strangers[0]}'; expected some of {', '.join(FORMATS)}")
+    if unknown := sorted(set(options.formats) - set(FORMATS)):
+        raise ConfigError(f"unknown format '{unknown[0]}'; expected some of {', '.join(FORMATS)}")
     target = load_head(to)
     source = read_source(path, options.source_head)
     converter = HeadConverter(source.head, target, options.expression)

@@ -25,7 +25,7 @@ from tokenface.jobs.output_tree import OutputTree, Settings, Texture
 from tokenface.model import Reconstructor
 
 GIVE_UP_AFTER = 3
-"""Photos in a row that cannot be written: the disk is full, and the others would fail as well."""
+"""Abort after this many consecutive write failures: the disk is full."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class Run:
         """Known boxes of some of the photos, as `Reconstructor.iterate` takes them; None: find them."""
         if self._boxes is None:
             return None
-        # Names are checked against all photos: those that are done already are no strangers.
+        # Names are checked against all photos: those that are done already are no unknown.
         chosen = dict(zip(self.items, per_photo(self._boxes, self.items, "boxes"), strict=True))
         return [chosen[item] for item in items] if len(items) > 1 else chosen[items[0]]
 
@@ -213,8 +213,8 @@ def known_formats(formats: Sequence[str]) -> tuple[str, ...]:
         ConfigError: one of them is unknown, or there is none.
     """
     chosen = (set(formats) - {"all"}) | (set(FORMATS) if "all" in formats else set())
-    if strangers := sorted(chosen - set(SAVED)):
-        raise ConfigError(f"unknown format '{strangers[0]}'; expected some of {', '.join(SAVED)}, or all")
+    if unknown := sorted(chosen - set(SAVED)):
+        raise ConfigError(f"unknown format '{unknown[0]}'; expected some of {', '.join(SAVED)}, or all")
     if not chosen:
         raise ConfigError(f"no format given; expected some of {', '.join(SAVED)}, or all")
     return tuple(name for name in SAVED if name in chosen)

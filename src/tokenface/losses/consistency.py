@@ -1,4 +1,4 @@
-"""Consistency of one person's shape, exchanged between pictures: on scans (Eq. 5) and on photos (Eq. 9)."""
+"""Shape consistency, target images rendered with the source's shape: on scans (Eq. 5) and on photos (Eq. 9)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def vertex_consistency_loss(
     Returns:
         [P], metres; sum over a person's pairs is the paper's, `mean_over_pairs` is what batches of any mixture want.
     """
-    return distance(vertices(pairs.swapped(parameters)), truth[pairs.taker], weights)
+    return distance(vertices(pairs.swapped(parameters)), truth[pairs.target], weights)
 
 
 def shape_consistency_loss(
@@ -54,5 +54,5 @@ def shape_consistency_loss(
     if len(pairs) == 0:
         return image.new_zeros(0)
     rendered = draw(pairs.swapped(parameters))
-    overlap = face_mask(mask[pairs.taker], rendered)
-    return photometric_loss(rendered.image, image[pairs.taker], overlap) + lost_share(mask[pairs.taker], overlap)
+    overlap = face_mask(mask[pairs.target], rendered)
+    return photometric_loss(rendered.image, image[pairs.target], overlap) + lost_share(mask[pairs.target], overlap)

@@ -1,4 +1,4 @@
-"""Who exchanges shapes with whom: pairs of pictures of one person, for the consistency losses (Eqs. 5 and 9)."""
+"""Source–target pairs of one person's pictures, whose shapes the consistency losses (Eqs. 5 and 9) swap."""
 
 from __future__ import annotations
 
@@ -7,25 +7,28 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tokenface.moved import former_attribute
 from tokenface.parameters import FaceParameters
 
 
 class SwapPairs(NamedTuple):
-    """giver: [P] pictures whose shape is taken (a in the paper).  taker: [P] pictures that wear it (b)."""
+    """source: [P] images that give the shape (a in the paper).  target: [P] images rendered with it (b)."""
 
-    giver: Tensor
-    taker: Tensor
+    source: Tensor
+    target: Tensor
+    giver = former_attribute("giver", "source")
+    taker = former_attribute("taker", "target")
 
     def __len__(self) -> int:
-        return self.giver.shape[0]
+        return self.source.shape[0]
 
     def to(self, device: torch.device | str) -> SwapPairs:
         """On a device; the CPU does not wait for it."""
-        return SwapPairs(self.giver.to(device, non_blocking=True), self.taker.to(device, non_blocking=True))
+        return SwapPairs(self.source.to(device, non_blocking=True), self.target.to(device, non_blocking=True))
 
     def swapped(self, parameters: FaceParameters) -> FaceParameters:
-        """The takers' parameters with the givers' shapes, `(β_a, ψ_b, θ_b, C_b, α_b, ι_b)`: P faces."""
-        return parameters[self.taker].replace(shape=parameters.shape[self.giver])
+        """The targets' parameters with the sources' shapes, `(β_a, ψ_b, θ_b, C_b, α_b, ι_b)`: P faces."""
+        return parameters[self.target].replace(shape=parameters.shape[self.source])
 
 
 def swap_pairs(identity: Tensor, partners: int | None = None) -> SwapPairs:
@@ -33,23 +36,23 @@ def swap_pairs(identity: Tensor, partners: int | None = None) -> SwapPairs:
 
     Args:
         identity: [B] integer labels, equal for pictures of one person; a person with one picture makes no pair.
-        partners: at most so many givers per taker, the next ones in the order of the batch (cyclic); None: all.
+        partners: at most so many sources per target, the next ones in the order of the batch (cyclic); None: all.
     Returns:
         SwapPairs on the device of `identity`; the M pictures of a person make M·min(M − 1, partners) pairs.
     """
     same = identity[:, None] == identity[None, :]
     same.fill_diagonal_(False)
-    taker, giver = same.nonzero(as_tuple=True)
+    target, source = same.nonzero(as_tuple=True)
     if partners is not None:
-        # steps forward from the taker to the giver among the pictures of that person
+        # steps forward from the target to the source among the pictures of that person
         place = same.tril().sum(1)
         count = same.sum(1) + 1
-        step = (place[giver] - place[taker]) % count[taker]
+        step = (place[source] - place[target]) % count[target]
         near = step <= partners
-        taker, giver = taker[near], giver[near]
-    return SwapPairs(giver, taker)
+        target, source = target[near], source[near]
+    return SwapPairs(source, target)
 
 
 def mean_over_pairs(losses: Tensor, like: Tensor) -> Tensor:
-    """Mean of [P] losses; without pairs an exact 0 that still belongs to the graph of `like`."""
+    """Mean of [P] losses; without pairs a zero that is differentiable with respect to `like`."""
     return losses.mean() if losses.numel() else (like * 0.0).sum()

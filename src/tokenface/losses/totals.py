@@ -96,8 +96,8 @@ def total(loss_3d: Tensor | None, loss_2d: Tensor | None, weights: PaperWeights,
 
 
 def _known(terms: Mapping[str, Tensor], names: tuple[str, ...]) -> None:
-    if strangers := sorted(set(terms) - set(names)):
-        raise KeyError(f"no weight for the term '{strangers[0]}'; known: {', '.join(names)}")
+    if unknown := sorted(set(terms) - set(names)):
+        raise KeyError(f"no weight for the term '{unknown[0]}'; known: {', '.join(names)}")
 
 
 def _sum(weighted: Mapping[str, Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the patches themselves say: which point of the mean head each little square of the picture shows."""
+"""Auxiliary dense head: canonical surface coordinates per patch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far the network and the face mesh are off, as measured on rendered heads (`measure.py`)."""
+"""Error statistics of the network and the face mesh on rendered heads (`training.refinement_statistics`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HABITS = 40
 
 @dataclass(frozen=True)
 class Statistics:
-    """Errors of the answers that refinement starts from and of the points that it follows.
+    """Errors of the predictions that refinement starts from and of the points that it follows.
 
     Points are [N, 2] for the 468 points in metres at the face, x right and y up in the upright face's picture.
 

@@ -25,7 +25,7 @@ from tokenface.network.backbone import VisionTransformer
 from tokenface.network.tokenface import TokenFace
 from tokenface.parameters import FaceParameters
 from tokenface.training.config import PhotoConfig
-from tokenface.training.features import hash_of_beginning
+from tokenface.training.features import hash_of_frozen
 from tokenface.training.now_measure import now_validation
 
 HELD_OUT_SEED = 192_837_465
@@ -134,7 +134,7 @@ class HeldOut:
         if not model.config.token_entry or model.closeups is not None:
             return images
         assert isinstance(model.backbone, VisionTransformer)
-        key = (kind, hash_of_beginning(model))
+        key = (kind, hash_of_frozen(model))
         if key not in self._read:
             self._read[key] = torch.cat([model.backbone.before_tokens(part) for part in images.split(32)])
         return self._read[key]

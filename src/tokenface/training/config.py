@@ -175,7 +175,7 @@ class TrainConfig:
     start_from: str | None = None  # weights to continue from (name or path); the step count starts anew
     grow: bool = False  # start_from's network becomes that of `network`: more blocks, a surface map
     backbone_weights: str | None = None  # FaRL, CLIP, timm or TokenFace weights for a fresh backbone
-    freeze: tuple[str, ...] = ()  # beginnings of parameter names that stay as they are: backbone, heads.fc.texture, …
+    freeze: tuple[str, ...] = ()  # prefixes of the names of frozen parameters: backbone, heads.fc.texture, …
     network: NetworkConfig = field(default_factory=NetworkConfig)
     losses: LossWeights = field(default_factory=LossWeights)
     photos: PhotoConfig = field(default_factory=PhotoConfig)

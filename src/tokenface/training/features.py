@@ -1,8 +1,8 @@
-"""Pictures that the frozen beginning of a backbone has read once: runs over them cost a fraction.
+"""Cached features of a backbone's frozen first blocks: runs over them cost a fraction.
 
 With `network.token_entry` above 0 the blocks before the component tokens say the same of a picture, whatever is
 learned behind them. `features` reads so many pictures of an ordinary run (drawn, turned, coloured) and keeps what
-these blocks say; the run then draws from them, and every run with the same beginning shares them.
+these blocks say; the run then draws from them, and every run with the same first blocks shares them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tokenface.network.tokenface import TokenFace
 from tokenface.parameters import COMPONENTS, FaceParameters
 from tokenface.training.batches import Batches, ProcessLayout, StepBatch, mixed
 from tokenface.training.config import TrainConfig
-from tokenface.training.module import begins
+from tokenface.training.module import has_prefix
 
 BLOCK = 32
 """Pictures that are read together."""
@@ -38,8 +38,8 @@ SEED = 77
 """Of what is drawn to be read; the runs' own seeds say in which order they see it."""
 
 
-def frozen_beginning(model: TokenFace) -> tuple[str, ...]:
-    """Beginnings of the names of what stands still in front of `network.token_entry`."""
+def frozen_prefixes(model: TokenFace) -> tuple[str, ...]:
+    """Name prefixes of what is frozen in front of `network.token_entry`."""
     assert isinstance(model.backbone, VisionTransformer)
     parts = ["patch_embed.", "cls_token", "pos_embed", "norm_pre."]
     parts += [f"blocks.{i}." for i in range(model.backbone.token_entry)]
@@ -66,7 +66,7 @@ class FeatureBatches(Batches):
     """Batches whose pictures are `before_tokens` of a network, [B, P, D] in place of [B, 3, S, S].
 
     Args:
-        model: whose beginning reads.  folder: of what was read; files of the same beginning and pictures are used.
+        model: whose frozen first blocks read.  folder: of the features; those of the same blocks and pictures are used.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class FeatureBatches(Batches):
         self._config, self._sizes, self._model, self._folder = config, head.sizes, model, folder
         self.kinds: dict[str, dict[str, Tensor]] = {}
         facts = {
-            "beginning": hash_of_beginning(model),
+            "beginning": hash_of_frozen(model),
             "size": config.network.image_size,
             "head": head.data.geometry_hash(),
         }
@@ -155,11 +155,11 @@ class FeatureBatches(Batches):
             yield batch.image, batch.landmarks68, torch.zeros(BLOCK, 0)
 
 
-def hash_of_beginning(model: TokenFace) -> str:
+def hash_of_frozen(model: TokenFace) -> str:
     """Of the numbers in front of `network.token_entry`."""
-    beginnings = frozen_beginning(model)
+    prefixes = frozen_prefixes(model)
     digest = hashlib.sha256(f"{model.config.backbone} {model.config.token_entry}".encode())
     for name, value in sorted(model.named_parameters()):
-        if any(begins(name, beginning) for beginning in beginnings):
+        if any(has_prefix(name, prefix) for prefix in prefixes):
             digest.update(name.encode() + value.detach().cpu().float().numpy().tobytes())
     return digest.hexdigest()[:32]

@@ -81,7 +81,7 @@ class HybridObjective:
         pairs = swap_pairs(batch.identity.cpu(), self.config.partners)
         terms["vertex_consistency"] = truth.new_zeros(0)
         if len(pairs):
-            distance = partial(known_mesh_loss, unknown=unknown[pairs.taker], metric=self.config.metric)
+            distance = partial(known_mesh_loss, unknown=unknown[pairs.target], metric=self.config.metric)
             pairs = pairs.to(truth.device)
             terms["vertex_consistency"] = scale * vertex_consistency_loss(
                 self.subset.vertices, parameters, truth, self.vertex_weights, pairs, distance

@@ -31,7 +31,7 @@ from tokenface.network.tokenface import TokenFace
 from tokenface.training.batches import Batches, ProcessLayout
 from tokenface.training.config import TrainConfig
 from tokenface.training.distribution import World, create_fabric
-from tokenface.training.features import FeatureBatches, check_features, frozen_beginning
+from tokenface.training.features import FeatureBatches, check_features, frozen_prefixes
 from tokenface.training.loop import Trainer
 from tokenface.training.metrics import Metrics, Silent
 from tokenface.training.module import freeze
@@ -134,7 +134,7 @@ def _run(config: TrainConfig, folder: Path, goes_on: bool, report: Report) -> Pa
     reads_once = bool(config.features.rendered or config.features.photos)
     if reads_once:
         check_features(config)
-    frozen = freeze(model, config.freeze + (frozen_beginning(model) if reads_once else ()))
+    frozen = freeze(model, config.freeze + (frozen_prefixes(model) if reads_once else ()))
     if fabric.is_global_zero and not goes_on:
         write_atomically(folder / "config.yaml", to_yaml(config).encode())
     training, held_out = photo_records(config.photos)

@@ -216,8 +216,8 @@ def known_formats(formats: tuple[str, ...]) -> tuple[str, ...]:
         OutputError: one is unknown, or needs a package that is not installed.
     """
     chosen = set(FORMATS) if "all" in formats else set(formats)
-    if strangers := sorted(chosen - set(FORMATS)):
-        raise OutputError(f"unknown format '{strangers[0]}'; expected some of {', '.join(FORMATS)}, or all")
+    if unknown := sorted(chosen - set(FORMATS)):
+        raise OutputError(f"unknown format '{unknown[0]}'; expected some of {', '.join(FORMATS)}, or all")
     if "usd" in chosen:
         import_usd()  # before hours of tracking, not after
     return tuple(name for name in FORMATS if name in chosen)
