@@ -43,12 +43,12 @@ SELFIE_METRES = 0.30
 POINT_NOISE = 1.0
 """Pixels of the 192 by which given points are made wrong."""
 VARIANTS = {
-    "looks": RefineOptions(steps=0),
-    "looks and pixels": RefineOptions(),
-    "face mesh": RefineOptions(looks=1, points="mesh", steps=0),
-    "pixels": RefineOptions(looks=1, points="none"),
+    "views": RefineOptions(steps=0),
+    "views and pixels": RefineOptions(),
+    "face mesh": RefineOptions(views=1, points="mesh", steps=0),
+    "pixels": RefineOptions(views=1, points="none"),
 }
-ALL = "looks and pixels"
+ALL = "views and pixels"
 
 
 def photo_part(
@@ -155,7 +155,7 @@ def five_part(model: Reconstructor, people: int, variants: Sequence[str] = ()) -
     answers: dict[str, Callable[[int], Face]] = {
         "network first picture": lambda p: found[groups[p][0]],
         "network pooled": lambda p: same_person([found[i] for i in groups[p]])[0],
-        "looks": together(VARIANTS["looks"]),
+        "views": together(VARIANTS["views"]),
         ALL: together(VARIANTS[ALL]),
     }
     return _shape_rows(model, batch.neutral[::5], list(groups), answers, variants)
@@ -182,8 +182,8 @@ def selfie_part(model: Reconstructor, people: int, variants: Sequence[str] = ())
                 focal=focals[i] if perspective else "none",
                 point_deviation=POINT_NOISE if exact else None,
                 steps=steps,
-                looks=1 if exact else 8,
-                points="none" if exact else "looks",
+                views=1 if exact else 8,
+                points="none" if exact else "views",
             )
             return model.refine(found[i], options, photos=[photos[i]], points=[noisy[i]] if exact else None)[0]
 
@@ -195,8 +195,8 @@ def selfie_part(model: Reconstructor, people: int, variants: Sequence[str] = ())
         list(found),
         {
             "network": lambda i: found[i],
-            "looks and pixels orthographic": run(False, False, 40),
-            "looks and pixels perspective": run(True, False, 40),
+            "views and pixels orthographic": run(False, False, 40),
+            "views and pixels perspective": run(True, False, 40),
             "points of 1 px orthographic": run(False, True, 0),
             "points of 1 px perspective": run(True, True, 0),
         },

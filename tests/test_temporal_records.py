@@ -167,11 +167,11 @@ def test_real_losses_are_zero_at_the_truth_up_to_the_mean_error(
     objective: RecordObjective, model: Reconstructor
 ) -> None:
     clips, right = record_features(objective, model)
-    # labels with a habit of their own, and an image model that errs the same way in every frame
+    # labels with a bias of their own, and an image model that errs the same way in every frame
     with torch.no_grad():
         own = objective.landmarks(objective.base.parameters(right), clips.crops)
-    habit = dataclasses.replace(clips, tokens=right, points=own + torch.randn(68, 2) * 3)
-    terms = objective.terms(right, habit)
+    bias = dataclasses.replace(clips, tokens=right, points=own + torch.randn(68, 2) * 3)
+    terms = objective.terms(right, bias)
     assert all(
         float(terms[name]) < 1e-5
         for name in ("prior", "landmarks", "eyelids", "lips", "identity", "appearance", "stay")

@@ -64,9 +64,9 @@ def keep_former_paths() -> None:
         sys.meta_path.insert(0, FormerPaths())
 
 
-def warn_of_former(former: str, now: str) -> None:
+def warn_of_former(former: str, now: str, stacklevel: int = 3) -> None:
     """A DeprecationWarning at the line that used a former name."""
-    warnings.warn(f"'{former}' is now '{now}'; use that", DeprecationWarning, stacklevel=3)
+    warnings.warn(f"'{former}' is now '{now}'; use that", DeprecationWarning, stacklevel=stacklevel)
 
 
 def former_attribute(former: str, now: str) -> Any:

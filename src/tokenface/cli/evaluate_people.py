@@ -17,7 +17,7 @@ def photos(
     quick: Annotated[bool, typer.Option("--quick", help="A third of the photos, a quarter of the people.")] = False,
     device: Device = "auto",
 ) -> int:
-    """Expression baseline, mean prediction, label habit, response to known changes; r² on rendered people kept out."""
+    """Expression baseline, mean prediction, label bias, response to known changes; r² on rendered people kept out."""
     import json
     import time
 

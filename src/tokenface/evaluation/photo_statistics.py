@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tokenface.evaluation.bootstrap import Measured, measured_over_people
 from tokenface.evaluation.face_space import FaceSpace
-from tokenface.evaluation.label_habit import without_habit
+from tokenface.evaluation.label_bias import without_label_bias
 from tokenface.evaluation.landmarks import normalised_mean_error
 from tokenface.geometry.camera import Camera
 from tokenface.head.arkit import ARKIT_NAMES, to_arkit
@@ -89,8 +89,8 @@ def landmark_errors(
             whole set.  angles: [N, 3] yaw, pitch, roll of the predicted camera.
     """
     yaw, roll = angles[:, 0], angles[:, 2]
-    moved = without_habit(points, shifted, yaw, roll, people)
-    pairs = {"raw": (points, raw), "shift removed": (points, shifted), "habit removed": (moved, shifted)}
+    moved = without_label_bias(points, shifted, yaw, roll, people)
+    pairs = {"raw": (points, raw), "shift removed": (points, shifted), "bias removed": (moved, shifted)}
     return {name: 100 * normalised_mean_error(p, t).double().numpy() for name, (p, t) in pairs.items()}
 
 

@@ -183,7 +183,7 @@ class Run:
         """Known boxes of some of the photos, as `Reconstructor.iterate` takes them; None: find them."""
         if self._boxes is None:
             return None
-        # Names are checked against all photos: those that are done already are no unknown.
+        # Names are checked against all photos: those that are done already are known.
         chosen = dict(zip(self.items, per_photo(self._boxes, self.items, "boxes"), strict=True))
         return [chosen[item] for item in items] if len(items) > 1 else chosen[items[0]]
 

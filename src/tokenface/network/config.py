@@ -56,7 +56,7 @@ class NetworkConfig:
     log_sigma_mean: float = -3.0  # crop NDC; e⁻³ ≈ 0.05
     closeups: int = 0  # blocks in which the tokens read close-ups of eyes and mouth; 0: none (see closeup)
     recognition: bool = False  # the close-ups include a face recognition network's maps
-    label_sources: tuple[str, ...] = ()  # data sets whose annotators' habits are learned apart (see labels)
+    label_sources: tuple[str, ...] = ()  # data sets whose annotators' biases are learned apart (see labels)
     surface_cells: int = 0  # per side of each patch, that say which point of the head they show; 0: none (see surface)
 
     def __post_init__(self) -> None:

@@ -19,12 +19,12 @@ FIXED = 1e-9
 
 @dataclass(frozen=True)
 class PhotoPose:
-    """expression: [E].  jaw: [3].  view.  habits: [M] in which way this photo's points err together."""
+    """expression: [E].  jaw: [3].  view.  error_modes: [M] coefficients of this photo's error modes."""
 
     expression: np.ndarray
     jaw: np.ndarray
     view: View
-    habits: np.ndarray
+    error_modes: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Observed:
     """The points of one photo, crop NDC with y up.
 
     target: [N, 2], without what is known of their bias.  deviation: [N] per coordinate, inf for points that are hidden.
-    habits: [M, N, 2], patterns of common error.  start: the pose to start from and not to leave far behind.
+    error_modes: [M, N, 2], patterns of common error.  start: the pose to start from and not to leave far behind.
     turn: [2, 2] from the upright face's axes to the crop's.
     """
 
     target: np.ndarray
     deviation: np.ndarray
-    habits: np.ndarray
+    error_modes: np.ndarray
     start: PhotoPose
     turn: np.ndarray
 
@@ -107,19 +107,19 @@ def _photo_system(
     photo: Observed,
     deviations: Deviations,
 ) -> DenseSystem:
-    """The free shape modes first, then expression, jaw, view and habits."""
+    """The free shape modes first, then expression, jaw, view and error_modes."""
     coefficients = np.concatenate([shape, pose.expression])
     seen = np.flatnonzero(np.isfinite(photo.deviation))
     points = model(coefficients, pose.jaw)[seen]
     wanted = np.concatenate([free, np.arange(len(shape), len(coefficients))])
     by_coefficients, by_jaw = model.derivatives(coefficients, pose.jaw, wanted)
     by_point, by_view = pose.view.derivatives(points)
-    sigma, habits = photo.deviation[seen], photo.habits[:, seen]
-    gap = photo.target[seen] - pose.view.project(points) - np.tensordot(pose.habits, habits, 1)
+    sigma, error_modes = photo.deviation[seen], photo.error_modes[:, seen]
+    gap = photo.target[seen] - pose.view.project(points) - np.tensordot(pose.error_modes, error_modes, 1)
     gap /= sigma[:, None]
 
     columns = [np.matmul(by_point, part[:, seen].transpose(1, 2, 0)) for part in (by_coefficients, by_jaw)]
-    jacobian = np.concatenate([*columns, by_view @ view_units(photo), habits.transpose(1, 2, 0)], axis=2)
+    jacobian = np.concatenate([*columns, by_view @ view_units(photo), error_modes.transpose(1, 2, 0)], axis=2)
     length = np.square(gap).sum(1)
     weight = 1 / (1 + length / (2 * OUTLIER**2))  # Cauchy's: the derivative of its cost, so that steps descend it
     root = np.sqrt(weight) / sigma
@@ -133,10 +133,10 @@ def _photo_system(
             pose.expression - start.expression,
             pose.jaw - start.jaw,
             np.linalg.solve(view_units(photo), pose.view.difference(start.view)),
-            pose.habits - start.habits,
+            pose.error_modes - start.error_modes,
         ]
     )
-    prior = np.concatenate([deviations.expression, deviations.jaw, deviations.view, np.ones(len(pose.habits))])
+    prior = np.concatenate([deviations.expression, deviations.jaw, deviations.view, np.ones(len(pose.error_modes))])
     precision = 1 / np.maximum(prior, FIXED) ** 2
     normal, gradient = flat.T @ flat, flat.T @ robust_gap
     inner = np.arange(s, len(gradient))
@@ -158,7 +158,7 @@ def _moved(
     pose: PhotoPose, step: np.ndarray, photo: Observed, expression_range: tuple[float, float] | None
 ) -> PhotoPose:
     e = len(pose.expression)
-    expression, jaw, view, habits = np.split(step, [e, e + 3, e + 3 + UNKNOWNS])
+    expression, jaw, view, error_modes = np.split(step, [e, e + 3, e + 3 + UNKNOWNS])
     expression = pose.expression + expression
     if expression_range is not None:
         expression = np.clip(expression, *expression_range)
@@ -167,5 +167,5 @@ def _moved(
         expression=expression,
         jaw=pose.jaw + jaw,
         view=pose.view.moved(view_units(photo) @ view),
-        habits=pose.habits + habits,
+        error_modes=pose.error_modes + error_modes,
     )

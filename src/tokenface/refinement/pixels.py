@@ -160,8 +160,8 @@ class FacePixels:
         for own, photo in zip(points, photos, strict=True):
             seen = np.flatnonzero(np.isfinite(photo.deviation))
             if len(seen):
-                habits = np.tensordot(photo.start.habits, photo.habits, 1)
-                target = torch.from_numpy((photo.target - habits)[seen]).float()
+                error_modes = np.tensordot(photo.start.error_modes, photo.error_modes, 1)
+                target = torch.from_numpy((photo.target - error_modes)[seen]).float()
                 sigma = torch.from_numpy(photo.deviation[seen]).float()
                 length = ((own[self.head.mesh468_valid][seen] - target) / sigma[:, None]).square().sum(-1)
                 cost = cost + POINTS_WORTH * torch.log1p(length / 18).mean() * 18

@@ -38,7 +38,7 @@ ACTIONS, LEAKED = "r² of actions", "action leakage"
 GROUPS = ("gaze", "brows", "lids", "lips", "blink difference")
 """Figures of `rendered_figures` that go into the results beside their mean."""
 PHOTO_FIGURES = {
-    "photo points %": "68 points habit removed %",
+    "photo points %": "68 points bias removed %",
     "photo baseline": "expression baseline",
     "photo mean head mm": "mean prediction mm",
     "photo within / between": "within / between",

@@ -28,14 +28,14 @@ from tokenface.model import Reconstructor
 from tokenface.refinement.lens import view_of
 from tokenface.refinement.points import MeshPoints
 from tokenface.refinement.refine import LEAST_FACING
-from tokenface.refinement.statistics import FILE_NAME, HABITS, Statistics, view_terms
+from tokenface.refinement.statistics import ERROR_MODES, FILE_NAME, Statistics, view_terms
 
 SEED = 77_000_000
 SIZE = 192
 BATCH = 50
 LEAST_CONFIDENCE = 0.3
 WILD = 2.5
-"""Pictures whose points miss by so many times the median are the mesh's failures (hands, hats), not its habits."""
+"""Pictures whose points miss by so many times the median are the mesh's failures (hands, hats), not its error_modes."""
 RIDGE = 2.0
 MIRRORED_TERMS = np.array([1.0, -1, 1, 1, -1, 1])
 
@@ -95,8 +95,8 @@ def collect(model: Reconstructor, pictures: int) -> Misses:
 
 
 def summarise(misses: Misses, partner: np.ndarray, sizes: tuple[int, int]) -> Statistics:
-    """Bias by least squares, common habits by principal components, the rest per point; every picture counts with its
-    mirror image.
+    """Bias by least squares, common error_modes by principal components, the rest per point; every picture counts
+    with its mirror image.
 
     Args:
         partner: [468] the point on the other side.  sizes: of shape and expression.
@@ -121,8 +121,8 @@ def summarise(misses: Misses, partner: np.ndarray, sizes: tuple[int, int]) -> St
     spread = np.sqrt(np.square(rest).sum((0, 2)) / shown.sum(0) / 2)
     flat = (rest / spread[:, None]).reshape(len(rest), -1)
     _, strength, patterns = np.linalg.svd(flat / np.sqrt(len(flat)), full_matrices=False)
-    patterns = patterns[:HABITS]
-    habits = (strength[:HABITS, None] * patterns).reshape(-1, points.shape[1], 2) * spread[:, None]
+    patterns = patterns[:ERROR_MODES]
+    error_modes = (strength[:ERROR_MODES, None] * patterns).reshape(-1, points.shape[1], 2) * spread[:, None]
     left = (flat - flat @ patterns.T @ patterns).reshape(rest.shape)
     deviation = np.sqrt(np.square(left).sum((0, 2)) / shown.sum(0) / 2) * spread
 
@@ -130,7 +130,7 @@ def summarise(misses: Misses, partner: np.ndarray, sizes: tuple[int, int]) -> St
     s, e = sizes
     view = error[s + e + 3 :]
     return Statistics(
-        bias, habits, deviation, error[:s].mean(keepdims=True), error[s : s + e], error[s + e : s + e + 3], view
+        bias, error_modes, deviation, error[:s].mean(keepdims=True), error[s : s + e], error[s + e : s + e + 3], view
     )
 
 

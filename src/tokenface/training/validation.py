@@ -27,7 +27,7 @@ SHOWN = 3
 
 PHOTO_FIGURES = {
     "photo_nme": "68 points shift removed %",
-    "photo_nme_habit": "68 points habit removed %",
+    "photo_nme_unbiased": "68 points bias removed %",
     "expression_baseline": "expression baseline",
     "mean_prediction_mm": "mean prediction mm",
     "within_between": "within / between",

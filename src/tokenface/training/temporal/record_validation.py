@@ -22,7 +22,7 @@ class RecordSteadiness:
     """Mean over the frames. Lengths in mm at the face, where it is on the picture.
 
     error: distance to the landmarks of the records.  motion_error: the same without each point's mean error over the
-    clip, which is habit.  jitter: mm/frame², second differences of vertices turned as the head.  head_jitter: in head
+    clip, a constant bias.  jitter: mm/frame², second differences of vertices turned as the head.  head_jitter: in head
     space.  picture_jitter: of the landmarks.  unexplained: root mean square of what the second differences of the
     landmarks and of the records' landmarks differ by: jitter that is motion does not count, the trembling of the
     records' landmarks does.  lag: frames, behind the image model alone.

@@ -1,8 +1,8 @@
-"""What landmark error is left when the annotators' habit is taken out.
+"""Landmark error without the annotators' bias.
 
 Annotators' points are not the mesh's points. Their difference is modelled as an offset of each point in the upright
 face, linear in the sine of the yaw and mirror-symmetric, and learned on other people's photos from the predictions
-under test, so that it does not favour a network that has learned the habit over one that has not (label adaptation of
+under test, so that it does not favour a network that has learned the bias over one that has not (label adaptation of
 Wood et al. 2021, as a measure).
 """
 
@@ -19,7 +19,7 @@ from tokenface.geometry.landmarks import MIRROR68
 FOLDS = 2
 
 
-def without_habit(
+def without_label_bias(
     predicted: Tensor, truth: Tensor, yaw: Tensor, roll: Tensor, people: Sequence[str], seed: int = 0
 ) -> Tensor:
     """Predictions [N, 68, 2] moved to where these annotators would have put the points.
@@ -34,11 +34,11 @@ def without_habit(
     offset = torch.zeros_like(residual)
     for k in range(FOLDS):
         own = fold == k
-        offset[own] = _at(fit_habit(residual[~own], yaw[~own]), yaw[own])
+        offset[own] = _at(fit_label_bias(residual[~own], yaw[~own]), yaw[own])
     return predicted + size[:, None, None] * (offset @ turn)
 
 
-def fit_habit(residual: Tensor, yaw: Tensor) -> Tensor:
+def fit_label_bias(residual: Tensor, yaw: Tensor) -> Tensor:
     """Least squares for `a + b sin(yaw)` of each point, with the mirrored photos as well.
 
     Args:
@@ -52,8 +52,8 @@ def fit_habit(residual: Tensor, yaw: Tensor) -> Tensor:
     return torch.linalg.lstsq(design, both.flatten(1)).solution.view(2, 68, 2)
 
 
-def _at(habit: Tensor, yaw: Tensor) -> Tensor:
-    return habit[0] + habit[1] * yaw.sin()[:, None, None].to(habit)
+def _at(bias: Tensor, yaw: Tensor) -> Tensor:
+    return bias[0] + bias[1] * yaw.sin()[:, None, None].to(bias)
 
 
 def _upright(predicted: Tensor, truth: Tensor, roll: Tensor) -> tuple[Tensor, Tensor, Tensor]:
