@@ -140,7 +140,7 @@ def one_part(model: Reconstructor, people: int, variants: Sequence[str] = ()) ->
 
 
 def five_part(model: Reconstructor, people: int, variants: Sequence[str] = ()) -> dict[str, dict[str, float]]:
-    """Five pictures of each rendered person: the pooled answer, and refined together."""
+    """Five pictures of each rendered person: the pooled prediction, and refined together."""
     batch = SyntheticFaces(model.head, SIZE).sample(5 * people, FIVE_SEED, 5)
     photos = as_photos(batch.image)
     found = _middle_faces(model, photos)
@@ -152,13 +152,13 @@ def five_part(model: Reconstructor, people: int, variants: Sequence[str] = ()) -
             [found[i] for i in groups[p]], options, photos=[photos[i] for i in groups[p]], same_person=True
         )[0]
 
-    answers: dict[str, Callable[[int], Face]] = {
+    predictions: dict[str, Callable[[int], Face]] = {
         "network first picture": lambda p: found[groups[p][0]],
         "network pooled": lambda p: same_person([found[i] for i in groups[p]])[0],
         "views": together(VARIANTS["views"]),
         ALL: together(VARIANTS[ALL]),
     }
-    return _shape_rows(model, batch.neutral[::5], list(groups), answers, variants)
+    return _shape_rows(model, batch.neutral[::5], list(groups), predictions, variants)
 
 
 def selfie_part(model: Reconstructor, people: int, variants: Sequence[str] = ()) -> dict[str, dict[str, float]]:
@@ -177,7 +177,7 @@ def selfie_part(model: Reconstructor, people: int, variants: Sequence[str] = ())
     }
 
     def run(perspective: bool, exact: bool, steps: int) -> Callable[[int], Face]:
-        def answer(i: int) -> Face:
+        def prediction(i: int) -> Face:
             options = RefineOptions(
                 focal=focals[i] if perspective else "none",
                 point_deviation=POINT_NOISE if exact else None,
@@ -187,7 +187,7 @@ def selfie_part(model: Reconstructor, people: int, variants: Sequence[str] = ())
             )
             return model.refine(found[i], options, photos=[photos[i]], points=[noisy[i]] if exact else None)[0]
 
-        return answer
+        return prediction
 
     return _shape_rows(
         model,
@@ -294,18 +294,18 @@ def _shape_rows(
     model: Reconstructor,
     neutral: torch.Tensor,
     chosen: list[int],
-    answers: dict[str, Callable[[int], Face]],
+    predictions: dict[str, Callable[[int], Face]],
     variants: Sequence[str] = (),
 ) -> dict[str, dict[str, float]]:
-    """Neutral scan-to-mesh error of every way to answer, and its ratio to the mean head's."""
+    """Neutral scan-to-mesh error of every way to predict, and its ratio to the mean head's."""
     head, scans = model.head, PeopleScans.of(model.head, neutral[chosen])
     mean = face_error(scans, head.template.numpy()[None], head).mean()
     rows, first = {}, None
-    for name, answer in answers.items():
+    for name, prediction in predictions.items():
         if variants and name not in variants and not name.startswith("network"):
             continue
         began = time.process_time()
-        faces = [answer(i) for i in chosen]
+        faces = [prediction(i) for i in chosen]
         seconds = (time.process_time() - began) / len(faces)
         error = face_error(scans, np.stack([face.neutral_vertices for face in faces]), head)
         first = error if first is None else first

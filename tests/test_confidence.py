@@ -1,4 +1,4 @@
-"""A calibrated confidence: its figures against closed forms, its fit on answers with known odds, its file, its use."""
+"""Calibrated confidence: figures against closed forms, the fit on predictions with known odds, its file, its use."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ TOKENS = 24
 
 
 def made_up(count: int, seed: int) -> Samples:
-    """Answers whose odds of being right hang on one sign and one direction of the tokens."""
+    """Predictions whose odds of being right depend on one feature and one direction of the tokens."""
     random = np.random.default_rng(seed)
     features = random.normal(size=(count, len(FEATURES)))
     tokens = random.normal(size=(count, TOKENS))
@@ -184,7 +184,7 @@ def head():
 
 
 def face_of(head, batch, row: int, **changes) -> Face:
-    """The truth of a rendered picture as an answer in a photo of 96 pixels, with some components replaced."""
+    """The truth of a rendered picture as a prediction in a photo of 96 pixels, with some components replaced."""
     parameters = batch.parameters[row].replace(**changes)
     camera = FaceCamera(parameters.camera.double().numpy(), Crop((48.0, 48.0), 96.0), (96, 96))
     return Face(

@@ -28,7 +28,9 @@ def calibrate(
     assert model.path is not None
     path = output or calibration_path(model.path)
     save_calibration(path, fit(drawn, model.origin.weights_hash), calibration_facts(model.path))
-    out().print(f"{len(drawn)} answers of {model.origin.weights} ({model.origin.weights_hash}) → {path}", markup=False)
+    out().print(
+        f"{len(drawn)} predictions of {model.origin.weights} ({model.origin.weights_hash}) → {path}", markup=False
+    )
 
 
 def confidence(

@@ -241,7 +241,7 @@ def aflw2000(
             face = reconstructor.reconstruct(truth.photo, boxes=truth.box[None])[0]
             rows.append(compare(truth, face.landmarks, face.camera.rotation))
         except (TokenFaceError, IndexError) as error:
-            rows.append(AflwRow(truth.photo.name, float(truth.angles[1]), error=str(error) or "no answer"))
+            rows.append(AflwRow(truth.photo.name, float(truth.angles[1]), error=str(error) or "no prediction"))
     figures = aflw_figures(rows)
     write_atomically(output / "images.csv", rows_csv(rows).encode())
     document = {"benchmark": "AFLW2000-3D", "weights": reconstructor.origin.weights_hash, **asdict(figures)}

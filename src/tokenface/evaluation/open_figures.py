@@ -10,7 +10,7 @@ import torch
 
 from tokenface.evaluation.geometry import PeopleScans, face_error
 from tokenface.evaluation.landmarks import normalised_mean_error
-from tokenface.evaluation.open_methods import Answers
+from tokenface.evaluation.open_methods import Predictions
 from tokenface.evaluation.openbench import OpenSet
 from tokenface.evaluation.people import SKIN_GROUPS, People
 from tokenface.evaluation.reliability import RIGHT, expected_calibration_error
@@ -36,18 +36,20 @@ class PictureErrors:
     found: np.ndarray
 
 
-def picture_errors(pictures: OpenSet, people_head: HeadModel, answers: Answers, head: HeadModel) -> PictureErrors:
-    """Args: people_head: of the truth.  head: of the answers."""
-    neutral = face_error(PeopleScans.of(people_head, pictures.neutral), answers.neutral, head)
-    posed = face_error(PeopleScans.of(people_head, pictures.posed), answers.posed, head)
-    nme = 100 * normalised_mean_error(torch.from_numpy(answers.points), pictures.points).numpy()
-    return PictureErrors(neutral, posed, nme, photometric(pictures, answers, head), answers.found)
+def picture_errors(
+    pictures: OpenSet, people_head: HeadModel, predictions: Predictions, head: HeadModel
+) -> PictureErrors:
+    """Args: people_head: of the truth.  head: of the predictions."""
+    neutral = face_error(PeopleScans.of(people_head, pictures.neutral), predictions.neutral, head)
+    posed = face_error(PeopleScans.of(people_head, pictures.posed), predictions.posed, head)
+    nme = 100 * normalised_mean_error(torch.from_numpy(predictions.points), pictures.points).numpy()
+    return PictureErrors(neutral, posed, nme, photometric(pictures, predictions, head), predictions.found)
 
 
 @torch.no_grad()
-def photometric(pictures: OpenSet, answers: Answers, head: HeadModel) -> np.ndarray:
+def photometric(pictures: OpenSet, predictions: Predictions, head: HeadModel) -> np.ndarray:
     """[N] mean absolute difference between rendering and picture where both show skin, grey levels of 255."""
-    if answers.parameters is None or head.data.albedo_basis is None:
+    if predictions.parameters is None or head.data.albedo_basis is None:
         return np.full(len(pictures.image), np.nan)
     renderer = Renderer(head)
     size = (ROOT_SIZE, ROOT_SIZE)
@@ -55,8 +57,8 @@ def photometric(pictures: OpenSet, answers: Answers, head: HeadModel) -> np.ndar
     masks = torch.nn.functional.interpolate(pictures.mask[:, None], size=size, mode="area")[:, 0]
     errors = []
     for index in range(len(images)):
-        row = answers.parameters.__class__(
-            **{name: value[index : index + 1] for name, value in answers.parameters.items()}
+        row = predictions.parameters.__class__(
+            **{name: value[index : index + 1] for name, value in predictions.parameters.items()}
         )
         drawn = renderer.render(row, ROOT_SIZE)
         mask = masks[index] * drawn.mask[0]
@@ -65,7 +67,7 @@ def photometric(pictures: OpenSet, answers: Answers, head: HeadModel) -> np.ndar
     return np.array(errors)
 
 
-def disentanglement(sets: Sequence[OpenSet], answers: Sequence[Answers], head: HeadModel) -> dict[str, float]:
+def disentanglement(sets: Sequence[OpenSet], predictions: Sequence[Predictions], head: HeadModel) -> dict[str, float]:
     """Does the head stay when the picture changes, and the expression when the person changes? Millimetres.
 
     identity within: how far a person's neutral heads lie from their mean over the conditions; between: how far people's
@@ -73,13 +75,15 @@ def disentanglement(sets: Sequence[OpenSet], answers: Sequence[Answers], head: H
     posed, over people who make one expression and over expressions. A ratio of 0 is perfect; 1 cannot tell.
     """
     region = face_vertices(head)
-    if any(len(answer.neutral) == 1 for answer in answers):
+    if any(len(prediction.neutral) == 1 for prediction in predictions):
         return {}
-    heads = np.stack([answer.neutral[:, region] for answer in answers], axis=1)  # [people, conditions, V, 3]
+    heads = np.stack(
+        [prediction.neutral[:, region] for prediction in predictions], axis=1
+    )  # [people, conditions, V, 3]
     figures = _spread(heads, "identity")
-    for pictures, answer in zip(sets, answers, strict=True):
+    for pictures, prediction in zip(sets, predictions, strict=True):
         if pictures.condition.expressive:
-            offsets = (answer.posed - answer.neutral)[:, region]
+            offsets = (prediction.posed - prediction.neutral)[:, region]
             which = pictures.expression_of.numpy()
             complete = len(which) // len(np.unique(which)) * len(np.unique(which))
             grouped = [offsets[:complete][which[:complete] == e] for e in np.unique(which)]
@@ -106,11 +110,12 @@ def face_vertices(head: HeadModel) -> np.ndarray:
 def calibration(
     confidence: np.ndarray, expected: np.ndarray, error: np.ndarray, nme: np.ndarray, bins: int = 4
 ) -> dict[str, float]:
-    """Does a method know how good its answers are?
+    """Calibration of a method's confidence.
 
     Args:
-        confidence: [N] stated probability that an answer is right.  expected: [N] stated error of the neutral face, NaN
-            where none is.  error: [N] mm of the neutral face.  nme: [N] per cent, which makes an answer right or not.
+        confidence: [N] stated probability that a prediction is right.  expected: [N] stated error of the neutral
+            face, NaN where none is.  error: [N] mm of the neutral face.  nme: [N] per cent, which makes a prediction
+            right or not.
     Returns:
         the confidence's calibration error; Spearman's rank correlation of confidence (−1 is perfect) and of the
         expected error (1 is) with the error; the mean error of each quarter, the least confident first.

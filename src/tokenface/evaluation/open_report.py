@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tokenface.evaluation.open_figures import PictureErrors
-from tokenface.evaluation.open_methods import Answers
+from tokenface.evaluation.open_methods import Predictions
 from tokenface.evaluation.openbench import OpenSet
 from tokenface.head.model import HeadModel
 
 
 @dataclass
 class OpenReport:
-    """document: everything as JSON.  sets, answers, errors, heads: of the OpenHead people, for pictures."""
+    """document: everything as JSON.  sets, predictions, errors, heads: of the OpenHead people, for pictures."""
 
     document: dict[str, Any]
     sets: list[OpenSet] = field(default_factory=list)
-    answers: dict[str, list[Answers]] = field(default_factory=dict)
+    predictions: dict[str, list[Predictions]] = field(default_factory=dict)
     errors: dict[str, list[PictureErrors]] = field(default_factory=dict)
     heads: dict[str, HeadModel] = field(default_factory=dict)

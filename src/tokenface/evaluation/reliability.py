@@ -1,4 +1,4 @@
-"""Does a stated probability hold, and does it tell good answers from bad ones?"""
+"""Reliability of stated probabilities: expected calibration error and area under the ROC curve."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 RIGHT = 0.03
-"""An answer is right when the mean error of its 68 points is below this share of √(area of their box): about what two
-people who annotate a face differ by."""
+"""A prediction is right when the mean error of its 68 points is below this share of √(area of their box): about what
+two people who annotate a face differ by."""
 BINS = 10
 
 

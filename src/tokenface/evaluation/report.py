@@ -162,7 +162,8 @@ def _open(document: dict[str, Any]) -> list[str]:
 
 
 def _confidence(document: dict[str, Any]) -> list[str]:
-    summary = [(key, document[key]) for key in ("answers", "right", "expected calibration error", "Brier score")]
+    count = "predictions" if "predictions" in document else "answers"  # of an earlier version
+    summary = [(key, document[key]) for key in (count, "right", "expected calibration error", "Brier score")]
     against = document["AUROC against good crops"]
     parts = [
         f"<h2>Confidence of {html.escape(', '.join(document['weights']))}</h2>",

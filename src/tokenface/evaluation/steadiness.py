@@ -13,7 +13,7 @@ def second_differences(
     """[T, V, D] positions → [T − 2] mean length of x(t−1) − 2 x(t) + x(t+1); NaN where one of the three is missing.
 
     Args:
-        present: [T] bool, frames with an answer; None: all.  weights: [V] of the points.
+        present: [T] bool, frames with a prediction; None: all.  weights: [V] of the points.
     """
     lengths = np.linalg.norm(np.diff(np.asarray(positions, np.float64), n=2, axis=0), axis=-1)
     lengths = np.average(lengths, axis=-1, weights=weights)

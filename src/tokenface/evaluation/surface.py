@@ -1,4 +1,4 @@
-"""A triangle mesh that answers where its nearest point is: one search tree, many questions."""
+"""Nearest-point queries on a triangle mesh: one search tree, many queries."""
 
 from __future__ import annotations
 

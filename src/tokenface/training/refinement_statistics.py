@@ -43,7 +43,7 @@ MIRRORED_TERMS = np.array([1.0, -1, 1, 1, -1, 1])
 @dataclass(frozen=True)
 class Misses:
     """Of N pictures. points: [N, 468, 2] metres, upright (see `Statistics`).  facing: [N, 468] cosines.
-    angles: [N, 2] yaw, pitch.  components: [N, S + E + 3 + 6] truth less the network's answer."""
+    angles: [N, 2] yaw, pitch.  components: [N, S + E + 3 + 6] truth less the network's prediction."""
 
     points: np.ndarray
     facing: np.ndarray

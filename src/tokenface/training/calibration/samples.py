@@ -1,4 +1,4 @@
-"""Pictures to learn a confidence from: rendered faces as a detector finds them, badly cropped, covered, and nobody."""
+"""Calibration samples: rendered faces as detected, badly cropped, occluded, and images without a face."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CHUNK = 25
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """N answers. kind: [N] into KINDS.  nme: [N] mean error of the 68 points over √(box area), inf where nobody is.
+    """N predictions. kind: [N] into KINDS.  nme: [N] mean error of the 68 points over √(box area), inf where nobody is.
 
     errors: [N, 6] of the components, NaN where nobody is.  features: [N, F].  tokens: [N, K].
     """
@@ -60,7 +60,7 @@ class Samples:
 
 @dataclass
 class Recorder:
-    """Stands where a calibration would and remembers what it was asked."""
+    """Stand-in for a calibration that records its inputs."""
 
     seen: list[CalibrationInput] = field(default_factory=list)
 
@@ -88,7 +88,7 @@ def calibration_inputs(
 def draw_samples(
     model: Reconstructor, count: int, seed: int, say: Callable[[int], None] = lambda done: None
 ) -> Samples:
-    """Answers of the model to `count` pictures; those in which the detector finds nothing give none."""
+    """Predictions of the model to `count` pictures; those in which the detector finds nothing give none."""
     measure = ComponentErrors(model.head)
     generator = SyntheticFaces(model.head, PIXELS, replace(SyntheticConfig(), framing=FRAMING))
     parts = []
@@ -116,13 +116,13 @@ def _chunk(model: Reconstructor, generator: SyntheticFaces, measure: ComponentEr
     boxes = _boxes(draw, points, kind)
     found = np.flatnonzero((kind == 0).numpy())
     given = np.flatnonzero((kind != 0).numpy())
-    answers: dict[int, list[tuple[Face, CalibrationInput]]] = {}
+    predictions: dict[int, list[tuple[Face, CalibrationInput]]] = {}
     if len(found):
-        answers |= dict(zip(found, calibration_inputs(model, [images[i] for i in found], None), strict=True))
+        predictions |= dict(zip(found, calibration_inputs(model, [images[i] for i in found], None), strict=True))
     if len(given):
         known = calibration_inputs(model, [images[i] for i in given], [boxes[i : i + 1].numpy() for i in given])
-        answers |= dict(zip(given, known, strict=True))
-    rows = [_row(measure, answers[i], truth, points[i], int(kind[i]), i) for i in range(size) if answers[i]]
+        predictions |= dict(zip(given, known, strict=True))
+    rows = [_row(measure, predictions[i], truth, points[i], int(kind[i]), i) for i in range(size) if predictions[i]]
     shapes = {"kind": (), "nme": (), "errors": (6,), "features": (len(FEATURES),), "tokens": (-1,)}
     columns = zip(*rows, strict=True) if rows else [[] for _ in shapes]
     return Samples(**{n: np.array(c).reshape(len(rows), *s) for (n, s), c in zip(shapes.items(), columns, strict=True)})
@@ -130,14 +130,14 @@ def _chunk(model: Reconstructor, generator: SyntheticFaces, measure: ComponentEr
 
 def _row(
     measure: ComponentErrors,
-    answers: list[tuple[Face, CalibrationInput]],
+    predictions: list[tuple[Face, CalibrationInput]],
     truth: FaceBatch,
     points: Tensor,
     kind: int,
     row: int,
 ) -> tuple:
     middle = points.mean(0).numpy()
-    face, inputs = min(answers, key=lambda answer: np.linalg.norm(answer[0].landmarks.mean(0) - middle))
+    face, inputs = min(predictions, key=lambda prediction: np.linalg.norm(prediction[0].landmarks.mean(0) - middle))
     if kind == KINDS.index("nobody"):
         return kind, np.inf, np.full(len(COMPONENTS), np.nan), inputs.features, inputs.tokens
     nme = float(normalised_mean_error(torch.from_numpy(face.landmarks)[None], points[None]))
