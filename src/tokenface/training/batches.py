@@ -30,6 +30,9 @@ from tokenface.head.model import HeadModel
 from tokenface.training.config import DataConfig, SyntheticConfig, TrainConfig
 from tokenface.training.state import Progress
 
+KINDS = {"synthetic": "rendered faces", "landmark_photos": "photos", "scans": "scans", "photos_2d": "2-D photos"}
+"""Parts of a batch, as messages name them."""
+
 
 @dataclass(frozen=True)
 class ProcessLayout:
@@ -59,19 +62,19 @@ class StepBatch:
     """What one pass of the network gets; a part may be missing. Pictures go through the network in this order."""
 
     synthetic: LabelledFaces | None = None
-    photos: PhotoBatch | None = None
+    landmark_photos: PhotoBatch | None = None
     scans: RecordBatch | None = None
-    pictures: RecordBatch | None = None
+    photos_2d: RecordBatch | None = None
 
     def images(self) -> Tensor:
         """[B, 3, S, S] of all parts."""
-        parts = (self.synthetic, self.photos, self.scans, self.pictures)
+        parts = (self.synthetic, self.landmark_photos, self.scans, self.photos_2d)
         images = [part.image for part in parts if part is not None]
         return images[0] if len(images) == 1 else torch.cat(images)
 
     def to(self, device: torch.device) -> StepBatch:
         """On the device of training; the CPU does not wait for the copies."""
-        s, p, scans, pictures = self.synthetic, self.photos, self.scans, self.pictures
+        s, p, scans, pictures = self.synthetic, self.landmark_photos, self.scans, self.photos_2d
         return StepBatch(
             None if s is None else s.to(device, non_blocking=True),
             None if p is None else p.to(device, non_blocking=True),
@@ -196,12 +199,14 @@ class _Rows:
 
 
 class Counts(NamedTuple):
-    """Pictures of each kind in the batch of one step, all processes together."""
+    """Images of each kind in the batch of one step, all processes together.
+
+    landmark_photos: with 68 points alone.  scans, photos_2d: records, for the paper's 3-D and 2-D losses."""
 
     synthetic: int
-    photos: int
+    landmark_photos: int
     scans: int
-    pictures: int
+    photos_2d: int
 
     @staticmethod
     def of(config: TrainConfig, has_photos: bool, has_records: bool) -> Counts:
@@ -215,11 +220,11 @@ class Counts(NamedTuple):
     def check(self, layout: ProcessLayout, pictures_per_person: int) -> None:
         """Raises ConfigError: a kind cannot be shared equally."""
         for name, count in self._asdict().items():
-            unit = layout.count * (pictures_per_person if name in ("scans", "pictures") else 1)
+            unit = layout.count * (pictures_per_person if name in ("scans", "photos_2d") else 1)
             if count % unit:
                 raise ConfigError(
-                    f"the {count} {name} of each batch cannot be shared equally: {layout.world_size} processes × "
-                    f"{layout.passes} passes need a multiple of {unit}; change run.batch, the shares or "
+                    f"the {count} {KINDS[name]} of each batch cannot be shared equally: {layout.world_size} "
+                    f"processes × {layout.passes} passes need a multiple of {unit}; change run.batch, the shares or "
                     "data.pictures_per_person"
                 )
 
@@ -242,7 +247,7 @@ class Batches:
         self.picture_shape: tuple[int, ...] = (3, size, size)
         self.counts = Counts.of(config, bool(photos), bool(shards))
         self.counts.check(self.layout, config.data.pictures_per_person)
-        self.photos = PhotoSampler(photos, size) if self.counts.photos and not config.teaching.every else None
+        self.photos = PhotoSampler(photos, size) if self.counts.landmark_photos and not config.teaching.every else None
         self.synthetic: SyntheticStream | None = None
         if self.counts.synthetic:
             guard_steps = 2 * config.run.checkpoint_every + config.run.ahead
@@ -250,13 +255,13 @@ class Batches:
             self.synthetic = SyntheticStream(head, config.synthetic, size, ring, guard_steps, self.layout)
         options = CropOptions(size=size, mirror_vertices=head.data.mirror)
         self.records: dict[str, RecordStream] = {}
-        for name, kinds in (("scans", ("scan", "synthetic")), ("pictures", ("photo", "clip"))):
+        for name, kinds in (("scans", ("scan", "synthetic")), ("photos_2d", ("photo", "clip"))):
             if count := getattr(self.counts, name):
                 selection = Selection(kinds, config.data.datasets, held_out)
                 if not any(selection.takes(entry) for shard in shards or [] for entry in shard.entries):
                     raise DataError(
-                        f"the shards hold no {name} to train on; prepare a data set that has them, or train without: "
-                        f"paper.mode={'2d' if name == 'scans' else '3d'}"
+                        f"the shards hold no {KINDS[name]} to train on; prepare a data set that has them, or train "
+                        f"without: paper.mode={'2d' if name == 'scans' else '3d'}"
                     )
                 self.records[name] = RecordStream(shards or [], config.data, selection, options, count, self.layout)
 
@@ -272,7 +277,7 @@ class Batches:
         synthetic: list[LabelledFaces] | list[None] = [None for _ in passes]
         if self.synthetic is not None:
             synthetic, rendered = self.synthetic.draw(step, rendered, self.counts.synthetic)
-        parts = self.layout.parts(self.counts.photos)
+        parts = self.layout.parts(self.counts.landmark_photos)
         photos = [self.photo_batch(self.photo_seed(step), part) for part in parts]
         records = {name: stream.draw(step) for name, stream in self.records.items()}
         return [

@@ -85,7 +85,7 @@ class FeatureBatches(Batches):
         if self.counts.synthetic:
             own = {"generator": GENERATOR_VERSION, "faces": config.synthetic.warm_start, "seed": config.synthetic.seed}
             self._read("rendered", config.features.rendered, facts | own, self._rendered)
-        if self.counts.photos:
+        if self.counts.landmark_photos:
             p = config.photos
             split = [p.held_out_people, p.split_seed]
             source = {"tar": content_hash(p.tar or ""), "shift": p.shift, "held out": split}
@@ -97,7 +97,7 @@ class FeatureBatches(Batches):
         """As `Batches.draw`, from what was read."""
         passes = []
         synthetic = self._rows("rendered", self.counts.synthetic, mixed(self.seed + 4, step))
-        photos = self._rows("photos", self.counts.photos, mixed(self.seed + 5, step))
+        photos = self._rows("photos", self.counts.landmark_photos, mixed(self.seed + 5, step))
         for own_synthetic, own_photos in zip(synthetic, photos, strict=True):
             faces = shown = None
             if own_synthetic is not None:

@@ -196,10 +196,10 @@ class Trainer:
     def _taught(self, passes: list[StepBatch]) -> list[StepBatch]:
         """The passes with self-training's photos: they depend on the lesson, so they are not made ahead."""
         assert self.teaching is not None
-        step, parts = self.progress.step, self.batches.layout.parts(self.batches.counts.photos)
+        step, parts = self.progress.step, self.batches.layout.parts(self.batches.counts.landmark_photos)
         seed = self.batches.photo_seed(step)
         return [
-            dataclasses.replace(batch, photos=self.teaching.photos(seed, part))
+            dataclasses.replace(batch, landmark_photos=self.teaching.photos(seed, part))
             for batch, part in zip(passes, parts, strict=True)
         ]
 

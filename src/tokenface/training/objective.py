@@ -59,7 +59,7 @@ class Objective:
         first = 0
         terms: dict[str, Tensor] = {}
         rows: dict[str, Prediction] = {}
-        for name in ("synthetic", "photos", "scans", "pictures"):
+        for name in ("synthetic", "landmark_photos", "scans", "photos_2d"):
             if (part := getattr(batch, name)) is not None:
                 rows[name] = predicted[first : first + len(part.image)]
                 first += len(part.image)
@@ -68,13 +68,13 @@ class Objective:
             terms |= self.recipe.synthetic(p, batch.synthetic)
             if p.surface is not None:
                 terms["surface"] = self.surface_weight * self.surface(p.surface, batch.synthetic.parameters).mean()
-        if batch.photos is not None:
-            p = rows["photos"]
-            terms |= self.recipe.photos(p, batch.photos)
+        if batch.landmark_photos is not None:
+            p = rows["landmark_photos"]
+            terms |= self.recipe.photos(p, batch.landmark_photos)
         figures = dict(terms)
         if self.hybrid is not None:
             scans = None if batch.scans is None else (rows["scans"].parameters, batch.scans)
-            pictures = None if batch.pictures is None else (rows["pictures"].parameters, batch.pictures)
+            pictures = None if batch.photos_2d is None else (rows["photos_2d"].parameters, batch.photos_2d)
             terms["records"], named = self.hybrid(scans, pictures)
             figures |= {"records": terms["records"], **{f"records_{name}": value for name, value in named.items()}}
         total = torch.stack(list(terms.values())).sum() + predicted.nothing()

@@ -67,7 +67,7 @@ def check_first_batch(batches: Batches, progress: Progress) -> None:
     """
     passes, progress.rendered = batches.draw(progress.step, progress.rendered)
     for batch in passes:
-        for part in (batch.synthetic, batch.photos, batch.scans, batch.pictures):
+        for part in (batch.synthetic, batch.landmark_photos, batch.scans, batch.photos_2d):
             if part is None:
                 continue
             if part.image.shape[1:] != batches.picture_shape:

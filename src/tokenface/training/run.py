@@ -153,7 +153,7 @@ def _run(config: TrainConfig, folder: Path, goes_on: bool, report: Report) -> Pa
     watch = (config.run.validation_people, config.run.validation_photos)
     validation = Validation(cpu_head, held_out, config.network.image_size, *watch)
     teaching = None
-    if config.teaching.every and batches.counts.photos:
+    if config.teaching.every and batches.counts.landmark_photos:
         teaching = Teaching(cpu_head, training, config.network.image_size, config.teaching, folder)
     trainer = Trainer(fabric, config, model, head, batches, validation, folder, teaching)
     if fabric.is_global_zero and goes_on:  # only now is it known to fit the state
@@ -172,7 +172,7 @@ def _run(config: TrainConfig, folder: Path, goes_on: bool, report: Report) -> Pa
     weights = folder / WEIGHTS
     averaged = trainer.averaged()  # all processes: it gathers what is spread over them
     if fabric.is_global_zero:
-        provenance = _provenance(config, trainer, fabric, len(training) if batches.counts.photos else 0)
+        provenance = _provenance(config, trainer, fabric, len(training) if batches.counts.landmark_photos else 0)
         facts = {"crop": 1.25, "licence": WEIGHTS_LICENCE, "training": provenance, "metrics": figures}
         save_checkpoint(weights, averaged.cpu(), cpu_head, facts)
     fabric.barrier()
