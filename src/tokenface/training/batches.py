@@ -285,7 +285,7 @@ class Batches:
             for i in passes
         ], rendered
 
-    def lesson_renders(self, rendered: int, batch: int, seeds: list[int]) -> tuple[list[LabelledFaces], int]:
+    def pseudo_label_renders(self, rendered: int, batch: int, seeds: list[int]) -> tuple[list[LabelledFaces], int]:
         """Batches of rendered faces as they are, to try a network on, and how many faces are in the ring now."""
         if self.synthetic is None:
             raise ConfigError("self-training needs rendered faces beside the photos; make photos.share smaller")

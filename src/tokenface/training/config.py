@@ -93,7 +93,7 @@ class PaperConfig:
 class TeachingConfig:
     """Self-training on the photos (training/teaching.py); off where `every` is 0."""
 
-    every: int = 0  # steps between lessons
+    every: int = 0  # steps between pseudo-label updates
     quantile: float = 0.3  # of each action over the photos: what is below is rest
     shape_warps: tuple[float, ...] = (0.0, 0.5, 0.8, 1.1)  # deviations of the known changes of shape, of the prior's
     action_share: float = 0.5  # of the photos that get known changes of expression
