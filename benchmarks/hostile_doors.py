@@ -109,7 +109,7 @@ def meshes(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
 
 
 def checkpoints(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
-    from tokenface.core.state_dict import read_state_dict
+    from tokenface.core.tensors import read_state_dict
     from tokenface.identity.recognition import NAME, load_recognition
     from tokenface.inference.calibration import calibration_path, read_calibration
     from tokenface.inference.checkpoint import load_checkpoint

@@ -122,7 +122,7 @@ def test_low_light_is_darker_and_noisier():
 
 
 def test_scans_are_visible_skin_alone(head):
-    from tokenface.head.skin import visible_skin
+    from tokenface.head.subset import visible_skin
 
     shown = set(visible_skin(head.data).tolist())
     for name in ("eyeballs", "mouth_interior", "teeth", "tongue", "left_socket", "right_socket"):

@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from tokenface.geometry.crop import Crop
 from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.registry import load_head
-from tokenface.head.texel_cover import cover
+from tokenface.head.transfer import cover
 from tokenface.images.loading import ImageItem
 from tokenface.images.srgb import to_bytes, to_linear
 from tokenface.inference.confidence import ConfidenceFeatures

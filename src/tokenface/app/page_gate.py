@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tokenface.app.plain_errors import PlainErrors
 from tokenface.app.visitors import Session, Visitor, Visitors
-from tokenface.core.regular import parse_json
+from tokenface.core.files import parse_json
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from tokenface.app.photo_sessions import PhotoSession, PhotoSessions, Skin
 from tokenface.app.uploads import as_uploaded
 from tokenface.app.visitors import Session
 from tokenface.app.worker import Worker
-from tokenface.core.regular import read_regular
+from tokenface.core.files import read_regular
 from tokenface.errors import ImageError, TokenFaceError, plain_words
 from tokenface.head.arkit import ARKIT_NAMES
 from tokenface.inference.expressions import speaks_arkit

@@ -345,8 +345,7 @@ def open_benchmark(
     import time
 
     from tokenface.cli.console import err, out
-    from tokenface.cli.open_tables import print_open, print_photos
-    from tokenface.cli.photo_tables import print_measures
+    from tokenface.cli.tables import print_measures, print_open, print_photos
     from tokenface.evaluation.open_run import OpenOptions, run_open, write_open
     from tokenface.evaluation.openbench import SEED
 

@@ -23,7 +23,7 @@ def photos(
 
     import tokenface
     from tokenface.cli.console import err, out
-    from tokenface.cli.photo_tables import print_measures
+    from tokenface.cli.tables import print_measures
     from tokenface.core.files import write_atomically
     from tokenface.evaluation.open_run import rounded
     from tokenface.evaluation.photo_run import PhotoCounts, held_out_photos, measure_photos
@@ -63,7 +63,7 @@ def scans(
 
     import tokenface
     from tokenface.cli.console import err, out
-    from tokenface.cli.photo_tables import print_scans
+    from tokenface.cli.tables import print_scans
     from tokenface.core.files import write_atomically
     from tokenface.errors import EvaluationError
     from tokenface.evaluation.open_run import rounded

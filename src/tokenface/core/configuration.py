@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from tokenface.core.regular import read_text, reason
+from tokenface.core.files import read_text, reason
 from tokenface.errors import ConfigError
 
 MAX_BYTES = 1 << 20

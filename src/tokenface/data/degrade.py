@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokenface.core.constants import constant
+from tokenface.core.device import constant
 from tokenface.data.draw import Draw
 
 # ITU T.81 annex K example quantisation tables: what most encoders scale by their quality setting

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tokenface.core.constants import constant, placed
+from tokenface.core.device import constant, placed
 
 
 class Draw:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.core.constants import constant, placed
+from tokenface.core.device import constant, placed
 from tokenface.geometry.landmarks import MIRROR68
 from tokenface.head.model import HeadModel
 from tokenface.parameters import FaceParameters

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tokenface.core.constants import constant
+from tokenface.core.device import constant
 from tokenface.data.draw import Draw
 from tokenface.geometry import rotations
 

@@ -13,7 +13,7 @@ from tokenface.evaluation.scan_to_mesh import measure, scan_face
 from tokenface.evaluation.surface import Surface
 from tokenface.geometry.landmarks import NOW7
 from tokenface.head.model import HeadModel
-from tokenface.head.skin import visible_skin
+from tokenface.head.subset import visible_skin
 from tokenface.parameters import FaceParameters
 
 

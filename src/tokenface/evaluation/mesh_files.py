@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tokenface.core.regular import check_regular
+from tokenface.core.files import check_regular
 from tokenface.errors import EvaluationError, HeadModelError
 from tokenface.head.restricted_pickle import load_npy
 

@@ -10,8 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from tokenface.core.files import output_error, write_atomically
-from tokenface.core.regular import read_text, reason
+from tokenface.core.files import output_error, read_text, reason, write_atomically
 from tokenface.errors import EvaluationError, HeadModelError
 from tokenface.evaluation.batch import Job, Outcome
 from tokenface.head.restricted_pickle import load_npy

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenface.core.files import write_atomically
-from tokenface.core.regular import read_text
+from tokenface.core.files import read_text, write_atomically
 from tokenface.errors import EvaluationError
 from tokenface.evaluation.paper import NOW_METRICAL_ROWS, NOW_ROWS, STIRLING_ROWS, TEMPLATE_RATIO, Row
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-from tokenface.core.regular import read_json, read_text
+from tokenface.core.files import read_json, read_text
 from tokenface.errors import EvaluationError, HeadModelError
 from tokenface.evaluation.mesh_files import read_indexed_points, read_mesh, read_picked_points, seven_points
 from tokenface.geometry.landmarks import NOW7

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from tokenface.core.files import write_atomically
-from tokenface.core.regular import read_text
+from tokenface.core.files import read_text, write_atomically
 from tokenface.errors import ConfigError, EvaluationError
 from tokenface.evaluation.open_run import rounded
 from tokenface.evaluation.results import draw_figure

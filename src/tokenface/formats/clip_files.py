@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import cv2
 
-from tokenface.core.regular import check_regular, reason
+from tokenface.core.files import check_regular, reason
 from tokenface.errors import VideoError
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tokenface.core.files import write_atomically
-from tokenface.core.regular import read_json
+from tokenface.core.files import read_json, write_atomically
 from tokenface.errors import TokenFaceError
 
 MAX_FACES = 100_000

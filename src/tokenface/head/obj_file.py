@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tokenface.core.regular import read_regular
+from tokenface.core.files import read_regular
 from tokenface.errors import HeadModelError
 
 MAX_FILE_BYTES = 1 << 28

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tokenface.core.state_dict import read_state_dict
+from tokenface.core.tensors import read_state_dict
 from tokenface.errors import CheckpointError
 from tokenface.identity.interface import ScaledInput
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image
 from torch import Tensor
 
-from tokenface.core.regular import read_regular
+from tokenface.core.files import read_regular
 from tokenface.errors import ImageError
 from tokenface.images.loading import MAX_BYTES, open_picture
 

@@ -16,8 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from tokenface.core.regular import read_regular
-from tokenface.core.results_of_runs import without_results
+from tokenface.core.files import read_regular, without_results
 from tokenface.errors import ImageError
 from tokenface.images.budget import decoding
 from tokenface.images.colour import to_srgb

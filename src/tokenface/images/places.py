@@ -17,9 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenface.core.files import write_atomically
-from tokenface.core.regular import read_regular
-from tokenface.core.results_of_runs import names_without_results
+from tokenface.core.files import names_without_results, read_regular, write_atomically
 from tokenface.errors import ConfigError, ImageError, OutputError, TokenFaceError
 from tokenface.images.loading import IMAGE_SUFFIXES, MAX_BYTES, ImageItem, load_image
 

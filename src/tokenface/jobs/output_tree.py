@@ -16,8 +16,15 @@ from typing import Literal, TypedDict
 
 import numpy as np
 
-from tokenface.core.files import discard, make_folder, output_error, read_marker, write_atomically
-from tokenface.core.results_of_runs import PHOTO_MARKER, is_result_name
+from tokenface.core.files import (
+    PHOTO_MARKER,
+    discard,
+    is_result_name,
+    make_folder,
+    output_error,
+    read_marker,
+    write_atomically,
+)
 from tokenface.errors import OutputError
 from tokenface.formats.axes import Axes
 from tokenface.formats.parameters import write_parameters

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tokenface.core.files import read_json
 from tokenface.core.fingerprint import fingerprint
-from tokenface.core.regular import read_json
 from tokenface.errors import ConfigError, ImageError, OutputError
 from tokenface.formats.axes import Axes
 from tokenface.images.loading import MAX_PIXELS, ImageItem

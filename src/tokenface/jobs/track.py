@@ -16,10 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from tokenface.core.files import discard, make_folder, read_marker, write_atomically
+from tokenface.core.files import CLIP_MARKER, discard, make_folder, read_marker, write_atomically
 from tokenface.core.fingerprint import fingerprint
 from tokenface.core.prefetch import ahead
-from tokenface.core.results_of_runs import CLIP_MARKER
 from tokenface.errors import ConfigError, OutputError, VideoError
 from tokenface.formats.mp4 import encode_piece, join_pieces
 from tokenface.model import Reconstructor

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tokenface.moved import former_attribute
+from tokenface.moved import warn_of_former
 from tokenface.parameters import FaceParameters
 
 
@@ -16,8 +16,18 @@ class SwapPairs(NamedTuple):
 
     source: Tensor
     target: Tensor
-    giver = former_attribute("giver", "source")
-    taker = former_attribute("taker", "target")
+
+    @property
+    def giver(self) -> Tensor:
+        """Former name of `source`."""
+        warn_of_former("giver", "source")
+        return self.source
+
+    @property
+    def taker(self) -> Tensor:
+        """Former name of `target`."""
+        warn_of_former("taker", "target")
+        return self.target
 
     def __len__(self) -> int:
         return self.source.shape[0]

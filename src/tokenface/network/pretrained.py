@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tokenface.core.state_dict import read_state_dict
+from tokenface.core.tensors import read_state_dict
 from tokenface.errors import CheckpointError
 from tokenface.network.backbone import ResNet50, VisionTransformer
 

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from tokenface.core.constants import constant
+from tokenface.core.device import constant
 from tokenface.render import shading_numba
 
 SH_CONSTANTS = (

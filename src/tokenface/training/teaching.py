@@ -1,9 +1,8 @@
 """Self-training on real photos: the network's own predictions without their bias, and photos with known changes.
 
 An update of the pseudo-labels predicts every training photo with the averaged weights and takes out what is the same
-for everybody: the mean
-shape (people's mean is the prior's), and the low quantile of each action and of the jaw (at rest, most are 0). What is
-left of a person's photos is averaged and becomes the target of their shape.
+for everybody: the mean shape (people's mean is the prior's), and the low quantile of each action and of the jaw (at
+rest, most are 0). What is left of a person's photos is averaged and becomes the target of their shape.
 
 In between, each photo that is drawn is warped as if the person had β + δ and ψ + δψ, and the target moves by δ. Let the
 teacher give a share a of the truth b: the student sees b + δ, is told a·b + δ, and answers best with (a + 1)/2 of what

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tokenface.core.regular import check_regular, parse_json, reason
+from tokenface.core.files import check_regular, parse_json, reason
 from tokenface.data.record import PhotoRecord
 from tokenface.errors import ImageError
 from tokenface.images.loading import load_image

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tokenface.core.arrays import open_arrays
-from tokenface.core.regular import read_json
+from tokenface.core.files import read_json
 from tokenface.data.readers.dataset import (
     MICA_FLAME,
     DatasetReader,

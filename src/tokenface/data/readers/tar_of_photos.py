@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tokenface.core.regular import parse_json, reason
+from tokenface.core.files import parse_json, reason
 from tokenface.data.readers.dataset import DatasetReader, Loaded, key_of
 from tokenface.data.readers.item import Item
 from tokenface.data.readers.landmark_tar import IMAGE_SUFFIXES, MAX_MEMBER_BYTES

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokenface.core.constants import constant
+from tokenface.core.device import constant
 from tokenface.data.draw import Draw
 from tokenface.data.scene.parts import Look, Shape, Topology, grid_coordinates, grid_faces, hide
 from tokenface.data.scene.placement import Placement

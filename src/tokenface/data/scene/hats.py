@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokenface.core.constants import constant
+from tokenface.core.device import constant
 from tokenface.data.draw import Draw
 from tokenface.data.noise import LAYERS
 from tokenface.data.scene.clothes import CLOTH_COLOURS, CLOTH_WEIGHTS

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokenface.core.constants import constant
+from tokenface.core.device import constant
 from tokenface.data.draw import Draw
 from tokenface.geometry.normals import vertex_normals
 from tokenface.render.rasterizer import rasterize

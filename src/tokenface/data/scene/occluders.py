@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tokenface.core.constants import constant, placed
+from tokenface.core.device import constant, placed
 from tokenface.data.draw import Draw
 from tokenface.data.noise import LAYERS
 from tokenface.data.scene.parts import Look, Shape, Topology, ellipsoid, frame_from_axis, hide

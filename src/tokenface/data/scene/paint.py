@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.core.constants import constant
+from tokenface.core.device import constant
 from tokenface.data.draw import Draw
 from tokenface.data.scene.anatomy import Anatomy
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tokenface.core.constants import constant
+from tokenface.core.device import constant
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokenface.core.constants import constant
+from tokenface.core.device import constant
 from tokenface.data.noise import noise_bank
 from tokenface.data.sampling import View
 from tokenface.data.scene.anatomy import Anatomy

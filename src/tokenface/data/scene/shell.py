@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokenface.core.constants import constant
+from tokenface.core.device import constant
 from tokenface.data.scene.anatomy import AZIMUTH
 from tokenface.data.scene.parts import Shape, Topology, grid_coordinates, grid_faces
 from tokenface.data.scene.placement import Placement

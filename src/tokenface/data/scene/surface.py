@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokenface.core.constants import constant
+from tokenface.core.device import constant
 from tokenface.data.noise import LAYERS, sample_noise
 from tokenface.data.scene.lighting import Hemisphere, Light
 from tokenface.data.scene.paint import CHANNELS, SIZE, Complexion

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from tokenface.core.processes import end_with_parent, process_context, single_threaded
+from tokenface.core.pool import end_with_parent, process_context, single_threaded
 from tokenface.data.record import FaceRecord
 from tokenface.data.shards.batch import CropOptions, Example, RecordBatch, collate, crop_record
 from tokenface.data.shards.index import Entry, ShardIndex, find_shards

@@ -10,7 +10,7 @@ from tokenface.data.batch import FaceBatch
 from tokenface.geometry import rotations
 from tokenface.geometry.similarity import procrustes
 from tokenface.head.model import HeadModel
-from tokenface.head.skin import visible_skin
+from tokenface.head.subset import visible_skin
 from tokenface.inference.face import Face
 from tokenface.parameters import COMPONENTS, FaceParameters
 from tokenface.render.shading import sh_shading
