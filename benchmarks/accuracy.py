@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from tokenface.data.photo_sets import PhotoConfig, photo_records
+from tokenface.data.photos import PhotoConfig, photo_records
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.evaluation.geometry import PeopleScans, compare_with_mean_head, predict_neutral
 from tokenface.evaluation.photo_identity import within_over_between

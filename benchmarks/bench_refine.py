@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from tokenface.data.batch import FaceBatch
-from tokenface.data.photo_sets import PhotoConfig
+from tokenface.data.photos import PhotoConfig
 from tokenface.data.readers.landmark_tar import read_landmark_tar
 from tokenface.data.record import PhotoRecord, split_by_identity
 from tokenface.data.sampling import PoseRange

@@ -23,7 +23,7 @@ import psutil
 import torch
 
 import tokenface
-from tokenface.evaluation.steadiness import jitter, lag
+from tokenface.evaluation.video_metrics import jitter, lag
 from tokenface.model import Reconstructor
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.video import tracker as tracking

@@ -185,8 +185,8 @@ def sim3dr(folder: Path | None) -> tuple[Callable[..., object] | None, str]:
 @contextmanager
 def scans(sizes: Sizes) -> Iterator[Pairs]:
     """NoW's measurement of one prediction, beside the plain way and beside another library's tree."""
+    from tokenface.evaluation.icp import Surface
     from tokenface.evaluation.scan_to_mesh import measure, scan_face
-    from tokenface.evaluation.surface import Surface
     from tokenface.geometry.landmarks import NOW7
 
     head = load_head()
@@ -233,7 +233,7 @@ def plain_measure(
     """
     from scipy.optimize import minimize
 
-    from tokenface.evaluation.surface import Surface
+    from tokenface.evaluation.icp import Surface
     from tokenface.geometry.similarity import procrustes
 
     surface, start = Surface(vertices, faces), procrustes(landmarks, target)

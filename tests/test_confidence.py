@@ -16,7 +16,7 @@ pytest.importorskip("igl", reason="needs the 'evaluate' extra (libigl)")
 from tokenface.core.fingerprint import fingerprint
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.errors import CheckpointError
-from tokenface.evaluation.reliability import auroc, expected_calibration_error
+from tokenface.evaluation.statistics import auroc, expected_calibration_error
 from tokenface.geometry.crop import Crop
 from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.registry import load_head

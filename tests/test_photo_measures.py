@@ -13,18 +13,19 @@ from PIL import Image
 
 from tokenface.cli import run
 from tokenface.data.warping import warp_faces
-from tokenface.evaluation.bootstrap import measured_over_people
 from tokenface.evaluation.face_space import FaceSpace
-from tokenface.evaluation.label_bias import fit_label_bias, without_label_bias
 from tokenface.evaluation.landmarks import evaluation_crops
 from tokenface.evaluation.photo_run import PhotoCounts, held_out_photos, measure_photos
 from tokenface.evaluation.photo_statistics import (
     action_weights,
     expression_baseline,
+    fit_label_bias,
     mean_prediction,
     projected_landmarks,
+    without_label_bias,
 )
 from tokenface.evaluation.rendered_measures import leakage, r_squared, rendered_figures, rendered_people
+from tokenface.evaluation.statistics import measured_over_people
 from tokenface.evaluation.warp_response import ResponseTable, Spread, action_response, shape_response
 from tokenface.geometry.camera import Camera
 from tokenface.geometry.landmarks import MIRROR68

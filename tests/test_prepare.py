@@ -22,7 +22,7 @@ import tokenface
 from tokenface.cli import run as command_line
 from tokenface.core.pool import OrderedPool
 from tokenface.data.readers.dataset import FlameParameters
-from tokenface.data.readers.item import Item
+from tokenface.data.record import Item
 from tokenface.data.shards.index import find_shards
 from tokenface.data.shards.loader import ShardLoader
 from tokenface.data.shards.members import decode_record

@@ -15,7 +15,7 @@ from toy_head import toy_head_data
 from video_stand_ins import FollowingNetwork, following_model, scene
 
 from tokenface.errors import CheckpointError
-from tokenface.evaluation.steadiness import jitter, lag, lag_of_clips
+from tokenface.evaluation.video_metrics import jitter, lag, lag_of_clips
 from tokenface.geometry.crop import Crop
 from tokenface.head.model import HeadModel
 from tokenface.inference.face import Origin

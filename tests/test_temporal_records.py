@@ -17,9 +17,8 @@ from video_stand_ins import scene, write_clip
 
 from tokenface.cli import run as command_line
 from tokenface.data.readers.dataset import Loaded
-from tokenface.data.readers.item import Item
 from tokenface.data.readers.video import read_item, windows_of
-from tokenface.data.record import FaceRecord, Picture
+from tokenface.data.record import FaceRecord, Item, Picture
 from tokenface.data.shards import encode_record, write_shard
 from tokenface.errors import DataError
 from tokenface.head.model import HeadModel

@@ -53,7 +53,7 @@ def confidence(
     from tokenface.core.files import write_atomically
     from tokenface.errors import ConfigError
     from tokenface.evaluation.open_run import rounded
-    from tokenface.evaluation.reliability import auroc
+    from tokenface.evaluation.statistics import auroc
     from tokenface.training.calibration.measure import draw_reliability, figures, photo_scores
     from tokenface.training.calibration.samples import TEST_SEED
 

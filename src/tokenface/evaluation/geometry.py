@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tokenface.evaluation.icp import Surface
 from tokenface.evaluation.scan_to_mesh import measure, scan_face
-from tokenface.evaluation.surface import Surface
 from tokenface.geometry.landmarks import NOW7
 from tokenface.head.model import HeadModel
 from tokenface.head.subset import visible_skin

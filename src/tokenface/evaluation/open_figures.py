@@ -1,9 +1,10 @@
-"""The open benchmark's figures: errors by condition and group, disentanglement, calibration, ranks."""
+"""The open benchmark's figures: errors by condition and group, disentanglement, calibration, ranks; and its report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +14,7 @@ from tokenface.evaluation.landmarks import normalised_mean_error
 from tokenface.evaluation.open_methods import Predictions
 from tokenface.evaluation.openbench import OpenSet
 from tokenface.evaluation.people import SKIN_GROUPS, People
-from tokenface.evaluation.reliability import RIGHT, expected_calibration_error
-from tokenface.evaluation.summary import people_interval
+from tokenface.evaluation.statistics import RIGHT, expected_calibration_error, people_interval
 from tokenface.head.model import HeadModel
 from tokenface.render.renderer import Renderer
 
@@ -191,3 +191,14 @@ def paired(errors: Mapping[str, np.ndarray], people: Sequence[str]) -> list[dict
             "behind best mm": float(difference.mean()), "low": low, "high": high,
         })  # fmt: skip
     return rows
+
+
+@dataclass
+class OpenReport:
+    """document: everything as JSON.  sets, predictions, errors, heads: of the OpenHead people, for pictures."""
+
+    document: dict[str, Any]
+    sets: list[OpenSet] = field(default_factory=list)
+    predictions: dict[str, list[Predictions]] = field(default_factory=dict)
+    errors: dict[str, list[PictureErrors]] = field(default_factory=dict)
+    heads: dict[str, HeadModel] = field(default_factory=dict)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.evaluation.best_camera import landmarks_with_best_camera
 from tokenface.evaluation.landmark_fit import LandmarkFitter
+from tokenface.evaluation.landmarks import landmarks_with_best_camera
 from tokenface.evaluation.openbench import OpenSet
 from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel

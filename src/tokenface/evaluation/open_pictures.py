@@ -17,7 +17,7 @@ from tokenface.head.model import HeadModel
 from tokenface.render.overlay import PhotoFace, mesh_over_photo, shaded_meshes
 
 if TYPE_CHECKING:
-    from tokenface.evaluation.open_report import OpenReport
+    from tokenface.evaluation.open_figures import OpenReport
 
 WORST = 6
 FRONT, HALF = np.array([0.0, -0.012, 0.03]), 0.105

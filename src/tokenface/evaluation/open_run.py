@@ -15,6 +15,7 @@ import torch
 from tokenface.core.files import write_atomically
 from tokenface.errors import ModelFileError
 from tokenface.evaluation.open_figures import (
+    OpenReport,
     PictureErrors,
     calibration,
     disentanglement,
@@ -23,7 +24,6 @@ from tokenface.evaluation.open_figures import (
     picture_errors,
 )
 from tokenface.evaluation.open_methods import FittedLandmarks, MeanHead, Method, Network, Predictions
-from tokenface.evaluation.open_report import OpenReport
 from tokenface.evaluation.openbench import CONDITIONS, SEED, VERSION, OpenSet, photograph
 from tokenface.evaluation.people import draw_people
 from tokenface.head.model import HeadModel

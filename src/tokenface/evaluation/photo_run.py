@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tokenface.data.photo_sets import PhotoConfig
-from tokenface.data.photos import SquareCrop
+from tokenface.data.photos import PhotoConfig, SquareCrop
 from tokenface.data.readers.landmark_tar import read_landmark_tar
 from tokenface.data.record import PhotoRecord, split_by_identity
 from tokenface.errors import EvaluationError

@@ -12,8 +12,8 @@ from tokenface.data.batch import FaceBatch
 from tokenface.data.draw import Draw
 from tokenface.data.sampling import PoseRange, sample_rotations
 from tokenface.data.synthetic import SyntheticFaces
-from tokenface.evaluation.bootstrap import Measured, measured_over_people
 from tokenface.evaluation.face_space import FaceSpace
+from tokenface.evaluation.statistics import Measured, measured_over_people
 from tokenface.geometry import rotations
 from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel

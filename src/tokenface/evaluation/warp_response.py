@@ -15,8 +15,8 @@ from torch import Tensor
 
 from tokenface.data.expressions import other_side
 from tokenface.data.warping import warp_faces
-from tokenface.evaluation.bootstrap import Measured, measured_over_people
 from tokenface.evaluation.face_space import FaceSpace
+from tokenface.evaluation.statistics import Measured, measured_over_people
 from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
 from tokenface.parameters import COMPONENTS, FaceParameters

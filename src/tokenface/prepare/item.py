@@ -8,8 +8,7 @@ from typing import Literal
 import numpy as np
 
 from tokenface.data.readers.dataset import DatasetReader, Loaded
-from tokenface.data.readers.item import Item
-from tokenface.data.record import FaceRecord, Picture
+from tokenface.data.record import FaceRecord, Item, Picture
 from tokenface.data.shards.members import encode_record
 from tokenface.errors import DataError, ModelFileError, TokenFaceError
 from tokenface.head.registry import load_head

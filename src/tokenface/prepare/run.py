@@ -15,9 +15,9 @@ from tokenface.core.files import discard
 from tokenface.core.fingerprint import Facts, fingerprint
 from tokenface.core.pool import OrderedPool
 from tokenface.data.readers.dataset import DatasetReader
-from tokenface.data.readers.item import Item
 from tokenface.data.readers.registry import find_dataset
 from tokenface.data.readers.video import windows_of
+from tokenface.data.record import Item
 from tokenface.data.shards.index import ShardIndex, index_path, load_index
 from tokenface.data.shards.writer import write_shard
 from tokenface.errors import DataError

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tokenface.core.fingerprint import content_hash
-from tokenface.data.photo_sets import photo_records
+from tokenface.data.photos import photo_records
 from tokenface.data.synthetic import GENERATOR_VERSION, SyntheticFaces
 from tokenface.evaluation.component_leakage import component_leakage, component_pairs
 from tokenface.evaluation.geometry import PeopleScans, face_distances

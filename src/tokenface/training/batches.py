@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tokenface.data.augment import Part, colour_jitter, turn_and_zoom
-from tokenface.data.mirror import Mirror
+from tokenface.data.augment import Mirror, Part, colour_jitter, turn_and_zoom
 from tokenface.data.photos import PhotoBatch, PhotoSampler
 from tokenface.data.record import PhotoRecord
 from tokenface.data.replay import LabelledFaces, ReplayRing

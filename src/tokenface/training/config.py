@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tokenface.data.photo_sets import PhotoConfig
+from tokenface.data.photos import PhotoConfig
 from tokenface.errors import ConfigError
 from tokenface.losses.totals import Mode, PaperWeights
 from tokenface.network.config import NetworkConfig

@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from tokenface.core.configuration import to_yaml
 from tokenface.core.files import make_folder, write_atomically
 from tokenface.core.threads import configured_threads
-from tokenface.data.photo_sets import photo_records
+from tokenface.data.photos import photo_records
 from tokenface.data.readers.registry import VALIDATING
 from tokenface.data.record import FaceRecord, PhotoRecord
 from tokenface.data.shards import ShardIndex, find_shards

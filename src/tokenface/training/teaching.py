@@ -24,8 +24,7 @@ from torch import Tensor
 
 from tokenface.core.files import write_atomically
 from tokenface.core.tensors import open_tensors
-from tokenface.data.augment import Part, colour_jitter, turn_and_zoom
-from tokenface.data.mirror import Mirror
+from tokenface.data.augment import Mirror, Part, colour_jitter, turn_and_zoom
 from tokenface.data.photos import PhotoBatch, PhotoTarget, SquareCrop
 from tokenface.data.record import PhotoRecord
 from tokenface.data.replay import LabelledFaces

@@ -12,7 +12,7 @@ import numpy as np
 
 from tokenface.core.arrays import read_npy
 from tokenface.core.files import read_text
-from tokenface.data.readers.item import VIDEO_SUFFIXES, Item
+from tokenface.data.record import VIDEO_SUFFIXES, Item
 from tokenface.errors import DataError
 from tokenface.images.loading import IMAGE_SUFFIXES, load_image
 

@@ -19,7 +19,7 @@ from tokenface.data.readers.dataset import (
     pictures_in,
     videos_in,
 )
-from tokenface.data.readers.item import Item
+from tokenface.data.record import Item
 from tokenface.errors import DataError
 from tokenface.images.loading import load_image
 

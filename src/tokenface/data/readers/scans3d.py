@@ -22,7 +22,7 @@ from tokenface.data.readers.dataset import (
     pictures_in,
     read_landmarks,
 )
-from tokenface.data.readers.item import Item
+from tokenface.data.record import Item
 from tokenface.errors import DataError, HeadModelError
 from tokenface.head.obj_file import read_obj, triangulate
 from tokenface.head.restricted_pickle import load_npy

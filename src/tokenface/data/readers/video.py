@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from tokenface.core.files import reason
-from tokenface.data.readers.item import VIDEO_SUFFIXES, Item
+from tokenface.data.record import VIDEO_SUFFIXES, Item
 from tokenface.errors import DataError, VideoError
 from tokenface.formats.clip_files import BT709, UNSPECIFIED, open_capture, open_clip, usual_matrix
 

@@ -11,8 +11,8 @@ from tokenface.core.device import constant, placed
 from tokenface.data.draw import Draw
 from tokenface.data.noise import LAYERS
 from tokenface.data.sampling import rotate_towards
+from tokenface.data.scene.anatomy import Placement
 from tokenface.data.scene.parts import Look, Shape, Topology, grid_coordinates, grid_faces, hide
-from tokenface.data.scene.placement import Placement
 from tokenface.geometry import rotations
 
 CLOTH_COLOURS = torch.tensor(

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from tokenface.core.device import constant
 from tokenface.data.draw import Draw
+from tokenface.data.scene.anatomy import Placement
 from tokenface.data.scene.parts import Look, Shape, Topology, grid_coordinates, grid_faces, hide
-from tokenface.data.scene.placement import Placement
 
 OUTLINE = 29
 FRAME_COLOURS = torch.tensor(

@@ -10,8 +10,8 @@ from torch import Tensor
 from tokenface.core.device import constant, placed
 from tokenface.data.draw import Draw
 from tokenface.data.noise import LAYERS
+from tokenface.data.scene.anatomy import Placement
 from tokenface.data.scene.parts import Look, Shape, Topology, ellipsoid, frame_from_axis, hide
-from tokenface.data.scene.placement import Placement
 
 # A hand as ellipsoids: centre (across, along the fingers), half-size (across, along, through), cm; palm first
 HAND = torch.tensor(

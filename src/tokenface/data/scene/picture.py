@@ -11,7 +11,7 @@ from torch import Tensor
 from tokenface.core.device import constant
 from tokenface.data.noise import noise_bank
 from tokenface.data.sampling import View
-from tokenface.data.scene.anatomy import Anatomy
+from tokenface.data.scene.anatomy import Anatomy, Placement
 from tokenface.data.scene.clothes import Body
 from tokenface.data.scene.glasses import GlassesMesh
 from tokenface.data.scene.hair import Bun, strands_of
@@ -23,7 +23,6 @@ from tokenface.data.scene.occluders import OccluderMesh
 from tokenface.data.scene.outfit import Outfit, Person
 from tokenface.data.scene.paint import CHANNELS, FaceMap
 from tokenface.data.scene.parts import Look, Shape, Topology, hide
-from tokenface.data.scene.placement import Placement
 from tokenface.data.scene.shell import Shell
 from tokenface.data.scene.surface import (
     HeadSurface,

@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tokenface.core.device import constant
-from tokenface.data.scene.anatomy import AZIMUTH
+from tokenface.data.scene.anatomy import AZIMUTH, Placement
 from tokenface.data.scene.parts import Shape, Topology, grid_coordinates, grid_faces
-from tokenface.data.scene.placement import Placement
 
 KNOTS = 9
 """The rim's height is given at nine azimuths on each side, from the middle of the forehead to the nape."""

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import isotonic_regression, minimize
 from scipy.special import expit
 
-from tokenface.evaluation.reliability import RIGHT
+from tokenface.evaluation.statistics import RIGHT
 from tokenface.inference.calibration import CLIP, FEATURES, Calibration
 from tokenface.training.calibration.samples import Samples
 

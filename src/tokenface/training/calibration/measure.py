@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from tokenface.evaluation.reliability import BINS, RIGHT, auroc, expected_calibration_error
 from tokenface.evaluation.results import draw_figure
+from tokenface.evaluation.statistics import BINS, RIGHT, auroc, expected_calibration_error
 from tokenface.images.loading import collect_images
 from tokenface.inference.calibration import Calibration
 from tokenface.model import Reconstructor

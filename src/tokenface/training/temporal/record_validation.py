@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tokenface.evaluation.steadiness import jitter, lag_of_clips
+from tokenface.evaluation.video_metrics import jitter, lag_of_clips
 from tokenface.geometry.camera import Camera
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.training.temporal.record_objective import RecordObjective

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import torch
 
-from tokenface.evaluation.steadiness import jitter, lag_of_clips
+from tokenface.evaluation.video_metrics import jitter, lag_of_clips
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.training.temporal.features import ClipFeatures
 from tokenface.training.temporal.objective import TemporalObjective
