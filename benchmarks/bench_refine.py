@@ -31,7 +31,7 @@ from tokenface.evaluation.landmarks import normalised_mean_error
 from tokenface.evaluation.open_methods import as_photos
 from tokenface.formats.mp4 import encode_piece
 from tokenface.inference.face import Face
-from tokenface.inference.pooling import same_person
+from tokenface.inference.people import same_person
 from tokenface.inference.refinement import RefineOptions
 from tokenface.jobs.track import TrackOptions, TrackRun
 from tokenface.model import Reconstructor

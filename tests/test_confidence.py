@@ -33,7 +33,7 @@ from tokenface.inference.calibration import (
 from tokenface.inference.confidence import ConfidenceFeatures
 from tokenface.inference.depends import calibration_facts, model_facts
 from tokenface.inference.face import Face, Origin
-from tokenface.inference.pooling import same_person
+from tokenface.inference.people import same_person
 from tokenface.parameters import COMPONENTS
 from tokenface.training.calibration.fit import FOLDS, fit, hide
 from tokenface.training.calibration.measure import figures

@@ -13,9 +13,9 @@ import torch
 import tokenface
 from tokenface.deploy.drift import Drift
 from tokenface.deploy.export import export
-from tokenface.deploy.lowering import PRECISIONS
 from tokenface.deploy.mip_crops import MipPhotos
 from tokenface.deploy.photo_graph import PHOTO_OUTPUTS, PHOTOS, PhotoGraph, roll_of, square_of_box, square_of_points
+from tokenface.deploy.precision import PRECISIONS
 from tokenface.deploy.tflite_graph import TFLiteGraph
 from tokenface.errors import ModelFileError
 from tokenface.geometry import crop as crops

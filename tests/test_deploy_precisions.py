@@ -13,11 +13,9 @@ import torch
 from test_deploy import SIZE, crops, largest_difference
 from toy_head import toy_head_data
 
-from tokenface.deploy.eight_bits import eight_bits
 from tokenface.deploy.graphs import HeadGraph, example_coefficients
-from tokenface.deploy.half_precision import half_precision
-from tokenface.deploy.lowering import lowered
 from tokenface.deploy.onnx_files import export_graph, export_head, export_network
+from tokenface.deploy.precision import eight_bits, half_precision, lowered
 from tokenface.deploy.runtime import open_graph, open_head, open_network
 from tokenface.errors import TokenFaceError
 from tokenface.head.model import HeadModel

@@ -20,9 +20,8 @@ from tokenface.evaluation.recognition_pictures import (
 )
 from tokenface.geometry.similarity import planar_similarity
 from tokenface.head.registry import load_head
-from tokenface.identity.alignment import ARCFACE_POINTS, aligned_faces
+from tokenface.identity.alignment import ARCFACE_POINTS, IdentityEncoder, aligned_faces
 from tokenface.identity.encoder import faces_for, load_identity_encoder
-from tokenface.identity.interface import IdentityEncoder
 from tokenface.identity.iresnet import IResNet
 from tokenface.identity.recognition import CHIP_POINTS
 from tokenface.training.config import PaperConfig

@@ -12,13 +12,12 @@ from toy_head import toy_head_data
 from tokenface.data.record import identity_labels
 from tokenface.head.model import HeadModel
 from tokenface.identity.alignment import ARCFACE_POINTS
-from tokenface.losses.consistency import shape_consistency_loss, vertex_consistency_loss
+from tokenface.losses.consistency import mean_over_pairs, shape_consistency_loss, swap_pairs, vertex_consistency_loss
 from tokenface.losses.identity import cosine_identity_loss, identity_loss
 from tokenface.losses.landmark import eyelid_loss, lip_loss
 from tokenface.losses.mesh import mesh_loss
 from tokenface.losses.photometric import face_mask, photometric_loss
 from tokenface.losses.pose_aware import PoseAwareWeights, landmark_weight, photometric_weight, pose_excess
-from tokenface.losses.swapping import mean_over_pairs, swap_pairs
 from tokenface.losses.totals import PaperWeights, total, total_2d, total_3d
 from tokenface.parameters import FaceParameters
 from tokenface.render.renderer import Renderer

@@ -18,8 +18,8 @@ from tokenface.cli.console import SOME_FAILED
 from tokenface.head.registry import load_head
 from tokenface.images.loading import ImageItem
 from tokenface.inference.face import Face
+from tokenface.inference.people import same_person
 from tokenface.inference.photo_texture import merged_texture, photo_texture
-from tokenface.inference.pooling import same_person
 from tokenface.inference.result import PhotoResult
 from tokenface.jobs.one_person import chosen_views, reconstruct_person
 from tokenface.jobs.output_tree import OutputTree, Settings

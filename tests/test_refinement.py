@@ -18,7 +18,7 @@ from tokenface.cli.app import app
 from tokenface.errors import ImageError
 from tokenface.formats.parameters import read_parameters
 from tokenface.head.model import HeadModel
-from tokenface.images.iris import Iris
+from tokenface.images.facemesh import Iris
 from tokenface.images.loading import ImageItem
 from tokenface.inference.face import Face, photo_document
 from tokenface.inference.refinement import RefineOptions

@@ -15,8 +15,7 @@ from tokenface.errors import ConfigError, HeadModelError
 from tokenface.geometry.levenberg_marquardt import DenseSystem, SharedSystem, minimise
 from tokenface.head.model import HeadModel
 from tokenface.inference.refinement import RefineOptions
-from tokenface.refinement.landmarks import Deviations, Observed, PhotoPose, fit_points
-from tokenface.refinement.points import MeshPoints
+from tokenface.refinement.landmarks import Deviations, MeshPoints, Observed, PhotoPose, fit_points
 from tokenface.refinement.statistics import Statistics, view_terms
 from tokenface.refinement.view import View
 

@@ -25,9 +25,8 @@ from tokenface.network.temporal import TemporalTransformer, crop_motion
 from tokenface.network.temporal_checkpoint import load_temporal, read_temporal_metadata, save_temporal, temporal_path
 from tokenface.network.tokenface import NetworkOutput, TokenFace
 from tokenface.training.temporal.config import TemporalLosses
-from tokenface.training.temporal.features import ClipFeatures
+from tokenface.training.temporal.features import ClipFeatures, steadied
 from tokenface.training.temporal.objective import TemporalObjective, to_frame
-from tokenface.training.temporal.tokens import steadied
 from tokenface.video.clip import Frame
 from tokenface.video.pipeline import TOGETHER, Pipeline, PipelineOptions, run
 from tokenface.video.prediction import crop_vector, predict_views

@@ -29,14 +29,13 @@ from tokenface.network.temporal import TemporalTransformer
 from tokenface.network.temporal_checkpoint import read_temporal_metadata
 from tokenface.prepare.item import ItemPreparer
 from tokenface.training.temporal import run as temporal_run
-from tokenface.training.temporal.batches import real_runs
 from tokenface.training.temporal.config import RecordLosses, SequenceData, TemporalLosses
-from tokenface.training.temporal.objective import TemporalObjective
+from tokenface.training.temporal.fitting import real_runs
+from tokenface.training.temporal.objective import RecordObjective, TemporalObjective
 from tokenface.training.temporal.people import split_people
-from tokenface.training.temporal.record_objective import RecordObjective
-from tokenface.training.temporal.record_validation import measure_records
 from tokenface.training.temporal.records import RecordClips, RecordFeatures, shots
 from tokenface.training.temporal.run import train_temporal
+from tokenface.training.temporal.validation import measure_records
 from tokenface.video.prediction import predict_views
 
 FRAMES = 12

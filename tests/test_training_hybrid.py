@@ -15,7 +15,7 @@ from tokenface.data.shards.batch import GeometryBatch, RecordBatch
 from tokenface.data.shards.index import Entry, ShardIndex
 from tokenface.errors import ConfigError, DataError
 from tokenface.head.model import HeadModel
-from tokenface.losses.coverage import lost_share, recall_loss
+from tokenface.losses.photometric import lost_share, recall_loss
 from tokenface.losses.totals import PaperWeights
 from tokenface.parameters import FaceParameters
 from tokenface.training.batches import Batches, Counts, ProcessLayout

@@ -14,9 +14,9 @@ from tokenface.errors import VideoError
 from tokenface.geometry.crop import crop_from_landmarks
 from tokenface.video.clip import Frame
 from tokenface.video.cuts import CutDetector
-from tokenface.video.one_euro import OneEuro, OneEuroSettings
 from tokenface.video.person import Person, following_crop
 from tokenface.video.pipeline import Pipeline, PipelineOptions, run
+from tokenface.video.smoothing import OneEuro, OneEuroSettings
 from tokenface.video.track import track
 from tokenface.video.tracker import TrackerOptions
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tokenface.head import HeadData, HeadModel
     from tokenface.head.registry import load_head
     from tokenface.inference.face import Face
-    from tokenface.inference.grouping import group_people
+    from tokenface.inference.people import group_people
     from tokenface.inference.refinement import RefineOptions
     from tokenface.inference.result import PhotoResult
     from tokenface.model import Reconstructor
@@ -60,7 +60,7 @@ _HOMES = {
     "TokenFaceError": "tokenface.errors",
     "TrackedFace": "tokenface.video.face",
     "TrackedFrame": "tokenface.video.face",
-    "group_people": "tokenface.inference.grouping",
+    "group_people": "tokenface.inference.people",
     "load_head": "tokenface.head.registry",
 }
 

@@ -21,6 +21,8 @@ MOVED = {
     "tokenface.identity.measure": "tokenface.evaluation.recognition",
     "tokenface.images.crop": "tokenface.geometry.crop",
     "tokenface.inference.reconstruct": "tokenface.model",
+    "tokenface.losses.coverage": "tokenface.losses.photometric",
+    "tokenface.losses.swapping": "tokenface.losses.consistency",
     "tokenface.network.checkpoint": "tokenface.inference.checkpoint",
     "tokenface.network.components": "tokenface.parameters",
     "tokenface.refinement.measure": "tokenface.training.refinement_statistics",

@@ -1,4 +1,4 @@
-"""ONNX files: the graphs in fp32. `half_precision` and `eight_bits` make smaller ones of them."""
+"""ONNX files in fp32; `precision` makes smaller ones of them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from tokenface.deploy.graphs import (
     example_crops,
 )
 from tokenface.deploy.mip_crops import LARGEST_PHOTO, SMALLEST_PHOTO
-from tokenface.deploy.needed import needed
 from tokenface.deploy.photo_graph import PHOTO_OUTPUTS, PHOTOS, PhotoGraph, example_photos
+from tokenface.deploy.stored_weights import needed
 from tokenface.head.model import HeadModel
 from tokenface.network.tokenface import TokenFace
 

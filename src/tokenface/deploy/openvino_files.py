@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tokenface.deploy.needed import needed
-from tokenface.deploy.stored_weights import LARGE
+from tokenface.deploy.stored_weights import LARGE, needed
 
 
 def convert(source: Path, path: Path, packed: bool = False) -> Path:

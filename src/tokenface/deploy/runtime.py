@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tokenface.core.threads import waits_asleep
 from tokenface.deploy.graphs import CROPS, HEAD_INPUTS, OUTPUTS, VERTICES
-from tokenface.deploy.needed import needed
+from tokenface.deploy.stored_weights import needed
 from tokenface.errors import CheckpointError
 from tokenface.network.tokenface import NetworkOutput, TokenFace
 from tokenface.parameters import COMPONENTS, FaceParameters

@@ -17,9 +17,8 @@ from tokenface.data.photos import PhotoConfig, photo_records
 from tokenface.errors import ConfigError
 from tokenface.evaluation.recognition_pictures import Cast, PeoplePictures, photo_pictures, rendered_pictures
 from tokenface.head.registry import load_head
-from tokenface.identity.alignment import ARCFACE_POINTS
+from tokenface.identity.alignment import ARCFACE_POINTS, IdentityEncoder
 from tokenface.identity.encoder import SHIPPED, load_identity_encoder
-from tokenface.identity.interface import IdentityEncoder
 
 BASELINE_SIZE = 96
 """Side of the crops that the baselines look at."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tokenface.core.tensors import read_state_dict
 from tokenface.errors import CheckpointError
-from tokenface.identity.interface import ScaledInput
+from tokenface.identity.alignment import ScaledInput
 
 STAGES = 4
 REDUCTION = 2**STAGES

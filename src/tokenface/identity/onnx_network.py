@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokenface.errors import CheckpointError
-from tokenface.identity.interface import ScaledInput
+from tokenface.identity.alignment import ScaledInput
 
 MAX_BYTES = 1 << 30
 

@@ -17,8 +17,7 @@ from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.data import JOINT_NAMES
 from tokenface.head.model import JAW, LEFT_EYE, RIGHT_EYE, HeadModel
 from tokenface.inference.expressions import jaw_displacements
-from tokenface.inference.part_looks import iris_of_albedo
-from tokenface.inference.part_rig import parts_of, rig_parts
+from tokenface.inference.part_rig import iris_of_albedo, parts_of, rig_parts
 from tokenface.parameters import FaceParameters
 from tokenface.render.overlay import PhotoFace, overlay_strip
 from tokenface.render.texture import HeadAlbedo

@@ -11,10 +11,9 @@ from tokenface.formats.rig import rotation_matrix
 from tokenface.head.model import LEFT_EYE, RIGHT_EYE, HeadModel
 from tokenface.head.parts import IRIS
 from tokenface.images.srgb import LUMINANCE, from_linear, to_linear
-from tokenface.inference.gaze import eye_rotations
+from tokenface.inference.expressions import eye_rotations
 from tokenface.inference.maps import PARTS, FaceMaps
-from tokenface.inference.part_looks import SCLERA
-from tokenface.inference.part_rig import parts_of
+from tokenface.inference.part_rig import SCLERA, parts_of
 from tokenface.parameters import FaceParameters
 from tokenface.texture.seen import SeenFace
 

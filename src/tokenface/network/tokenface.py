@@ -11,9 +11,8 @@ from tokenface.errors import ConfigError
 from tokenface.network.backbone import Features, ResNet50, VisionTransformer, create_backbone
 from tokenface.network.closeup import CloseUps
 from tokenface.network.config import NetworkConfig
-from tokenface.network.heads import ComponentHeads
+from tokenface.network.heads import ComponentHeads, SurfaceMap
 from tokenface.network.labels import LabelOffsets
-from tokenface.network.surface import SurfaceMap
 from tokenface.parameters import TOKEN_LAYOUTS, ComponentSizes, FaceParameters
 
 torch.export.register_dataclass(FaceParameters, serialized_type_name="tokenface.FaceParameters")

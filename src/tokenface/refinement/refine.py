@@ -15,21 +15,19 @@ from tokenface.errors import ImageError
 from tokenface.geometry.crop import extract
 from tokenface.geometry.normals import mesh_normals
 from tokenface.head.model import LEFT_EYE, RIGHT_EYE
+from tokenface.images.facemesh import IrisNetwork
 from tokenface.images.focal import Focal, exif_focal, parse_focal
-from tokenface.images.iris import IrisNetwork
 from tokenface.inference.face import Face
-from tokenface.inference.pooling import pool, same_person
+from tokenface.inference.people import pool, same_person
 from tokenface.inference.predictor import Predictor
 from tokenface.inference.refinement import Change, Refinement, RefineOptions
 from tokenface.parameters import FaceParameters
 from tokenface.refinement.augmentation import ViewAveraging
-from tokenface.refinement.landmarks import Deviations, Observed, PhotoPose, fit_points
-from tokenface.refinement.lens import Y_UP, camera_of, view_of
+from tokenface.refinement.landmarks import Deviations, MeshPoints, Observed, PhotoPose, fit_points
 from tokenface.refinement.pixels import SIZE, FacePixels
-from tokenface.refinement.points import MeshPoints
 from tokenface.refinement.size import size_from_irises, size_from_pupils
 from tokenface.refinement.statistics import Statistics
-from tokenface.refinement.view import View
+from tokenface.refinement.view import Y_UP, View, camera_of, view_of
 
 LEAST_FACING = 0.1
 """Cosine between a point's normal and the viewer under which the point counts as hidden."""

@@ -25,10 +25,10 @@ from tokenface.geometry.normals import mesh_normals
 from tokenface.geometry.pinhole import FaceCamera
 from tokenface.inference.face import Face
 from tokenface.model import Reconstructor
-from tokenface.refinement.lens import view_of
-from tokenface.refinement.points import MeshPoints
+from tokenface.refinement.landmarks import MeshPoints
 from tokenface.refinement.refine import LEAST_FACING
 from tokenface.refinement.statistics import ERROR_MODES, FILE_NAME, Statistics, view_terms
+from tokenface.refinement.view import view_of
 
 SEED = 77_000_000
 SIZE = 192

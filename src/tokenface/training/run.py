@@ -38,8 +38,7 @@ from tokenface.training.module import freeze
 from tokenface.training.people import rendered_people
 from tokenface.training.preflight import check_disk, check_first_batch, check_settings
 from tokenface.training.provenance import code_version, environment, note_start, without_folders
-from tokenface.training.settings import train_config
-from tokenface.training.stages import WEIGHTS, Leg, plan
+from tokenface.training.stages import WEIGHTS, Leg, plan, train_config
 from tokenface.training.teaching import Teaching
 from tokenface.training.temporal.config import TemporalConfig
 from tokenface.training.validation import Validation

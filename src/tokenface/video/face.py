@@ -11,8 +11,8 @@ import torch
 from tokenface.head.model import HeadModel
 from tokenface.head.subset import VertexSubset
 from tokenface.images.loading import ImageItem
+from tokenface.inference.expressions import Gaze, blink_of, gaze_of
 from tokenface.inference.face import Face, Origin
-from tokenface.inference.gaze import Gaze, blink_of, gaze_of
 from tokenface.video.prediction import FramePredictions, PersonPrediction
 
 

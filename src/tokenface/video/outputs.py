@@ -26,7 +26,7 @@ from tokenface.inference.appearance import albedo_image, face_rig
 from tokenface.inference.confidence import CONFIDENCE_FIELDS, confidences
 from tokenface.inference.expressions import joint_drive
 from tokenface.inference.face import Origin
-from tokenface.inference.pooling import LEAST, pool
+from tokenface.inference.people import LEAST, pool
 from tokenface.parameters import FaceParameters
 from tokenface.video.face import FaceMaker
 from tokenface.video.sequence import SequenceMaker, live_link_angles

@@ -19,9 +19,8 @@ from tokenface.parameters import COMPONENTS, FaceParameters
 from tokenface.video.clip import Frame
 from tokenface.video.finding import FaceFinder
 from tokenface.video.identity import recognise
-from tokenface.video.one_euro import OneEuroSettings
 from tokenface.video.prediction import FramePredictions, PersonPrediction, crop_of, crop_vector
-from tokenface.video.smoothing import FaceSmoother
+from tokenface.video.smoothing import FaceSmoother, OneEuroSettings
 from tokenface.video.tracker import Seen, Tracker, TrackerOptions
 
 Smoothing = Literal["none", "one-euro"]

@@ -10,8 +10,7 @@ from tokenface.head.arkit import to_arkit
 from tokenface.head.model import JAW, LEFT_EYE, RIGHT_EYE, HeadModel
 from tokenface.head.subset import VertexSubset
 from tokenface.inference.confidence import confidences
-from tokenface.inference.expressions import speaks_arkit
-from tokenface.inference.gaze import eye_rotations
+from tokenface.inference.expressions import eye_rotations, speaks_arkit
 from tokenface.parameters import COMPONENTS, FaceParameters
 from tokenface.video.store import frames_of
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tokenface.images.cielab import lab_to_srgb
+from tokenface.images.srgb import lab_to_srgb
 from tokenface.tools.openhead.appearance_painter import Painter
 from tokenface.tools.openhead.appearance_texels import Canvas, make_canvas
 from tokenface.tools.openhead.cut import HeadCut

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tokenface.tools.openhead.cut import HeadCut
-from tokenface.tools.openhead.weights import face_weight
+from tokenface.tools.openhead.cut import HeadCut, face_weight
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,15 +12,43 @@ from torch import Tensor
 
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.training.optimiser import WeightAverage
-from tokenface.training.temporal.batches import real_runs, synthetic_runs
 from tokenface.training.temporal.config import TemporalConfig, TemporalOptimiser
-from tokenface.training.temporal.features import ClipFeatures
-from tokenface.training.temporal.objective import TemporalObjective
-from tokenface.training.temporal.record_objective import RecordObjective
-from tokenface.training.temporal.record_validation import measure_records
+from tokenface.training.temporal.features import ClipFeatures, steadied
+from tokenface.training.temporal.objective import RecordObjective, TemporalObjective
 from tokenface.training.temporal.records import RecordFeatures
-from tokenface.training.temporal.tokens import steadied
-from tokenface.training.temporal.validation import Ratios, best_of, measure
+from tokenface.training.temporal.validation import Ratios, best_of, measure, measure_records
+
+
+def synthetic_runs(
+    clips: ClipFeatures, count: int, length: int, strides: Sequence[int], generator: torch.Generator
+) -> ClipFeatures:
+    """`count` runs of `length` frames from anywhere, each at one of the strides."""
+    which = torch.randint(len(clips), (count,), generator=generator).tolist()
+    return ClipFeatures.stack(
+        [clips[clip].run(_frames(clips.tokens.shape[1], length, strides, generator)) for clip in which]
+    )
+
+
+def real_runs(
+    clips: Sequence[RecordFeatures], count: int, length: int, strides: Sequence[int], generator: torch.Generator
+) -> RecordFeatures:
+    """The same of real clips, each of `length` frames or more; long ones are drawn from more often."""
+    ends = torch.tensor([len(clip) for clip in clips]).cumsum(0)
+    drawn = torch.randint(int(ends[-1]), (count,), generator=generator)
+    which = torch.searchsorted(ends, drawn, right=True).tolist()
+    return RecordFeatures.stack(
+        [clips[clip].run(_frames(len(clips[clip]), length, strides, generator)) for clip in which]
+    )
+
+
+def _frames(available: int, length: int, strides: Sequence[int], generator: torch.Generator) -> slice:
+    """`length` frames of a clip; strides that do not fit are not taken."""
+    fitting = [stride for stride in strides if (length - 1) * stride < available] or [1]
+    stride = fitting[int(torch.randint(len(fitting), (1,), generator=generator))]
+    reach = (length - 1) * stride + 1
+    first = int(torch.randint(available - reach + 1, (1,), generator=generator))
+    return slice(first, first + reach, stride)
+
 
 REPORT_EVERY = 25
 CHOICE_ERROR = 1.02

@@ -18,7 +18,7 @@ from tokenface.data.shards.members import decode_record
 from tokenface.errors import DataError
 from tokenface.geometry.crop import crop_from_landmarks
 from tokenface.inference.predictor import Predictor
-from tokenface.training.temporal.tokens import follow, packed, unpacked
+from tokenface.training.temporal.features import follow, packed, unpacked
 from tokenface.video.cuts import CutDetector
 from tokenface.video.prediction import FrameView, crop_vector
 

@@ -23,12 +23,10 @@ from tokenface.training.provenance import without_folders
 from tokenface.training.temporal.config import TemporalConfig
 from tokenface.training.temporal.features import ClipFeatures, prepare
 from tokenface.training.temporal.fitting import Clips, Objectives, fit
-from tokenface.training.temporal.objective import TemporalObjective
+from tokenface.training.temporal.objective import RecordObjective, TemporalObjective
 from tokenface.training.temporal.people import split_people
-from tokenface.training.temporal.record_objective import RecordObjective
-from tokenface.training.temporal.record_validation import measure_records
 from tokenface.training.temporal.records import RecordClips, RecordFeatures
-from tokenface.training.temporal.validation import best_one_euro, measure, truth_jitter
+from tokenface.training.temporal.validation import best_one_euro, measure, measure_records, truth_jitter
 from tokenface.weights import file_hash, find_weights
 
 
