@@ -19,10 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tokenface.data.batch import FaceBatch
 from tokenface.data.photos import PhotoConfig
 from tokenface.data.readers.landmark_tar import read_landmark_tar
-from tokenface.data.record import PhotoRecord, split_by_identity
+from tokenface.data.record import FaceBatch, PhotoRecord, split_by_identity
 from tokenface.data.sampling import PoseRange
 from tokenface.data.sequences import SyntheticSequences
 from tokenface.data.synthetic import SyntheticConfig, SyntheticFaces

@@ -75,7 +75,7 @@ def test_head_equals_torch(head, tmp_path, batch):
 
 def test_openvino_equals_torch(network, file, tmp_path):
     pytest.importorskip("openvino", reason="needs the extra 'deploy'")
-    from tokenface.deploy.openvino_files import convert
+    from tokenface.deploy.onnx_files import convert
 
     path = convert(file, tmp_path / "parameters.fp32.xml")
     for batch in (1, 4):
@@ -220,7 +220,7 @@ def test_bfloat16_is_another_arithmetic_and_near(network):
 
 def test_openvino_computes_in_bfloat16_when_told(network, file, tmp_path):
     pytest.importorskip("openvino", reason="needs the extra 'deploy'")
-    from tokenface.deploy.openvino_files import convert
+    from tokenface.deploy.onnx_files import convert
 
     path = convert(file, tmp_path / "parameters.fp32.xml")
     assert largest_difference(network, open_network(path, SIZE, bf16=True), crops(2)) < 0.2

@@ -118,7 +118,7 @@ def test_heads_in_fewer_bits_are_smaller_and_close(large_head, tmp_path, precisi
     path = lowered(full, tmp_path / f"head.{precision}.onnx", precision, None)
     files, weights = [path], [path]
     if importlib.util.find_spec("openvino"):
-        from tokenface.deploy.openvino_files import convert
+        from tokenface.deploy.onnx_files import convert
 
         files.append(convert(path, path.with_suffix(".xml"), packed=True))
         weights.append(path.with_suffix(".bin"))

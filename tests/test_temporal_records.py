@@ -32,9 +32,8 @@ from tokenface.training.temporal import run as temporal_run
 from tokenface.training.temporal.config import RecordLosses, SequenceData, TemporalLosses
 from tokenface.training.temporal.fitting import real_runs
 from tokenface.training.temporal.objective import RecordObjective, TemporalObjective
-from tokenface.training.temporal.people import split_people
 from tokenface.training.temporal.records import RecordClips, RecordFeatures, shots
-from tokenface.training.temporal.run import train_temporal
+from tokenface.training.temporal.run import split_people, train_temporal
 from tokenface.training.temporal.validation import measure_records
 from tokenface.video.prediction import predict_views
 

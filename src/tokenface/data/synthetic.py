@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from tokenface.data.backgrounds import sample_backgrounds
-from tokenface.data.batch import FaceBatch
 from tokenface.data.degrade import Degradation, degrade
 from tokenface.data.draw import Draw
 from tokenface.data.expressions import ExpressionSampler
+from tokenface.data.record import FaceBatch
 from tokenface.data.sampling import (
     Framing,
     PoseRange,

@@ -12,8 +12,7 @@ from tokenface.core.files import make_folder
 from tokenface.core.fingerprint import fingerprint
 from tokenface.deploy.drift import CALIBRATION, rendered_crops
 from tokenface.deploy.export import GRAPH_VERSION, SUFFIX
-from tokenface.deploy.onnx_files import export_network
-from tokenface.deploy.openvino_files import convert
+from tokenface.deploy.onnx_files import convert, export_network
 from tokenface.deploy.precision import PRECISIONS, lowered
 from tokenface.deploy.runtime import AnotherNetwork, BFloat16Network, open_network
 from tokenface.errors import ConfigError

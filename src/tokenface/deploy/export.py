@@ -17,8 +17,7 @@ from tokenface.core.files import discard, make_folder, read_marker, write_atomic
 from tokenface.core.fingerprint import fingerprint
 from tokenface.deploy.drift import CALIBRATION, Drift, DriftMeter, rendered_crops, rendered_photos
 from tokenface.deploy.graphs import LARGEST_BATCH, HeadGraph, ParameterGraph, example_coefficients, example_crops
-from tokenface.deploy.onnx_files import export_head, export_network, export_photos
-from tokenface.deploy.openvino_files import convert
+from tokenface.deploy.onnx_files import convert, export_head, export_network, export_photos
 from tokenface.deploy.photo_graph import PhotoGraph
 from tokenface.deploy.precision import PRECISIONS, lowered
 from tokenface.errors import ConfigError, ModelFileError, OutputError

@@ -15,9 +15,8 @@ from tokenface.core.files import write_atomically
 from tokenface.errors import EvaluationError
 from tokenface.evaluation.mesh_files import read_mesh, read_seven_landmarks
 from tokenface.formats.mesh import png_bytes
-from tokenface.geometry.camera import Camera
+from tokenface.geometry.camera import Camera, fit_camera
 from tokenface.geometry.crop import extract
-from tokenface.geometry.first_camera import fit_camera
 from tokenface.geometry.landmarks import NOW7
 from tokenface.render.overlay import PhotoFace, landmarks_over_photo, mesh_over_photo, shaded_meshes
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 
-from tokenface.geometry.first_camera import first_camera
+from tokenface.geometry.camera import first_camera
 from tokenface.geometry.levenberg_marquardt import DenseSystem, minimise
 from tokenface.head.model import HeadModel
 

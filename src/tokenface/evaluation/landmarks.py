@@ -10,8 +10,7 @@ from torch import Tensor
 
 from tokenface.data.photos import crop_labelled
 from tokenface.data.record import PhotoRecord
-from tokenface.geometry.camera import Camera
-from tokenface.geometry.first_camera import fit_camera
+from tokenface.geometry.camera import Camera, fit_camera
 from tokenface.head.model import HeadModel
 from tokenface.parameters import FaceParameters
 

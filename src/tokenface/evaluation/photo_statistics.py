@@ -1,4 +1,4 @@
-"""Statistics of predictions on many photos of many people: landmark error, annotators' bias, spread.
+"""Statistics of predictions on many photos of many people: landmark error, label bias, identity variance, spread.
 
 Annotators' points are not the mesh's points. Their difference is modelled as an offset of each point in the upright
 face, linear in the sine of the yaw and mirror-symmetric, and learned on other people's photos from the predictions
@@ -11,20 +11,24 @@ near the population's mean; one person's photos give one shape.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tokenface.data.record import PhotoRecord
+from tokenface.errors import EvaluationError
 from tokenface.evaluation.face_space import FaceSpace
-from tokenface.evaluation.landmarks import normalised_mean_error
+from tokenface.evaluation.landmarks import evaluation_crops, normalised_mean_error
 from tokenface.evaluation.statistics import Measured, measured_over_people
 from tokenface.geometry.camera import Camera
 from tokenface.geometry.landmarks import MIRROR68
 from tokenface.head.arkit import ARKIT_NAMES, to_arkit
 from tokenface.head.model import HeadModel
 from tokenface.inference.expressions import speaks_arkit
+from tokenface.losses.vertex_weights import mode_importance
 from tokenface.parameters import FaceParameters
 
 FOLDS = 2
@@ -217,3 +221,32 @@ def projected_landmarks(head: HeadModel, p: FaceParameters, block: int = 64) -> 
         vertices = head(p.shape[rows], head.clamp_expression(p.expression[rows]), p.jaw[rows]).vertices
         parts.append(own.project(head.landmarks68(vertices, own.angles()[:, 0]))[..., :2])
     return torch.cat(parts)
+
+
+BATCH = 64
+
+
+@torch.inference_mode()
+def within_over_between(
+    predict: Callable[[Tensor], FaceParameters], head: HeadModel, records: list[PhotoRecord], size: int
+) -> dict[str, float]:
+    """Variance of the answered shapes among the photos of a person, over the variance of people's true means.
+
+    Shapes are measured by what they move (Eq. 3's weights, squared). The variance of the means is corrected for what
+    the photos of a person scatter; 0 is an identity that never changes, and above 1 a photo says more than the person.
+
+    Args:
+        predict: crops [B, 3, S, S] → parameters.  records: of at least two people with two photos each.
+    Raises:
+        EvaluationError: too few people or photos.
+    """
+    people: dict[str, list[int]] = defaultdict(list)
+    for index, record in enumerate(records):
+        people[record.identity].append(index)
+    groups = [rows for rows in people.values() if len(rows) > 1]
+    if len(groups) < 2:
+        raise EvaluationError("identity over photos needs two people with two photos each")
+    crops = [evaluation_crops(records[i : i + BATCH], size)[0] for i in range(0, len(records), BATCH)]
+    shapes = torch.cat([predict(images).shape for images in crops]) * mode_importance(head)
+    ratio = shape_variance_ratio(shapes.double().numpy(), [record.identity for record in records])
+    return {"photos": sum(len(rows) for rows in groups), "people": len(groups), "within / between": ratio}

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.data.batch import FaceBatch
 from tokenface.data.draw import Draw
+from tokenface.data.record import FaceBatch
 from tokenface.data.sampling import PoseRange, sample_rotations
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.evaluation.face_space import FaceSpace

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tokenface.errors import ImageError
-from tokenface.identity.chips import recognition_vectors
+from tokenface.identity.recognition import recognition_vectors
 from tokenface.inference.confidence import box_size
 from tokenface.inference.face import Face
 

@@ -20,9 +20,8 @@ from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.model import HeadModel
 from tokenface.head.subset import VertexSubset
 from tokenface.inference.calibration import Calibration, calibration_input, find_calibration
-from tokenface.inference.checkpoint import load_checkpoint
+from tokenface.inference.checkpoint import calibration_facts, load_checkpoint, model_facts
 from tokenface.inference.confidence import ConfidenceFeatures
-from tokenface.inference.depends import calibration_facts, model_facts
 from tokenface.inference.face import Origin
 from tokenface.network.tokenface import TokenFace
 from tokenface.parameters import FaceParameters

@@ -14,7 +14,7 @@ from tokenface.errors import ConfigError, ImageError, OutputError
 from tokenface.formats.axes import Axes
 from tokenface.images.loading import MAX_PIXELS, ImageItem
 from tokenface.images.remote import collect_photos, is_address
-from tokenface.inference.depends import model_facts
+from tokenface.inference.checkpoint import model_facts
 from tokenface.inference.face import FORMATS, SAVED
 from tokenface.inference.map_files import chosen_maps
 from tokenface.inference.photos import per_photo

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tokenface.data.batch import FaceBatch
-from tokenface.data.record import FaceRecord, Geometry, Picture
+from tokenface.data.record import FaceBatch, FaceRecord, Geometry, Picture
 from tokenface.data.shards import encode_record, find_shards, write_shard
 from tokenface.data.shards.index import ShardIndex
 from tokenface.data.synthetic import GENERATOR_VERSION, SyntheticFaces

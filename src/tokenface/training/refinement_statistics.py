@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tokenface.data.batch import FaceBatch
+from tokenface.data.record import FaceBatch
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.evaluation.open_methods import as_photos, camera_on_picture
 from tokenface.geometry.crop import Crop

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from tokenface.geometry.crop import extract
-from tokenface.identity.chips import chip_crop, recognition_vectors
+from tokenface.identity.recognition import chip_crop, recognition_vectors
 from tokenface.video.clip import Frame
 from tokenface.video.person import Person
 from tokenface.video.prediction import FrameView

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from tokenface.data.backgrounds import sample_backgrounds
-from tokenface.data.batch import FaceBatch
 from tokenface.data.draw import Draw
+from tokenface.data.record import FaceBatch
 from tokenface.data.sampling import Framing, rotation_from_angles
 from tokenface.data.synthetic import SyntheticConfig, SyntheticFaces
 from tokenface.evaluation.landmarks import normalised_mean_error

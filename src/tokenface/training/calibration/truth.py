@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.data.batch import FaceBatch
+from tokenface.data.record import FaceBatch
 from tokenface.geometry import rotations
 from tokenface.geometry.similarity import procrustes
 from tokenface.head.model import HeadModel

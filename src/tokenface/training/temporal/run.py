@@ -1,33 +1,67 @@
-"""`tokenface train-temporal`: features, training, figures, and the file beside the image weights."""
+"""`tokenface train-temporal`: split by person, features, training, figures, checkpoint beside the image weights."""
 
 from __future__ import annotations
 
+import difflib
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from tokenface.core.configuration import read_config, to_yaml
 from tokenface.core.files import make_folder, write_atomically
 from tokenface.core.threads import configured_threads
-from tokenface.errors import CheckpointError
+from tokenface.errors import CheckpointError, DataError
 from tokenface.inference.predictor import Predictor
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.network.temporal_checkpoint import save_temporal, temporal_path
 from tokenface.network.tokenface import TokenFace
 from tokenface.training.provenance import without_folders
-from tokenface.training.temporal.config import TemporalConfig
+from tokenface.training.temporal.config import SequenceData, TemporalConfig
 from tokenface.training.temporal.features import ClipFeatures, prepare
 from tokenface.training.temporal.fitting import Clips, Objectives, fit
 from tokenface.training.temporal.objective import RecordObjective, TemporalObjective
-from tokenface.training.temporal.people import split_people
 from tokenface.training.temporal.records import RecordClips, RecordFeatures
 from tokenface.training.temporal.validation import best_one_euro, measure, measure_records, truth_jitter
 from tokenface.weights import file_hash, find_weights
+
+SHARE = 8
+"""One person in so many is for validation, and one for the test, where nobody is named."""
+
+
+class People(NamedTuple):
+    training: frozenset[str]
+    validation: frozenset[str]
+    held_out: frozenset[str]
+
+
+def split_people(names: Sequence[str], data: SequenceData) -> People:
+    """The people of some shards in three groups: as the settings name them, the others drawn by seed.
+
+    Raises:
+        DataError: an unknown name, one in both groups, or nobody left to train on.
+    """
+    for name in (*data.validation_people, *data.held_out_people):
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1) or sorted(names)[:1]
+            raise DataError(f"nobody named '{name}' has clips in '{data.root}'; did you mean '{near[0]}'?")
+    if both := set(data.validation_people) & set(data.held_out_people):
+        raise DataError(f"'{min(both)}' stands in data.validation_people and in data.held_out_people; name each once")
+    rest = sorted(set(names) - set(data.validation_people) - set(data.held_out_people))
+    rest = [rest[i] for i in np.random.default_rng(data.seed).permutation(len(rest))]
+    groups = []
+    for named in (data.held_out_people, data.validation_people):
+        drawn = 0 if named else max(1, len(names) // SHARE)
+        groups.append(frozenset(named or rest[:drawn]))
+        rest = rest[drawn:]
+    if not rest:
+        raise DataError(f"'{data.root}' has clips of {len(names)} people, and none is left to train on; add some")
+    return People(frozenset(rest), groups[1], groups[0])
 
 
 def train_temporal(
