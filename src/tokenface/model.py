@@ -1,4 +1,4 @@
-"""Photos to faces: find them, read them, put together what belongs to one photo or one person."""
+"""Façade of the package: reconstruction, refinement and tracking with one loaded model."""
 
 from __future__ import annotations
 

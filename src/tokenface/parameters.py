@@ -1,4 +1,4 @@
-"""The six facial components, their sizes, and how tokens share them (Sec. 3.1, Table 4)."""
+"""Six facial components: sizes, and token layouts (Sec. 3.1, Table 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Network weights by name: the shipped ones, an environment variable, or a file by its path."""
+"""Network weights by name: shipped, by environment variable, or a file by its path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands by name."""
+"""Table of commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tokenface calibrate` and `tokenface evaluate confidence`: a confidence that is a probability, and a check of it."""
+"""`tokenface calibrate` and `tokenface evaluate confidence`: fitting and testing of a calibrated confidence."""
 
 from __future__ import annotations
 

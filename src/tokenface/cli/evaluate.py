@@ -1,4 +1,4 @@
-"""`tokenface evaluate`: the field's benchmarks, and an open one."""
+"""`tokenface evaluate`: published benchmarks and an open one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tokenface evaluate photos` and `scans`: what the components say of real people."""
+"""`tokenface evaluate photos` and `scans`: component measures on real people."""
 
 from __future__ import annotations
 

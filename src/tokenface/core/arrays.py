@@ -1,4 +1,4 @@
-"""NumPy's files of plain numbers, measured before a byte is unpacked: bombs and headers that lie are one line."""
+"""NumPy archives of plain numbers with checked sizes: decompression bombs and false headers are refused."""
 
 from __future__ import annotations
 

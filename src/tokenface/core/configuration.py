@@ -1,4 +1,4 @@
-"""Typed dataclasses from YAML and `a.b=value` overrides; an unknown key is refused with the nearest valid one."""
+"""Configuration: typed dataclasses from YAML and `a.b=value` overrides; unknown keys are refused with a suggestion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cameras and files spoil pictures: blur, low resolution, noise, JPEG, colour casts, contrast, grey."""
+"""Image degradation: blur, low resolution, noise, JPEG, colour casts, contrast, grey."""
 
 from __future__ import annotations
 

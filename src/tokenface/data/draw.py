@@ -1,4 +1,4 @@
-"""Random numbers of one batch: every sampler of the generator draws from one seeded `torch.Generator`."""
+"""Seeded random draws of one batch, shared by every sampler of the generator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Facial expressions that look human: sparse mixtures of ARKit actions, gaze and jaw."""
+"""Expression sampler: sparse mixtures of ARKit actions, gaze and jaw."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A ring of rendered faces on disk: rendering costs more than training on the picture again, changed."""
+"""Replay ring of rendered faces on disk: each is trained on several times, augmented."""
 
 from __future__ import annotations
 

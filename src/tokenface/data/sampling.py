@@ -1,4 +1,4 @@
-"""What a synthetic picture shows: the person, the pose, the framing, the distance of the camera."""
+"""Samplers of a synthetic image: person, pose, framing, camera distance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Synthetic clips: one person whose face, gaze, head and framing move smoothly, with the truth of every frame."""
+"""Synthetic clips: one person with smooth expression, gaze, pose and framing, and ground truth per frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Synthetic faces: seeded, labelled training pictures of any head model, as one batched computation.
+"""Synthetic face generator: seeded, labelled images of any head model, one batched computation.
 
 Labels. A picture is drawn with the true perspective of a random distance; landmarks are where that perspective puts
 them. The camera component is the paper's scaled-orthographic camera that fits the projected face best (rotation is

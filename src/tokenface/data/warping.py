@@ -1,4 +1,4 @@
-"""Photos with a known change: a face warped as if the person had another shape or expression.
+"""Photo warping by a known change of shape or expression.
 
 The head is rasterised with the parameters after the change, carrying the image positions before it as attributes: that
 is the backward map inside the head. Outside, it is extended by normalised convolution (Knutsson and Westin 1993) and

@@ -1,4 +1,4 @@
-"""`--runtime onnx|openvino`: the weights' exported file, made on first use and kept in the user's cache."""
+"""Cached exports for `--runtime onnx|openvino`: built on first use, kept in the user's cache."""
 
 from __future__ import annotations
 

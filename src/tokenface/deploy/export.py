@@ -1,4 +1,4 @@
-"""`tokenface export`: weights → a folder that other runtimes read, with every file's drift from torch measured."""
+"""`tokenface export`: weights to a folder for other runtimes, with the measured drift of every file."""
 
 from __future__ import annotations
 

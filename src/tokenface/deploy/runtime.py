@@ -1,4 +1,4 @@
-"""Exported files in place of torch's network: the same call, another runtime behind it."""
+"""Inference runtimes: exported files behind the interface of torch's network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AFLW2000-3D: error of the 68 points by pose range, and of the head's angles."""
+"""AFLW2000-3D: 68-point error by pose range, and error of head angles."""
 
 from __future__ import annotations
 

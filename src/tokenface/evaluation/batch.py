@@ -1,4 +1,4 @@
-"""Many predictions measured in parallel, one cached file per prediction, so that a stopped run goes on."""
+"""Parallel evaluation of many predictions, with one cached file per prediction for resuming."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures in the manner of the paper's figures, as PNG: teaser, comparison grid, pose-aware comparison."""
+"""Figures after the paper's, as PNG: teaser, comparison grid, pose-aware comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Geometry of rendered people whose shape is known: scan-to-mesh error, and its ratio to the mean head's."""
+"""Geometry error on rendered people: scan-to-mesh distance, and its ratio to the mean head's."""
 
 from __future__ import annotations
 

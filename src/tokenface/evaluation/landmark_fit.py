@@ -1,4 +1,4 @@
-"""The classical baseline: a head model fitted to 468 detected points by Levenberg–Marquardt with priors."""
+"""Landmark-fitting baseline: a head model fitted to 468 detected points by Levenberg–Marquardt with priors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Meshes and landmark files of other people, read with suspicion: anything odd is one clear line per file."""
+"""Third-party meshes and landmark files, validated: anything unexpected is one clear line per file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NeRSemble's single-view face reconstruction: the zip that its server takes, posed and neutral."""
+"""NeRSemble single-view face reconstruction: submission zip, posed and neutral."""
 
 from __future__ import annotations
 

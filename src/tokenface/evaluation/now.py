@@ -1,4 +1,4 @@
-"""The NoW benchmark as it lies on disk: images, scans, landmarks, predictions, result files."""
+"""NoW benchmark on disk: images, scans, landmarks, predictions, result files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is compared on the open benchmark: the mean head, the classical landmark fit, a network."""
+"""Methods of the open benchmark: mean head, landmark fit, network."""
 
 from __future__ import annotations
 

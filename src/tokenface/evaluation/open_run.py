@@ -1,4 +1,4 @@
-"""The open benchmark from end to end: draw, predict, measure, tabulate."""
+"""Open benchmark end to end: sampling, prediction, measures, tables."""
 
 from __future__ import annotations
 

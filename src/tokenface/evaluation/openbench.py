@@ -1,4 +1,4 @@
-"""The open benchmark: rendered people whose heads are known, under the conditions that NoW varies.
+"""Open benchmark: rendered people with known heads, under the conditions that NoW varies.
 
 Nothing is downloaded; everything follows from a version and a seed. Numbers of different versions are not compared.
 """

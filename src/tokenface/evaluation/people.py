@@ -1,4 +1,4 @@
-"""The open benchmark's people: on OpenHead balanced over ancestry, gender, age and the skin tones that go with them."""
+"""Population of the open benchmark: balanced over ancestry, gender, age and matching skin tones."""
 
 from __future__ import annotations
 

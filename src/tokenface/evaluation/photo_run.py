@@ -1,4 +1,4 @@
-"""The measures of real photos and of rendered people, from end to end, for any prediction function."""
+"""End-to-end evaluation on real photos and rendered people, for any prediction function."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real photos with annotated landmarks, of people kept out of training: error of the 68 points."""
+"""Held-out photos with annotated landmarks: error of the 68 points."""
 
 from __future__ import annotations
 

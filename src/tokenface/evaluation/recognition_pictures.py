@@ -1,4 +1,4 @@
-"""Pictures of people to test recognition with: rendered ones, and photos."""
+"""Test images for recognition: rendered people, and photos."""
 
 from __future__ import annotations
 

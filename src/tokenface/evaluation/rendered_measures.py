@@ -1,4 +1,4 @@
-"""Every component against its truth on rendered people that no training saw, with the leakage between actions."""
+"""Error of every component on held-out rendered people, and leakage between actions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: a row per image, tables, curves, and meshes coloured by their error."""
+"""Results of an evaluation: a row per image, tables, curves, meshes coloured by error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders with a scan each: mesh, texture, landmarks, photos; brought into head space.
+"""Scan folders (mesh, texture, landmarks, photos), brought into head space.
 
 one_person/   scan.obj or .ply, one of them
               the texture that the .mtl names, or <scan>.jpg, or color.jpg (PNG as well); optional

@@ -1,4 +1,4 @@
-"""Neutral shapes of scanned people, from photos of them or renderings of the textured scan, against their scans."""
+"""Neutral-shape error of scanned people, from their photos or renderings of the textured scan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A clip followed in several ways, each judged by its picture, its jitter and its lag."""
+"""Evaluation of a tracked clip by image error, jitter and lag, with several trackers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Response to known changes: photos warped as if the person had another shape or made an expression.
+"""Response to known changes: predictions on photos warped by a shape or expression difference.
 
 The truth of a photo is not known, but its change is. A right prediction moves by the change: slope 1, all of its
 movement explained, the other components at rest.

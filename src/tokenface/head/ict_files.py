@@ -1,4 +1,4 @@
-"""ICT-FaceKit as it lies on a user's disk: a clone of the repository, or the same arrays in one `.npz`."""
+"""Files of ICT-FaceKit: a clone of the repository, or the same arrays in one `.npz`."""
 
 from __future__ import annotations
 

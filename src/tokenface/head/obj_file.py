@@ -1,4 +1,4 @@
-"""A Wavefront OBJ in the vertex order of the file, which basis files rely on and general readers do not keep."""
+"""Wavefront OBJ reader that keeps the file's vertex order."""
 
 from __future__ import annotations
 

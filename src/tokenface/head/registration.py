@@ -1,4 +1,4 @@
-"""One head model's mean head laid onto another's, so that what is known of one can be carried over."""
+"""Registration of one head model's mean head to another's, to transfer annotations."""
 
 from __future__ import annotations
 

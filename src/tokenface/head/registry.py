@@ -1,4 +1,4 @@
-"""Head models by name: the shipped one, those that the user has added, and any file by its path."""
+"""Head models by name: shipped, user-added, or a file by its path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read the arrays out of third-party pickles without executing anything that the pickle asks for.
+"""Restricted unpickler: arrays of third-party pickles, without executing anything.
 
 FLAME is published as Python-2 pickles of chumpy objects and scipy sparse matrices, its landmark embedding as an
 object `.npy` with torch tensors inside. `pickle.load` would run whatever such a file names. Here a global is only a

@@ -1,4 +1,4 @@
-"""ArcFace's residual network (insightface's `iresnet`), built to fit the checkpoint that is given (Deng 2019)."""
+"""ArcFace's residual network (Deng 2019; insightface's `iresnet`), sized by its checkpoint."""
 
 from __future__ import annotations
 

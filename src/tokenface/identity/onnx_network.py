@@ -1,4 +1,4 @@
-"""A recognition network out of an ONNX file as a torch module: the few operators that such networks are made of.
+"""ONNX recognition networks as torch modules, for the few operators that they use.
 
 Running the graph in torch, not in ONNX Runtime, is what lets gradients through to the picture.
 """

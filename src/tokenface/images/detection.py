@@ -1,4 +1,4 @@
-"""One face found in a photo."""
+"""Detection: one face found in a photo."""
 
 from __future__ import annotations
 

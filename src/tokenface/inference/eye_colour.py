@@ -1,4 +1,4 @@
-"""Colour of a person's irises as the photo shows them."""
+"""Iris colour of a person, measured on the photo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One reconstructed face: what the network said of it, its mesh, its place in the photo, and files of it."""
+"""Reconstructed face: prediction, mesh, camera in the photo, and its export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From sources to photos with found faces, prepared ahead in a thread while the network is busy."""
+"""Photo loading and detection, ahead in a thread while the network is busy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Face crops to predictions: parameters, landmarks on the picture, uncertainty, component tokens; on any runtime."""
+"""Predictor: face crops to parameters, landmarks, uncertainty and component tokens, on any runtime."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of one photo."""
+"""Result of one photo: faces, or the error."""
 
 from __future__ import annotations
 

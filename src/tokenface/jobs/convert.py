@@ -1,4 +1,4 @@
-"""`tokenface convert`: one file of one head model into a folder of files of another."""
+"""`tokenface convert`: a file of one head model to a folder of files of another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results on disk: one folder per photo below the output folder, resumable, and nothing outside of it."""
+"""Output folder of a run: one folder per photo, resumable, confined to the root."""
 
 from __future__ import annotations
 

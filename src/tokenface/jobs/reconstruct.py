@@ -1,4 +1,4 @@
-"""A run over photos and folders: what is to do, doing it, and what became of it."""
+"""`tokenface reconstruct`: planning, execution and report of a run over photos and folders."""
 
 from __future__ import annotations
 

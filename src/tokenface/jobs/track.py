@@ -1,4 +1,4 @@
-"""`tokenface track`: a clip into a folder of files, in steps that a killed run does not have to repeat.
+"""`tokenface track`: a clip to a folder of files, in resumable steps.
 
 First all frames are tracked, and the predictions stored; then, if wanted, people are refined; then the files are
 written from the store; then the overlay is drawn, piece by piece. Each stage goes on where it stopped, and the files

@@ -1,4 +1,4 @@
-"""`tokenface transfer`: what a source does, on the head of a target, as pictures and files."""
+"""`tokenface transfer`: a source's expression on a target's head, as pictures and files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rendered face should be recognised as the person of the photo (Eq. 10)."""
+"""Identity loss: cosine distance of recognition features of rendering and photo (Eq. 10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses on the 68 landmarks: position (Sec. 3.2.2) and lid and lip offsets (Eq. 7)."""
+"""Landmark losses on 68 points: position (Sec. 3.2.2), eyelid and lip offsets (Eq. 7)."""
 
 from __future__ import annotations
 

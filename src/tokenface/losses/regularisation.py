@@ -1,4 +1,4 @@
-"""Keeps coefficients near their prior (Eq. 11)."""
+"""Regularisation of coefficients towards their prior (Eq. 11)."""
 
 from __future__ import annotations
 

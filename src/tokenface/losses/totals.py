@@ -1,4 +1,4 @@
-"""The paper's sums: 2-D terms (Eq. 6), 3-D terms (Eq. 2), both together (Eq. 1), with every weight in one place."""
+"""Weighted sums of losses: 2-D terms (Eq. 6), 3-D terms (Eq. 2), both (Eq. 1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Backbones by name: vision transformers that the component tokens travel through, and ResNet-50 (Table 1)."""
+"""Backbones: vision transformers with component tokens, and ResNet-50 (Table 1)."""
 
 from __future__ import annotations
 

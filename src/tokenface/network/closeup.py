@@ -1,4 +1,4 @@
-"""Close-ups: eyes, brows and mouth at full resolution and a recognition network's maps, read by the component tokens.
+"""Close-ups: eyes, brows and mouth at full resolution, and recognition features, read by the component tokens.
 
 After the backbone the component tokens know where the face is, but a 24-pixel patch of the whole crop hardly shows an
 iris, a lid or pressed lips. Five anchor points, predicted from the tokens, place windows over both eyes and the mouth

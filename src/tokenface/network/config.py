@@ -1,4 +1,4 @@
-"""Configuration of the network: everything a checkpoint must remember to rebuild it."""
+"""Network configuration, as stored in checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in a folder of shards: every record is read, counted and, on request, shown on a contact sheet."""
+"""Check of a folder of shards: every record is read, counted and optionally shown on a contact sheet."""
 
 from __future__ import annotations
 

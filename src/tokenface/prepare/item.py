@@ -1,4 +1,4 @@
-"""One item of a data set to the members of one record: what every worker process does."""
+"""Worker of the preparation: one item of a data set to the members of one record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that preparation can be told."""
+"""Options of the preparation."""
 
 from __future__ import annotations
 

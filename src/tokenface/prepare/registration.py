@@ -1,4 +1,4 @@
-"""A scan of any topology laid under the head model: landmarks, then the model's own modes, then a smooth remainder.
+"""Scan registration, any topology to the head model: landmarks, the model's modes, then a smooth residual.
 
 The model fit (`head.fitting`) finds place, size, identity and expression; what no mode explains is taken up by
 moving the face's vertices along their normals onto the scan, in rounds that reach less far and are less smooth.

@@ -1,4 +1,4 @@
-"""A preparation: all items of a data set into shards, resumable shard by shard, the same whatever the workers."""
+"""Preparation run: all items of a data set to shards, resumable by shard, deterministic for any worker count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A clip's people refined: one albedo from a few good frames, under the one shape, and every frame fitted to both."""
+"""Refinement of a clip: one albedo from a few good frames, one shape, every frame fitted to both."""
 
 from __future__ import annotations
 

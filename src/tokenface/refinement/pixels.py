@@ -1,4 +1,4 @@
-"""The photo's own pixels: every component moved until the rendered face looks like the photo, one shape for all photos.
+"""Photometric refinement: all components fitted to the photos' pixels by Adam, one shape for all photos.
 
 A step costs one differentiable rendering of every photo. Each component moves in units of how far it may be off, so
 that the sum of squares of all moves is the prior, and Adam's steps mean the same for all.

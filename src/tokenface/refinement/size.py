@@ -1,4 +1,4 @@
-"""How large a head is: the model's average, from the distance of the pupils, or from the irises on the photo.
+"""Absolute head size: model average, interpupillary distance, or iris diameter in the photo.
 
 A photo shows directions, not lengths; OpenHead's shapes have no size either (`docs/openhead.md`). Every head is the
 average adult's until something is known: one length on it gives the factor for all.

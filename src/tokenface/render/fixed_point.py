@@ -1,4 +1,4 @@
-"""Vertices snapped to a fixed-point grid, so that every back end decides coverage and order in exact integers.
+"""Fixed-point vertex snapping, so that all back ends decide coverage and order in exact integers.
 
 Graphics hardware does the same. With float edge functions two back ends round differently and disagree on pixels
 near an edge; with integers a shared edge is hit by exactly one of its two triangles, on every machine.

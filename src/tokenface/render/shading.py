@@ -1,4 +1,4 @@
-"""Light of nine real spherical-harmonic bands per colour (Sec. 3.1): irradiance of a convex Lambertian surface.
+"""Spherical-harmonic shading, nine real bands per colour (Sec. 3.1): irradiance of a convex Lambertian surface.
 
 The constants are DECA's (Ramamoorthi and Hanrahan's band weights times the harmonics' own factors), so FLAME-family
 light coefficients keep their meaning. Normals are in camera or world space as the caller decides; the network's

@@ -1,4 +1,4 @@
-"""`tokenface ablate`: the rows of a table of the paper, trained at a chosen scale and measured on held-out people."""
+"""`tokenface ablate`: rows of the paper's tables, trained at a chosen scale, measured on held-out people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a step's faces come from: rendered faces through a replay ring, photos, and records from shards.
+"""Batches of a step: rendered faces through a replay ring, landmark photos, records from shards.
 
 Every batch is a pure function of (seed, step). With several processes or accumulated passes each takes its rows of the
 very batch that one process would take whole, so that their number changes nothing but the speed.

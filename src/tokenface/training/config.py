@@ -1,4 +1,4 @@
-"""Everything that a training run can be told, as typed dataclasses with documented defaults."""
+"""Training configuration: typed dataclasses with documented defaults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Devices, precision and processes, by Lightning Fabric: one process, DDP or FSDP from the same configuration."""
+"""Devices, precision and processes by Lightning Fabric: one process, DDP or FSDP."""
 
 from __future__ import annotations
 

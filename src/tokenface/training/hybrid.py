@@ -1,4 +1,4 @@
-"""The paper's objective on records: 3-D terms on scans (Eq. 2), 2-D terms on photos (Eq. 6), their sum (Eq. 1)."""
+"""Objective on records: 3-D terms on scans (Eq. 2), 2-D terms on photos (Eq. 6), their sum (Eq. 1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training loop: a step is one mixed batch, whatever the device, precision and number of processes."""
+"""Training loop: one mixed batch per step, on any device, precision and number of processes."""
 
 from __future__ import annotations
 

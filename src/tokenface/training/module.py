@@ -1,4 +1,4 @@
-"""The network as the training step calls it: pictures in, plain tensors by name out."""
+"""Network module of the training step: images in, plain tensors by name out."""
 
 from __future__ import annotations
 

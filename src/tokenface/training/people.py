@@ -1,4 +1,4 @@
-"""Rendered people as shards: half as scans with vertices, half as photos; the paper's losses then need no data set."""
+"""Rendered people as shards, scans and photos: training data for the paper's losses without a data set."""
 
 from __future__ import annotations
 

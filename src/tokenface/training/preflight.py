@@ -1,4 +1,4 @@
-"""What is checked before hours are spent: room on the disk, and a first batch that is what it should be."""
+"""Preflight checks of a run: disk space, and a valid first batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run was made with: version of the code, libraries, devices."""
+"""Provenance of a run: code version, libraries, devices."""
 
 from __future__ import annotations
 

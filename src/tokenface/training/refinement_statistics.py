@@ -1,4 +1,4 @@
-"""Measures how far the network and the face mesh are off on rendered heads; writes the package's statistics.
+"""Measurement of the error statistics that refinement uses, on rendered heads; writes the package's file.
 
     python -m tokenface.training.refinement_statistics [--pictures 1500] [--weights NAME_OR_PATH] [--output FILE]
 

@@ -1,4 +1,4 @@
-"""`tokenface train`: a configuration becomes a run folder with states, curves, pictures and finished weights."""
+"""`tokenface train`: a configuration to a run folder with states, curves, pictures and finished weights."""
 
 from __future__ import annotations
 

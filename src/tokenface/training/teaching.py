@@ -1,4 +1,4 @@
-"""Self-training on real photos: the network's own predictions without their bias, and photos with known changes.
+"""Self-training on real photos: bias-corrected pseudo-labels, and photos warped by known changes.
 
 An update of the pseudo-labels predicts every training photo with the averaged weights and takes out what is the same
 for everybody: the mean shape (people's mean is the prior's), and the low quantile of each action and of the jaw (at

@@ -1,4 +1,4 @@
-"""Tracked faces as live packets to other programs on the network."""
+"""Live packets of tracked faces over the network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users get of a clip: frames with tracked faces."""
+"""Tracked frames and faces, the public results of a clip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who a tracked face is: recognition vectors, compared when there is a reason, so that numbers follow people.
+"""Identity guard of tracked faces: recognition vectors, so that person numbers follow people.
 
 Landmarks follow places. Two people who change places, a cut between two people before alike backdrops, a cross-fade:
 the face stays where it was and is somebody else.

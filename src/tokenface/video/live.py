@@ -1,4 +1,4 @@
-"""Live tracking: the newest frame of a camera, whatever was missed meanwhile counted; a window to look at."""
+"""Live tracking: newest camera frame first, dropped frames counted, preview window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From stored predictions to the files of every person: parameters.npz, parameters.csv, animation.glb."""
+"""Output files per person from stored predictions: parameters.npz, parameters.csv, animation.glb."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One person of a clip: where the face was last seen, and what the face is known by when it comes back."""
+"""State of one tracked person: last position, appearance and recognition vector."""
 
 from __future__ import annotations
 

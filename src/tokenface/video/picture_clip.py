@@ -1,4 +1,4 @@
-"""Clips that are pictures: an animated WebP or PNG, a folder of numbered frames, a pattern such as `frame_%04d.png`."""
+"""Image sequences as clips: animated WebP or PNG, numbered frames, patterns such as `frame_%04d.png`."""
 
 from __future__ import annotations
 

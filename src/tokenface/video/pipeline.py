@@ -1,4 +1,4 @@
-"""Tracker, temporal transformer and smoothing in a row; their state can be put on disk between two frames."""
+"""Tracking pipeline: tracker, temporal transformer and smoothing, with a serialisable state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stored predictions of one person as the numbers that animators and scripts use, a chunk at a time."""
+"""Time series of one person from stored predictions, in chunks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predictions on disk as they come: numbered chunks and the pipeline's state, so that a killed run goes on from there.
+"""Store of predictions on disk: numbered chunks and the pipeline's state, for resuming.
 
 A chunk is written before the state that follows it. A run that dies in between writes the same chunk once more.
 """

@@ -1,4 +1,4 @@
-"""`model.track(clip)`: frames of a clip with their faces, one after the other."""
+"""`model.track(clip)`: generator of frames with their faces."""
 
 from __future__ import annotations
 

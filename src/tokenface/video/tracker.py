@@ -1,4 +1,4 @@
-"""Following faces from frame to frame: one pass of the network a face, a search only when there is a reason."""
+"""Face tracker: one network pass per face and frame, detection only when needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The 2-D data sets of the paper (Sec. 4.1) on the layouts that people have on disk, and plain folders."""
+"""Readers of the paper's 2-D data sets (Sec. 4.1), and of plain folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every data set by name."""
+"""Data sets by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The 3-D data sets of the paper (Sec. 4.1): MICA's FLAME fits beside the original photos, FaceScape, WCPA."""
+"""Readers of the paper's 3-D data sets (Sec. 4.1): MICA's FLAME fits beside the photos, FaceScape, WCPA."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A few consecutive frames out of a video: of its middle, or of one window after another through the whole of it."""
+"""Consecutive frames of a video: from its middle, or window after window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shoulders and what covers them, so that a neck does not end in mid-air: jackets, shirts, ties, open collars."""
+"""Shoulders and clothes: jackets, shirts, ties, open collars."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spectacles and sunglasses: two rimmed lenses, a bridge and two temples, fitted to a face's landmarks."""
+"""Spectacles and sunglasses (rims, lenses, bridge, temples), fitted to a face's landmarks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Light on a head: a sky of spherical harmonics, two lamps with cast shadows, and the 27 numbers that explain them."""
+"""Scene lighting: spherical-harmonic sky, two lamps with cast shadows, and the equivalent 27 coefficients."""
 
 from __future__ import annotations
 

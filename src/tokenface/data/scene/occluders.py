@@ -1,4 +1,4 @@
-"""Things in front of a face: hands, microphones, telephones, cups, shapeless objects."""
+"""Occluders in front of a face: hands, microphones, telephones, cups, shapeless objects."""
 
 from __future__ import annotations
 

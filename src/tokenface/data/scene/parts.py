@@ -1,4 +1,4 @@
-"""Meshes that are appended to a head, and how their surface looks."""
+"""Meshes appended to a head, and their surface materials."""
 
 from __future__ import annotations
 

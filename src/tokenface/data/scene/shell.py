@@ -1,4 +1,4 @@
-"""A surface that wraps the scalp and may hang down from its rim: all hair, hats, hoods and scarves are shells."""
+"""Shell surfaces around the scalp, hanging from its rim: base of hair, hats, hoods and scarves."""
 
 from __future__ import annotations
 

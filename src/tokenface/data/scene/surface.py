@@ -1,4 +1,4 @@
-"""Deferred shading: every covered pixel gets its colour from interpolated attributes, in one pass over all pictures.
+"""Deferred shading: colour of every covered pixel from interpolated attributes, one pass over the batch.
 
 Pixel quantities are planar, [N] or [3, N], so that per-pixel factors broadcast over contiguous colour planes.
 """

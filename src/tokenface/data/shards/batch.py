@@ -1,4 +1,4 @@
-"""Records cropped, turned, mirrored and stacked: what a training step gets from shards."""
+"""Batches from shards: records cropped, rotated, mirrored and stacked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in a shard and where: a small JSON beside each tar, made again from the tar when it is missing or old."""
+"""Shard index: a small JSON beside each tar, rebuilt from the tar when missing or stale."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches from shards: decoded in workers, the same for any number of them, resumable at any step."""
+"""Shard loader: decoding in workers, deterministic for any number of them, resumable at any step."""
 
 from __future__ import annotations
 

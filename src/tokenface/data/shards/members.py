@@ -1,4 +1,4 @@
-"""A record as the members of a tar, and back: pictures as JPEG, masks as PNG, numbers as NPZ, facts as JSON."""
+"""Serialisation of a record into tar members: images as JPEG, masks as PNG, numbers as NPZ, facts as JSON."""
 
 from __future__ import annotations
 

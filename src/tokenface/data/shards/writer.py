@@ -1,4 +1,4 @@
-"""Writing one shard: a plain tar, the same bytes for the same records, whole or not at all."""
+"""Shard writer: a deterministic plain tar, written atomically."""
 
 from __future__ import annotations
 

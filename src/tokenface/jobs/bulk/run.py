@@ -1,4 +1,4 @@
-"""A bulk run: photos of a folder or bucket in shards, by this machine's processes or a Ray cluster's."""
+"""Bulk run: photos in shards, by local processes or a Ray cluster."""
 
 from __future__ import annotations
 

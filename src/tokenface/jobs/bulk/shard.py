@@ -1,4 +1,4 @@
-"""One shard: a few hundred photos of a place into one table, whoever does it and however often."""
+"""Bulk shard: a few hundred photos to one table, idempotent."""
 
 from __future__ import annotations
 

