@@ -128,7 +128,7 @@ class HubModel:
 
 
 def public_facts(facts: dict[str, Any]) -> dict[str, Any]:
-    """What a repository says in `config.json`: all but the training configuration, which names its owner's paths."""
+    """Facts for `config.json`: all but the training configuration, which names its owner's paths."""
     training = {key: value for key, value in facts.get("training", {}).items() if key != "config"}
     return {**facts, "training": training} if training else {k: v for k, v in facts.items() if k != "training"}
 

@@ -46,7 +46,7 @@ def confidence(
         "runs/confidence"
     ),
 ) -> None:
-    """Is the confidence true? Reliability on held-out rendered faces; with --photos and --wrong on real ones too."""
+    """Reliability of the confidence on held-out rendered faces; with --photos and --wrong on real ones too."""
     import json
 
     from tokenface.cli.console import out

@@ -51,7 +51,7 @@ class Finding:
 
 
 def diagnose() -> list[Finding]:
-    """Everything worth knowing about this installation; nothing is fetched or changed."""
+    """Findings about this installation; nothing is fetched or changed."""
     return [
         *_software(),
         *_devices(),

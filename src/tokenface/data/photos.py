@@ -36,7 +36,7 @@ def photo_records(config: PhotoConfig) -> tuple[list[PhotoRecord], list[PhotoRec
 
 @dataclass(frozen=True)
 class PhotoTarget:
-    """What self-training says of B photos: shape [B, S], expression [B, E], jaw [B, 3].
+    """Self-training targets of B photos: shape [B, S], expression [B, E], jaw [B, 3].
 
     known: [B, E] in [0, 1], how much is known of each action.  changed: [B, E], whether a warp changed it.
     """
@@ -69,7 +69,7 @@ class PhotoBatch:
 
 @dataclass(frozen=True)
 class CropJitter:
-    """How training crops vary (Crop [DECA]: landmark box × U(1.4, 1.8), no ×1.1)."""
+    """Random variation of training crops (Crop [DECA]: landmark box × U(1.4, 1.8), no ×1.1)."""
 
     scale: tuple[float, float] = (1.3, 1.75)
     shift: float = 0.06  # of the crop, standard deviation-free uniform ±

@@ -56,7 +56,7 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """What a scan says of the head.
+    """Geometry of a head from a scan.
 
     vertices: [V, 3] float32, metres, head space of the head model (no head rotation), with the expression and jaw of
     the scan.  neutral: the face is relaxed, so the shape alone explains it (Sec. 3.2.1).  head: `geometry_hash` of the
@@ -150,7 +150,7 @@ class Item:
         return dict(self.files).get(role)
 
     def on_disk(self) -> tuple[Path, ...]:
-        """Everything that the record depends on."""
+        """Files that the record depends on."""
         return (*self.pictures, *(path for _, path in self.files))
 
 

@@ -30,7 +30,8 @@ class PoseRange:
 
 @dataclass(frozen=True)
 class Framing:
-    """How a detector's crop holds a face: crop side over landmark box (`(w+h)/2 · 1.1`), shift in crop half-widths."""
+    """Framing of a face in a detector's crop: crop side over landmark box (`(w+h)/2 · 1.1`), shift in crop
+    half-widths."""
 
     zoom: tuple[float, float] = (1.2, 1.85)
     shift: float = 0.06

@@ -31,7 +31,7 @@ from tokenface.render.texture import HeadAlbedo
 
 @dataclass(frozen=True)
 class Motion:
-    """How much happens, for 30 frames a second.
+    """Amounts of motion, for 30 frames a second.
 
     dwell: frames between one expression and the next.  walk: frames over which head and framing change direction.
     yaw, pitch, roll: degrees, standard deviation of the head's walk around its mean turn.  shift: of the face in the

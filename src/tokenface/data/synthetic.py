@@ -44,7 +44,7 @@ GENERATOR_VERSION = 2
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """Everything that may be turned on a generator."""
+    """Configuration of the generator."""
 
     poses: PoseRange = field(default_factory=PoseRange)
     framing: Framing = field(default_factory=Framing)

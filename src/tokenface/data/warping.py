@@ -78,7 +78,7 @@ def warp_faces(
 
 @torch.no_grad()
 def move_points(flow: Tensor, points: Tensor) -> Tensor:
-    """Where points of the picture before stand after, by fixed-point inversion of the backward map.
+    """Points of the original image in the warped one, by fixed-point inversion of the backward map.
 
     Args:
         flow: [B, S, S, 2] of `warp_faces`.  points: [B, K, 2], crop NDC.

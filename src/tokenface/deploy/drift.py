@@ -27,7 +27,7 @@ PHOTO_FRAMING = Framing(zoom=(1.8, 4.0), shift=0.25)
 
 
 class Chosen(NamedTuple):
-    """How many pictures of each kind, and from which seed."""
+    """Number of pictures of each kind, and their seed."""
 
     crops: int
     photos: int

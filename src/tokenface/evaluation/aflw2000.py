@@ -33,7 +33,7 @@ class AflwTruth:
 
 @dataclass(frozen=True)
 class AflwRow:
-    """What a method said of a photo. error: one line if nothing.  nme: per cent of √(box width · height)."""
+    """Errors of one photo. error: one line if nothing.  nme: per cent of √(box width · height)."""
 
     photo: str
     yaw: float

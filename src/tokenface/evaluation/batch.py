@@ -58,7 +58,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job. error: one line, None when measured.
+    """Result of a job. error: one line, None when measured.
 
     distances: [P] float32 millimetres, in the scan's own vertex order.  kept: [P] vertex numbers of the scan.
     regions: [P] uint8, into `REGIONS`.  pose: prediction to scan.  seconds: of the processor, for

@@ -38,7 +38,7 @@ class NowImage:
 
 
 class NowFolder:
-    """Where things are in a download of NoW, whichever of its folders is given."""
+    """Paths in a download of NoW, whichever of its folders is given."""
 
     def __init__(self, root: str | Path):
         self.root = Path(root)

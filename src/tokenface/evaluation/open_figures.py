@@ -68,7 +68,7 @@ def photometric(pictures: OpenSet, predictions: Predictions, head: HeadModel) ->
 
 
 def disentanglement(sets: Sequence[OpenSet], predictions: Sequence[Predictions], head: HeadModel) -> dict[str, float]:
-    """Does the head stay when the picture changes, and the expression when the person changes? Millimetres.
+    """Disentanglement, mm: change of the head across pictures, change of the expression across people.
 
     identity within: how far a person's neutral heads lie from their mean over the conditions; between: how far people's
     mean heads lie from everybody's; expression within and between: the same for the displacement from neutral to

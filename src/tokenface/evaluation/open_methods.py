@@ -28,7 +28,7 @@ CENTRED_CAMERA = np.array([5.0, 0, 0, 0, 0, 0, 0])
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a method says of N pictures, as meshes of its own head model.
+    """Predictions of a method for N pictures, as meshes of its own head model.
 
     neutral, posed: [N, V, 3], metres; [1, V, 3] for a method that says the same of all.  points: [N, 68, 2] crop NDC.
     found: [N] bool, False where the method fell back to something simpler.  confidence: [N] or None.

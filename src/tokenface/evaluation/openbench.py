@@ -29,7 +29,7 @@ CHUNK = 20
 
 @dataclass(frozen=True)
 class Condition:
-    """How everybody is photographed once. Angles in degrees, distance in metres, both ranges.
+    """Photographic condition of one set. Angles in degrees, distance in metres, both ranges.
 
     yaw: absolute, to either side.  expressive: with one of the shared expressions, else neutral.
     covered: glasses, hats and things before the face.  dark: one picture in low light, with its noise.

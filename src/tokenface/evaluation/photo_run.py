@@ -32,7 +32,7 @@ from tokenface.parameters import FaceParameters
 
 @dataclass(frozen=True)
 class PhotoCounts:
-    """How much is measured. photos: for statistics and changes of identity.  action_photos: for each action.
+    """Sample sizes. photos: for statistics and changes of identity.  action_photos: for each action.
     rendered, plain: rendered people."""
 
     photos: int = 256

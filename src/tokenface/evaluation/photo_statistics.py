@@ -101,7 +101,7 @@ def expression_baseline(weights: np.ndarray) -> np.ndarray:
 
 
 def mean_prediction(space: FaceSpace, shapes: np.ndarray) -> dict[str, float]:
-    """Where the mean predicted neutral head of [N, S] lies, from the mean head, and how far predictions spread.
+    """Offset of the mean predicted neutral head of [N, S] from the mean head, and spread of the predictions.
 
     Millimetres, root mean square over the face, similarity removed; the ratios are to the population's spread.
     """
@@ -230,7 +230,7 @@ BATCH = 64
 def within_over_between(
     predict: Callable[[Tensor], FaceParameters], head: HeadModel, records: list[PhotoRecord], size: int
 ) -> dict[str, float]:
-    """Variance of the answered shapes among the photos of a person, over the variance of people's true means.
+    """Variance of the predicted shapes among the photos of a person, over the variance of people's true means.
 
     Shapes are measured by what they move (Eq. 3's weights, squared). The variance of the means is corrected for what
     the photos of a person scatter; 0 is an identity that never changes, and above 1 a photo says more than the person.

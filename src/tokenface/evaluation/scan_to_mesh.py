@@ -68,7 +68,7 @@ MILLIMETRES: dict[str, float] = {"mm": 1.0, "cm": 10.0, "m": 1000.0}
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a prediction is measured.
+    """Measurement protocol.
 
     radius: of the crop, in units of the mean of outer eye distance and nose length.
     refined: whether the alignment by landmarks is refined on the surfaces.

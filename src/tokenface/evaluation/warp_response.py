@@ -46,7 +46,7 @@ SEED = 20
 
 @dataclass(frozen=True)
 class Spread:
-    """How far people and their pictures differ: the unit in which components are compared.
+    """Spread of components between people and between pictures: the unit of comparison.
 
     expression: [E] standard deviations.  camera: [7].  jaw, texture, light: root of the summed variances.
     """

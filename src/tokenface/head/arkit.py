@@ -34,7 +34,7 @@ JAW_SIDE_ANGLE = 0.10
 
 
 class ArkitHead(Protocol):
-    """What these functions need of a head model."""
+    """Protocol of a head model with ARKit's actions."""
 
     name: str
     expression_names: tuple[str, ...]

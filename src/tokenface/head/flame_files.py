@@ -33,7 +33,7 @@ class Albedo:
 
 @dataclass
 class FlameFiles:
-    """Everything found; only the model is certain."""
+    """Files found; only the model is required."""
 
     model_path: Path
     model: dict[str, Any]

@@ -65,7 +65,7 @@ def landmarks68(head: HeadData) -> np.ndarray:
 
 
 def register(target: HeadData, source: HeadData) -> np.ndarray:
-    """Where each vertex of the target's mean head lies on the source's: [V, 3], in the source's head space.
+    """Vertices of the target's mean head on the source's: [V, 3], in the source's head space.
 
     Landmarks start it (similarity, then a smooth warp); closest skin points refine it, round by round nearer and less
     smooth. Eyeballs are laid on each other as spheres.

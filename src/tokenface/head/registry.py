@@ -40,7 +40,7 @@ class HeadEntry:
 
 
 def data_folder() -> Path:
-    """Where the user's own models live: `$TOKENFACE_DATA`, else the platform's folder for application data."""
+    """Folder of the user's own models: `$TOKENFACE_DATA`, else the platform's folder for application data."""
     override = os.environ.get("TOKENFACE_DATA")
     return Path(override) if override else Path(platformdirs.user_data_dir("tokenface", appauthor=False))
 

@@ -17,7 +17,7 @@ FORMER = "tokenface-identity"
 
 
 def faces_for(encoder: IdentityEncoder, image: Tensor, landmarks68: Tensor) -> Tensor:
-    """What the encoder wants to see of the network's crops.
+    """Aligned input faces of the encoder from the network's crops.
 
     Args:
         image: [B, 3, S, S] in [0, 1].  landmarks68: [B, 68, 2], NDC of the image; no gradient flows through them.

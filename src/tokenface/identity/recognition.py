@@ -90,7 +90,7 @@ class RecognitionNetwork(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
 
     def features(self, chips: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the network sees on its way: maps [B, 128, 8, 8] and [B, 256, 4, 4], vector [B, 128]."""
+        """Intermediate features: maps [B, 128, 8, 8] and [B, 256, 4, 4], vector [B, 128]."""
         x = (chips * 255 - self.mean) / 256  # type: ignore[operator]
         x = F.max_pool2d(F.relu(self.stem(x)), 3, stride=2)
         maps = []
@@ -130,7 +130,7 @@ def load_recognition(path: str | Path | None = None) -> RecognitionNetwork:
 
 
 def read_recognition_facts(path: str | Path) -> dict[str, str]:
-    """What the file says of itself: source, licence, SHA-256 of dlib's file.
+    """Metadata of the file: source, licence, SHA-256 of dlib's file.
 
     Raises:
         CheckpointError: damaged, or not a recognition network.
@@ -241,7 +241,7 @@ def chip_crop(landmarks68: np.ndarray) -> Crop:
 def recognition_vectors(
     image: np.ndarray, landmarks68: Sequence[np.ndarray], network: RecognitionNetwork | None = None
 ) -> np.ndarray:
-    """Who the faces of a picture are.
+    """Recognition vectors of the faces of a picture.
 
     Args:
         image: [H, W, 3] uint8 RGB.  landmarks68: of each face, [68, 2] pixels.

@@ -42,7 +42,7 @@ def equivalent_focal(millimetres: float, width: int, height: int) -> float:
 
 
 def parse_focal(text: str, width: int, height: int) -> Focal:
-    """What a person writes: `26mm` (35-mm equivalent), `3000` or `3000px` (pixels of the photo).
+    """Focal length as a person writes it: `26mm` (35-mm equivalent), `3000` or `3000px` (pixels of the photo).
 
     Raises:
         ImageError: something else, or not a positive number.

@@ -103,7 +103,7 @@ def albedo_image(head: HeadModel, texture: Tensor) -> np.ndarray:
 
 
 class PlacedFace(Protocol):
-    """What is needed of a face, as `Face` has it."""
+    """Protocol of a face with vertices and camera."""
 
     @property
     def camera(self) -> FaceCamera: ...

@@ -204,7 +204,7 @@ def model_facts(name_or_path: str | os.PathLike | None = None) -> dict[str, Any]
 
 
 def calibration_facts(name_or_path: str | os.PathLike | None = None) -> dict[str, Any]:
-    """What a calibration of the confidence depends on: the weights, the head's geometry, and what corrects the
+    """Dependencies of a confidence calibration: the weights, the head's geometry, and what corrects the
     predictions, whatever version of the software made it."""
     facts = model_facts(name_or_path)
     return {name: value for name, value in facts.items() if name not in ("software", "head file", CALIBRATED)}

@@ -107,7 +107,7 @@ def yaw_pitch(direction: np.ndarray) -> tuple[float, float]:
 
 
 def blink_of(head: HeadModel, parameters: FaceParameters) -> tuple[float, float] | None:
-    """How far the left and the right eye are shut, in [0, 1]; None where the head model has no such action."""
+    """Closure of the left and the right eye, in [0, 1]; None where the head model has no such action."""
     names = ("eyeBlinkLeft", "eyeBlinkRight")
     if not set(names) <= set(head.expression_names):
         return None

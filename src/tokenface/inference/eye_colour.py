@@ -32,7 +32,7 @@ GAIN = (0.75, 2.5)
 
 
 class EyedFace(SeenFace, Protocol):
-    """What is needed of a face, as `Face` has it."""
+    """Protocol of a face with eyes."""
 
     @property
     def size(self) -> float: ...

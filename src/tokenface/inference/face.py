@@ -85,7 +85,7 @@ class Face:
 
     @property
     def size(self) -> float:
-        """How large the head is over the head model's own; lengths here and in files have it, `parameters` do not."""
+        """Head size relative to the head model's own; lengths here and in files have it, `parameters` do not."""
         return 1.0 if self.refined is None else self.refined.size
 
     @property

@@ -175,7 +175,7 @@ class Predictor:
         )
 
     def facts(self) -> dict[str, Any]:
-        """`model_facts` of these weights; of a model without a file, what it says of itself."""
+        """`model_facts` of these weights, or of a model without a file."""
         if self.path is not None:
             return model_facts(self.path)
         return {"software": __version__, "weights": self.origin.weights_hash, "head": self.origin.head_hash}

@@ -44,7 +44,7 @@ Texture = Literal["photo", "delit", "model"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What the files depend on besides the photo; when it changes, finished photos are done again.
+    """Settings that the files depend on besides the photo; when it changes, finished photos are done again.
 
     formats: of `SAVED`.  overlay: whether the picture for people is written.  neutral: whether the relaxed heads are
     written as well.  texture: "photo", "delit" (the photo without its light), or "model": the albedo as predicted.

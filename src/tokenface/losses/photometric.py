@@ -37,7 +37,8 @@ def face_mask(photo_mask: Tensor, rendered: RenderedFaces) -> Tensor:
 
 
 def lost_share(photo_mask: Tensor, overlap: Tensor) -> Tensor:
-    """How far the rendering has lost the photo's face: 0 while it covers half of it or more, 1 when it covers nothing.
+    """Share of the photo's face that the rendering has lost: 0 while it covers half of it or more, 1 when it covers
+    nothing.
 
     Args:
         photo_mask: [B, 1, S, S] in [0, 1], the face on the photo; empty where it is not known, then 0.

@@ -132,7 +132,7 @@ class CloseUps(nn.Module):
 
 
 class ChipPlace(NamedTuple):
-    """Where the chip lies on the crop: the similarity that brings CHIP_POINTS nearest to the anchors.
+    """Placement of the chip on the crop: the similarity that brings CHIP_POINTS nearest to the anchors.
 
     axis: [B, 2] crop NDC per chip pixel along the chip's x, as a complex number.  origin: [B, 2] NDC of the chip's
     corner.  anchors: [B, 5, 2].

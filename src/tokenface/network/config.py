@@ -24,7 +24,7 @@ AMBIENT_LIGHT = math.sqrt(4 * math.pi)
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """What `TokenFace` is made of; sizes of the components come from the head model, not from here.
+    """Architecture of `TokenFace`; sizes of the components come from the head model, not from here.
 
     Every output is `mean + scale · FC(token)`: with scales of the size of each component's real spread a freshly
     initialised network starts near the mean head and leaves the first plateau in a few hundred steps.

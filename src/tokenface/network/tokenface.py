@@ -82,7 +82,7 @@ class TokenFace(nn.Module):
         return self.heads(self.tokens(images))[0]
 
     def forward_with_extras(self, images: Tensor, surface: bool = False) -> NetworkOutput:
-        """As `forward`, with the landmarks' uncertainty, the tokens themselves and, if asked for, the surface map."""
+        """As `forward`, with the landmarks' uncertainty, the tokens and, on request, the surface map."""
         tokens, anchors, features = self._features(images)
         parameters, log_sigma = self.heads(tokens)
         drawn = self.surface(features.patches) if surface and self.surface is not None else None

@@ -23,7 +23,7 @@ CLIP_MINIMUM = 3
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an item. members: of the record, when status is "done"."""
+    """Outcome of an item. members: of the record, when status is "done"."""
 
     item: Item
     status: Literal["done", "rejected", "failed"]
@@ -32,7 +32,7 @@ class Outcome:
 
 
 class ItemPreparer:
-    """Everything that one process needs, loaded once."""
+    """Worker state of one process, loaded once."""
 
     def __init__(self, reader: DatasetReader, options: PrepareOptions):
         self.reader, self.options = reader, options

@@ -32,7 +32,7 @@ FAILURES_SHOWN = 1000
 
 @dataclass
 class Report:
-    """What became of the items. failures: (source, reason).  rejections: reason → count."""
+    """Outcome of a preparation. failures: (source, reason).  rejections: reason → count."""
 
     done: int = 0
     rejections: Counter = field(default_factory=Counter)

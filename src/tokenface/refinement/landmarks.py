@@ -114,7 +114,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class Deviations:
-    """How far the start may be off, one standard deviation: shape [S], expression [E], jaw [3], view [6] (places in
+    """Prior standard deviations of the start: shape [S], expression [E], jaw [3], view [6] (places in
     metres at the face).  0 holds a number where it is."""
 
     shape: np.ndarray

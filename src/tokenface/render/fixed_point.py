@@ -23,7 +23,7 @@ OFF_GRID = -(1 << 30)  # x of a vertex that is not finite or lies outside the gu
 
 @dataclass(frozen=True)
 class TriangleSetup:
-    """What is constant over a triangle, in grid units; every tensor is [B, F] int64.
+    """Per-triangle constants in grid units; every tensor is [B, F] int64.
 
     A pixel (column, row) is covered when all three `edge + column_step·i + row_step·j >= 0`, where (i, j) counts
     from the triangle's own first pixel; its depth is `depth + depth_column·i + depth_row·j`, shifted right by

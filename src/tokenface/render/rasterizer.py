@@ -21,7 +21,7 @@ Backend = Literal["auto", "numba", "triton", "torch"]
 
 @dataclass(frozen=True)
 class Fragments:
-    """What covers the pixels of B images; P is the number of covered pixels of the whole batch.
+    """Fragments of B images; P is the number of covered pixels of the whole batch.
 
     triangle_ids: [B, H, W] int32, −1 where nothing is hit.  pixels: [P] int64, flat indices into [B·H·W], ascending.
     pixel_barycentrics: [P, 3], differentiable.  pixel_depth: [P], differentiable, in the unit of the vertices' z.

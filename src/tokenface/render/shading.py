@@ -43,7 +43,7 @@ def sh_basis(normals: Tensor) -> Tensor:
 
 
 def sh_shading(normals: Tensor, light: Tensor) -> Tensor:
-    """How much of each colour arrives: normals [B, ..., 3], light [B, 9, 3] or [B, 27] → [B, ..., 3].
+    """Irradiance per colour: normals [B, ..., 3], light [B, 9, 3] or [B, 27] → [B, ..., 3].
 
     Not clamped: a light with strong higher bands can be negative on the far side.
     """

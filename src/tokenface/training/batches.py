@@ -58,7 +58,7 @@ class ProcessLayout:
 
 @dataclass(frozen=True)
 class StepBatch:
-    """What one pass of the network gets; a part may be missing. Pictures go through the network in this order."""
+    """Batch of one pass of the network; a part may be missing. Pictures go through the network in this order."""
 
     synthetic: LabelledFaces | None = None
     landmark_photos: PhotoBatch | None = None
@@ -291,7 +291,7 @@ class Batches:
         return self.synthetic.plain(rendered, batch, seeds)
 
     def ahead(self, progress: Progress) -> Iterator[tuple[list[StepBatch], int]]:
-        """What `draw` gives, from the progress on, without end."""
+        """Endless batches of `draw`, from the progress on."""
         step, rendered = progress.step, progress.rendered
         while True:
             batches, rendered = self.draw(step, rendered)

@@ -59,7 +59,7 @@ class SyntheticConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Scans and photos in shards (`tokenface prepare`), judged by the paper's losses; left out without root or people.
+    """Scans and photos in shards (`tokenface prepare`), for the paper's losses; left out without root or people.
 
     With `rendered_people` and no root, pictures of rendered people stand in for the data sets: half of the people as
     scans with vertices, half as photos with landmarks and masks alone.

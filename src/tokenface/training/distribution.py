@@ -22,7 +22,7 @@ PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 class World(NamedTuple):
-    """How many processes were started, and how many of them on this machine."""
+    """Number of processes, and of those on this machine."""
 
     processes: int
     local: int

@@ -12,7 +12,7 @@ from tokenface.parameters import COMPONENTS, FaceParameters
 
 
 class TrainingModule(nn.Module):
-    """What DDP and FSDP wrap. A dictionary of tensors is what they and autocast can look into."""
+    """Module that DDP and FSDP wrap; its output is a dictionary of tensors, which they and autocast can traverse."""
 
     def __init__(self, network: TokenFace):
         super().__init__()

@@ -81,7 +81,7 @@ def misses_of(face: Face, batch: FaceBatch, index: int, model: MeshPoints) -> tu
 
 
 def collect(model: Reconstructor, pictures: int) -> Misses:
-    """Render people and let the whole chain look at them; pictures without a trusted face are left out."""
+    """Render people and run the whole chain on them; pictures without a trusted face are left out."""
     generator, points = SyntheticFaces(model.head, SIZE), MeshPoints(model.head)
     rows = []
     for start in range(0, pictures, BATCH):

@@ -52,7 +52,7 @@ LIMITED = {"eyeBlinkLeft": 0.45, "eyeBlinkRight": 0.45}
 
 
 class PseudoLabels(NamedTuple):
-    """What is known of N photos. raw: predictions as they are.  target: [N, ·] of shape, expression and jaw without
+    """Pseudo-labels of N photos. raw: predictions as they are.  target: [N, ·] of shape, expression and jaw without
     what all photos share.  reliability: [E] share of each action's variance that the teacher explains on renders."""
 
     raw: FaceParameters

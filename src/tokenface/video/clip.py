@@ -30,7 +30,7 @@ FULL_RANGE = 2
 
 @dataclass(frozen=True)
 class Colours:
-    """What a stream says of its numbers (ITU-T H.273): transfer, primaries, matrix; range is FFmpeg's.
+    """Colour description of a stream (ITU-T H.273): transfer, primaries, matrix; range is FFmpeg's.
 
     codec: FFmpeg's name of it.
     """
@@ -272,7 +272,7 @@ def _orientation(frame: VideoFrame) -> tuple[int, bool]:
 def chosen(
     timed: Iterable[tuple[T, float]], start: float, end: float | None, fps: float | None
 ) -> Iterator[tuple[T, float]]:
-    """What comes with a time from `start` on and before `end`, at most `fps` a second."""
+    """Frames with a time from `start` on and before `end`, at most `fps` a second."""
     due = start
     for value, time in timed:
         if end is not None and time >= end:

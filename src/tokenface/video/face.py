@@ -36,7 +36,7 @@ class TrackedFace(Face):
 
     @property
     def blink(self) -> tuple[float, float] | None:
-        """How far the left and the right eye are shut, in [0, 1]; None where the head model has no such action."""
+        """Closure of the left and the right eye, in [0, 1]; None where the head model has no such action."""
         return blink_of(self.head, self.parameters)
 
 

@@ -86,7 +86,7 @@ class IdentityGuard:
         people: Sequence[Person],
         here: Callable[[FrameView], bool],
     ) -> tuple[list[Person | None], bool] | None:
-        """Whose the followed faces are, where it is not as followed.
+        """Owners of the tracked faces, where tracking confused them.
 
         Args:
             faces: of this frame, with the person each is taken for.  people: everyone seen so far.

@@ -29,7 +29,7 @@ PATIENCE = 5.0
 
 
 class Capture(Protocol):
-    """What is needed of a camera: OpenCV's VideoCapture."""
+    """Protocol of a camera: OpenCV's VideoCapture."""
 
     def read(self) -> tuple[bool, Any]: ...
     def release(self) -> None: ...

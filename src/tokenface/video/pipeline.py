@@ -100,7 +100,7 @@ class Pipeline:
         return self._release(self._waiting)
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next frames' predictions depend on, once all predictions of `push` have been taken."""
+        """State that the next frames' predictions depend on, once all predictions of `push` have been taken."""
         return {
             "tracker": self.tracker.state(),
             "smoother": None if self.smoother is None else self.smoother.state(),

@@ -25,7 +25,7 @@ MAX_TAR_BYTES = 1 << 40
 
 @dataclass(frozen=True)
 class LandmarkShift:
-    """How far annotations sit to the right of and below the picture: pixels plus a fraction of their box's width."""
+    """Offset of the annotations to the right of and below the picture: pixels plus a fraction of their box's width."""
 
     x_pixels: float = 0.0
     x_fraction: float = 0.0

@@ -26,7 +26,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Topology:
-    """What the batch shares of an appended mesh. faces: [m, 3].  coordinates: [n, 2] texture coordinates."""
+    """Topology of an appended mesh, shared by the batch. faces: [m, 3].  coordinates: [n, 2] texture coordinates."""
 
     faces: Tensor
     coordinates: Tensor

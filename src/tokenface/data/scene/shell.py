@@ -20,7 +20,7 @@ KNOTS = 9
 
 @dataclass(frozen=True)
 class ShellStyle:
-    """Where a shell lies; every tensor is [B] unless said otherwise, metres in units of the head's size.
+    """Placement of a shell; every tensor is [B] unless said otherwise, metres in units of the head's size.
 
     rim: [B, 2, KNOTS] height of the rim above the nose bridge on the subject's right and left side.
     top, side, back: thickness.  edge: share of the thickness that is left at a rim that does not hang.

@@ -52,7 +52,7 @@ class SkinGrain:
 
 @dataclass(frozen=True)
 class HeadSurface:
-    """Where N pixels lie on a head. place: [2, N] on the face map.  eye, inside, teeth: [N] shares.
+    """Head surface at N pixels. place: [2, N] on the face map.  eye, inside, teeth: [N] shares.
     off_axis: [N] radians between the eyeball's point and its axis.  albedo: [3, N] of the head model, or None."""
 
     place: Tensor

@@ -22,7 +22,7 @@ from tokenface.weights import find_weights
 
 @dataclass
 class BulkReport:
-    """What became of the photos. found_photos: in tables that were there before.  failures: the first (photo, reason)
+    """Outcome of a bulk run. found_photos: in tables that were there before.  failures: the first (photo, reason)
     of each shard."""
 
     photos: int = 0

@@ -75,7 +75,7 @@ def _numbers(face: Face) -> dict[str, np.ndarray]:
 
 
 def metadata(head: HeadModel, origin: Origin, arkit_names: Sequence[str], signature: str) -> dict[str, Any]:
-    """What a table says of itself."""
+    """Metadata of a table."""
     return {
         "schema": SCHEMA,
         "signature": signature,

@@ -25,7 +25,7 @@ MODES = 50
 
 @dataclass(frozen=True)
 class Appearance:
-    """What `HeadData` stores of the appearance. T texture coordinates, F triangles, R texels per side, A modes."""
+    """Appearance as `HeadData` stores it. T texture coordinates, F triangles, R texels per side, A modes."""
 
     uv: np.ndarray  # [T, 2] float32
     uv_faces: np.ndarray  # [F, 3] int32

@@ -22,7 +22,7 @@ UNITS = ("mm", "mm", "°", "°", "grey levels", "grey levels")
 
 
 def figures(calibration: Calibration, samples: Samples) -> dict[str, Any]:
-    """What a calibration says of samples that it was not fitted on."""
+    """Figures of a calibration on held-out samples."""
     scores = calibration.scores(samples.features, samples.tokens)
     probability = calibration.probability(scores)
     right = samples.nme < RIGHT

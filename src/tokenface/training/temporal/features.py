@@ -60,7 +60,7 @@ def packed(rows: Sequence[Any]) -> bytes:
 
 
 def unpacked(path: Path, kind: type[T]) -> Iterator[T]:
-    """What `packed` made of instances of `kind`.
+    """Inverse of `packed` for instances of `kind`.
 
     Raises:
         CheckpointError: the file is damaged.
