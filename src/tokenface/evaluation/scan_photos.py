@@ -39,7 +39,7 @@ DISTANCE = 1.2
 BACKGROUND = 0.45
 OVERSAMPLING = 2
 LIKELY_MISFIT = 0.010
-"""Metres that seven points found on a face may be from the mean head's before another view is believed."""
+"""Metres that seven points found on a face may be from the mean head's before another view is preferred."""
 
 Predict = Callable[[Tensor], FaceParameters]
 

@@ -72,7 +72,7 @@ class Protocol:
 
     radius: of the crop, in units of the mean of outer eye distance and nose length.
     refined: whether the alignment by landmarks is refined on the surfaces.
-    metrical: the prediction's unit is believed and its scale kept.
+    metrical: the prediction is metric, its scale is kept.
     quirks: exactly as the official code; else no mirror image is allowed, and a metrical alignment by landmarks keeps
         the true scale from the beginning.
     """

@@ -26,7 +26,7 @@ RING, WHITE = (0.45, 0.8), (1.25, 1.9)
 SEARCH = np.linspace(-0.6, 0.6, 9)
 """Offsets over the iris's radius: the predicted gaze is not exact; the place with most contrast is the eye's."""
 CONTRAST = 0.12
-"""Of sRGB, white over iris, below which the eye is not believed to be found (shut, in shadow, behind glasses)."""
+"""Of sRGB, white over iris, below which the eye counts as not found (shut, in shadow, behind glasses)."""
 GAIN = (0.75, 2.5)
 """Limits of the correction that makes the white of the eye white, linear light."""
 

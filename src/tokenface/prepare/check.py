@@ -73,7 +73,7 @@ def check_shards(root: str | Path, sheet: int = 48) -> Iterator[ShardCheck]:
     for shard in shards:
         check.rejected.update(reason for _, reason in shard.rejected)
         check.failed += shard.failed
-        check.broken += [(f"{shard.path.name}:{name}", reason) for name, reason in shard.troubles]
+        check.broken += [(f"{shard.path.name}:{name}", reason) for name, reason in shard.defects]
         for entry in shard.entries:
             try:
                 record = decode_record(entry.key, shard.read(entry))

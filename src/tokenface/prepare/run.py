@@ -149,7 +149,7 @@ class Preparation:
         if not path.is_file() or not index_path(path).is_file():
             return None
         shard = load_index(path)
-        return shard if shard.signature == wanted and not shard.troubles else None
+        return shard if shard.signature == wanted and not shard.defects else None
 
     def _remove_stale(self) -> None:
         """Shards of this data set beyond its present size, which an earlier, larger run left."""

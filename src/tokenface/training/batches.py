@@ -162,7 +162,7 @@ class RecordStream:
     ):  # fmt: skip
         self.records = ShardRecords(shards, options, selection)
         self.layout, self.batch, self.workers = layout, batch, config.workers
-        self.troubles: dict[str, str] = {}
+        self.defects: dict[str, str] = {}
         sizes = [len(shard.entries) for shard in self.records.shards]
         order = OrderConfig(batch=batch, pictures_per_person=config.pictures_per_person, seed=config.seed)
         try:
@@ -178,7 +178,7 @@ class RecordStream:
         passes = [next(self._next[1]) for _ in range(self.layout.passes)]
         self._next = (step + 1, self._next[1])
         for batch in passes:
-            self.troubles.update(batch.troubles)
+            self.defects.update(batch.defects)
         return passes
 
     def _loader(self, step: int) -> DataLoader:
@@ -302,9 +302,9 @@ class Batches:
         """Steps in which the records are seen once; 0 without records."""
         return max((stream.order.batches_in(0) for stream in self.records.values()), default=0)
 
-    def troubles(self) -> dict[str, str]:
+    def defects(self) -> dict[str, str]:
         """Damaged records that this process met, and why."""
-        return {where: why for stream in self.records.values() for where, why in stream.troubles.items()}
+        return {where: why for stream in self.records.values() for where, why in stream.defects.items()}
 
     def photo_seed(self, step: int) -> int:
         """Of the photos of a step."""

@@ -102,7 +102,7 @@ class Objective:
     """The loss of a whole mixed batch, part by part."""
 
     def __init__(self, head: HeadModel, config: TrainConfig, records: bool):
-        """Args: records: there are scans or photos from shards, to be judged by the paper's losses."""
+        """Args: records: there are scans or photos from shards, for the paper's losses."""
         sources = config.network.label_sources
         source = sources.index(config.photos.source) if config.photos.source in sources else None
         self.recipe = RecipeObjective(head, config.losses, source)
@@ -224,7 +224,7 @@ class RecipeObjective:
     def _means(
         self, terms: dict[str, Tensor], prediction: Prediction, points: Tensor, truth: Tensor
     ) -> dict[str, Tensor]:
-        """Means over the faces, with what every kind of face is judged by."""
+        """Means over the faces, with the terms of every kind of face."""
         w = self.weights
         if prediction.log_sigma is not None:
             terms["uncertainty"] = w.uncertainty * landmark_uncertainty_loss(points, truth, prediction.log_sigma)

@@ -319,7 +319,7 @@ def _before(start_from: str | None) -> dict[str, object]:
 
 
 def _troubles(batches: Batches) -> list[str]:
-    found = batches.troubles()
+    found = batches.defects()
     return [f"{len(found)} damaged records were left out", *(f"{k}: {v}" for k, v in found.items())] if found else []
 
 

@@ -49,7 +49,7 @@ def write_shard(
         index = ShardIndex(
             path,
             tuple(Entry(**vars(entry)) for entry in scanned.entries),
-            scanned.troubles,
+            scanned.defects,
             tuple(rejected),
             tuple(failed),
             signature,
