@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from tokenface.cli.console import out
+from tokenface.evaluation.photo_movement import DISTANCES
 from tokenface.parameters import COMPONENTS
 
 
@@ -61,6 +62,11 @@ def print_measures(document: dict[str, Any]) -> None:
     out().print(table)
     largest = ", ".join(f"{name} {value:.2f}" for name, value in photos["baseline"].items())
     out().print(f"largest baselines: {largest}")
+    if movement := photos["movement"]:
+        table = _table("expression and jaw against the labels, within each person", ("", "slope", "correlation"))
+        for name in ("movement", *DISTANCES):
+            table.add_row(name, *(_interval(movement[f"{name} {kind}"]) for kind in ("slope", "correlation")))
+        out().print(table)
     columns = ("changed", "slope", "explained", "own", *COMPONENTS, "leak")
     table = _table("response to known changes; movement over people's spread, leak over the own", columns)
     for name, row in photos["responses"].items():

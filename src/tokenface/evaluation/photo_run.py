@@ -15,6 +15,7 @@ from tokenface.data.readers.landmark_tar import read_landmark_tar
 from tokenface.data.record import PhotoRecord, split_by_identity
 from tokenface.errors import EvaluationError
 from tokenface.evaluation.landmarks import TEST_CROP_SCALE, evaluation_crops
+from tokenface.evaluation.photo_movement import movement
 from tokenface.evaluation.photo_statistics import photo_figures, predict_all
 from tokenface.evaluation.rendered_measures import HELD_OUT_SEED, rendered_figures, rendered_people
 from tokenface.evaluation.warp_response import (
@@ -128,6 +129,7 @@ def _on_photos(
         "people": len(set(photos.people)),
         "figures": figures,
         "baseline": baseline,
+        "movement": movement(head, before, shifted, photos.people),
     }
     say("changes of identity")
     table, responses = ResponseTable(head, spread), {}

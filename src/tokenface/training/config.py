@@ -97,10 +97,16 @@ class TeachingConfig:
     quantile: float = 0.3  # of each action over the photos: what is below is rest
     shape_warps: tuple[float, ...] = (0.0, 0.5, 0.8, 1.1)  # deviations of the known changes of shape, of the prior's
     action_share: float = 0.5  # of the photos that get known changes of expression
+    # spread of the targets over the photos, over that of the predictions on rendered faces; 0: as it comes
+    action_spread: float = 0.6  # of YouTube Faces' points, within a person: 0.52 to 0.77 of the generator's
+    gaze_spread: float = 0.3  # of its irises
+    shape_spread: float = 1.0  # real people differ as the prior says
 
     def __post_init__(self) -> None:
         if self.every < 0 or not 0 <= self.quantile <= 0.5 or not 0 <= self.action_share <= 1 or not self.shape_warps:
             raise ConfigError("teaching: every ≥ 0, quantile 0 to 0.5, action_share 0 to 1, at least one shape_warp")
+        if not all(0 <= share <= 2 for share in (self.action_spread, self.gaze_spread, self.shape_spread)):
+            raise ConfigError("teaching: action_spread, gaze_spread and shape_spread are 0 to 2")
 
 
 @dataclass(frozen=True)

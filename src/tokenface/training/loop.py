@@ -118,6 +118,7 @@ class Trainer:
             self.teaching.save()
         report(
             f"step {self.progress.step}  pseudo-labels: baseline {bias.baseline:.2f}, mean shape {bias.shape_bias:.3f}"
+            f", spread over rendered faces': actions {bias.action_spread:.2f}, people {bias.shape_spread:.2f}"
         )
 
     def step(self) -> dict[str, Tensor]:

@@ -4,6 +4,10 @@ An update of the pseudo-labels predicts every training photo with the averaged w
 for everybody: the mean shape (people's mean is the prior's), and the low quantile of each action and of the jaw (at
 rest, most are 0). What is left of a person's photos is averaged and becomes the target of their shape.
 
+A network that is taught by itself can learn that nobody on a photo moves or differs: it tells photos from renderings,
+and every doubt makes its targets smaller. So an update brings the targets' spread over the photos to a share of the
+predictions' spread on rendered faces, action by action, and people's shapes as a whole.
+
 In between, each photo that is drawn is warped as if the person had β + δ and ψ + δψ, and the target moves by δ. Let the
 teacher give a share a of the truth b: the student sees b + δ, is told a·b + δ, and answers best with (a + 1)/2 of what
 it sees; update by update a tends to 1, as far as the picture shows it.
@@ -32,9 +36,11 @@ from tokenface.data.warping import move_points, warp_faces
 from tokenface.errors import CheckpointError
 from tokenface.evaluation.rendered_measures import r_squared
 from tokenface.head.model import HeadModel
+from tokenface.losses.vertex_weights import action_spread
 from tokenface.network.tokenface import TokenFace
 from tokenface.parameters import COMPONENTS, FaceParameters
 from tokenface.training.config import TeachingConfig
+from tokenface.training.labelled_movement import LabelledMovement
 
 CROP_SCALE = 1.5
 """Side of the photos' crops over the landmark box: the middle of the training crops."""
@@ -47,6 +53,8 @@ WARPED_ACTIONS = (
     "mouthShrugLower", "mouthShrugUpper", "mouthPressLeft", "mouthPressRight",
 )  # fmt: skip
 """Actions whose change a warp can show; opening lips and turning eyes would need pixels that no photo has."""
+MOST_GAIN = 3.0
+"""Largest factor by which one update stretches the targets; updates follow each other."""
 LIMITED = {"eyeBlinkLeft": 0.45, "eyeBlinkRight": 0.45}
 """How much of an action a warp adds at the most; others 0.7."""
 
@@ -66,11 +74,14 @@ class PseudoLabels(NamedTuple):
 class Debiased:
     """The teacher's bias, in numbers for the curves.
 
-    baseline: sum of the actions' low quantiles.  shape_bias: rms of the mean shape's coefficients.
+    baseline: sum of the actions' low quantiles.  shape_bias: rms of the mean shape's coefficients.  action_spread,
+    shape_spread: spread of the predictions on photos over that on rendered faces.
     """
 
     baseline: float
     shape_bias: float
+    action_spread: float
+    shape_spread: float
 
 
 class Teaching:
@@ -87,7 +98,11 @@ class Teaching:
         self.mirror = Mirror(head)
         names = list(head.expression_names)
         self.warped = torch.tensor([names.index(n) for n in WARPED_ACTIONS if n in names], dtype=torch.long)
+        gaze = torch.tensor([name.startswith("eyeLook") for name in names])
+        self.share = torch.where(gaze, config.gaze_spread, config.action_spread)
         self.limit = torch.tensor([LIMITED.get(n, 0.7) for n in WARPED_ACTIONS if n in names])
+        own = head if head.template.device.type == "cpu" else HeadModel(head.data)
+        self.movement = LabelledMovement(own, config.action_spread * action_spread(head).cpu())
         crops = [_crop(record, size) for record in records]
         self.images = torch.from_numpy(np.stack([image for image, _ in crops])).permute(0, 3, 1, 2).contiguous()
         self.points = torch.from_numpy(np.stack([points for _, points in crops]))
@@ -114,16 +129,25 @@ class Teaching:
         jaw_low = torch.quantile(raw.jaw[:, 0], self.config.quantile).clamp_min(0)
         jaw = raw.jaw.clone()
         jaw[:, 0] = (jaw[:, 0] - jaw_low).clamp_min(0)
-        predicted = torch.cat([network(faces.image.to(device)).expression.cpu() for faces in renders])
+        rendered = FaceParameters.cat([network(faces.image.to(device)).to("cpu") for faces in renders])
         truth = torch.cat([faces.parameters.expression for faces in renders])
+        actions, actions_rendered = self._action_spread(raw.expression), self._action_spread(rendered.expression)
+        people, people_rendered = (own - bias).square().mean().sqrt(), rendered.shape.std(dim=0).square().mean().sqrt()
+        expression = ((raw.expression - low) * gain(actions, actions_rendered, self.share)).clamp(0, 1)
+        told = self.movement.correction(raw.replace(expression=expression, jaw=jaw), self.points, self.person)
         self.pseudo_labels = PseudoLabels(
             raw,
-            own - bias,
-            (raw.expression - low).clamp_min(0),
+            (own - bias) * gain(people, people_rendered, torch.tensor(self.config.shape_spread)),
+            (expression + told).clamp(0, 1),
             jaw,
-            explained(predicted, truth).clamp(0, 1),
+            explained(rendered.expression, truth).clamp(0, 1),
         )
-        return Debiased(float(low.sum()), float(bias.square().mean().sqrt()))
+        return Debiased(
+            float(low.sum()),
+            float(bias.square().mean().sqrt()),
+            float(actions.mean() / actions_rendered.mean().clamp_min(1e-6)),
+            float(people / people_rendered.clamp_min(1e-6)),
+        )
 
     def photos(self, seed: int, part: Part) -> PhotoBatch:
         """The rows of a batch: drawn, warped, turned, mirrored, coloured; with targets."""
@@ -176,6 +200,11 @@ class Teaching:
         if len(raw) != len(self.images):
             raise CheckpointError(f"'{self.path}' is of {len(raw)} photos, the run has {len(self.images)}")
 
+    def _action_spread(self, expression: Tensor) -> Tensor:
+        """[E] standard deviation of each action of [N, E], both sides' mean."""
+        spread = expression.std(dim=0)
+        return (spread + spread[self.mirror.expression]) / 2
+
     def _pooled(self, shape: Tensor) -> Tensor:
         """Every photo's shape replaced by the mean over the photos of that person."""
         people = int(self.person.max()) + 1
@@ -204,6 +233,12 @@ class Teaching:
 def explained(predicted: Tensor, truth: Tensor) -> Tensor:
     """[K] r² of each column of [N, K] (`evaluation.rendered_measures.r_squared`); 0 where the truth never changes."""
     return torch.from_numpy(r_squared(predicted.numpy(), truth.numpy())).nan_to_num(0).float()
+
+
+def gain(spread: Tensor, rendered: Tensor, share: Tensor) -> Tensor:
+    """What brings a spread to a share of that on rendered faces, within MOST_GAIN of 1; 1 where the share is 0."""
+    wanted = (share * rendered / spread.clamp_min(1e-6)).clamp(1 / MOST_GAIN, MOST_GAIN)
+    return torch.where(share > 0, wanted, 1.0)
 
 
 def _mean_over_people(shape: Tensor, person: Tensor) -> Tensor:

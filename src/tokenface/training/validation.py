@@ -17,6 +17,7 @@ from tokenface.data.record import PhotoRecord
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.evaluation.geometry import PeopleScans, compare_with_mean_head
 from tokenface.evaluation.landmarks import evaluation_crops, normalised_mean_error
+from tokenface.evaluation.photo_movement import movement
 from tokenface.evaluation.photo_statistics import photo_figures, predict_all, projected_landmarks
 from tokenface.evaluation.rendered_measures import HELD_OUT_SEED, rendered_figures
 from tokenface.geometry.camera import Camera
@@ -72,6 +73,8 @@ PHOTO_FIGURES = {
     "expression_baseline": "expression baseline",
     "mean_prediction_mm": "mean prediction mm",
     "within_between": "within / between",
+    "movement_slope": "movement slope",
+    "movement_correlation": "movement correlation",
 }
 RENDERED_FIGURES = {
     "r2_actions": "mean r²",
@@ -82,7 +85,7 @@ RENDERED_FIGURES = {
     "cheek_correlation": "cheek correlation",
     "r2_light": "light",
 }
-"""Columns of the curve → names of `photo_figures` and `rendered_figures`."""
+"""Columns of the curve → names of `photo_figures`, `movement` and `rendered_figures`."""
 
 Predict = Callable[[Tensor], FaceParameters]
 """Crops [B, 3, S, S] → parameters, both on the CPU; wherever the network is."""
@@ -117,7 +120,8 @@ class Validation:
             images, truth = self.photos
             predicted = predict_all(predict, images)
             found, _ = photo_figures(self.head, predicted, self.photographed, truth, truth, intervals=False)
-            figures |= {column: found[name].value for column, name in PHOTO_FIGURES.items()}
+            found |= movement(self.head, predicted, truth, self.photographed, intervals=False)
+            figures |= {column: found[name].value for column, name in PHOTO_FIGURES.items() if name in found}
         rendered = predict_all(predict, self.images)
         points = projected_landmarks(self.head, rendered)
         figures["synthetic_nme"] = float(normalised_mean_error(points, self.synthetic_landmarks).mean()) * 100
