@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
-from tokenface.data.photo_sets import PhotoConfig, photo_records
+from tokenface.data.photos import PhotoConfig, photo_records
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.evaluation.geometry import PeopleScans, compare_with_mean_head, predict_neutral
-from tokenface.evaluation.photo_identity import within_over_between
 from tokenface.evaluation.photo_set import photo_rows
+from tokenface.evaluation.photo_statistics import within_over_between
 from tokenface.head.ict import load_ict
 from tokenface.head.model import HeadModel
 from tokenface.head.transfer import dress

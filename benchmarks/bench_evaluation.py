@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from tokenface.evaluation.batch import Job, measure_all
+from tokenface.evaluation.icp import Surface, spatial_order
 from tokenface.evaluation.predict import ply_bytes, write_prediction
 from tokenface.evaluation.scan_to_mesh import NOW, face_ball
-from tokenface.evaluation.surface import Surface, spatial_order
 from tokenface.geometry.landmarks import NOW7
 from tokenface.head.data import HeadData
 from tokenface.head.registry import head_path

@@ -16,7 +16,7 @@ import torch
 import tokenface
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.evaluation.geometry import PeopleScans, face_error
-from tokenface.inference.pooling import same_person
+from tokenface.inference.people import same_person
 from tokenface.model import Reconstructor
 
 TEST_SEED = 20_251_128

@@ -19,10 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tokenface.data.batch import FaceBatch
-from tokenface.data.photo_sets import PhotoConfig
+from tokenface.data.photos import PhotoConfig
 from tokenface.data.readers.landmark_tar import read_landmark_tar
-from tokenface.data.record import PhotoRecord, split_by_identity
+from tokenface.data.record import FaceBatch, PhotoRecord, split_by_identity
 from tokenface.data.sampling import PoseRange
 from tokenface.data.sequences import SyntheticSequences
 from tokenface.data.synthetic import SyntheticConfig, SyntheticFaces
@@ -31,7 +30,7 @@ from tokenface.evaluation.landmarks import normalised_mean_error
 from tokenface.evaluation.open_methods import as_photos
 from tokenface.formats.mp4 import encode_piece
 from tokenface.inference.face import Face
-from tokenface.inference.pooling import same_person
+from tokenface.inference.people import same_person
 from tokenface.inference.refinement import RefineOptions
 from tokenface.jobs.track import TrackOptions, TrackRun
 from tokenface.model import Reconstructor
@@ -43,12 +42,12 @@ SELFIE_METRES = 0.30
 POINT_NOISE = 1.0
 """Pixels of the 192 by which given points are made wrong."""
 VARIANTS = {
-    "looks": RefineOptions(steps=0),
-    "looks and pixels": RefineOptions(),
-    "face mesh": RefineOptions(looks=1, points="mesh", steps=0),
-    "pixels": RefineOptions(looks=1, points="none"),
+    "views": RefineOptions(steps=0),
+    "views and pixels": RefineOptions(),
+    "face mesh": RefineOptions(views=1, points="mesh", steps=0),
+    "pixels": RefineOptions(views=1, points="none"),
 }
-ALL = "looks and pixels"
+ALL = "views and pixels"
 
 
 def photo_part(
@@ -140,7 +139,7 @@ def one_part(model: Reconstructor, people: int, variants: Sequence[str] = ()) ->
 
 
 def five_part(model: Reconstructor, people: int, variants: Sequence[str] = ()) -> dict[str, dict[str, float]]:
-    """Five pictures of each rendered person: the pooled answer, and refined together."""
+    """Five pictures of each rendered person: the pooled prediction, and refined together."""
     batch = SyntheticFaces(model.head, SIZE).sample(5 * people, FIVE_SEED, 5)
     photos = as_photos(batch.image)
     found = _middle_faces(model, photos)
@@ -152,13 +151,13 @@ def five_part(model: Reconstructor, people: int, variants: Sequence[str] = ()) -
             [found[i] for i in groups[p]], options, photos=[photos[i] for i in groups[p]], same_person=True
         )[0]
 
-    answers: dict[str, Callable[[int], Face]] = {
+    predictions: dict[str, Callable[[int], Face]] = {
         "network first picture": lambda p: found[groups[p][0]],
         "network pooled": lambda p: same_person([found[i] for i in groups[p]])[0],
-        "looks": together(VARIANTS["looks"]),
+        "views": together(VARIANTS["views"]),
         ALL: together(VARIANTS[ALL]),
     }
-    return _shape_rows(model, batch.neutral[::5], list(groups), answers, variants)
+    return _shape_rows(model, batch.neutral[::5], list(groups), predictions, variants)
 
 
 def selfie_part(model: Reconstructor, people: int, variants: Sequence[str] = ()) -> dict[str, dict[str, float]]:
@@ -177,17 +176,17 @@ def selfie_part(model: Reconstructor, people: int, variants: Sequence[str] = ())
     }
 
     def run(perspective: bool, exact: bool, steps: int) -> Callable[[int], Face]:
-        def answer(i: int) -> Face:
+        def prediction(i: int) -> Face:
             options = RefineOptions(
                 focal=focals[i] if perspective else "none",
                 point_deviation=POINT_NOISE if exact else None,
                 steps=steps,
-                looks=1 if exact else 8,
-                points="none" if exact else "looks",
+                views=1 if exact else 8,
+                points="none" if exact else "views",
             )
             return model.refine(found[i], options, photos=[photos[i]], points=[noisy[i]] if exact else None)[0]
 
-        return answer
+        return prediction
 
     return _shape_rows(
         model,
@@ -195,8 +194,8 @@ def selfie_part(model: Reconstructor, people: int, variants: Sequence[str] = ())
         list(found),
         {
             "network": lambda i: found[i],
-            "looks and pixels orthographic": run(False, False, 40),
-            "looks and pixels perspective": run(True, False, 40),
+            "views and pixels orthographic": run(False, False, 40),
+            "views and pixels perspective": run(True, False, 40),
             "points of 1 px orthographic": run(False, True, 0),
             "points of 1 px perspective": run(True, True, 0),
         },
@@ -294,18 +293,18 @@ def _shape_rows(
     model: Reconstructor,
     neutral: torch.Tensor,
     chosen: list[int],
-    answers: dict[str, Callable[[int], Face]],
+    predictions: dict[str, Callable[[int], Face]],
     variants: Sequence[str] = (),
 ) -> dict[str, dict[str, float]]:
-    """Neutral scan-to-mesh error of every way to answer, and its ratio to the mean head's."""
+    """Neutral scan-to-mesh error of every way to predict, and its ratio to the mean head's."""
     head, scans = model.head, PeopleScans.of(model.head, neutral[chosen])
     mean = face_error(scans, head.template.numpy()[None], head).mean()
     rows, first = {}, None
-    for name, answer in answers.items():
+    for name, prediction in predictions.items():
         if variants and name not in variants and not name.startswith("network"):
             continue
         began = time.process_time()
-        faces = [answer(i) for i in chosen]
+        faces = [prediction(i) for i in chosen]
         seconds = (time.process_time() - began) / len(faces)
         error = face_error(scans, np.stack([face.neutral_vertices for face in faces]), head)
         first = error if first is None else first

@@ -23,21 +23,21 @@ import psutil
 import torch
 
 import tokenface
-from tokenface.evaluation.steadiness import jitter, lag
+from tokenface.evaluation.video_metrics import jitter, lag
 from tokenface.model import Reconstructor
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.video import tracker as tracking
 from tokenface.video.clip import Clip, Frame
 from tokenface.video.cuts import CutDetector
 from tokenface.video.face import FaceMaker
-from tokenface.video.look import look_at
 from tokenface.video.painter import HeadPainter
 from tokenface.video.pipeline import TOGETHER, Pipeline, PipelineOptions
+from tokenface.video.prediction import predict_views
 from tokenface.video.temporal_weights import choose_temporal
 
 CLOCK = time.perf_counter
 WARM = 24
-"""Frames after which everything is loaded, and a group of answers is complete."""
+"""Frames after which everything is loaded, and a group of predictions is complete."""
 ROUND = 20
 """Frames of a shot in the cut test."""
 
@@ -78,11 +78,11 @@ def cost(model: Reconstructor, path: Path, frames: int, mode: str) -> None:
     """Tracking alone, against one pass of the image model over the same crop of the same frame, in turn."""
     shares = Shares()
     pipeline = Pipeline(model, model.detector, PipelineOptions(together=TOGETHER), temporal_of(model, mode))
-    look = partial(look_at, model)  # not watched
+    look = partial(predict_views, model)  # not watched
     painter, maker = HeadPainter(model.head), FaceMaker(model.head, model.origin, path)
     tracker = pipeline.tracker
     for owner, name, label in (
-        (tracking, "look_at", "image model with crop and landmarks"),
+        (tracking, "predict_views", "image model with crop and landmarks"),
         (tracker.finder, "check", "face mesh"),
         (tracker.finder, "search", "search"),
         (tracker.cuts, "step", "cuts"),
@@ -104,10 +104,10 @@ def cost(model: Reconstructor, path: Path, frames: int, mode: str) -> None:
         if count == WARM - 1:
             warm = dict(shares.seconds)
         images.append(frame.image)
-        for answers in found:
+        for predictions in found:
             image = images.popleft()
-            if answers.index % 5 == 0:
-                shown = maker.frame(answers, image)
+            if predictions.index % 5 == 0:
+                shown = maker.frame(predictions, image)
                 with shares.part("overlay drawing, a fifth of the frames"):
                     painter.paint(image, shown.faces)
         count += 1
@@ -194,10 +194,10 @@ def steadiness(model: Reconstructor, path: Path, frames: int, mode: str) -> None
     first = None
     for name, make in kinds.items():
         pipeline, maker = make(), FaceMaker(model.head, model.origin, path)
-        answers = [
+        predictions = [
             a for f in itertools.islice(Clip(path).frames(), frames) for a in pipeline.push(f)
         ] + pipeline.flush()
-        faces = [maker.face(a.answers[0], a) for a in answers if a.answers]
+        faces = [maker.face(a.predictions[0], a) for a in predictions if a.predictions]
         head = np.stack([face.vertices[::7] for face in faces]) * 1000
         scale = np.mean([face.camera.pixels_per_metre for face in faces])
         seen = np.stack([face.camera.project(face.vertices[::7]) for face in faces]) / scale * 1000

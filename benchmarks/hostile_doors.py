@@ -109,7 +109,7 @@ def meshes(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
 
 
 def checkpoints(folder: Path) -> tuple[dict[str, bytes], Callable[[Path], object]]:
-    from tokenface.core.state_dict import read_state_dict
+    from tokenface.core.tensors import read_state_dict
     from tokenface.identity.recognition import NAME, load_recognition
     from tokenface.inference.calibration import calibration_path, read_calibration
     from tokenface.inference.checkpoint import load_checkpoint
@@ -269,13 +269,13 @@ def _document(head: Any) -> dict[str, Any]:
     expression = dict.fromkeys(head.expression_names, 0.0)
     camera = [7.2, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     matrix = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
-    evidence = dict.fromkeys(("detection", "agreement", "stability", "resolution", "plausibility"), 0.9)
+    confidence_features = dict.fromkeys(("detection", "agreement", "stability", "resolution", "plausibility"), 0.9)
     face = {
         "parameters": {**values, "expression": expression, "camera": camera},
         "crop": {"centre": [32.0, 24.0], "size": 40.0, "angle": 0.0},
         "box": [10.0, 10.0, 50.0, 40.0],
         "camera": {"opencv": {"focal_given": False, "K": matrix, "R": matrix, "t": [0, 0, 1]}},
-        "evidence": evidence,
+        "evidence": confidence_features,
     }
     return {
         "schema": "tokenface-parameters-1",

@@ -35,7 +35,7 @@ ROUTES = (
         "/assets/%2e%2e/x",
     ),
     *(
-        "/made/x/0/face.glb",
+        "/downloads/x/0/face.glb",
         "/viewer/../page.py",
         "/gradio_api/deep_link",
         "/gradio_api/custom_component/1/a/b/c",

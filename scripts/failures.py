@@ -14,7 +14,7 @@ from openhead_pictures import clay, sheet
 from PIL import Image
 
 import tokenface
-from tokenface.data.batch import FaceBatch
+from tokenface.data.record import FaceBatch
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.evaluation.geometry import PeopleScans, face_error
 from tokenface.evaluation.landmarks import normalised_mean_error, predict_landmarks

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from tokenface.head.landmarks import MEDIAPIPE_TO_IBUG68
-from tokenface.images.crop import crop_from_landmarks
 
 from tokenface.data.sampling import rotation_from_angles
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.geometry.camera import Camera
+from tokenface.geometry.crop import crop_from_landmarks
+from tokenface.geometry.landmarks import MEDIAPIPE_TO_IBUG68
 from tokenface.head.registry import load_head
 from tokenface.images.facemesh import FaceMesh
 
@@ -31,7 +31,8 @@ BLOCK = 32
 WIDEST = 85.0
 """Degrees of yaw to either side, all alike often."""
 SEARCH_SCALE, SEEN = 1.6, 0.5
-"""Crop around the truth in which the mesh looks, and the presence from which its answer counts (as `prepare` does)."""
+"""Crop around the truth in which the mesh looks, and the presence from which its prediction counts (as `prepare`
+does)."""
 BANDS = (0, 15, 30, 45, 60, 75, 90)
 
 
@@ -52,10 +53,10 @@ def main() -> None:
             for i in range(count):
                 image = (batch.image[i].permute(1, 2, 0) * 255).round().byte().numpy()
                 truth = ((batch.landmarks68[i] + 1) * (chosen.size / 2)).double().numpy()
-                answer = mesh(image, crop_from_landmarks(truth, SEARCH_SCALE))
-                if answer.presence < SEEN:
+                prediction = mesh(image, crop_from_landmarks(truth, SEARCH_SCALE))
+                if prediction.presence < SEEN:
                     continue
-                points = answer.points[list(MEDIAPIPE_TO_IBUG68), :2]
+                points = prediction.points[list(MEDIAPIPE_TO_IBUG68), :2]
                 found.append((yaw[i], points, truth))
                 _add(archive, f"{first + i:06d}", image, points)
     _print(found, chosen.people)

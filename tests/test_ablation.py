@@ -11,7 +11,7 @@ import pytest
 from tokenface.errors import ConfigError
 from tokenface.training.ablation import TABLES, ablate, interval, markdown
 from tokenface.training.config import TrainConfig
-from tokenface.training.settings import overruled, train_config
+from tokenface.training.stages import overruled, train_config
 
 
 def test_a_table_is_trained_measured_and_kept(tmp_path, monkeypatch):

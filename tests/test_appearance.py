@@ -10,9 +10,9 @@ import pytest
 
 pytest.importorskip("anny", reason="building OpenHead needs the 'anny' package (extra 'head')")
 
-from tokenface.images.cielab import lab_to_srgb, srgb_to_lab, typology_angle
+from tokenface.images.srgb import lab_to_srgb, srgb_to_lab, typology_angle
 from tokenface.tools.openhead.appearance import Appearance, paint, principal_modes
-from tokenface.tools.openhead.appearance_colour import skin_colour
+from tokenface.tools.openhead.appearance_painter import skin_colour
 from tokenface.tools.openhead.cut import HeadCut, cut_head
 from tokenface.tools.openhead.mesh468 import load_mesh468
 from tokenface.tools.openhead.regions import anchors, regions

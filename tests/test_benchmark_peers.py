@@ -80,8 +80,8 @@ def test_the_plain_way_measures_what_ours_measures():
     pytest.importorskip("igl")
     import torch
 
+    from tokenface.evaluation.icp import Surface
     from tokenface.evaluation.scan_to_mesh import measure, scan_face
-    from tokenface.evaluation.surface import Surface
     from tokenface.geometry.landmarks import NOW7
     from tokenface.head.registry import load_head
 

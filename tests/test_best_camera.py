@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from tokenface.geometry.camera import Camera
-from tokenface.geometry.first_camera import fit_camera
+from tokenface.geometry.camera import Camera, fit_camera
 
 
 def test_a_camera_is_recovered_from_its_own_projections():

@@ -8,9 +8,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from tokenface.geometry.crop import Crop
-from tokenface.geometry.opengl import OpenGLCamera, from_opengl, to_opengl
-from tokenface.geometry.pinhole import FaceCamera, PinholeCamera
-from tokenface.refinement.lens import Y_UP, camera_of, view_of
+from tokenface.geometry.pinhole import FaceCamera, OpenGLCamera, PinholeCamera, from_opengl, to_opengl
+from tokenface.refinement.view import Y_UP, camera_of, view_of
 
 PIXELS = 1e-5
 SIZE = (1080, 1920)

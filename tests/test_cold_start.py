@@ -139,7 +139,7 @@ def test_what_is_missing_is_said_before_anything_is_loaded(
 
 
 def test_native_remarks_are_kept_back_and_nothing_else(capfd: pytest.CaptureFixture[str]) -> None:
-    from tokenface.images.quiet import without_remark
+    from tokenface.images.blazeface import without_remark
 
     with without_remark():
         os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\na true warning\n")

@@ -1,4 +1,4 @@
-"""A calibrated confidence: its figures against closed forms, its fit on answers with known odds, its file, its use."""
+"""Calibrated confidence: figures against closed forms, the fit on predictions with known odds, its file, its use."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ pytest.importorskip("igl", reason="needs the 'evaluate' extra (libigl)")
 from tokenface.core.fingerprint import fingerprint
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.errors import CheckpointError
-from tokenface.evaluation.reliability import auroc, expected_calibration_error
+from tokenface.evaluation.statistics import auroc, expected_calibration_error
 from tokenface.geometry.crop import Crop
 from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.registry import load_head
 from tokenface.images.loading import ImageItem
 from tokenface.inference.calibration import (
+    FEATURES,
     Calibration,
+    CalibrationInput,
     calibration_path,
     find_calibration,
     read_calibration,
     save_calibration,
 )
-from tokenface.inference.confidence import Evidence
-from tokenface.inference.depends import calibration_facts, model_facts
+from tokenface.inference.checkpoint import calibration_facts, model_facts
+from tokenface.inference.confidence import ConfidenceFeatures
 from tokenface.inference.face import Face, Origin
-from tokenface.inference.pooling import same_person
-from tokenface.inference.signs import FEATURES, Signs
+from tokenface.inference.people import same_person
 from tokenface.parameters import COMPONENTS
 from tokenface.training.calibration.fit import FOLDS, fit, hide
 from tokenface.training.calibration.measure import figures
-from tokenface.training.calibration.samples import KINDS, Samples, draw_samples, signs_of_faces
+from tokenface.training.calibration.samples import KINDS, Samples, calibration_inputs, draw_samples
 from tokenface.training.calibration.truth import ComponentErrors
 from tokenface.weights import WEIGHTS, companion, file_hash, find_weights
 
@@ -44,7 +45,7 @@ TOKENS = 24
 
 
 def made_up(count: int, seed: int) -> Samples:
-    """Answers whose odds of being right hang on one sign and one direction of the tokens."""
+    """Predictions whose odds of being right depend on one feature and one direction of the tokens."""
     random = np.random.default_rng(seed)
     features = random.normal(size=(count, len(FEATURES)))
     tokens = random.normal(size=(count, TOKENS))
@@ -97,7 +98,7 @@ def test_a_fit_that_has_nothing_to_go_by_states_the_share():
     assert stated.std() < 0.08  # cross-fitting: the probes' memory of their own samples is not trusted
 
 
-def test_hidden_signs_are_all_gone_together():
+def test_hidden_features_are_all_gone_together():
     features = np.ones((400, len(FEATURES)))
     hidden = hide(features, np.random.default_rng(0))
     assert (features == 1).all()
@@ -163,15 +164,15 @@ def test_predictions_depend_on_weights_head_and_what_lies_beside(tmp_path):
 
 
 def test_confidence_is_the_probability_where_there_is_one_else_the_product(calibration):
-    signs = Evidence(0.9, 0.8, 1.0, 1.0, 0.5)
-    assert signs.confidence == pytest.approx(0.36)
-    assert signs.expected_errors == {}
-    judged = calibration.judge(signs, Signs(np.zeros(len(FEATURES)), np.zeros(TOKENS)))
-    assert judged.confidence == judged.probability != signs.confidence
-    assert set(judged.expected_errors) == set(COMPONENTS)
-    assert min(judged.expected_errors.values()) > 0
-    other_network = calibration.judge(signs, Signs(np.zeros(len(FEATURES)), np.zeros(TOKENS + 1)))
-    assert other_network == signs
+    raw = ConfidenceFeatures(0.9, 0.8, 1.0, 1.0, 0.5)
+    assert raw.confidence == pytest.approx(0.36)
+    assert raw.expected_errors == {}
+    calibrated = calibration.calibrated(raw, CalibrationInput(np.zeros(len(FEATURES)), np.zeros(TOKENS)))
+    assert calibrated.confidence == calibrated.probability != raw.confidence
+    assert set(calibrated.expected_errors) == set(COMPONENTS)
+    assert min(calibrated.expected_errors.values()) > 0
+    other_network = calibration.calibrated(raw, CalibrationInput(np.zeros(len(FEATURES)), np.zeros(TOKENS + 1)))
+    assert other_network == raw
 
 
 # --- on faces
@@ -183,11 +184,11 @@ def head():
 
 
 def face_of(head, batch, row: int, **changes) -> Face:
-    """The truth of a rendered picture as an answer in a photo of 96 pixels, with some components replaced."""
+    """The truth of a rendered picture as a prediction in a photo of 96 pixels, with some components replaced."""
     parameters = batch.parameters[row].replace(**changes)
     camera = FaceCamera(parameters.camera.double().numpy(), Crop((48.0, 48.0), 96.0), (96, 96))
     return Face(
-        parameters, camera, np.array([0.0, 0, 96, 96]), Evidence(1, 1, 1, 1, 1), head,
+        parameters, camera, np.array([0.0, 0, 96, 96]), ConfidenceFeatures(1, 1, 1, 1, 1), head,
         ImageItem("a", "a"), Origin("w", "h", "g"),
     )  # fmt: skip
 
@@ -217,20 +218,29 @@ def test_the_json_of_a_face_keeps_its_evidence(head, calibration):
     from tokenface.inference.face import photo_document
 
     bare = face_of(head, batch, 0)
-    judged = replace(bare, evidence=calibration.judge(bare.evidence, Signs(np.zeros(len(FEATURES)), np.zeros(TOKENS))))
-    for face in (bare, judged):
+    calibrated = replace(
+        bare,
+        confidence_features=calibration.calibrated(
+            bare.confidence_features, CalibrationInput(np.zeros(len(FEATURES)), np.zeros(TOKENS))
+        ),
+    )
+    for face in (bare, calibrated):
         face = replace(face, origin=Origin("w", "h", head.data.geometry_hash()))
         document = plain(photo_document([face], "a"))
         again = Face.from_dict(document["faces"][0], document, head)
         assert again.confidence == pytest.approx(face.confidence)
         assert again.expected_errors == pytest.approx(face.expected_errors)
-    assert document["faces"][0]["evidence"]["probability"] == pytest.approx(judged.confidence)
+    assert document["faces"][0]["evidence"]["probability"] == pytest.approx(calibrated.confidence)
 
 
 def test_same_person_trusts_the_probable_answer(head):
     batch = SyntheticFaces(head, 64).sample(2, 0)
-    good = replace(face_of(head, batch, 0), evidence=replace(Evidence(1, 1, 1, 1, 1), probability=0.99))
-    bad = replace(face_of(head, batch, 1), evidence=replace(Evidence(1, 1, 1, 1, 1), probability=0.01))
+    good = replace(
+        face_of(head, batch, 0), confidence_features=replace(ConfidenceFeatures(1, 1, 1, 1, 1), probability=0.99)
+    )
+    bad = replace(
+        face_of(head, batch, 1), confidence_features=replace(ConfidenceFeatures(1, 1, 1, 1, 1), probability=0.01)
+    )
     pooled = same_person([good, bad])[0].parameters.shape
     assert (pooled - good.parameters.shape).norm() < 0.02 * (bad.parameters.shape - good.parameters.shape).norm()
 
@@ -261,7 +271,7 @@ def test_samples_are_repeatable_and_of_all_kinds_and_animals_rank_below_people()
     assert len(set(first.kind)) >= 4
     assert np.isinf(first.nme[first.kind == KINDS.index("nobody")]).all()
     assert np.median(first.nme[first.kind == KINDS.index("found")]) < 0.05
-    person = signs_of_faces(model, [skimage.astronaut()], None)[0][0][0]
+    person = calibration_inputs(model, [skimage.astronaut()], None)[0][0][0]
     assert model.calibration is not None
     confident = model.reconstruct(skimage.astronaut())[0].confidence
     assert person.confidence != confident  # the recorder judges nothing
@@ -269,3 +279,9 @@ def test_samples_are_repeatable_and_of_all_kinds_and_animals_rank_below_people()
         height, width = animal.shape[:2]
         box = [[width / 2 - height / 3, height / 6, width / 2 + height / 3, height * 5 / 6]]
         assert model.reconstruct(animal, boxes=box)[0].confidence < 0.2 < confident
+
+
+def test_the_former_name_of_the_features_still_reads(head):
+    face = face_of(head, SyntheticFaces(head, 64).sample(1, 0), 0)
+    with pytest.warns(DeprecationWarning, match="confidence_features"):
+        assert face.evidence is face.confidence_features

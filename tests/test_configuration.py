@@ -8,6 +8,7 @@ import pytest
 
 from tokenface.core.configuration import read_config, to_yaml
 from tokenface.errors import ConfigError
+from tokenface.training.temporal.config import TemporalConfig
 
 
 @dataclass(frozen=True)
@@ -62,3 +63,14 @@ def test_missing_file_and_malformed_override(tmp_path):
         read_config(Whole, tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match=r"section\.key=value"):
         read_config(Whole, None, ["name"])
+
+
+def test_former_keys_are_read_with_a_warning(tmp_path):
+    file = tmp_path / "temporal.yaml"
+    file.write_text("data: {choosing_people: [a]}\nlosses: {looks: 3}\n")
+    with pytest.warns(DeprecationWarning, match="'data.validation_people'"):
+        config = read_config(TemporalConfig, file)
+    assert (config.data.validation_people, config.losses.appearance_mean) == (("a",), 3.0)
+    file.write_text("data: {choosing_people: [a], validation_people: [b]}")
+    with pytest.warns(DeprecationWarning, match="choosing_people"), pytest.raises(ConfigError, match="former name"):
+        read_config(TemporalConfig, file)

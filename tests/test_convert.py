@@ -23,7 +23,7 @@ from tokenface.head.fitting import similarity_motion
 from tokenface.head.model import HeadModel
 from tokenface.head.registry import heads_folder, load_head
 from tokenface.images.loading import ImageItem
-from tokenface.inference.confidence import Evidence
+from tokenface.inference.confidence import ConfidenceFeatures
 from tokenface.inference.face import Face, Origin
 from tokenface.jobs.convert import ConvertOptions, convert_file
 from tokenface.parameters import FaceParameters
@@ -180,8 +180,10 @@ def make_face(head: HeadModel, performance: Performance) -> Face:
     )
     camera = FaceCamera(vector, Crop((300.0, 260.0), 240.0, 0.2), (480, 640))
     origin = Origin("test", "0" * 16, head.data.geometry_hash())
-    evidence = Evidence(1.0, 1.0, 1.0, 1.0, 1.0)
-    return Face(parameters, camera, np.array([0.0, 0, 9, 9]), evidence, head, ImageItem("a.png", "a.png"), origin)
+    confidence_features = ConfidenceFeatures(1.0, 1.0, 1.0, 1.0, 1.0)
+    return Face(
+        parameters, camera, np.array([0.0, 0, 9, 9]), confidence_features, head, ImageItem("a.png", "a.png"), origin
+    )
 
 
 def test_a_converted_photo_shows_the_same_face_in_the_same_place(openhead, other, performance, tmp_path):

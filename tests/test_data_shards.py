@@ -391,7 +391,7 @@ def test_damaged_records_are_replaced_by_the_same_person_and_counted(tmp_path):
     seen = [key for b in batches for key in b.keys]
     assert not set(seen) & {e.key for e in damaged}
     assert sum(loader.records.entry(int(k[1:])).identity == "p1" for k in seen) == 6
-    assert sorted(loader.troubles) == sorted(f"s-00000.tar:{e.key}" for e in damaged)
+    assert sorted(loader.defects) == sorted(f"s-00000.tar:{e.key}" for e in damaged)
     assert loader.report()[0] == "2 damaged records were left out"
 
 
@@ -401,8 +401,8 @@ def test_a_shard_that_is_cut_off_loses_only_what_was_cut(tmp_path):
     shard.path.write_bytes(shard.path.read_bytes()[: offset + 100])
     (found,) = find_shards(tmp_path)
     assert [e.key for e in found.entries] == [e.key for e in shard.entries[:4]]
-    assert found.troubles
-    assert any("ends inside" in reason or "not a readable tar" in reason for _, reason in found.troubles)
+    assert found.defects
+    assert any("ends inside" in reason or "not a readable tar" in reason for _, reason in found.defects)
 
 
 def test_selection_and_held_out_people(tmp_path):

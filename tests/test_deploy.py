@@ -14,12 +14,11 @@ import torch
 from needed import needs
 from toy_head import toy_head_data
 
-from tokenface.deploy import rendered
-from tokenface.deploy.drift import Drift
+from tokenface.deploy.drift import CALIBRATION, Drift
 from tokenface.deploy.export import export
 from tokenface.deploy.graphs import HeadGraph, ParameterGraph, example_coefficients
-from tokenface.deploy.lowering import PRECISIONS
 from tokenface.deploy.onnx_files import export_head, export_network
+from tokenface.deploy.precision import PRECISIONS
 from tokenface.deploy.runtime import BFloat16Network, open_head, open_network
 from tokenface.errors import CheckpointError, ConfigError, OutputError
 from tokenface.head.model import HeadModel
@@ -76,7 +75,7 @@ def test_head_equals_torch(head, tmp_path, batch):
 
 def test_openvino_equals_torch(network, file, tmp_path):
     pytest.importorskip("openvino", reason="needs the extra 'deploy'")
-    from tokenface.deploy.openvino_files import convert
+    from tokenface.deploy.onnx_files import convert
 
     path = convert(file, tmp_path / "parameters.fp32.xml")
     for batch in (1, 4):
@@ -112,7 +111,7 @@ def exported(tmp_path_factory) -> tuple[Path, dict[str, Drift]]:
     folder, lines = tmp_path_factory.mktemp("exported"), []
     runtimes = ["onnx", "openvino"] if importlib.util.find_spec("openvino") else ["onnx"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tokenface.deploy.export.CALIBRATION", rendered.CALIBRATION._replace(crops=16))
+        patch.setattr("tokenface.deploy.export.CALIBRATION", CALIBRATION._replace(crops=16))
         drifts = export(None, folder, runtimes, ["int8", "fp16", "fp32"], report=lines.append, photos=False)
     assert lines == [str(drift) for drift in drifts]
     return folder, {drift.file: drift for drift in drifts}
@@ -221,7 +220,7 @@ def test_bfloat16_is_another_arithmetic_and_near(network):
 
 def test_openvino_computes_in_bfloat16_when_told(network, file, tmp_path):
     pytest.importorskip("openvino", reason="needs the extra 'deploy'")
-    from tokenface.deploy.openvino_files import convert
+    from tokenface.deploy.onnx_files import convert
 
     path = convert(file, tmp_path / "parameters.fp32.xml")
     assert largest_difference(network, open_network(path, SIZE, bf16=True), crops(2)) < 0.2

@@ -13,9 +13,9 @@ import torch
 import tokenface
 from tokenface.deploy.drift import Drift
 from tokenface.deploy.export import export
-from tokenface.deploy.lowering import PRECISIONS
 from tokenface.deploy.mip_crops import MipPhotos
 from tokenface.deploy.photo_graph import PHOTO_OUTPUTS, PHOTOS, PhotoGraph, roll_of, square_of_box, square_of_points
+from tokenface.deploy.precision import PRECISIONS
 from tokenface.deploy.tflite_graph import TFLiteGraph
 from tokenface.errors import ModelFileError
 from tokenface.geometry import crop as crops
@@ -106,7 +106,7 @@ def test_the_whole_graph_finds_what_reconstruct_finds(detector_files, portrait):
         alone["crop"][0, 0].numpy(), [*face.crop.centre, size, face.crop.angle], atol=0.02 * size
     )
     assert 1000 * np.linalg.norm(alone["vertices"][0, 0].numpy() - face.vertices, axis=1).mean() < 0.2
-    assert astuple(face.evidence)[0] == pytest.approx(float(alone["score"][0, 0]), abs=0.02)
+    assert astuple(face.confidence_features)[0] == pytest.approx(float(alone["score"][0, 0]), abs=0.02)
     assert both["score"][0].min() > 0.6  # two faces in one photo, on both sides of it
     noses = sorted(both["landmarks68"][0, :, 30, 0].tolist())
     assert noses[0] == pytest.approx(face.landmarks[30, 0], abs=0.05 * size)

@@ -13,11 +13,9 @@ import torch
 from test_deploy import SIZE, crops, largest_difference
 from toy_head import toy_head_data
 
-from tokenface.deploy.eight_bits import eight_bits
 from tokenface.deploy.graphs import HeadGraph, example_coefficients
-from tokenface.deploy.half_precision import half_precision
-from tokenface.deploy.lowering import lowered
 from tokenface.deploy.onnx_files import export_graph, export_head, export_network
+from tokenface.deploy.precision import eight_bits, half_precision, lowered
 from tokenface.deploy.runtime import open_graph, open_head, open_network
 from tokenface.errors import TokenFaceError
 from tokenface.head.model import HeadModel
@@ -120,7 +118,7 @@ def test_heads_in_fewer_bits_are_smaller_and_close(large_head, tmp_path, precisi
     path = lowered(full, tmp_path / f"head.{precision}.onnx", precision, None)
     files, weights = [path], [path]
     if importlib.util.find_spec("openvino"):
-        from tokenface.deploy.openvino_files import convert
+        from tokenface.deploy.onnx_files import convert
 
         files.append(convert(path, path.with_suffix(".xml"), packed=True))
         weights.append(path.with_suffix(".bin"))

@@ -19,9 +19,8 @@ from tokenface.evaluation import batch
 from tokenface.evaluation.batch import measure_all
 from tokenface.evaluation.mesh_files import read_mesh
 from tokenface.evaluation.now import NowFolder, now_jobs
-from tokenface.evaluation.regions import REGIONS, face_regions
-from tokenface.evaluation.scan_to_mesh import NOW
-from tokenface.evaluation.summary import cumulative_curve, figures, people_interval
+from tokenface.evaluation.scan_to_mesh import NOW, REGIONS, face_regions
+from tokenface.evaluation.statistics import cumulative_curve, figures, people_interval
 
 IMAGES = {
     "FaMoS_001": ["multiview_neutral/IMG_0001.jpg", "multiview_occlusions/IMG_0002.jpg", "selfie/IMG_0003.jpg"],

@@ -1,4 +1,4 @@
-"""The open benchmark's parts: repeatable people, figures with known answers, the classical fit, the report page."""
+"""The open benchmark's parts: repeatable people, figures with known values, the classical fit, the report page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tokenface.errors import EvaluationError
 from tokenface.evaluation.geometry import PeopleScans, face_error
 from tokenface.evaluation.landmark_fit import LandmarkFitter
 from tokenface.evaluation.open_figures import calibration, disentanglement, face_vertices, groups, paired
-from tokenface.evaluation.open_methods import Answers, camera_on_picture, projected
+from tokenface.evaluation.open_methods import Predictions, camera_on_picture, projected
 from tokenface.evaluation.open_run import rounded
 from tokenface.evaluation.openbench import CONDITIONS, SEED, OpenSet, low_light, photograph
 from tokenface.evaluation.people import draw_people, shipped_groups
@@ -122,7 +122,7 @@ def test_low_light_is_darker_and_noisier():
 
 
 def test_scans_are_visible_skin_alone(head):
-    from tokenface.head.skin import visible_skin
+    from tokenface.head.subset import visible_skin
 
     shown = set(visible_skin(head.data).tolist())
     for name in ("eyeballs", "mouth_interior", "teeth", "tongue", "left_socket", "right_socket"):
@@ -137,8 +137,8 @@ def test_scans_are_visible_skin_alone(head):
     np.testing.assert_array_equal(*scans)
 
 
-def same_for_all(heads: np.ndarray) -> Answers:
-    return Answers(heads, heads, np.zeros((len(heads), 68, 2)), np.ones(len(heads), bool))
+def same_for_all(heads: np.ndarray) -> Predictions:
+    return Predictions(heads, heads, np.zeros((len(heads), 68, 2)), np.ones(len(heads), bool))
 
 
 def test_the_truth_has_no_error_and_the_mean_head_some(head, pictures):

@@ -10,8 +10,8 @@ from scipy.spatial.transform import Rotation
 
 pytest.importorskip("igl", reason="needs the 'evaluate' extra (libigl)")
 
+from tokenface.evaluation.icp import Surface
 from tokenface.evaluation.scan_to_mesh import NOW, NOW_METRICAL, measure, scan_face
-from tokenface.evaluation.surface import Surface
 from tokenface.geometry.landmarks import NOW7
 from tokenface.head.data import HeadData
 from tokenface.head.registry import head_path

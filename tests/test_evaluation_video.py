@@ -5,20 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tokenface.evaluation.steadiness import second_differences
-from tokenface.evaluation.video_metrics import error_curve, jitter, lag, photometric_error
+from tokenface.evaluation.video_metrics import (
+    error_curve,
+    photometric_error,
+    second_differences,
+    track_jitter,
+    track_lag,
+)
 
 
 def test_steady_motion_has_no_jitter():
     time = np.arange(20.0)[:, None, None]
     steady = time * np.array([1.0, 2.0, 3.0]) + np.zeros((20, 5, 3))
-    assert jitter(steady, steady[..., :2]).vertices == pytest.approx(0, abs=1e-9)
+    assert track_jitter(steady, steady[..., :2]).vertices == pytest.approx(0, abs=1e-9)
 
 
 def test_a_point_that_swings_has_four_times_its_amplitude():
     swing = np.zeros((30, 4, 3))
     swing[::2, :, 0], swing[1::2, :, 0] = 0.001, -0.001
-    found = jitter(swing, 1000 * swing[..., :2])
+    found = track_jitter(swing, 1000 * swing[..., :2])
     assert found.vertices == pytest.approx(4)  # millimetres per frame²
     assert found.landmarks == pytest.approx(4)
 
@@ -30,13 +35,13 @@ def test_gaps_do_not_count_as_jumps():
     present[5] = False
     lengths = second_differences(track, present)
     assert np.isnan(lengths).sum() == 3
-    assert jitter(track, track[..., :2], present).vertices == 0
+    assert track_jitter(track, track[..., :2], present).vertices == 0
 
 
 @pytest.mark.parametrize("frames", [0, 1, 3, -2])
 def test_lag_counts_whole_frames(frames):
     walk = np.cumsum(np.random.default_rng(0).normal(size=(200, 6)), axis=0)
-    assert lag(np.roll(walk, frames, axis=0)[5:-5], walk[5:-5]) == pytest.approx(frames, abs=0.1)
+    assert track_lag(np.roll(walk, frames, axis=0)[5:-5], walk[5:-5]) == pytest.approx(frames, abs=0.1)
 
 
 def test_lag_of_a_low_pass_is_its_delay():
@@ -46,11 +51,11 @@ def test_lag_of_a_low_pass_is_its_delay():
     smooth[0] = wave[0]
     for t in range(1, len(wave)):
         smooth[t] = 0.4 * wave[t] + 0.6 * smooth[t - 1]
-    assert lag(smooth[30:], wave[30:]) == pytest.approx(0.6 / 0.4, abs=0.25)
+    assert track_lag(smooth[30:], wave[30:]) == pytest.approx(0.6 / 0.4, abs=0.25)
 
 
 def test_a_still_signal_has_no_lag():
-    assert lag(np.ones((30, 2)), np.ones((30, 2))) == 0
+    assert track_lag(np.ones((30, 2)), np.ones((30, 2))) == 0
 
 
 def test_picture_error_counts_the_mask_alone():

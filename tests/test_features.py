@@ -20,7 +20,7 @@ from tokenface.network.tokenface import TokenFace
 from tokenface.parameters import ComponentSizes
 from tokenface.training.ablation import ablate
 from tokenface.training.ablation_tables import SCALES
-from tokenface.training.features import frozen_beginning, hash_of_beginning
+from tokenface.training.features import frozen_prefixes, hash_of_frozen
 from tokenface.training.run import train
 
 SIZES = ComponentSizes(shape=5, expression=4, texture=3)
@@ -67,14 +67,14 @@ def test_what_is_read_before_the_tokens_gives_the_whole_networks_answer():
 def test_the_beginning_is_what_stands_before_the_tokens_and_no_more():
     deep = NetworkConfig(backbone="vit_tiny_deep_stem_s3", image_size=96, token_entry=2)
     model = TokenFace(deep, SIZES, seed=0)
-    assert frozen_beginning(model) == ("backbone.patch_embed", "backbone.blocks.0", "backbone.blocks.1")
-    before = hash_of_beginning(model)
+    assert frozen_prefixes(model) == ("backbone.patch_embed", "backbone.blocks.0", "backbone.blocks.1")
+    before = hash_of_frozen(model)
     with torch.no_grad():
         model.backbone.blocks[11].mlp.fc1.weight.add_(1)  # 11 begins with a 1, too
-    assert hash_of_beginning(model) == before
+    assert hash_of_frozen(model) == before
     with torch.no_grad():
         model.backbone.blocks[1].mlp.fc1.weight.add_(1)
-    assert hash_of_beginning(model) != before
+    assert hash_of_frozen(model) != before
     with pytest.raises(ConfigError, match=r"token_entry must be 0 to 5"):
         TokenFace(NetworkConfig(backbone="vit_tiny_stem", image_size=64, token_entry=6), SIZES)
 

@@ -13,10 +13,9 @@ import tokenface
 from tokenface.errors import ImageError
 from tokenface.geometry.crop import extract
 from tokenface.identity.alignment import aligned_faces
-from tokenface.identity.chips import chip_crop, recognition_vectors
-from tokenface.identity.recognition import CHIP_POINTS
+from tokenface.identity.recognition import CHIP_POINTS, chip_crop, recognition_vectors
 from tokenface.images.loading import ImageItem
-from tokenface.inference.grouping import LIMIT, group_vectors
+from tokenface.inference.people import LIMIT, group_vectors
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,7 @@ from tokenface.geometry.similarity import procrustes
 from tokenface.head.contour import sliding_contour, vertices_as_triangles
 from tokenface.head.obj_file import read_obj, read_obj_vertices, triangulate
 from tokenface.head.symmetry import mirror_error, mirror_map
-from tokenface.head.texel_cover import cover, nearest_covered
-from tokenface.head.transfer import closest_on_surface
+from tokenface.head.transfer import closest_on_surface, cover, nearest_covered
 
 
 def test_obj_keeps_the_order_of_the_file_and_reads_quads_and_triangles(tmp_path):

@@ -19,7 +19,7 @@ from special_files import in_time
 
 from tokenface.core.arrays import open_arrays, read_npy
 from tokenface.core.configuration import read_config
-from tokenface.core.regular import parse_json
+from tokenface.core.files import parse_json
 from tokenface.data.readers.dataset import read_landmarks
 from tokenface.data.readers.landmark_tar import read_landmark_tar
 from tokenface.errors import ConfigError, DataError, EvaluationError, HeadModelError, TokenFaceError

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import huggingface_hub
@@ -123,6 +125,16 @@ def test_offline_with_a_copy_in_the_cache_loads_it(offline, saved, tmp_path):
     assert tokenface.load(f"hf://{REPOSITORY}@main").origin == model.origin
 
 
+def test_the_hub_is_imported_when_it_is_used():
+    script = "import sys, tokenface.model; sys.exit('huggingface_hub' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_an_unknown_option_is_named(saved):
+    with pytest.raises(TypeError, match="'revison'"):
+        tokenface.Reconstructor.from_pretrained(saved, revison="main")
+
+
 class StandInApi:
     """The two calls of HfApi that a push makes."""
 
@@ -142,7 +154,7 @@ class StandInApi:
 
 
 def test_a_push_uploads_weights_facts_and_card(model, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", StandInApi)
+    monkeypatch.setattr("huggingface_hub.HfApi", StandInApi)
     assert model.push_to_hub(REPOSITORY, private=True).endswith("/commit/1")
     pushed = StandInApi.pushed
     assert (pushed["repo_id"], pushed["private"]) == (REPOSITORY, True)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from tokenface.data.record import PhotoRecord
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.errors import CheckpointError, ConfigError
-from tokenface.evaluation.recognition import measure_identity
+from tokenface.evaluation.recognition import baselines, encoded, measure_identity, verification
 from tokenface.evaluation.recognition_pictures import (
     Cast,
     PeoplePictures,
@@ -18,12 +18,10 @@ from tokenface.evaluation.recognition_pictures import (
     render_block,
     rendered_pictures,
 )
-from tokenface.evaluation.verification import baselines, encoded, verification
 from tokenface.geometry.similarity import planar_similarity
 from tokenface.head.registry import load_head
-from tokenface.identity.alignment import ARCFACE_POINTS, aligned_faces
+from tokenface.identity.alignment import ARCFACE_POINTS, IdentityEncoder, aligned_faces
 from tokenface.identity.encoder import faces_for, load_identity_encoder
-from tokenface.identity.interface import IdentityEncoder
 from tokenface.identity.iresnet import IResNet
 from tokenface.identity.recognition import CHIP_POINTS
 from tokenface.training.config import PaperConfig

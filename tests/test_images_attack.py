@@ -14,9 +14,8 @@ import pytest
 from PIL import Image
 
 from tokenface.errors import ImageError
-from tokenface.images.budget import Budget
 from tokenface.images.focal import exif_focal
-from tokenface.images.loading import PIXEL_BYTES, ImageItem, load_image
+from tokenface.images.loading import PIXEL_BYTES, Budget, ImageItem, load_image
 from tokenface.inference import photos
 
 

@@ -1,4 +1,4 @@
-"""Label offsets: mirror-symmetric, turned and scaled with the face, and learned from labels with a habit."""
+"""Label offsets: mirror-symmetric, turned and scaled with the face, and learned from labels with a bias."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ def test_offsets_turn_with_the_picture_and_grow_with_the_face(offsets):
     assert torch.allclose(turned, expected, atol=1e-6)
 
 
-def test_a_habit_of_the_annotators_is_learned_and_sources_stay_apart():
+def test_a_bias_of_the_annotators_is_learned_and_sources_stay_apart():
     generator = torch.Generator().manual_seed(2)
     module = LabelOffsets(("a", "b"))
-    habit = torch.zeros(3, 68, 2)
-    habit[0, 8, 1], habit[1, 30, 0] = 3.0, 2.0  # chin lower by 3 mm; the nose tip follows the turn, by 2 mm · sin yaw
+    bias = torch.zeros(3, 68, 2)
+    bias[0, 8, 1], bias[1, 30, 0] = 3.0, 2.0  # chin lower by 3 mm; the nose tip follows the turn, by 2 mm · sin yaw
     optimiser = torch.optim.Adam(module.parameters(), lr=0.1)
     for _ in range(300):
         yaw = float(torch.rand(1, generator=generator)) * 2 - 1
         points, c = torch.randn(1, 68, 2, generator=generator), camera(yaw)
         optimiser.zero_grad()
-        (module(points, c, "a") - adapted(points, c, habit)).square().sum().mul(1e6).backward()
+        (module(points, c, "a") - adapted(points, c, bias)).square().sum().mul(1e6).backward()
         optimiser.step()
     learned = module.coefficients()[0]
     assert float(learned[0, 8, 1]) == pytest.approx(3.0, abs=0.2)

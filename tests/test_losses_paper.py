@@ -12,13 +12,12 @@ from toy_head import toy_head_data
 from tokenface.data.record import identity_labels
 from tokenface.head.model import HeadModel
 from tokenface.identity.alignment import ARCFACE_POINTS
-from tokenface.losses.consistency import shape_consistency_loss, vertex_consistency_loss
+from tokenface.losses.consistency import mean_over_pairs, shape_consistency_loss, swap_pairs, vertex_consistency_loss
 from tokenface.losses.identity import cosine_identity_loss, identity_loss
 from tokenface.losses.landmark import eyelid_loss, lip_loss
 from tokenface.losses.mesh import mesh_loss
 from tokenface.losses.photometric import face_mask, photometric_loss
 from tokenface.losses.pose_aware import PoseAwareWeights, landmark_weight, photometric_weight, pose_excess
-from tokenface.losses.swapping import mean_over_pairs, swap_pairs
 from tokenface.losses.totals import PaperWeights, total, total_2d, total_3d
 from tokenface.parameters import FaceParameters
 from tokenface.render.renderer import Renderer
@@ -48,7 +47,7 @@ def people(head: HeadModel, count: int, seed: int = 0) -> FaceParameters:
 
 def test_swap_pairs_are_all_ordered_pairs_of_one_person():
     pairs = swap_pairs(torch.tensor([3, 5, 3, 3, 7]))
-    found = {(int(a), int(b)) for a, b in zip(pairs.giver, pairs.taker, strict=True)}
+    found = {(int(a), int(b)) for a, b in zip(pairs.source, pairs.target, strict=True)}
     assert found == {(a, b) for a in (0, 2, 3) for b in (0, 2, 3) if a != b}
 
 
@@ -57,9 +56,9 @@ def test_limited_partners_give_and_take_equally_often(partners):
     pairs = swap_pairs(torch.tensor([1, 1, 2, 1, 2, 1, 9]), partners)
     for index, count in ((0, 4), (1, 4), (3, 4), (5, 4), (2, 2), (4, 2), (6, 1)):
         wanted = min(count - 1, partners)
-        assert int((pairs.taker == index).sum()) == wanted
-        assert int((pairs.giver == index).sum()) == wanted
-    assert (pairs.giver != pairs.taker).all()
+        assert int((pairs.target == index).sum()) == wanted
+        assert int((pairs.source == index).sum()) == wanted
+    assert (pairs.source != pairs.target).all()
 
 
 def test_people_without_a_name_are_never_the_same_person():
@@ -97,8 +96,8 @@ def test_vertex_consistency_vanishes_when_scans_share_the_shape_and_grows_when_t
 
     assert loss(parameters).max() < 1e-7
     wrong = loss(parameters.replace(shape=parameters.shape * torch.tensor([[1.0], [-1.0]])))
-    assert wrong[pairs.giver == 1].min() > 1e-4  # the taker pays for the giver's wrong shape, not for its own
-    assert wrong[pairs.giver == 0].max() < 1e-7
+    assert wrong[pairs.source == 1].min() > 1e-4  # the target pays for the source's wrong shape, not for its own
+    assert wrong[pairs.source == 0].max() < 1e-7
 
 
 def test_a_batch_without_pairs_costs_nothing_and_keeps_the_graph(head):
@@ -286,3 +285,9 @@ def test_an_empty_term_is_left_out_of_the_mean():
     value = total_3d({"mesh": torch.ones(2), "vertex_consistency": torch.zeros(0)}, PaperWeights())
     assert np.isfinite(float(value))
     assert float(value) == pytest.approx(2.0)
+
+
+def test_former_names_of_pairs_warn():
+    pairs = swap_pairs(torch.tensor([0, 0]))
+    with pytest.warns(DeprecationWarning, match="'giver' is now 'source'"):
+        assert pairs.giver is pairs.source

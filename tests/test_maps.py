@@ -13,7 +13,7 @@ from PIL import Image
 from stand_ins import photo_with_marks, stand_in_model
 from toy_head import toy_head_data
 
-from tokenface.core.results_of_runs import is_result_name
+from tokenface.core.files import is_result_name
 from tokenface.errors import ConfigError, OutputError
 from tokenface.geometry.crop import Crop
 from tokenface.geometry.normals import mesh_normals

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tokenface.data.mirror import Mirror
+from tokenface.data.augment import Mirror
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.head.registry import load_head
 from tokenface.render.renderer import Renderer

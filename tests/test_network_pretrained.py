@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
 
-from tokenface.core.state_dict import read_state_dict
+from tokenface.core.tensors import read_state_dict
 from tokenface.errors import CheckpointError
 from tokenface.network.backbone import BACKBONES, CLIP_MEAN, CLIP_STD, VisionTransformer, create_backbone
 from tokenface.network.pretrained import load_pretrained, resample_positions

@@ -16,15 +16,13 @@ from tokenface.head.data import HeadData
 from tokenface.head.fitting import Surface, fit_surface
 from tokenface.head.registry import head_path
 from tokenface.tools.openhead import build_openhead
-from tokenface.tools.openhead.calibration import load_calibration
-from tokenface.tools.openhead.cut import HeadCut, cut_head
+from tokenface.tools.openhead.cut import HeadCut, alignment_weights, cut_head
 from tokenface.tools.openhead.gaussian_process import EyeKeeper, gp_basis
-from tokenface.tools.openhead.generators import generators, remove_similarity
+from tokenface.tools.openhead.generators import generators, load_calibration, remove_similarity
 from tokenface.tools.openhead.modes import metric_weights
 from tokenface.tools.openhead.population import sample_population
 from tokenface.tools.openhead.source import load_anny
 from tokenface.tools.openhead.unfold import flipped, relative_area_std, sizeable_triangles, unfold
-from tokenface.tools.openhead.weights import alignment_weights
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import torch
 
 from tokenface.data.record import PhotoRecord
 from tokenface.errors import EvaluationError
-from tokenface.evaluation.photo_identity import within_over_between
+from tokenface.evaluation.photo_statistics import within_over_between
 from tokenface.head.registry import load_head
 
 

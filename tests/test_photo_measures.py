@@ -13,18 +13,19 @@ from PIL import Image
 
 from tokenface.cli import run
 from tokenface.data.warping import warp_faces
-from tokenface.evaluation.bootstrap import measured_over_people
 from tokenface.evaluation.face_space import FaceSpace
-from tokenface.evaluation.label_habit import fit_habit, without_habit
 from tokenface.evaluation.landmarks import evaluation_crops
 from tokenface.evaluation.photo_run import PhotoCounts, held_out_photos, measure_photos
 from tokenface.evaluation.photo_statistics import (
     action_weights,
     expression_baseline,
+    fit_label_bias,
     mean_prediction,
     projected_landmarks,
+    without_label_bias,
 )
 from tokenface.evaluation.rendered_measures import leakage, r_squared, rendered_figures, rendered_people
+from tokenface.evaluation.statistics import measured_over_people
 from tokenface.evaluation.warp_response import ResponseTable, Spread, action_response, shape_response
 from tokenface.geometry.camera import Camera
 from tokenface.geometry.landmarks import MIRROR68
@@ -78,7 +79,7 @@ def test_a_constant_grimace_and_a_constant_identity_are_found(head):
     count = 400
     expression = torch.zeros(count, head.sizes.expression)
     expression[:, head.expression_names.index("mouthFrownLeft")] = 0.4
-    expression[: count // 2, head.expression_names.index("browInnerUp")] = 0.9  # half do it: no habit
+    expression[: count // 2, head.expression_names.index("browInnerUp")] = 0.9  # half do it: no bias
     jaw = torch.zeros(count, 3)
     jaw[:, 0] = 0.043  # jawOpen 0.1
     p = FaceParameters(
@@ -112,11 +113,11 @@ def test_the_habit_of_labels_is_taken_out_in_turned_and_tilted_faces():
     size = (predicted.amax(1) - predicted.amin(1)).prod(-1).sqrt()[:, None, None]
     truth = predicted + size * ((a + b * yaw.sin()[:, None, None]) @ turn)
     people = [f"p{i // 5}" for i in range(count)]
-    left = (without_habit(predicted, truth, yaw, roll, people) - truth).norm(dim=-1).mean()
+    left = (without_label_bias(predicted, truth, yaw, roll, people) - truth).norm(dim=-1).mean()
     assert float(left) < 0.15 * float((predicted - truth).norm(dim=-1).mean())
-    habit = fit_habit(torch.randn(50, 68, 2, generator=generator), yaw[:50])
-    torch.testing.assert_close(habit[0][mirror] * flip, habit[0], atol=1e-5, rtol=0)
-    torch.testing.assert_close(-habit[1][mirror] * flip, habit[1], atol=1e-5, rtol=0)
+    bias = fit_label_bias(torch.randn(50, 68, 2, generator=generator), yaw[:50])
+    torch.testing.assert_close(bias[0][mirror] * flip, bias[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(-bias[1][mirror] * flip, bias[1], atol=1e-5, rtol=0)
 
 
 def test_roll_is_the_cameras(head):
@@ -135,7 +136,10 @@ def test_roll_is_the_cameras(head):
     labels = predicted.clone()
     labels[:20, brows, 1] -= 0.05  # on upright photos annotators put brows higher; of the tilted two nothing is known
     rolls = torch.cat([roll[:1].expand(20), roll[1:].expand(2)])
-    moved = without_habit(predicted, labels, torch.zeros(22), rolls, [f"p{i}" for i in range(22)])[20:] - predicted[20:]
+    moved = (
+        without_label_bias(predicted, labels, torch.zeros(22), rolls, [f"p{i}" for i in range(22)])[20:]
+        - predicted[20:]
+    )
     direction = moved[:, brows].mean((0, 1))
     expected = torch.tensor([-np.sin(0.5), -np.cos(0.5)]).float()
     assert torch.allclose(direction / direction.norm(), expected, atol=0.05)
@@ -280,5 +284,5 @@ def test_the_training_curve_has_the_cheap_measures_of_a_network_that_knows(head,
     assert figures["mean_prediction_mm"] == pytest.approx(FaceSpace(head).rms(shape)[0], rel=1e-4)
     weights = action_weights(head, batch.parameters[:1])[1]
     assert figures["expression_baseline"] == pytest.approx(weights.sum(), rel=1e-4)
-    assert {"photo_nme", "photo_nme_habit", "synthetic_nme"} <= set(figures)
+    assert {"photo_nme", "photo_nme_unbiased", "synthetic_nme"} <= set(figures)
     assert all(np.isfinite(list(figures.values())))

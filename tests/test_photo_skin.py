@@ -18,8 +18,8 @@ from tokenface.cli.console import SOME_FAILED
 from tokenface.head.registry import load_head
 from tokenface.images.loading import ImageItem
 from tokenface.inference.face import Face
+from tokenface.inference.people import same_person
 from tokenface.inference.photo_texture import merged_texture, photo_texture
-from tokenface.inference.pooling import same_person
 from tokenface.inference.result import PhotoResult
 from tokenface.jobs.one_person import chosen_views, reconstruct_person
 from tokenface.jobs.output_tree import OutputTree, Settings
@@ -94,7 +94,14 @@ def test_an_unknown_skin_is_refused_in_one_line(command, capsys):
 def test_photos_of_one_person_become_one_head_with_one_texture(head, tmp_path):
     turned = [face_and_photo(head, yaw) for yaw in (0.9, 0.0, -0.9)]
     named = [
-        (replace(face, item=ImageItem(f"{i}", photo), evidence=replace(face.evidence, probability=c)), photo)
+        (
+            replace(
+                face,
+                item=ImageItem(f"{i}", photo),
+                confidence_features=replace(face.confidence_features, probability=c),
+            ),
+            photo,
+        )
         for i, ((face, photo), c) in enumerate(zip(turned, (0.5, 0.9, 0.6), strict=True))
     ]
     results = [PhotoResult(face.item, [face], photo) for face, photo in named]

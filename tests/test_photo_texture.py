@@ -15,10 +15,10 @@ from scipy.sparse.csgraph import connected_components
 from tokenface.geometry.crop import Crop
 from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.registry import load_head
-from tokenface.head.texel_cover import cover
+from tokenface.head.transfer import cover
 from tokenface.images.loading import ImageItem
 from tokenface.images.srgb import to_bytes, to_linear
-from tokenface.inference.confidence import Evidence
+from tokenface.inference.confidence import ConfidenceFeatures
 from tokenface.inference.face import Face, Origin
 from tokenface.inference.photo_texture import merged_texture, photo_texture, texture_size
 from tokenface.parameters import FaceParameters
@@ -60,7 +60,7 @@ def face_and_photo(
     camera = FaceCamera(vector.double().numpy(), Crop((SIZE / 2, SIZE / 2), float(SIZE), 0.0), (SIZE, SIZE))
     box = np.array([0.0, 0, SIZE, SIZE])
     origin = Origin("test", "0" * 16, head.data.geometry_hash())
-    face = Face(parameters, camera, box, Evidence(1.0, 1, 1, 1, 1), head, ImageItem("a", "a"), origin)
+    face = Face(parameters, camera, box, ConfidenceFeatures(1.0, 1, 1, 1, 1), head, ImageItem("a", "a"), origin)
     if tint:
         face.__dict__["albedo"] = (face.albedo * (1 - tint)).astype(np.uint8)
     return face, image

@@ -22,7 +22,7 @@ import tokenface
 from tokenface.cli import run as command_line
 from tokenface.core.pool import OrderedPool
 from tokenface.data.readers.dataset import FlameParameters
-from tokenface.data.readers.item import Item
+from tokenface.data.record import Item
 from tokenface.data.shards.index import find_shards
 from tokenface.data.shards.loader import ShardLoader
 from tokenface.data.shards.members import decode_record
@@ -35,9 +35,8 @@ from tokenface.prepare import geometry as geometry_module
 from tokenface.prepare import picture as picture_module
 from tokenface.prepare.check import check_shards, contact_sheet
 from tokenface.prepare.geometry import GeometryFitter
-from tokenface.prepare.masks import hull_mask, supplied_mask
 from tokenface.prepare.options import PrepareOptions, QualityFilter
-from tokenface.prepare.pose import PoseEstimator
+from tokenface.prepare.picture import PoseEstimator, hull_mask, supplied_mask
 from tokenface.prepare.run import Preparation, signature
 
 OPTIONS = PrepareOptions(per_shard=4, size=128)

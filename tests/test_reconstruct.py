@@ -110,7 +110,7 @@ def test_boxes_and_landmarks_of_the_caller_replace_the_detector(model: Reconstru
     by_points = model.reconstruct(image, landmarks=points)
     several = model.reconstruct([image, image], boxes=[[[60, 40, 100, 80]], None])
     assert (len(by_box), len(by_points), len(several)) == (1, 1, 2)
-    assert by_box[0].evidence.detection == 1
+    assert by_box[0].confidence_features.detection == 1
     assert len(model.detector.looked_at) == 1  # only for the None
     np.testing.assert_allclose(by_points[0].box, [*points.min(axis=0), *points.max(axis=0)])
 

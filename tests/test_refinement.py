@@ -18,7 +18,7 @@ from tokenface.cli.app import app
 from tokenface.errors import ImageError
 from tokenface.formats.parameters import read_parameters
 from tokenface.head.model import HeadModel
-from tokenface.images.iris import Iris
+from tokenface.images.facemesh import Iris
 from tokenface.images.loading import ImageItem
 from tokenface.inference.face import Face, photo_document
 from tokenface.inference.refinement import RefineOptions
@@ -54,7 +54,7 @@ def test_refining_brings_the_rendering_nearer_to_the_photo(model, photo, face):
 def test_given_points_are_followed_to_the_pixel(model, photo, face):
     true = replace(face, parameters=face.parameters.replace(shape=face.parameters.shape.flip(0) * 2))
     points = true.landmarks468
-    options = RefineOptions(steps=0, looks=1, point_deviation=0.02)
+    options = RefineOptions(steps=0, views=1, point_deviation=0.02)
     refined = model.refine(face, options, photos=[photo], points=[points])[0]
     assert refined.refined.points.after < 0.1 * refined.refined.points.before  # of those that can be seen
     assert refined.refined.shape_moved > 0.1
@@ -86,8 +86,8 @@ def test_a_known_focal_length_solves_the_distance(model, photo, face):
     assert refined.refined.distance == pytest.approx((lens.R @ refined.vertices.mean(0) + lens.t)[2], rel=0.2)
     np.testing.assert_allclose(refined.landmarks, lens.project(refined.landmarks3d), atol=1e-9)
     # the network's own points are orthographic: they may not bend the shape of a perspective head
-    looked = model.refine(face, RefineOptions(steps=0), photos=[photo])[0]
-    assert (refined.parameters.shape == looked.parameters.shape).all()
+    averaged = model.refine(face, RefineOptions(steps=0), photos=[photo])[0]
+    assert (refined.parameters.shape == averaged.parameters.shape).all()
 
 
 def test_the_focal_length_of_the_photos_exif_data_is_used(model, photo, tmp_path):

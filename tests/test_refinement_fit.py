@@ -15,8 +15,7 @@ from tokenface.errors import ConfigError, HeadModelError
 from tokenface.geometry.levenberg_marquardt import DenseSystem, SharedSystem, minimise
 from tokenface.head.model import HeadModel
 from tokenface.inference.refinement import RefineOptions
-from tokenface.refinement.landmarks import Deviations, Observed, PhotoPose, fit_points
-from tokenface.refinement.points import MeshPoints
+from tokenface.refinement.landmarks import Deviations, MeshPoints, Observed, PhotoPose, fit_points
 from tokenface.refinement.statistics import Statistics, view_terms
 from tokenface.refinement.view import View
 
@@ -157,7 +156,7 @@ def test_what_may_not_move_stays(head):
 
 def test_the_shipped_statistics_are_those_of_a_face():
     known = Statistics.load()
-    assert known.habits.shape[1:] == (468, 2)
+    assert known.error_modes.shape[1:] == (468, 2)
     assert 1e-4 < known.deviation.mean() < 5e-3  # metres
     assert 0.3 < known.shape[0] < 1.5  # standard deviations: the network knows something, not all
     # symmetric people: the bias of a frontal face has no side on the midline (nose tip, chin)
@@ -181,9 +180,15 @@ def test_damaged_statistics_are_an_error_of_one_line(tmp_path):
         {"size": "large"},
         {"ipd": 6.3},
         {"point_deviation": 0.0},
-        {"looks": 0},
+        {"views": 0},
     ],
 )
 def test_impossible_options_are_refused(wrong):
     with pytest.raises(ConfigError):
         RefineOptions(**wrong)
+
+
+def test_the_former_name_of_views_works_with_a_warning():
+    with pytest.warns(DeprecationWarning, match="views"):
+        options = RefineOptions(looks=3, points="looks")
+    assert options == RefineOptions(views=3)

@@ -10,8 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from tokenface.geometry.crop import Crop
 from tokenface.geometry.pinhole import FaceCamera
-from tokenface.refinement.lens import Y_UP, camera_of, view_of
-from tokenface.refinement.view import View
+from tokenface.refinement.view import Y_UP, View, camera_of, view_of
 
 PIVOT = np.array([0.002, 0.01, 0.09])
 

@@ -13,7 +13,7 @@ import torch
 import trimesh
 
 from tokenface.core import compiled
-from tokenface.render import fragments_numba, fragments_torch, interpolate, rasterize
+from tokenface.render import interpolate, raster_numba, raster_torch, rasterize
 
 
 def random_mesh(seed: int, batch: int = 2, vertices: int = 60, triangles: int = 100):
@@ -202,7 +202,7 @@ def test_compiled_fragments_equal_the_torch_formulas_and_their_gradients(shared)
     base = base + torch.randn(3, *base.shape[1:], generator=generator) * 0.05
     colours = torch.randn((base.shape[1], 4) if shared else (3, base.shape[1], 4), generator=generator)
     results = []
-    for module in (fragments_numba, fragments_torch):
+    for module in (raster_numba, raster_torch):
         vertices, attributes = base.clone().requires_grad_(), colours.clone().requires_grad_()
         ids = rasterize(vertices, faces, 40, 56).triangle_ids
         pixels = (ids.view(-1) >= 0).nonzero().view(-1)
@@ -227,8 +227,8 @@ def test_gradients_equal_finite_differences_inside_the_silhouette():
     pixels = pixels[inner]
 
     def picture(vertices, attributes):
-        weights, depth = fragments_torch.barycentrics(vertices, faces, ids, pixels)
-        return fragments_torch.interpolate(attributes, faces, ids, pixels, weights).flatten(), depth
+        weights, depth = raster_torch.barycentrics(vertices, faces, ids, pixels)
+        return raster_torch.interpolate(attributes, faces, ids, pixels, weights).flatten(), depth
 
     inputs = (base.clone().requires_grad_(), attributes.requires_grad_())
     assert torch.autograd.gradcheck(picture, inputs, eps=1e-6, atol=1e-6, fast_mode=True)

@@ -8,6 +8,7 @@ import trimesh
 
 igl = pytest.importorskip("igl", reason="needs the 'evaluate' extra (libigl)")
 
+from tokenface.evaluation.icp import Surface, spatial_order  # noqa: E402
 from tokenface.evaluation.scan_to_mesh import (  # noqa: E402
     NOW,
     NOW_METRICAL,
@@ -19,7 +20,6 @@ from tokenface.evaluation.scan_to_mesh import (  # noqa: E402
     measure,
     scan_face,
 )
-from tokenface.evaluation.surface import Surface, spatial_order  # noqa: E402
 from tokenface.geometry.similarity import Similarity, procrustes  # noqa: E402
 
 UNREFINED = Protocol("landmarks alone", refined=False)

@@ -276,7 +276,8 @@ def test_the_page_serves_and_takes_no_file_outside_its_folder(model: Reconstruct
         assert sent.status_code == 200
         assert Path(sent.json()[0]).resolve().is_relative_to(folder.uploads.resolve())
         assert client.get("/viewer/viewer.js").headers["content-type"].startswith("text/javascript")
-        for path in ("/viewer/page.css", "/viewer/..%2Fpage.py", "/made/x/0/face.glb", "/made/x/transfer.glb"):
+        results = ("/downloads/x/0/face.glb", "/downloads/x/transfer.glb")
+        for path in ("/viewer/page.css", "/viewer/..%2Fpage.py", *results):
             answer = client.get(path)
             assert (answer.status_code, "Traceback" in answer.text) == (404, False), path
 

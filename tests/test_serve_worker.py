@@ -20,7 +20,7 @@ from toy_head import toy_head_data
 
 from tokenface.app.editing import Edit
 from tokenface.app.folder import work_folder
-from tokenface.app.visits import Files, Visit, Visits
+from tokenface.app.photo_sessions import Files, PhotoSession, PhotoSessions
 from tokenface.app.worker import Busy, TooLate, Worker, answer
 from tokenface.errors import ImageError
 from tokenface.head.model import HeadModel
@@ -154,56 +154,56 @@ def test_a_closed_worker_refuses(model: Reconstructor) -> None:
 
 
 @pytest.fixture
-def visit(model: Reconstructor) -> Visit:
+def photo_session(model: Reconstructor) -> PhotoSession:
     data = png((10, 10, 30), (90, 60, 40))
     result = next(iter(model.iterate(data)))
     assert result.image is not None
-    return Visit.of("two.png", data, result.faces, result.image)
+    return PhotoSession.of("two.png", data, result.faces, result.image)
 
 
-def test_an_edit_shows_in_every_file_and_can_be_taken_back(visit: Visit) -> None:
-    found = {name: make() for name, make in makers(visit).items()}
-    visit.edit(0, Edit(arkit={"jawOpen": 1.0}))
-    changed = {name: make() for name, make in makers(visit).items()}
+def test_an_edit_shows_in_every_file_and_can_be_taken_back(photo_session: PhotoSession) -> None:
+    found = {name: make() for name, make in makers(photo_session).items()}
+    photo_session.edit(0, Edit(arkit={"jawOpen": 1.0}))
+    changed = {name: make() for name, make in makers(photo_session).items()}
     assert all(found[name] != changed[name] for name in found)
-    assert visit.glb(0, "model", as_found=True) == found["glb"]
-    visit.edits.clear()
-    assert {name: make() for name, make in makers(visit).items()} == found
+    assert photo_session.glb(0, "model", as_found=True) == found["glb"]
+    photo_session.edits.clear()
+    assert {name: make() for name, make in makers(photo_session).items()} == found
 
 
-def makers(visit: Visit) -> dict[str, Any]:
+def makers(photo_session: PhotoSession) -> dict[str, Any]:
     return {
-        "glb": lambda: visit.glb(0, "model"),
-        "obj": lambda: visit.obj(0, "photo"),
-        "json": visit.json,
-        "overlay": lambda: visit.overlay().tobytes(),
+        "glb": lambda: photo_session.glb(0, "model"),
+        "obj": lambda: photo_session.obj(0, "photo"),
+        "json": photo_session.json,
+        "overlay": lambda: photo_session.overlay().tobytes(),
     }
 
 
-def test_blended_people_have_blended_photos_as_skin(visit: Visit, model: Reconstructor) -> None:
+def test_blended_people_have_blended_photos_as_skin(photo_session: PhotoSession, model: Reconstructor) -> None:
     data = png((60, 40, 40))
     result = next(iter(model.iterate(data)))
     assert result.image is not None
-    visit.partner = Visit.of("other.png", data, result.faces, result.image)
-    own, other = visit._own_texture(0, "photo"), visit.partner._own_texture(0, "photo")
+    photo_session.partner = PhotoSession.of("other.png", data, result.faces, result.image)
+    own, other = photo_session._own_texture(0, "photo"), photo_session.partner._own_texture(0, "photo")
     assert own is not None
     assert other is not None
-    visit.edit(0, Edit(share=0.5))
-    half = visit._texture(0, "photo")
+    photo_session.edit(0, Edit(share=0.5))
+    half = photo_session._texture(0, "photo")
     assert half is not None
     assert np.abs(half.astype(float) - (own.astype(float) + other) / 2).max() <= 0.5
-    assert visit.edits[0].other is visit.partner.faces[0]
+    assert photo_session.edits[0].other is photo_session.partner.faces[0]
 
 
 def test_visits_go_when_there_are_too_many_or_they_are_too_old() -> None:
-    visits = Visits(limit=250, seconds=60)
-    tokens = [visits.add(Files({"a.glb": bytes(100)})) for _ in range(3)]
-    assert [visits.get(token) is None for token in tokens] == [True, False, False]
+    photo_sessions = PhotoSessions(limit=250, seconds=60)
+    tokens = [photo_sessions.add(Files({"a.glb": bytes(100)})) for _ in range(3)]
+    assert [photo_sessions.get(token) is None for token in tokens] == [True, False, False]
     assert len(set(tokens)) == 3
     assert all(len(token) > 20 for token in tokens)
-    visits.seconds = 0
-    visits.tidy()
-    assert len(visits) == 1  # the newest one is being looked at
+    photo_sessions.seconds = 0
+    photo_sessions.tidy()
+    assert len(photo_sessions) == 1  # the newest one is being looked at
 
 
 def test_the_folder_takes_all_temporary_files_and_goes_with_them() -> None:

@@ -10,9 +10,9 @@ from tokenface.geometry.camera import Camera
 from tokenface.head.registry import load_head
 from tokenface.network import ComponentSizes, FaceParameters, NetworkConfig, TokenFace
 from tokenface.network.grow import grown
-from tokenface.network.surface import SurfaceMap
+from tokenface.network.heads import SurfaceMap
 from tokenface.training.module import Prediction, TrainingModule
-from tokenface.training.surface import SurfaceObjective
+from tokenface.training.objective import SurfaceObjective
 
 SIZES = ComponentSizes(shape=20, expression=12, texture=5)
 SMALL = NetworkConfig(backbone="vit_tiny_stem_s3", image_size=72)

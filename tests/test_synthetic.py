@@ -266,7 +266,7 @@ def test_turning_the_head_moves_no_label_off_the_head(generator):
 
 
 def test_generators_of_one_head_model_share_its_measures_and_another_head_has_its_own(head):
-    from tokenface.data.scene.measured import measured
+    from tokenface.data.scene.picture import measured
 
     again = HeadModel(head.data)
     assert measured(again)[0] is measured(head)[0]

@@ -1,4 +1,4 @@
-"""Self-training: lessons without their bias, photos with known changes, and runs that go on where they stood."""
+"""Self-training: pseudo-labels without their bias, photos with known changes, runs that go on where they stood."""
 
 from __future__ import annotations
 
@@ -71,15 +71,15 @@ def taught(head, faces, tmp_path) -> tuple[Teaching, Oracle]:
 
 def test_a_lesson_takes_out_what_all_photos_share(taught, faces):
     teaching, _ = taught
-    lesson = teaching.lesson
+    pseudo_labels = teaching.pseudo_labels
     shape = faces.parameters.shape
-    assert torch.allclose(lesson.shape, shape - shape[::2].mean(0), atol=1e-4)  # the bias is gone, people differ
+    assert torch.allclose(pseudo_labels.shape, shape - shape[::2].mean(0), atol=1e-4)  # the bias is gone, people differ
     rest = faces.parameters.expression.quantile(0.3, dim=0)
-    assert torch.allclose(lesson.expression, (faces.parameters.expression - rest).clamp_min(0), atol=1e-5)
-    assert float(lesson.expression.quantile(0.25, dim=0).sum()) < 1e-4
+    assert torch.allclose(pseudo_labels.expression, (faces.parameters.expression - rest).clamp_min(0), atol=1e-5)
+    assert float(pseudo_labels.expression.quantile(0.25, dim=0).sum()) < 1e-4
 
 
-def test_a_lesson_gives_faces_that_hardly_move_and_differ_their_spread_back(head, faces, tmp_path):
+def test_an_update_gives_faces_that_hardly_move_and_differ_their_spread_back(head, faces, tmp_path):
     """As a network is that tells photos from renderings and was taught by itself for long."""
     others = SyntheticFaces(head, SIZE).sample(24, seed=4, plain=True)
     p = faces.parameters
@@ -93,13 +93,13 @@ def test_a_lesson_gives_faces_that_hardly_move_and_differ_their_spread_back(head
     both = teaching.mirror.expression
     spread, rendered = (e.std(0) + e.std(0)[both] for e in (dull.expression, others.parameters.expression))
     wanted = teaching.share * rendered / spread.clamp_min(1e-6)
-    within = ((wanted > 1.1) & (wanted < 2.9)).nonzero()[:, 0]  # beyond, the limit of one lesson rules
+    within = ((wanted > 1.1) & (wanted < 2.9)).nonzero()[:, 0]  # beyond, the limit of one update rules
     assert len(within) > 5
     low = dull.expression.quantile(0.3, dim=0)
     target = ((dull.expression - low).clamp_min(0) * wanted).clamp_max(1)
-    assert torch.allclose(teaching.lesson.expression[:, within], target[:, within], atol=1e-4)
+    assert torch.allclose(teaching.pseudo_labels.expression[:, within], target[:, within], atol=1e-4)
     people = others.parameters.shape.std(0).square().mean().sqrt()
-    assert float(teaching.lesson.shape.square().mean().sqrt()) == pytest.approx(float(people), rel=1e-3)
+    assert float(teaching.pseudo_labels.shape.square().mean().sqrt()) == pytest.approx(float(people), rel=1e-3)
 
 
 def test_one_shape_stands_for_all_photos_of_a_person(taught):
@@ -108,7 +108,7 @@ def test_one_shape_stands_for_all_photos_of_a_person(taught):
     oracle.truth = oracle.truth.replace(shape=oracle.truth.shape + noise)
     renders = [LabelledFaces(teaching.images.float() / 255, teaching.points, oracle.truth)]
     teaching.teach(oracle, renders)
-    shape = teaching.lesson.shape
+    shape = teaching.pseudo_labels.shape
     assert torch.equal(shape[::2], shape[1::2])
     pooled = (oracle.truth.shape[::2] + oracle.truth.shape[1::2]) / 2
     assert torch.allclose(shape[::2], pooled - pooled.mean(0), atol=1e-4)
@@ -124,7 +124,7 @@ def test_a_known_change_is_in_the_target(taught):
     assert torch.equal(batch.image, again.image)
     assert torch.equal(batch.target.shape, again.target.shape)
     spread = batch.target.shape.std(0).mean()
-    assert spread > teaching.lesson.shape.std(0).mean()  # people and changes together differ more than people
+    assert spread > teaching.pseudo_labels.shape.std(0).mean()  # people and changes together differ more than people
 
 
 def test_rows_of_a_batch_are_the_rows_of_the_whole_batch(taught):
@@ -156,17 +156,17 @@ def test_landmarks_go_where_the_changed_head_has_them(head, faces):
 def test_the_lesson_survives_a_killed_run(taught, head):
     teaching, _ = taught
     teaching.save()
-    before = teaching.lesson
-    teaching.lesson = None
+    before = teaching.pseudo_labels
+    teaching.pseudo_labels = None
     assert teaching.due(7)
     teaching.restore()
-    for one, other in zip(before.raw.items(), teaching.lesson.raw.items(), strict=True):
+    for one, other in zip(before.raw.items(), teaching.pseudo_labels.raw.items(), strict=True):
         assert torch.equal(one[1], other[1])
-    assert torch.equal(before.reliability, teaching.lesson.reliability)
+    assert torch.equal(before.reliability, teaching.pseudo_labels.reliability)
     assert not teaching.due(7)
     assert teaching.due(20)
     teaching.path.write_bytes(b"nothing")
-    with pytest.raises(CheckpointError, match="lesson"):
+    with pytest.raises(CheckpointError, match="pseudo-labels"):
         teaching.restore()
 
 

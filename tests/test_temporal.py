@@ -15,7 +15,7 @@ from toy_head import toy_head_data
 from video_stand_ins import FollowingNetwork, following_model, scene
 
 from tokenface.errors import CheckpointError
-from tokenface.evaluation.steadiness import jitter, lag, lag_of_clips
+from tokenface.evaluation.video_metrics import jitter, lag, lag_of_clips
 from tokenface.geometry.crop import Crop
 from tokenface.head.model import HeadModel
 from tokenface.inference.face import Origin
@@ -25,13 +25,11 @@ from tokenface.network.temporal import TemporalTransformer, crop_motion
 from tokenface.network.temporal_checkpoint import load_temporal, read_temporal_metadata, save_temporal, temporal_path
 from tokenface.network.tokenface import NetworkOutput, TokenFace
 from tokenface.training.temporal.config import TemporalLosses
-from tokenface.training.temporal.features import ClipFeatures
+from tokenface.training.temporal.features import ClipFeatures, steadied
 from tokenface.training.temporal.objective import TemporalObjective, to_frame
-from tokenface.training.temporal.tokens import steadied
-from tokenface.video.answer import crop_vector
 from tokenface.video.clip import Frame
-from tokenface.video.look import look_at
 from tokenface.video.pipeline import TOGETHER, Pipeline, PipelineOptions, run
+from tokenface.video.prediction import crop_vector, predict_views
 from tokenface.video.store import CHUNK_FRAMES
 from tokenface.video.temporal_weights import choose_temporal
 from tokenface.weights import file_hash, find_weights
@@ -228,7 +226,7 @@ def wide(mode: str = "centred", zero: bool = False) -> TemporalTransformer:
 
 
 def expressions(found) -> list[torch.Tensor | None]:
-    return [frame.answers[0].parameters.expression if frame.answers else None for frame in found]
+    return [frame.predictions[0].parameters.expression if frame.predictions else None for frame in found]
 
 
 @pytest.mark.parametrize("mode", ["centred", "causal"])
@@ -237,8 +235,8 @@ def test_in_the_tracker_an_untrained_module_changes_nothing(token_model: Reconst
     plain, steady = tracked(token_model, images, None), tracked(token_model, images, wide(mode, zero=True))
     assert [frame.index for frame in steady] == list(range(8))
     for a, b in zip(plain, steady, strict=True):
-        torch.testing.assert_close(a.answers[0].parameters.expression, b.answers[0].parameters.expression)
-        assert a.answers[0].crop == b.answers[0].crop
+        torch.testing.assert_close(a.predictions[0].parameters.expression, b.predictions[0].parameters.expression)
+        assert a.predictions[0].crop == b.predictions[0].crop
 
 
 @pytest.mark.parametrize("together", [1, 4])
@@ -249,16 +247,16 @@ def test_in_the_tracker_windows_hold_the_right_frames(token_model: Reconstructor
         module = wide(mode)
         found = tracked(token_model, images, module, together)
         seen = tracked(token_model, images, None)
-        crops = [frame.answers[0].crop for frame in seen]
+        crops = [frame.predictions[0].crop for frame in seen]
         tokens = torch.stack(
-            [look_at(token_model, image, [crop])[0].tokens for image, crop in zip(images, crops, strict=True)]
+            [predict_views(token_model, image, [crop])[0].tokens for image, crop in zip(images, crops, strict=True)]
         )  # type: ignore[arg-type]
         vectors = torch.from_numpy(np.stack([crop_vector(crop) for crop in crops]))
         with torch.no_grad():
             mixed = steadied(module, tokens[None], vectors[None])[0]
             expected = token_model.decoded(mixed)
         for frame, one in zip(found, expected, strict=True):
-            torch.testing.assert_close(frame.answers[0].parameters.expression, one.expression, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(frame.predictions[0].parameters.expression, one.expression, atol=1e-5, rtol=1e-4)
 
 
 def test_chunks_end_where_groups_of_answers_end() -> None:
@@ -311,7 +309,7 @@ def test_nothing_is_mixed_over_a_cut_or_a_gap(token_model: Reconstructor) -> Non
 def test_single_frames_are_clips_too(token_model: Reconstructor) -> None:
     found = tracked(token_model, [scene((50, 40, 24))], wide())
     assert len(found) == 1
-    assert len(found[0].answers) == 1
+    assert len(found[0].predictions) == 1
 
 
 def test_causal_answers_do_not_depend_on_what_comes(token_model: Reconstructor) -> None:

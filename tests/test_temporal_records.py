@@ -17,9 +17,8 @@ from video_stand_ins import scene, write_clip
 
 from tokenface.cli import run as command_line
 from tokenface.data.readers.dataset import Loaded
-from tokenface.data.readers.item import Item
 from tokenface.data.readers.video import read_item, windows_of
-from tokenface.data.record import FaceRecord, Picture
+from tokenface.data.record import FaceRecord, Item, Picture
 from tokenface.data.shards import encode_record, write_shard
 from tokenface.errors import DataError
 from tokenface.head.model import HeadModel
@@ -30,15 +29,13 @@ from tokenface.network.temporal import TemporalTransformer
 from tokenface.network.temporal_checkpoint import read_temporal_metadata
 from tokenface.prepare.item import ItemPreparer
 from tokenface.training.temporal import run as temporal_run
-from tokenface.training.temporal.batches import real_runs
 from tokenface.training.temporal.config import RecordLosses, SequenceData, TemporalLosses
-from tokenface.training.temporal.objective import TemporalObjective
-from tokenface.training.temporal.people import split_people
-from tokenface.training.temporal.record_objective import RecordObjective
-from tokenface.training.temporal.record_validation import measure_records
+from tokenface.training.temporal.fitting import real_runs
+from tokenface.training.temporal.objective import RecordObjective, TemporalObjective
 from tokenface.training.temporal.records import RecordClips, RecordFeatures, shots
-from tokenface.training.temporal.run import train_temporal
-from tokenface.video.look import look_at
+from tokenface.training.temporal.run import split_people, train_temporal
+from tokenface.training.temporal.validation import measure_records
+from tokenface.video.prediction import predict_views
 
 FRAMES = 12
 
@@ -71,8 +68,8 @@ def record_of(model: Reconstructor, images: list[np.ndarray], name: str = "a", k
         found = MarkDetector().detect(image)
         points = np.full((68, 2), 60.0)
         if found:
-            look = look_at(model, image, [found[0].crop(model.crop_scale)])[0]
-            points = look_at(model, image, [look.crop])[0].landmarks68
+            look = predict_views(model, image, [found[0].crop(model.crop_scale)])[0]
+            points = predict_views(model, image, [look.crop])[0].landmarks68
         box = np.concatenate([points.min(0), points.max(0)]).astype(np.float32)
         pictures.append(Picture(image, points.astype(np.float32), np.ones(68, bool), np.zeros(3, np.float32), box))
     return FaceRecord(f"test-{key}", "clip", tuple(pictures), f"test/{name}", "test", key, "CC0")
@@ -167,11 +164,11 @@ def test_real_losses_are_zero_at_the_truth_up_to_the_mean_error(
     objective: RecordObjective, model: Reconstructor
 ) -> None:
     clips, right = record_features(objective, model)
-    # labels with a habit of their own, and an image model that errs the same way in every frame
+    # labels with a bias of their own, and an image model that errs the same way in every frame
     with torch.no_grad():
         own = objective.landmarks(objective.base.parameters(right), clips.crops)
-    habit = dataclasses.replace(clips, tokens=right, points=own + torch.randn(68, 2) * 3)
-    terms = objective.terms(right, habit)
+    bias = dataclasses.replace(clips, tokens=right, points=own + torch.randn(68, 2) * 3)
+    terms = objective.terms(right, bias)
     assert all(
         float(terms[name]) < 1e-5
         for name in ("prior", "landmarks", "eyelids", "lips", "identity", "appearance", "stay")
@@ -208,14 +205,14 @@ def test_people_are_named_or_drawn_and_never_in_two_groups() -> None:
     drawn = split_people(names, SequenceData(root="shards"))
     assert sorted(map(len, drawn)) == [1, 1, 7]
     assert frozenset.union(*drawn) == set(names)
-    named = split_people(names, SequenceData(root="s", held_out_people=("p3", "p4"), choosing_people=("p0",)))
+    named = split_people(names, SequenceData(root="s", held_out_people=("p3", "p4"), validation_people=("p0",)))
     assert named.held_out == {"p3", "p4"}
-    assert named.choosing == {"p0"}
+    assert named.validation == {"p0"}
     assert len(named.training) == 6
     with pytest.raises(DataError, match=r"nobody named 'p33'.*did you mean 'p3'"):
         split_people(names, SequenceData(root="s", held_out_people=("p33",)))
     with pytest.raises(DataError, match="name each once"):
-        split_people(names, SequenceData(root="s", held_out_people=("p3",), choosing_people=("p3",)))
+        split_people(names, SequenceData(root="s", held_out_people=("p3",), validation_people=("p3",)))
     with pytest.raises(DataError, match="none is left"):
         split_people(["a", "b"], SequenceData(root="s"))
 

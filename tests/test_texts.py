@@ -40,11 +40,11 @@ def test_lists_are_readable_at_80_columns(
 def test_remedies_of_the_doctor_stand_on_their_own_lines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tokenface.cli import diagnosis
+    from tokenface.cli import doctor
 
     remedy = "pip install 'tokenface[something]'"
-    finding = diagnosis.Finding("optional", "a package of a long name is not installed, alas", "optional", remedy)
-    monkeypatch.setattr(diagnosis, "diagnose", lambda: [finding])
+    finding = doctor.Finding("optional", "a package of a long name is not installed, alas", "optional", remedy)
+    monkeypatch.setattr(doctor, "diagnose", lambda: [finding])
     monkeypatch.setenv("COLUMNS", "80")
     cli.run(["doctor"])
     assert f"→ {remedy}" in [line.strip() for line in capsys.readouterr().out.splitlines()]

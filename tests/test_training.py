@@ -172,7 +172,7 @@ def test_a_full_disk_is_reported_before_training(tmp_path, monkeypatch):
 
 
 def test_a_batch_that_cannot_be_shared_is_reported_before_training(tmp_path):
-    with pytest.raises(ConfigError, match=r"4 synthetic of each batch.*multiple of 3"):
+    with pytest.raises(ConfigError, match=r"4 rendered faces of each batch.*multiple of 3"):
         train(None, [*TINY, "run.accumulate=3", f"run.folder={tmp_path}"], report=lambda _: None)
 
 

@@ -8,7 +8,7 @@ import torch
 from tokenface.head.registry import load_head
 from tokenface.network import FaceParameters
 from tokenface.render.renderer import Renderer
-from tokenface.training.colours import ColourObjective
+from tokenface.training.objective import ColourObjective
 
 
 @pytest.fixture(scope="module")

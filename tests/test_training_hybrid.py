@@ -15,10 +15,10 @@ from tokenface.data.shards.batch import GeometryBatch, RecordBatch
 from tokenface.data.shards.index import Entry, ShardIndex
 from tokenface.errors import ConfigError, DataError
 from tokenface.head.model import HeadModel
-from tokenface.losses.coverage import lost_share, recall_loss
+from tokenface.losses.photometric import lost_share, recall_loss
 from tokenface.losses.totals import PaperWeights
 from tokenface.parameters import FaceParameters
-from tokenface.training.batches import Batches, Counts, Shares
+from tokenface.training.batches import Batches, Counts, ProcessLayout
 from tokenface.training.config import DataConfig, PaperConfig, RunConfig, TrainConfig
 from tokenface.training.hybrid import HybridObjective
 
@@ -258,7 +258,7 @@ def test_modes_decide_what_a_batch_is_made_of():
     assert counts("2d") == (0, 0, 0, 8)
     assert counts("hybrid", share=0.5, scan_share=0.5) == (4, 0, 2, 2)
     with pytest.raises(ConfigError, match="2 scans of each batch"):
-        Counts(4, 0, 2, 2).check(Shares(processes=2), pictures_per_person=2)
+        Counts(4, 0, 2, 2).check(ProcessLayout(world_size=2), pictures_per_person=2)
 
 
 @pytest.mark.parametrize(("kind", "missing", "mode"), [("photo", "scans", "2d"), ("scan", "pictures", "3d")])
@@ -276,7 +276,7 @@ def test_parts_of_a_batch_get_the_random_numbers_of_the_whole():
     landmarks = torch.rand(6, 68, 2, generator=g)
     whole = turn_and_zoom(image, camera, light, landmarks, torch.Generator().manual_seed(1))
     jittered = colour_jitter(image, torch.Generator().manual_seed(2))
-    for rows in [*Shares(process=1, processes=3, passes=2).parts(6), Part(0, 2, 6)]:
+    for rows in [*ProcessLayout(rank=1, world_size=3, passes=2).parts(6), Part(0, 2, 6)]:
         pick = slice(rows.start, rows.stop)
         part = turn_and_zoom(
             image[pick], camera[pick], light[pick], landmarks[pick], torch.Generator().manual_seed(1), part=rows

@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 import tokenface
 from tokenface.core.configuration import from_dict, read_config, to_yaml
-from tokenface.data.photo_sets import PhotoConfig
+from tokenface.data.photos import PhotoConfig
 from tokenface.errors import ConfigError
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.network.temporal_checkpoint import save_temporal

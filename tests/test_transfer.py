@@ -18,8 +18,8 @@ from video_stand_ins import following_model, scene, write_clip
 from tokenface.errors import ImageError, VideoError
 from tokenface.head.model import HeadModel
 from tokenface.inference.face import Face
+from tokenface.inference.people import same_person
 from tokenface.inference.photo_texture import photo_texture
-from tokenface.inference.pooling import same_person
 from tokenface.jobs.track import TrackOptions, TrackRun
 from tokenface.jobs.transfer import TransferOptions, transfer
 from tokenface.retarget.puppet import Puppet

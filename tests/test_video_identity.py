@@ -49,13 +49,13 @@ def followed(model, frames: list[np.ndarray], recognise=None, options: PipelineO
     return list(run(pipeline, (Frame(i, i / 30, image) for i, image in enumerate(frames))))
 
 
-def at(answers, x: float) -> int:
+def at(predictions, x: float) -> int:
     """The number of the person nearest to a column."""
-    return min(answers.answers, key=lambda answer: abs(answer.crop.centre[0] - x)).person
+    return min(predictions.predictions, key=lambda prediction: abs(prediction.crop.centre[0] - x)).person
 
 
 def numbers(found) -> list[list[int]]:
-    return [[answer.person for answer in frame.answers] for frame in found]
+    return [[prediction.person for prediction in frame.predictions] for frame in found]
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +75,9 @@ def test_people_who_change_places_take_their_numbers_along(model) -> None:
     assert {at(frame, 58) for frame in found[:20]} == {blue}
     assert {at(frame, 238) for frame in found[20:40]} == {blue}
     assert {at(frame, 58) for frame in found[40:]} == {blue}
-    assert {answer.person for frame in found for answer in frame.answers} == {0, 1}
+    assert {prediction.person for frame in found for prediction in frame.predictions} == {0, 1}
     assert [frame.index for frame in found if frame.cut] == [20, 40]
-    scenes = {(frame.index, answer.scene) for frame in found for answer in frame.answers}
+    scenes = {(frame.index, prediction.scene) for frame in found for prediction in frame.predictions}
     assert len({scene for _, scene in scenes}) == 3  # nothing is mixed with what was there before
     without = followed(model, frames)  # the change of places is no cut to the colours of the whole picture
     assert {at(frame, 58) for frame in without} == {at(without[0], 58)}
@@ -87,7 +87,7 @@ def test_another_person_in_the_same_place_is_another_person(model) -> None:
     blue, yellow = (scene((60, 40, 36, colour)) for colour in (BLUE, YELLOW))
     found = numbers(followed(model, [blue] * 20 + [yellow] * 20 + [blue] * 20, ByClothes()))
     assert found[:20] == [[0]] * 20
-    assert found[22:40] == [[1]] * 18  # two looks see the stranger before it is one
+    assert found[22:40] == [[1]] * 18  # two views without a match before there is a new person
     assert found[42:] == [[0]] * 18
     assert found[40] == [0]  # who was there before is known at once
     assert {n for [n] in numbers(followed(model, [blue] * 20 + [yellow] * 20))} == {0}
@@ -118,7 +118,7 @@ def test_one_odd_look_makes_nobody_new(model) -> None:
 
 
 def test_who_comes_back_is_known_in_other_surroundings(model) -> None:
-    """The person of before, at another place and in another light, beside a stranger."""
+    """The person of before, at another place and in another light, beside somebody else."""
     first = scene((40, 50, 36, BLUE), size=(140, 320))
     later = scene((40, 50, 36, GREEN), (220, 50, 36, (14, 26, 80)), size=(140, 320), ground=(90, 80, 70))
     empty = scene(size=(140, 320))
@@ -134,7 +134,7 @@ def test_the_state_has_who_people_are(model) -> None:
     first, second = Pipeline(model, model.detector, EVERYBODY), Pipeline(model, model.detector, EVERYBODY)
     first.tracker.guard = second.tracker.guard = IdentityGuard(ByClothes())
     stream = [Frame(i, i / 30, image) for i, image in enumerate(frames)]
-    begun = [answers for frame in stream[:16] for answers in first.push(frame)]
+    begun = [predictions for frame in stream[:16] for predictions in first.push(frame)]
     second.restore(first.state())
     begun += list(run(second, iter(stream[16:])))
     assert [numbers([a]) for a in begun] == [numbers([a]) for a in whole]
@@ -194,7 +194,7 @@ def test_rendered_people_who_change_places_are_told_apart(shipped, people) -> No
     first = at(found[0], SIDE / 2)
     assert {at(frame, SIDE / 2) for frame in found[:6]} == {first}
     assert {at(frame, 3 * SIDE / 2) for frame in found[6:]} == {first}
-    assert len({answer.person for frame in found for answer in frame.answers}) == 2
+    assert len({prediction.person for frame in found for prediction in frame.predictions}) == 2
 
 
 @needs_model

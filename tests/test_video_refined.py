@@ -21,7 +21,7 @@ from video_stand_ins import following_model, write_clip  # noqa: E402
 
 from tokenface.cli.app import app  # noqa: E402
 from tokenface.errors import ConfigError  # noqa: E402
-from tokenface.inference.confidence import EVIDENCE  # noqa: E402
+from tokenface.inference.confidence import CONFIDENCE_FIELDS  # noqa: E402
 from tokenface.jobs.track import TrackOptions, TrackRun  # noqa: E402
 from tokenface.refinement import clip as refined_module  # noqa: E402
 from tokenface.refinement.clip import chosen_frames  # noqa: E402
@@ -104,13 +104,13 @@ class Chunks:
 
     def chunks(self) -> Iterator[dict[str, np.ndarray]]:
         for part in np.array_split(np.arange(len(self.yaw)), 3):
-            evidence = np.ones((len(part), len(EVIDENCE)))
-            evidence[:, EVIDENCE.index("probability")] = self.confidence[part]
+            confidence_features = np.ones((len(part), len(CONFIDENCE_FIELDS)))
+            confidence_features[:, CONFIDENCE_FIELDS.index("probability")] = self.confidence[part]
             camera = np.zeros((len(part), 7), np.float32)
             camera[:, 0], camera[:, 2] = 5, np.radians(self.yaw[part])
             rows = np.arange(len(part))
             yield {
-                "person": rows * 0, "row": rows, "frame_index": part, "evidence": evidence, "camera": camera
+                "person": rows * 0, "row": rows, "frame_index": part, "evidence": confidence_features, "camera": camera
             }  # fmt: skip
 
 

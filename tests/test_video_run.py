@@ -41,7 +41,7 @@ HEADER = (
 
 
 def moving(count: int, size: tuple[int, int] = (90, 120)) -> list[np.ndarray]:
-    """Frames on which a mark wanders, and the light changes a little, so that every answer is another one."""
+    """Frames on which a mark wanders, and the light changes a little, so that every prediction is another one."""
     return [
         scene((30 + 15 * np.sin(i / 9), 20 + 8 * np.cos(i / 7), 20), size=size, ground=(100 + i % 50,) * 3)
         for i in range(count)

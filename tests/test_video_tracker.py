@@ -14,9 +14,9 @@ from tokenface.errors import VideoError
 from tokenface.geometry.crop import crop_from_landmarks
 from tokenface.video.clip import Frame
 from tokenface.video.cuts import CutDetector
-from tokenface.video.one_euro import OneEuro, OneEuroSettings
-from tokenface.video.person import following_crop
+from tokenface.video.person import Person, following_crop
 from tokenface.video.pipeline import Pipeline, PipelineOptions, run
+from tokenface.video.smoothing import OneEuro, OneEuroSettings
 from tokenface.video.track import track
 from tokenface.video.tracker import TrackerOptions
 
@@ -28,7 +28,7 @@ def model():
     return following_model()
 
 
-def looks(model) -> int:
+def searches(model) -> int:
     detector = model.detector
     assert isinstance(detector, MarkDetector)
     return sum(shape == (120, 160, 3) for shape in detector.looked_at)  # of whole frames, not around one face
@@ -42,11 +42,11 @@ def people_of(model, frames, people=1, **options) -> list[list[int]]:
 
 
 def test_a_face_that_stays_is_searched_for_once(model) -> None:
-    before = looks(model)
+    before = searches(model)
     frames = [scene((50 + i, 40, 24)) for i in range(40)]
     found = list(track(model, model.detector, frames))
     assert [[face.person for face in frame.faces] for frame in found] == [[0]] * 40
-    assert looks(model) - before == 1
+    assert searches(model) - before == 1
     for i, frame in enumerate(found):
         middle = (frame.faces[0].box[:2] + frame.faces[0].box[2:]) / 2
         np.testing.assert_allclose(middle, [50 + i + 12, 40 + 12], atol=3)
@@ -76,11 +76,11 @@ def test_numbers_outlive_gaps(model) -> None:
 
 
 def test_nobody_for_a_hundred_frames_costs_few_searches(model) -> None:
-    before = looks(model)
+    before = searches(model)
     found = people_of(model, [scene()] * 100 + [scene((50, 40, 24))] * 20)
     assert found[:100] == [[]] * 100
     assert found[-1] == [0]
-    assert looks(model) - before < 30  # every 0.2 s
+    assert searches(model) - before < 30  # every 0.2 s
 
 
 def test_a_face_that_leaves_the_picture_and_comes_back(model) -> None:
@@ -174,14 +174,14 @@ def test_the_state_goes_on_as_if_nothing_had_happened(model) -> None:
     options = PipelineOptions(TrackerOptions(people=None), smooth="one-euro")
     whole = list(run(Pipeline(model, model.detector, options), iter(frames)))
     first = Pipeline(model, model.detector, options)
-    begun = [answers for frame in frames[:13] for answers in first.push(frame)]
+    begun = [predictions for frame in frames[:13] for predictions in first.push(frame)]
     second = Pipeline(model, model.detector, options)
     second.restore(first.state())
     begun += list(run(second, iter(frames[13:])))
     assert len(begun) == len(whole) == 30
     for a, b in zip(begun, whole, strict=True):
-        assert [x.person for x in a.answers] == [x.person for x in b.answers]
-        for x, y in zip(a.answers, b.answers, strict=True):
+        assert [x.person for x in a.predictions] == [x.person for x in b.predictions]
+        for x, y in zip(a.predictions, b.predictions, strict=True):
             pairs = zip(x.parameters.items(), y.parameters.items(), strict=True)
             assert all(torch.equal(v, w) for (_, v), (_, w) in pairs)
             assert x.crop == y.crop
@@ -219,3 +219,13 @@ def test_frames_of_other_kinds_are_refused(model) -> None:
 
 def _person_near(frame, place) -> int:
     return min(frame.faces, key=lambda f: np.linalg.norm((f.box[:2] + f.box[2:]) / 2 - place)).person
+
+
+def test_a_state_with_the_former_names_is_read() -> None:
+    crop, vector = crop_from_landmarks(np.random.default_rng(0).normal(size=(68, 2)), 1.2), np.ones(4, np.float32)
+    person = Person(3, np.zeros((68, 2)), crop, np.ones(8), 7, 0.7, 0, 0.5, unmatched=2, unmatched_vector=vector)
+    state = person.state()
+    former = {"unmatched": "strange", "unmatched_vector": "stranger"}
+    read = Person.from_state({former.get(name, name): value for name, value in state.items()})
+    assert (read.unmatched, read.crop.size) == (2, pytest.approx(crop.size))
+    assert read.unmatched_vector is vector

@@ -26,7 +26,7 @@ CROP_OVER_MARK = 2.0
 
 class FollowingNetwork(MarkNetwork):
     """Lays the head on the mark so that the crop around its landmarks is twice the mark, wherever it started. Without
-    a mark the head falls apart, as a lost face's does. A little of the answer depends on every pixel."""
+    a mark the head falls apart, as a lost face's does. A little of the prediction depends on every pixel."""
 
     def __init__(self, head: HeadModel) -> None:
         super().__init__(head)

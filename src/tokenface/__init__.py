@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tokenface.head.registry import load_head
     from tokenface.inference.blending import blend
     from tokenface.inference.face import Face
-    from tokenface.inference.grouping import group_people
+    from tokenface.inference.people import group_people
     from tokenface.inference.refinement import RefineOptions
     from tokenface.inference.result import PhotoResult
     from tokenface.model import Reconstructor
@@ -63,7 +63,7 @@ _HOMES = {
     "TrackedFace": "tokenface.video.face",
     "TrackedFrame": "tokenface.video.face",
     "blend": "tokenface.inference.blending",
-    "group_people": "tokenface.inference.grouping",
+    "group_people": "tokenface.inference.people",
     "load_head": "tokenface.head.registry",
 }
 

@@ -1,4 +1,4 @@
-"""Errors that a user can mend: each message says what was expected, what came, and what to do."""
+"""Errors that a user can act on: each message names what was expected, what came, and what to do."""
 
 
 class TokenFaceError(Exception):

@@ -1,4 +1,4 @@
-"""The façade's side of the Hugging Face Hub: `from_pretrained`, `save_pretrained`, `push_to_hub`.
+"""Hugging Face Hub methods of the façade: `from_pretrained`, `save_pretrained`, `push_to_hub`.
 
 A repository (or a folder) holds the checkpoint as `model.safetensors`, companions (`model.confidence.safetensors`, …),
 its facts as `config.json`, and a model card written from them.
@@ -7,16 +7,20 @@ its facts as `config.json`, and a model card written from them.
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
-from typing import Any, Self, cast
-
-from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin
+from typing import TYPE_CHECKING, Any, Self
 
 from tokenface.core.files import make_folder, write_atomically
 from tokenface.core.hub_files import WEIGHTS_FILE, download, one_line
 from tokenface.errors import CheckpointError
 from tokenface.inference.checkpoint import read_metadata
 from tokenface.weights import COMPANIONS, companion, companion_names
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCard
+
+CARD = "README.md"
 
 METRICS = {
     "photo_nme": ("landmarks on photos of people kept out of training", "% of the box's size"),
@@ -27,8 +31,13 @@ METRICS = {
 """Metrics of a checkpoint that a reader of the card understands: what they measure, unit."""
 
 
-class HubModel(ModelHubMixin, library_name="tokenface", pipeline_tag="image-to-3d"):
-    """What a reconstructor gains: the Hub's three methods. `path` is its checkpoint, companions beside it."""
+DOWNLOADING = ("revision", "token", "cache_dir", "force_download", "local_files_only")
+LOADING = ("device", "runtime", "precision")
+
+
+class HubModel:
+    """The Hub's three methods of a reconstructor, as `huggingface_hub.ModelHubMixin` names them, which is imported when
+    one of them is called. `path` is the model's checkpoint, companions beside it."""
 
     path: Path | None
 
@@ -42,51 +51,75 @@ class HubModel(ModelHubMixin, library_name="tokenface", pipeline_tag="image-to-3
         Raises:
             CheckpointError: no such repository or folder, no network, not a checkpoint.
         """
-        with one_line(str(pretrained_model_name_or_path)):
-            return cast(Self, super().from_pretrained(pretrained_model_name_or_path, **options))
-
-    @classmethod
-    def _from_pretrained(cls, *, model_id: str, **options: Any) -> Self:
-        where = {name: options.pop(name, None) for name in ("revision", "cache_dir", "token")}
-        flags = {name: bool(options.pop(name, False)) for name in ("force_download", "local_files_only")}
-        known = {name: options[name] for name in ("device", "runtime", "precision") if name in options}
+        if unknown := sorted(set(options) - {*DOWNLOADING, *LOADING}):
+            raise TypeError(f"from_pretrained has no option '{unknown[0]}'; it has {', '.join(DOWNLOADING + LOADING)}")
+        where = {name: options[name] for name in DOWNLOADING if name in options}
         load: Any = cls.load  # type: ignore[attr-defined]
-        return load(download(model_id, companion_names(WEIGHTS_FILE), **where, **flags), **known)
+        with one_line(str(pretrained_model_name_or_path)):
+            checkpoint = download(str(pretrained_model_name_or_path), companion_names(WEIGHTS_FILE), **where)
+        return load(checkpoint, **{name: options[name] for name in LOADING if name in options})
 
-    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:  # type: ignore[override]
-        """Write `model.safetensors`, `config.json` and a model card; `push_to_hub=True` also uploads them.
+    def save_pretrained(
+        self, save_directory: str | Path, *, repo_id: str | None = None, push_to_hub: bool = False, **options: Any
+    ) -> str | None:
+        """Write `model.safetensors`, `config.json` and a model card (unless there is a `README.md`).
 
+        Args:
+            push_to_hub: upload them too, into `repo_id` (default: the folder's name).  options: of `push_to_hub`.
+        Returns:
+            The commit's URL, or None.
         Raises:
             CheckpointError: the model was not loaded from a checkpoint.  OutputError: not writable.
         """
-        make_folder(save_directory)
-        with one_line(str(options.get("repo_id", save_directory))):
-            return super().save_pretrained(save_directory, **options)
+        folder = Path(make_folder(save_directory))
+        self._save(folder, repo_id)
+        return self.push_to_hub(repo_id or folder.name, **options) if push_to_hub else None
 
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:  # type: ignore[override]
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        commit_message: str = "Push model using huggingface_hub.",
+        **options: Any,
+    ) -> str:
         """Upload into the repository "owner/name" of the Hub, which is made if there is none; returns the commit's URL.
 
+        Args:
+            options: of `huggingface_hub.HfApi.upload_folder` (`create_pr`, `allow_patterns`, …).
         Raises:
             CheckpointError: not logged in, no permission, no network.
         """
-        with one_line(repo_id):
-            return super().push_to_hub(repo_id, model_card_kwargs={"repo_id": repo_id}, **options)
+        from huggingface_hub import HfApi
 
-    def _save_pretrained(self, save_directory: Path) -> None:
+        with one_line(repo_id), tempfile.TemporaryDirectory() as temporary:
+            api = HfApi(token=token)
+            name = api.create_repo(repo_id=repo_id, private=private, exist_ok=True).repo_id
+            self._save(Path(temporary), repo_id)
+            commit = api.upload_folder(
+                repo_id=name, repo_type="model", folder_path=temporary, commit_message=commit_message, revision=branch,
+                **options,
+            )  # fmt: skip
+        return str(commit)
+
+    def generate_model_card(self, repo_id: str | None = None) -> ModelCard:
+        """The card of this checkpoint, from its metadata."""
         source = self._checkpoint()
-        if source.resolve() != (save_directory / WEIGHTS_FILE).resolve():
-            write_atomically(save_directory / WEIGHTS_FILE, source.read_bytes())
+        return model_card(source.stem, read_metadata(source), repo_id)
+
+    def _save(self, folder: Path, repo_id: str | None) -> None:
+        source = self._checkpoint()
+        if source.resolve() != (folder / WEIGHTS_FILE).resolve():
+            write_atomically(folder / WEIGHTS_FILE, source.read_bytes())
         for kind in COMPANIONS:
             if companion(source, kind).is_file():
-                write_atomically(companion(save_directory / WEIGHTS_FILE, kind), companion(source, kind).read_bytes())
-        # below one key: the mixin hands keys that are named like arguments of the constructor to it
+                write_atomically(companion(folder / WEIGHTS_FILE, kind), companion(source, kind).read_bytes())
         text = json.dumps({"tokenface": public_facts(read_metadata(source))}, indent=1, sort_keys=True)
-        write_atomically(save_directory / "config.json", text.encode())
-
-    def generate_model_card(self, *_: Any, **options: Any) -> ModelCard:
-        """The card of this checkpoint, from what it says of itself."""
-        source = self._checkpoint()
-        return model_card(source.stem, read_metadata(source), options.get("repo_id"))
+        write_atomically(folder / "config.json", text.encode())
+        if not (folder / CARD).exists():
+            write_atomically(folder / CARD, str(self.generate_model_card(repo_id)).encode())
 
     def _checkpoint(self) -> Path:
         if self.path is None:
@@ -95,13 +128,15 @@ class HubModel(ModelHubMixin, library_name="tokenface", pipeline_tag="image-to-3
 
 
 def public_facts(facts: dict[str, Any]) -> dict[str, Any]:
-    """What a repository says in `config.json`: all but the training configuration, which names its owner's paths."""
+    """Facts for `config.json`: all but the training configuration, which names its owner's paths."""
     training = {key: value for key, value in facts.get("training", {}).items() if key != "config"}
     return {**facts, "training": training} if training else {k: v for k, v in facts.items() if k != "training"}
 
 
 def model_card(name: str, facts: dict[str, Any], repo_id: str | None = None) -> ModelCard:
     """Model card of a checkpoint, from its metadata."""
+    from huggingface_hub import ModelCard, ModelCardData
+
     network, head, training = facts["network"], facts["head"], facts.get("training", {})
     licence = str(facts.get("licence", "")).split(";")[0].strip().lower()
     data = ModelCardData(

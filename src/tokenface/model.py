@@ -1,4 +1,4 @@
-"""Photos to faces: find them, read them, put together what belongs to one photo or one person."""
+"""Façade of the package: reconstruction, refinement and tracking with one loaded model."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tokenface.images.detection import Detection
 from tokenface.images.detector import FaceDetector
 from tokenface.images.loading import MAX_PIXELS
 from tokenface.images.remote import collect_photos
-from tokenface.inference.doubles import without_doubles
 from tokenface.inference.face import Face, Origin
+from tokenface.inference.people import same_person as one_identity
+from tokenface.inference.people import without_doubles
 from tokenface.inference.photos import Photo, groups, per_photo, prepared, unexpected
-from tokenface.inference.pooling import same_person as one_identity
 from tokenface.inference.predictor import BATCH_SIZE, Predictor
 from tokenface.inference.reader import read_faces
 from tokenface.inference.refinement import RefineOptions

@@ -1,4 +1,4 @@
-"""Former import paths that were documented: they work for one release more, with a DeprecationWarning."""
+"""Former import paths and names: they work for one release more, with a DeprecationWarning."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ import sys
 import warnings
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 MOVED = {
     "tokenface.bulk": "tokenface.jobs.bulk",
     "tokenface.camera": "tokenface.geometry.camera",
     "tokenface.camera_opencv": "tokenface.geometry.pinhole",
-    "tokenface.camera_opengl": "tokenface.geometry.opengl",
+    "tokenface.camera_opengl": "tokenface.geometry.pinhole",
     "tokenface.convert": "tokenface.retarget",
+    "tokenface.evaluation.refinement": "tokenface.evaluation.icp",
+    "tokenface.geometry.opengl": "tokenface.geometry.pinhole",
     "tokenface.identity.measure": "tokenface.evaluation.recognition",
     "tokenface.images.crop": "tokenface.geometry.crop",
     "tokenface.inference.reconstruct": "tokenface.model",
+    "tokenface.losses.coverage": "tokenface.losses.photometric",
+    "tokenface.losses.swapping": "tokenface.losses.consistency",
     "tokenface.network.checkpoint": "tokenface.inference.checkpoint",
     "tokenface.network.components": "tokenface.parameters",
     "tokenface.refinement.measure": "tokenface.training.refinement_statistics",
@@ -60,3 +65,18 @@ def keep_former_paths() -> None:
     """Let `import` find former paths from now on."""
     if not any(isinstance(finder, FormerPaths) for finder in sys.meta_path):
         sys.meta_path.insert(0, FormerPaths())
+
+
+def warn_of_former(former: str, now: str, stacklevel: int = 3) -> None:
+    """A DeprecationWarning at the line that used a former name."""
+    warnings.warn(f"'{former}' is now '{now}'; use that", DeprecationWarning, stacklevel=stacklevel)
+
+
+def former_attribute(former: str, now: str) -> Any:
+    """A read-only property under a former name, which warns and hands on the present one."""
+
+    def get(self: object) -> Any:
+        warn_of_former(former, now)
+        return getattr(self, now)
+
+    return property(get, doc=f"Former name of `{now}`.")

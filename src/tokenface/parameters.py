@@ -1,4 +1,4 @@
-"""The six facial components, their sizes, and how tokens share them (Sec. 3.1, Table 4)."""
+"""Six facial components: sizes, and token layouts (Sec. 3.1, Table 4)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TOKEN_LAYOUTS: dict[int, tuple[tuple[str, ...], ...]] = {
 
 @dataclass(frozen=True)
 class ComponentSizes:
-    """How many numbers each component has; shape, expression and texture come from the head model."""
+    """Dimensions of the components; shape, expression and texture come from the head model."""
 
     shape: int
     expression: int
@@ -36,7 +36,7 @@ class ComponentSizes:
 
 @dataclass(frozen=True)
 class FaceParameters:
-    """What the network says of a batch of faces; every tensor is [B, size of the component].
+    """Parameters of a batch of faces; every tensor is [B, size of the component].
 
     shape: identity coefficients, unit variance.  expression: head-model expression weights.
     jaw: axis-angle, radians.  camera: [s, r_x, r_y, r_z, t_x, t_y, t_z].

@@ -1,3 +1,3 @@
-"""The version of the software, which results and exported files name."""
+"""Version of the software, named in results and exported files."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Network weights by name: the shipped ones, an environment variable, or a file by its path."""
+"""Network weights by name: shipped, by environment variable, or a file by its path."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def find_weights(name_or_path: str | os.PathLike | None = None) -> Path:
 
 
 def companion(weights: str | os.PathLike, kind: str) -> Path:
-    """Where one of COMPANIONS stands: `a.safetensors` → `a.<kind>.safetensors`."""
+    """Path of one of COMPANIONS: `a.safetensors` → `a.<kind>.safetensors`."""
     path = Path(weights)
     return path.with_name(f"{path.stem}.{kind}{SUFFIX}")
 

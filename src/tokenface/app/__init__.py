@@ -1,1 +1,1 @@
-"""`tokenface serve`: the web page and the HTTP API. Thin: what they do lives in inference/, video/ and transfer/."""
+"""`tokenface serve`: web page and HTTP API, a thin layer over inference/, video/ and transfer/."""

@@ -1,4 +1,4 @@
-"""Requests that are meant for this server and come from its own page: names (DNS rebinding) and origins."""
+"""Host and origin checks: protection from DNS rebinding and cross-site requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP API: a photo in, heads out. Every answer that is no success is one line of JSON: `{"error": …}`."""
+"""HTTP API: photo in, 3-D heads out; every error is one line of JSON, `{"error": …}`."""
 
 from __future__ import annotations
 

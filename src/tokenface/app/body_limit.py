@@ -1,4 +1,4 @@
-"""Requests that are too large or too slow end while they are being read, before anything holds them in memory."""
+"""Limits of size and time on request bodies, enforced while they stream in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class BodyLimit:
-    """ASGI middleware. sizes: bytes of a request's body by the beginning of its path (the longest match counts).
+    """ASGI middleware. sizes: bytes of a request's body by path prefix (the longest match counts).
     seconds: in which the whole body must arrive."""
 
     def __init__(self, app: ASGIApp, sizes: Mapping[str, int], seconds: float) -> None:

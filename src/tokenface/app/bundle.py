@@ -1,4 +1,4 @@
-"""Answers as bytes, for those who send them instead of writing them: GLB, OBJ, JSON, and all of them in a ZIP."""
+"""Output files as bytes: GLB, OBJ, JSON, and a ZIP of all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections that say nothing, or half a header, do not keep others out."""
+"""Limits on idle and half-open connections."""
 
 from __future__ import annotations
 

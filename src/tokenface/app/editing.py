@@ -1,4 +1,4 @@
-"""A reconstructed face, changed by hand: expression, head pose, light, and a blend with another person."""
+"""Edits of a reconstructed face: expression, head pose, light, blend with another identity."""
 
 from __future__ import annotations
 
@@ -92,8 +92,8 @@ def _with_expression(face: Face, weights: Mapping[str, float]) -> FaceParameters
     before = arkit_weights(face.head, face.parameters)
     if before is None:
         raise TokenFaceError(f"head model '{face.head.name}' has no ARKit expressions; use OpenHead for these")
-    if strangers := sorted(set(weights) - set(ARKIT_NAMES)):
-        raise TokenFaceError(f"'{strangers[0]}' is not one of ARKit's 52 actions")
+    if unknown := sorted(set(weights) - set(ARKIT_NAMES)):
+        raise TokenFaceError(f"'{unknown[0]}' is not one of ARKit's 52 actions")
     after = {**before, **{name: min(max(float(weight), 0.0), 1.0) for name, weight in weights.items()}}
     both = torch.tensor([[row[name] for name in ARKIT_NAMES] for row in (before, after)])
     expression, jaw = from_arkit(face.head, both)

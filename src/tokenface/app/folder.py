@@ -1,4 +1,4 @@
-"""The server's one temporary folder: uploads and results lie in it, a while, and it goes when the server does."""
+"""Temporary folder of one server: uploads and results, removed with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server accepts: nobody may fill its memory, its disk or its time."""
+"""Server limits: memory, disk, time, queue lengths."""
 
 from __future__ import annotations
 

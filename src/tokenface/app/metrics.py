@@ -1,4 +1,4 @@
-"""What a running server tells Prometheus."""
+"""Prometheus metrics of a running server."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 class Metrics:
     """Counters of one server (not of the process: tests start several).
 
-    queue: how many jobs wait, asked for when somebody looks.
+    queue: number of waiting jobs.  sessions: number of photo sessions kept; both are read when metrics are scraped.
     """
 
-    def __init__(self, queue: Callable[[], int], visitors: Callable[[], int]) -> None:
+    def __init__(self, queue: Callable[[], int], sessions: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "tokenface_requests", "Requests of the API by path and status.", ("path", "status"), registry=self.registry
         )
         self.seconds = Histogram(
             "tokenface_request_seconds",
-            "From a request's arrival to its answer.",
+            "From a request's arrival to its response.",
             ("path",),
             buckets=(0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60),
             registry=self.registry,
@@ -45,7 +45,10 @@ class Metrics:
             "tokenface_batch_photos", "Photos done together.", buckets=(1, 2, 4), registry=self.registry
         )
         Gauge("tokenface_queue_length", "Jobs that wait.", registry=self.registry).set_function(queue)
-        Gauge("tokenface_visits", "Results kept for the page.", registry=self.registry).set_function(visitors)
+        kept = "Photo sessions kept for the page."
+        Gauge("tokenface_sessions", kept, registry=self.registry).set_function(sessions)
+        former = "Former name of tokenface_sessions; goes with the next release."
+        Gauge("tokenface_visits", former, registry=self.registry).set_function(sessions)
         ProcessCollector(registry=self.registry)
 
     def text(self) -> bytes:

@@ -1,4 +1,4 @@
-"""The page for people: tabs, look, and how it is put on the server."""
+"""Gradio page: tabs, theme, mounting on the server."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tokenface.app.page_gate import PageGate
 from tokenface.app.page_photo import photo_tab
 from tokenface.app.page_transfer import transfer_tab
 from tokenface.app.page_video import video_tab
+from tokenface.app.photo_sessions import PhotoSessions
 from tokenface.app.visitors import Visitors
-from tokenface.app.visits import Visits
 from tokenface.app.worker import Worker
 from tokenface.jobs.examples import example_photos
 
@@ -33,7 +33,7 @@ def add_page(
     app: FastAPI,
     worker: Worker,
     clips: Worker,
-    visits: Visits,
+    photo_sessions: PhotoSessions,
     visitors: Visitors,
     folder: WorkFolder,
     limits: Limits,
@@ -51,11 +51,11 @@ def add_page(
     with blocks:
         gr.HTML("<h1>TokenFace</h1><p>A photo in, a 3-D head out: posed, textured, rigged.</p>", elem_id="title")
         with gr.Tab("Photo"):
-            photo_tab(worker, visits, examples, limits)
+            photo_tab(worker, photo_sessions, examples, limits)
         with gr.Tab("Video"):
             video_tab(clips, folder, limits)
         with gr.Tab("Transfer"):
-            transfer_tab(clips, visits, examples, limits)
+            transfer_tab(clips, photo_sessions, examples, limits)
         gr.HTML('<a href="docs">HTTP API</a>', elem_id="foot")
     blocks.queue(max_size=WAITING, default_concurrency_limit=HANDLERS, api_open=False)
     blocks.state_session_capacity = VISITORS

@@ -1,4 +1,4 @@
-"""What of gradio can be reached from outside: a list of routes, and of files a visitor's own alone."""
+"""Allow-list of gradio's routes and files: a visitor reaches only their own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tokenface.app.plain_errors import PlainErrors
 from tokenface.app.visitors import Session, Visitor, Visitors
-from tokenface.core.regular import parse_json
+from tokenface.core.files import parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ COOKIE = "tokenface"
 COOKIE_SECONDS = 86_400 * 30
 VISITOR, SESSION = "tokenface.visitor", "tokenface.session"
 """Keys of a request's scope."""
-OURS = ("/v1/", "/made/", "/viewer/", "/healthz", "/metrics", "/docs", "/openapi.json")
+OURS = ("/v1/", "/downloads/", "/viewer/", "/healthz", "/metrics", "/docs", "/openapi.json")
 API = "/gradio_api"
 OPEN = frozenset(
     {"/", "/config", "/theme.css", f"{API}/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"}

@@ -1,4 +1,4 @@
-"""The page's first tab: a photo, its heads to turn, move and take away."""
+"""Photo tab of the page: upload, faces to rotate, edit and download."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ import numpy as np
 from tokenface.app.editing import Edit
 from tokenface.app.limits import MEGABYTE, Limits
 from tokenface.app.page_session import example_of, owned, session_of, waited
+from tokenface.app.photo_sessions import PhotoSession, PhotoSessions, Skin
 from tokenface.app.uploads import as_uploaded
 from tokenface.app.visitors import Session
-from tokenface.app.visits import Skin, Visit, Visits
 from tokenface.app.worker import Worker
-from tokenface.core.regular import read_regular
+from tokenface.core.files import read_regular
 from tokenface.errors import ImageError, TokenFaceError, plain_words
 from tokenface.head.arkit import ARKIT_NAMES
 from tokenface.inference.expressions import speaks_arkit
@@ -37,7 +37,7 @@ GROUPS = (
     ("Eyes", ("eye",)),
     ("Brows, cheeks, nose", ("brow", "cheek", "nose")),
 )
-"""Sliders by the beginning of ARKit's names; the tongue is not modelled."""
+"""Sliders by prefix of ARKit's names; the tongue is not modelled."""
 SKINS: dict[str, Skin] = {"Photo": "photo", "Model": "model"}
 HINT = "<div class='tokenface-empty'>Choose a photo, or one of the examples.</div>"
 VIEWER = "head-viewer"
@@ -60,7 +60,7 @@ class Sliders:
         return f"(...values) => window.tokenface.slide('{VIEWER}', {json.dumps(list(self.actions))}, values)"
 
 
-def photo_tab(worker: Worker, visits: Visits, examples: dict[str, Path], limits: Limits) -> None:
+def photo_tab(worker: Worker, photo_sessions: PhotoSessions, examples: dict[str, Path], limits: Limits) -> None:
     """Build the tab."""
     token = gr.State("")
     with gr.Row():
@@ -79,7 +79,7 @@ def photo_tab(worker: Worker, visits: Visits, examples: dict[str, Path], limits:
         with gr.Column(scale=2, min_width=260, elem_id="sliders"):
             sliders, partner, reset = _sliders(speaks_arkit(worker.model.head))
 
-    bench = _Bench(worker, visits, limits, sliders)
+    bench = _Bench(worker, photo_sessions, limits, sliders)
     shown = [viewer, overlay, links, *sliders.all]
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
@@ -100,9 +100,9 @@ def photo_tab(worker: Worker, visits: Visits, examples: dict[str, Path], limits:
 
 def _sliders(arkit: bool) -> tuple[Sliders, gr.Image, gr.Button]:
     actions: dict[str, gr.Slider] = {}
-    for title, beginnings in GROUPS if arkit else ():
+    for title, prefixes in GROUPS if arkit else ():
         with gr.Accordion(title, open=title == "Jaw"):
-            for name in (name for name in ARKIT_NAMES if name.startswith(beginnings)):
+            for name in (name for name in ARKIT_NAMES if name.startswith(prefixes)):
                 actions[name] = gr.Slider(0, 1, 0, step=0.01, label=_words(name), elem_id=name, buttons=[])
     with gr.Accordion("Head", open=True):
         others = [
@@ -127,51 +127,51 @@ def _sliders(arkit: bool) -> tuple[Sliders, gr.Image, gr.Button]:
 class _Bench:
     """What happens when something on the tab is used."""
 
-    def __init__(self, worker: Worker, visits: Visits, limits: Limits, sliders: Sliders) -> None:
-        self.worker, self.visits, self.limits, self.sliders = worker, visits, limits, sliders
+    def __init__(self, worker: Worker, photo_sessions: PhotoSessions, limits: Limits, sliders: Sliders) -> None:
+        self.worker, self.photo_sessions, self.limits, self.sliders = worker, photo_sessions, limits, sliders
 
     def reconstruct(self, path: str | None, skin: str, token: str, request: gr.Request) -> list[Any]:
         """A new photo: token, faces to choose from, nobody to blend with, and what `show` returns."""
-        self.visits.forget(token)
+        self.photo_sessions.forget(token)
         if path is None:
             return ["", gr.Radio([], visible=False), None, *self._nothing()]
         with friendly():
-            visit = self._visit(path, session_of(request))
-        token = self.visits.add(visit)
-        names = [(f"{index + 1}", index) for index in range(len(visit.faces))]
+            photo_session = self._photo_session(path, session_of(request))
+        token = self.photo_sessions.add(photo_session)
+        names = [(f"{index + 1}", index) for index in range(len(photo_session.faces))]
         who = gr.Radio(names, value=0, visible=len(names) > 1)
         return [token, who, None, *self.show(token, 0, skin)]
 
     def show(self, token: str, index: int | None, skin: str) -> list[Any]:
         """Viewer, overlay, downloads and the sliders' values."""
-        visit = self.visits.get(token)
-        if not isinstance(visit, Visit):
+        photo_session = self.photo_sessions.get(token)
+        if not isinstance(photo_session, PhotoSession):
             return self._nothing()
-        index, kind = _face(visit, index), SKINS.get(skin, "model")
+        index, kind = _face(photo_session, index), SKINS.get(skin, "model")
         return [
-            _viewer(token, visit, index, kind),
+            _viewer(token, photo_session, index, kind),
             _overlay(token),
             _links(token, index, kind),
-            *self._values(visit, index),
+            *self._values(photo_session, index),
         ]
 
     def meet(self, token: str, index: int | None, skin: str, path: str | None, request: gr.Request) -> list[Any]:
         """Somebody to blend with, or nobody."""
-        visit = self.visits.get(token)
-        if isinstance(visit, Visit):
+        photo_session = self.photo_sessions.get(token)
+        if isinstance(photo_session, PhotoSession):
             with friendly():
-                visit.partner = None if path is None else self._visit(path, session_of(request))
-                for face, edit in list(visit.edits.items()):
-                    visit.edit(face, edit)
+                photo_session.partner = None if path is None else self._photo_session(path, session_of(request))
+                for face, edit in list(photo_session.edits.items()):
+                    photo_session.edit(face, edit)
         return self.show(token, index, skin)
 
     def keep(self, token: str, index: int | None, *values: float) -> str:
         """Remember where the sliders stand: downloads and overlay show it."""
-        visit = self.visits.get(token)
-        if not isinstance(visit, Visit):
+        photo_session = self.photo_sessions.get(token)
+        if not isinstance(photo_session, PhotoSession):
             return HINT
-        index = _face(visit, index)
-        count, face = len(self.sliders.actions), visit.faces[index]
+        index = _face(photo_session, index)
+        count, face = len(self.sliders.actions), photo_session.faces[index]
         *angles, turn, height, strength, share = values[count:]
         found = self._found(face)
         moved = angles != found[count:]  # what was not touched keeps its digits
@@ -183,38 +183,38 @@ class _Bench:
             light_strength=strength,
             share=share,
         )
-        visit.edit(index, edit)
+        photo_session.edit(index, edit)
         return _overlay(token)
 
     def undo(self, token: str, index: int | None, skin: str) -> list[Any]:
         """The face as it was found."""
-        visit = self.visits.get(token)
-        if isinstance(visit, Visit):
-            visit.edits.pop(_face(visit, index), None)
+        photo_session = self.photo_sessions.get(token)
+        if isinstance(photo_session, PhotoSession):
+            photo_session.edits.pop(_face(photo_session, index), None)
         return self.show(token, index, skin)
 
-    def _visit(self, path: str, session: Session) -> Visit:
+    def _photo_session(self, path: str, session: Session) -> PhotoSession:
         file = owned(path, session)
         if file.stat().st_size > self.limits.upload_bytes:
             raise ImageError(f"the photo is larger than {self.limits.upload_bytes / MEGABYTE:g} MB; make it smaller")
         data = read_regular(file, self.limits.upload_bytes)
 
-        def visit(result: PhotoResult) -> Visit:
+        def photo_session(result: PhotoResult) -> PhotoSession:
             if result.error is not None:
                 raise result.error
             assert result.image is not None  # a photo with faces has been read
-            return Visit.of(file.name, data, result.faces, result.image)
+            return PhotoSession.of(file.name, data, result.faces, result.image)
 
-        return waited(self.worker.photo(data, visit, session.client), self.limits.seconds, session)
+        return waited(self.worker.photo(data, photo_session, session.client), self.limits.seconds, session)
 
     def _nothing(self) -> list[Any]:
         return [HINT, "", "", *(gr.skip() for _ in self.sliders.all)]
 
-    def _values(self, visit: Visit, index: int) -> list[float]:
+    def _values(self, photo_session: PhotoSession, index: int) -> list[float]:
         """Where the sliders stand for a face."""
-        edit = visit.edits.get(index, Edit())
+        edit = photo_session.edits.get(index, Edit())
         light = [math.degrees(edit.light_turn), math.degrees(edit.light_height), edit.light_strength]
-        return [*self._found(visit.shown(index)), *light, edit.share]
+        return [*self._found(photo_session.shown(index)), *light, edit.share]
 
     def _found(self, face: Face) -> list[float]:
         """A face's actions and angles as the sliders show them."""
@@ -223,9 +223,9 @@ class _Bench:
         return [*(round(arkit[name], 3) for name in self.sliders.actions), *angles]
 
 
-def _face(visit: Visit, index: object) -> int:
-    """The number of a face that the visit has."""
-    return index if isinstance(index, int) and 0 <= index < len(visit.faces) else 0
+def _face(photo_session: PhotoSession, index: object) -> int:
+    """The number of a face that the photo_session has."""
+    return index if isinstance(index, int) and 0 <= index < len(photo_session.faces) else 0
 
 
 @contextmanager
@@ -242,8 +242,8 @@ def friendly() -> Iterator[None]:
         raise gr.Error("the file is gone; choose it again", print_exception=False) from None
 
 
-def _viewer(token: str, visit: Visit, index: int, skin: Skin) -> str:
-    face, shown, edit = visit.faces[index], visit.shown(index), visit.edits.get(index, Edit())
+def _viewer(token: str, photo_session: PhotoSession, index: int, skin: Skin) -> str:
+    face, shown, edit = photo_session.faces[index], photo_session.shown(index), photo_session.edits.get(index, Edit())
     state = {
         "arkit": shown.arkit or {},
         "angles": shown.camera.angles,
@@ -254,14 +254,14 @@ def _viewer(token: str, visit: Visit, index: int, skin: Skin) -> str:
         "told": time.monotonic_ns(),  # the browser's sliders may have moved it since: say it again
     }
     attributes: dict[str, str] = {
-        "src": f"made/{token}/{index}/found.glb?skin={skin}",
+        "src": f"downloads/{token}/{index}/found.glb?skin={skin}",
         "skin": skin,
         "light": json.dumps(_shader_light(face)),
         "arkit": json.dumps(face.arkit or {}),
         "state": json.dumps(state),
     }
-    if visit.partner is not None:
-        attributes["partner"] = f"made/{token}/{index}/partner.glb?skin={skin}"
+    if photo_session.partner is not None:
+        attributes["partner"] = f"downloads/{token}/{index}/partner.glb?skin={skin}"
     return tag("tokenface-viewer", attributes)
 
 
@@ -272,13 +272,13 @@ def _shader_light(face: Face) -> list[list[float]]:
 
 def _overlay(token: str) -> str:
     """The number makes browsers fetch the new one."""
-    address = f"made/{token}/0/overlay.jpg?{time.monotonic_ns()}"
+    address = f"downloads/{token}/0/overlay.jpg?{time.monotonic_ns()}"
     return tag("img", {"src": address, "alt": "the head over the photo"})
 
 
 def _links(token: str, index: int, skin: Skin) -> str:
     wanted = (("GLB", "face.glb"), ("OBJ", "face-obj.zip"), ("JSON", "parameters.json"), ("Everything", "all.zip"))
-    addresses = ((label, name, f"made/{token}/{index}/{name}?skin={skin}") for label, name in wanted)
+    addresses = ((label, name, f"downloads/{token}/{index}/{name}?skin={skin}") for label, name in wanted)
     return "".join(tag("a", {"href": address, "download": name}, label) for label, name, address in addresses)
 
 

@@ -1,4 +1,4 @@
-"""What the page's functions know of who asks: the session, its files, and whether it still waits."""
+"""Session context of the page's callbacks: its files, and whether its client still waits."""
 
 from __future__ import annotations
 

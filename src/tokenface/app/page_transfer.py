@@ -1,4 +1,4 @@
-"""The page's third tab: one person's expression on another's head."""
+"""Transfer tab of the page: expression transfer from source to target."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tokenface.app.limits import Limits
 from tokenface.app.page_photo import friendly, tag
 from tokenface.app.page_session import copied, owned, session_of
 from tokenface.app.page_video import followed
+from tokenface.app.photo_sessions import Files, PhotoSessions
 from tokenface.app.uploads import as_uploaded
-from tokenface.app.visits import Files, Visits
 from tokenface.app.worker import Worker
 from tokenface.images.loading import IMAGE_SUFFIXES
 from tokenface.jobs.transfer import TransferOptions, TransferResult, transfer
@@ -21,7 +21,7 @@ from tokenface.jobs.transfer import TransferOptions, TransferResult, transfer
 CLIP_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".npz")
 
 
-def transfer_tab(clips: Worker, visits: Visits, examples: dict[str, Path], limits: Limits) -> None:
+def transfer_tab(clips: Worker, photo_sessions: PhotoSessions, examples: dict[str, Path], limits: Limits) -> None:
     """Build the tab."""
     token = gr.State("")
     with gr.Row():
@@ -57,7 +57,7 @@ def transfer_tab(clips: Worker, visits: Visits, examples: dict[str, Path], limit
     ) -> Iterator[list[Any]]:  # fmt: skip
         if source is None or target is None:
             raise gr.Error("choose a source and a target first", print_exception=False)
-        visits.forget(before)
+        photo_sessions.forget(before)
         session = session_of(request)
         given, wanted = owned(source, session), owned(target, session)
         output = session.visitor.new()
@@ -71,7 +71,7 @@ def transfer_tab(clips: Worker, visits: Visits, examples: dict[str, Path], limit
                 if isinstance(step, int):
                     progress((step, None), desc="transferring", unit="frames")
                 else:
-                    yield _shown(step, visits)
+                    yield _shown(step, photo_sessions)
 
     outputs = [picture, video, viewer, files, token]
     start.click(run, [source, target, pose, token], outputs, api_visibility="private", concurrency_id="clips")
@@ -83,10 +83,10 @@ def transfer_tab(clips: Worker, visits: Visits, examples: dict[str, Path], limit
     example.click(people, None, [source, target], api_visibility="private", show_progress="hidden")
 
 
-def _shown(result: TransferResult, visits: Visits) -> list[Any]:
+def _shown(result: TransferResult, photo_sessions: PhotoSessions) -> list[Any]:
     files = {path.name: path for path in result.files}
-    token = visits.add(Files({"transfer.glb": files["transfer.glb"].read_bytes()}))
-    viewer = tag("tokenface-viewer", {"src": f"made/{token}/transfer.glb", "skin": "photo"})
+    token = photo_sessions.add(Files({"transfer.glb": files["transfer.glb"].read_bytes()}))
+    viewer = tag("tokenface-viewer", {"src": f"downloads/{token}/transfer.glb", "skin": "photo"})
     image, clip = files.get("transfer.png"), files.get("transfer.mp4")
     return [
         gr.Image(value=None if image is None else str(image), visible=image is not None),

@@ -1,4 +1,4 @@
-"""The page's second tab: a clip into an overlay video, animated heads and tables."""
+"""Video tab of the page: a clip to overlay video, animated heads, tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One form of error for what gradio answers: `{"error": …}`; its own scripts read the same words in `detail`."""
+"""Uniform JSON errors, `{"error": …}`, for gradio's routes (whose scripts read `detail`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server: API and page in one process, their shared workers, and their end."""
+"""Server assembly: API and page in one process, shared workers, shutdown."""
 
 from __future__ import annotations
 
@@ -114,19 +114,19 @@ def create_app(
         from tokenface.app.addresses import OwnAddress
         from tokenface.app.api import add_api
         from tokenface.app.body_limit import BodyLimit
-        from tokenface.app.made import made_router
+        from tokenface.app.downloads import download_router
         from tokenface.app.metrics import Metrics
         from tokenface.app.shares import ClientShare
     except ImportError as error:
         raise _missing(error) from error
+    from tokenface.app.photo_sessions import PhotoSessions
     from tokenface.app.visitors import Visitors
-    from tokenface.app.visits import Visits
     from tokenface.app.worker import Worker
 
-    visits = Visits(limits.memory_bytes, limits.keep_seconds)
+    photo_sessions = PhotoSessions(limits.memory_bytes, limits.keep_seconds)
     worker = Worker(model, limits.queue, limits.seconds, limits.pixels, limits.faces)
     clips = Worker(clip_model, limits.video_queue, VIDEO_PATIENCE, limits.pixels, limits.faces, name="tokenface-clips")
-    metrics = Metrics(lambda: worker.length, lambda: len(visits))
+    metrics = Metrics(lambda: worker.length, lambda: len(photo_sessions))
     worker.watch = metrics.batch.observe
 
     often: list[Callable[[], Awaitable[None]]] = []
@@ -136,7 +136,7 @@ def create_app(
         for photo in list(example_photos().values())[:1]:
             worker.photo(photo, lambda result: None)  # compiles what is compiled on first use
         tasks = [
-            asyncio.create_task(_tidy(folder, visits, limits)),
+            asyncio.create_task(_tidy(folder, photo_sessions, limits)),
             *map(asyncio.create_task, map(_every_second, often)),
         ]
         yield
@@ -155,14 +155,14 @@ def create_app(
     )
     add_api(app, worker, limits, metrics)
     if page:
-        app.include_router(made_router(worker, visits, limits))
+        app.include_router(download_router(worker, photo_sessions, limits))
         try:
             from tokenface.app.page import add_page
             from tokenface.app.uploads import upload_router
         except ImportError as error:
             raise _missing(error) from error
         app.include_router(upload_router(folder, limits))
-        often.append(add_page(app, worker, clips, visits, Visitors(folder), folder, limits))
+        often.append(add_page(app, worker, clips, photo_sessions, Visitors(folder), folder, limits))
     sizes = {"/": limits.upload_bytes, "/gradio_api": MEGABYTE, "/gradio_api/upload": limits.video_bytes}
     app.add_middleware(BodyLimit, sizes=sizes, seconds=limits.seconds)
     app.add_middleware(ClientShare, total=REQUESTS, each=CLIENT_REQUESTS)
@@ -179,10 +179,10 @@ async def _every_second(work: Callable[[], Awaitable[None]]) -> None:
             logger.exception("while looking after the visitors")
 
 
-async def _tidy(folder: WorkFolder, visits: object, limits: Limits) -> None:
+async def _tidy(folder: WorkFolder, photo_sessions: object, limits: Limits) -> None:
     while True:
         await asyncio.sleep(TIDY_EVERY)
-        visits.tidy()  # type: ignore[attr-defined]
+        photo_sessions.tidy()  # type: ignore[attr-defined]
         await asyncio.to_thread(folder.tidy, limits.keep_seconds, limits.disk_bytes)
 
 

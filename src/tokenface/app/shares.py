@@ -1,4 +1,4 @@
-"""Requests at a time: of all, and of one client, so that nobody takes everything."""
+"""Concurrency limits: requests in flight, in total and per client."""
 
 from __future__ import annotations
 

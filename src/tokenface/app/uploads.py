@@ -1,4 +1,4 @@
-"""Files that visitors send: into a folder of their own, by a route of ours, to components that decode nothing."""
+"""Upload route of the page: files go to the visitor's own folder, undecoded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Visitors of the page: a secret in a cookie, a folder of their own, sessions that end when nobody listens."""
+"""Visitors of the page: cookie secret, own folder, sessions that expire when their client is gone."""
 
 from __future__ import annotations
 

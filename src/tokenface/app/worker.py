@@ -1,4 +1,4 @@
-"""One thread that does the heavy work, photos in batches, behind a queue of limited length."""
+"""Worker thread with a bounded queue: photos are reconstructed in batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Command line: thin, no logic of its own. Nothing heavy is imported before a command needs it."""
+"""Command-line entry point: error handling and exit codes; heavy imports only inside commands."""
 
 from __future__ import annotations
 

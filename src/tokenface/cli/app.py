@@ -1,4 +1,4 @@
-"""The commands by name."""
+"""Table of commands."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from tokenface.cli import (
     serve,
     track,
     train,
-    train_temporal,
     transfer,
 )
 from tokenface.cli.threads import with_threads
@@ -49,7 +48,7 @@ app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
 app.command("ablate")(train.ablate)
 app.command("export")(export.export)
-app.command("train-temporal")(train_temporal.train_temporal)
+app.command("train-temporal")(train.train_temporal)
 app.command("calibrate")(calibrate.calibrate)
 app.command("report")(report.report)
 evaluate.app.command("confidence")(calibrate.confidence)

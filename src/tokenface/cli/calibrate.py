@@ -1,4 +1,4 @@
-"""`tokenface calibrate` and `tokenface evaluate confidence`: a confidence that is a probability, and a check of it."""
+"""`tokenface calibrate` and `tokenface evaluate confidence`: fitting and testing of a calibrated confidence."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def calibrate(
     """Fit the confidence of some weights on rendered faces, and write it beside them. Minutes; no data needed."""
     from tokenface.cli.console import out
     from tokenface.inference.calibration import calibration_path, save_calibration
-    from tokenface.inference.depends import calibration_facts
+    from tokenface.inference.checkpoint import calibration_facts
     from tokenface.training.calibration.fit import fit
     from tokenface.training.calibration.samples import FIT_SEED
 
@@ -28,7 +28,9 @@ def calibrate(
     assert model.path is not None
     path = output or calibration_path(model.path)
     save_calibration(path, fit(drawn, model.origin.weights_hash), calibration_facts(model.path))
-    out().print(f"{len(drawn)} answers of {model.origin.weights} ({model.origin.weights_hash}) → {path}", markup=False)
+    out().print(
+        f"{len(drawn)} predictions of {model.origin.weights} ({model.origin.weights_hash}) → {path}", markup=False
+    )
 
 
 def confidence(
@@ -44,14 +46,14 @@ def confidence(
         "runs/confidence"
     ),
 ) -> None:
-    """Is the confidence true? Reliability on held-out rendered faces; with --photos and --wrong on real ones too."""
+    """Reliability of the confidence on held-out rendered faces; with --photos and --wrong on real ones too."""
     import json
 
     from tokenface.cli.console import out
     from tokenface.core.files import write_atomically
     from tokenface.errors import ConfigError
     from tokenface.evaluation.open_run import rounded
-    from tokenface.evaluation.reliability import auroc
+    from tokenface.evaluation.statistics import auroc
     from tokenface.training.calibration.measure import draw_reliability, figures, photo_scores
     from tokenface.training.calibration.samples import TEST_SEED
 

@@ -1,4 +1,4 @@
-"""What the command line gives back: results on stdout, troubles in red on stderr, and exit codes."""
+"""Terminal output: results on stdout, errors in red on stderr, exit codes."""
 
 from __future__ import annotations
 

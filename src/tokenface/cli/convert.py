@@ -1,4 +1,4 @@
-"""`tokenface convert`: faces of one head model as faces of another."""
+"""`tokenface convert`: conversion between head models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tokenface demo`: the photo that ships with the package, reconstructed with the shipped weights."""
+"""`tokenface demo`: reconstruction of the shipped photo with the shipped weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tokenface evaluate`: the field's benchmarks, and an open one."""
+"""`tokenface evaluate`: published benchmarks and an open one."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def aflw2000(
             face = reconstructor.reconstruct(truth.photo, boxes=truth.box[None])[0]
             rows.append(compare(truth, face.landmarks, face.camera.rotation))
         except (TokenFaceError, IndexError) as error:
-            rows.append(AflwRow(truth.photo.name, float(truth.angles[1]), error=str(error) or "no answer"))
+            rows.append(AflwRow(truth.photo.name, float(truth.angles[1]), error=str(error) or "no prediction"))
     figures = aflw_figures(rows)
     write_atomically(output / "images.csv", rows_csv(rows).encode())
     document = {"benchmark": "AFLW2000-3D", "weights": reconstructor.origin.weights_hash, **asdict(figures)}
@@ -345,8 +345,7 @@ def open_benchmark(
     import time
 
     from tokenface.cli.console import err, out
-    from tokenface.cli.open_tables import print_open, print_photos
-    from tokenface.cli.photo_tables import print_measures
+    from tokenface.cli.tables import print_measures, print_open, print_photos
     from tokenface.evaluation.open_run import OpenOptions, run_open, write_open
     from tokenface.evaluation.openbench import SEED
 

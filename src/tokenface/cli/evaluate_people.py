@@ -1,4 +1,4 @@
-"""`tokenface evaluate photos` and `scans`: what the components say of real people."""
+"""`tokenface evaluate photos` and `scans`: component measures on real people."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def photos(
     quick: Annotated[bool, typer.Option("--quick", help="A third of the photos, a quarter of the people.")] = False,
     device: Device = "auto",
 ) -> int:
-    """Expression baseline, mean prediction, label habit, response to known changes; r² on rendered people kept out."""
+    """Expression baseline, mean prediction, label bias, response to known changes; r² on rendered people kept out."""
     import json
     import time
 
     import tokenface
     from tokenface.cli.console import err, out
-    from tokenface.cli.photo_tables import print_measures
+    from tokenface.cli.tables import print_measures
     from tokenface.core.files import write_atomically
     from tokenface.evaluation.open_run import rounded
     from tokenface.evaluation.photo_run import PhotoCounts, held_out_photos, measure_photos
@@ -63,7 +63,7 @@ def scans(
 
     import tokenface
     from tokenface.cli.console import err, out
-    from tokenface.cli.photo_tables import print_scans
+    from tokenface.cli.tables import print_scans
     from tokenface.core.files import write_atomically
     from tokenface.errors import EvaluationError
     from tokenface.evaluation.open_run import rounded

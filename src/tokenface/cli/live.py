@@ -1,4 +1,4 @@
-"""`tokenface live`: a camera or a clip as live face capture for Unreal and VRM tools."""
+"""`tokenface live`: live face capture from a camera or clip for Unreal and VRM tools."""
 
 from __future__ import annotations
 

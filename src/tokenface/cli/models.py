@@ -1,4 +1,4 @@
-"""`tokenface models`: the face detector's files."""
+"""`tokenface models`: third-party detector models."""
 
 from __future__ import annotations
 

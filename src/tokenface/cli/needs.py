@@ -1,4 +1,4 @@
-"""What a command needs, asked before anything heavy is imported: files that exist, packages of extras."""
+"""Preconditions of commands, checked before heavy imports: files, packages of extras."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tokenface prepare`: data sets into shards, and what is in them."""
+"""`tokenface prepare`: data sets to shards, and inspection of shards."""
 
 from __future__ import annotations
 

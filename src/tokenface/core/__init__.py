@@ -1,1 +1,1 @@
-"""Ground floor of computing: files, configuration, threads, processes, devices; no faces yet."""
+"""Infrastructure without faces: files, configuration, threads, processes, devices."""

@@ -1,4 +1,4 @@
-"""NumPy's files of plain numbers, measured before a byte is unpacked: bombs and headers that lie are one line."""
+"""NumPy archives of plain numbers with checked sizes: decompression bombs and false headers are refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import IO
 
 import numpy as np
 
-from tokenface.core.regular import GIGABYTE, read_regular
+from tokenface.core.files import GIGABYTE, read_regular
 
 MAX_BYTES = 64 * GIGABYTE
 """Of a file, which is read array by array."""
@@ -66,7 +66,7 @@ def open_arrays(source: str | os.PathLike | bytes, limit: int = MAX_UNPACKED) ->
         file: IO[bytes] = io.BytesIO(source)
         size = len(source)
     else:
-        from tokenface.core.regular import check_regular
+        from tokenface.core.files import check_regular
 
         size = check_regular(source, MAX_BYTES)
         file = open(source, "rb")  # noqa: SIM115

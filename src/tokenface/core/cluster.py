@@ -1,4 +1,4 @@
-"""Items through the actors of a Ray cluster, by Ray Data (extra `cluster`): in order, whatever dies on the way."""
+"""Ordered map over Ray actors by Ray Data (extra `cluster`), tolerant to dying workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loops compiled by Numba and spread over the images of a batch.
+"""Numba compilation, with loops parallel over the images of a batch.
 
 Threads come from a pool of our own rather than from Numba's `prange`: its OpenMP layer aborts a process that is
 forked afterwards (data loaders do that) and its built-in layer aborts when two threads call it at once.

@@ -1,4 +1,4 @@
-"""Typed dataclasses from YAML and `a.b=value` overrides; an unknown key is refused with the nearest valid one."""
+"""Configuration: typed dataclasses from YAML and `a.b=value` overrides; unknown keys are refused with a suggestion."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import difflib
 import math
 import types
 import typing
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
-from tokenface.core.regular import read_text, reason
+from tokenface.core.files import read_text, reason
 from tokenface.errors import ConfigError
 
 MAX_BYTES = 1 << 20
@@ -69,7 +70,18 @@ def read_values(path: str | Path | None, overrides: Iterable[str] = ()) -> dict[
 
 
 def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
-    """The dataclass `cls` from nested mappings; missing keys keep their defaults."""
+    """The dataclass `cls` from nested mappings; missing keys keep their defaults.
+
+    A class attribute `FORMER` (former key → present one) lets files of earlier versions be read, with a
+    DeprecationWarning.
+    """
+    former = getattr(cls, "FORMER", {})
+    for old in sorted(former.keys() & values.keys()):
+        now = former[old]
+        warnings.warn(f"configuration key '{where}{old}' is now '{where}{now}'", DeprecationWarning, stacklevel=2)
+        if now in values:
+            raise ConfigError(f"'{where}{old}' is the former name of '{where}{now}'; give one of them")
+    values = {former.get(key, key): value for key, value in values.items()}
     hints = typing.get_type_hints(cls)
     names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     arguments = {}

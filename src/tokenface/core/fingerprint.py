@@ -1,4 +1,4 @@
-"""What an artefact depends on: facts, their fingerprint, and a note beside the artefact that says them.
+"""Dependency fingerprint of an artefact: facts, their hash, and a note file beside it.
 
 Whatever is kept to be used again (predictions, alignments, shards, calibrations, exports, renderings) is used again
 only where its facts are still the same: the hashes of the weights, the head model and the inputs, options, versions.

@@ -1,4 +1,4 @@
-"""Checkpoints out of the Hugging Face Hub: `hf://owner/name`, kept in its cache, its errors as ours."""
+"""Download of checkpoints from the Hugging Face Hub, `hf://owner/name`: cache and error messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An iterator that works ahead in a thread: items are decoded while the network is busy."""
+"""Prefetching iterator: items decoded in a thread while the network is busy."""
 
 from __future__ import annotations
 

@@ -1,16 +1,22 @@
-"""Safetensors files, their size known before they are mapped into memory."""
+"""Safetensors and other weights files, of bounded size, read without executing anything."""
 
 from __future__ import annotations
 
 import errno
 import os
+import pickle
+import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
-from safetensors import safe_open
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
-from tokenface.core.regular import check_regular
+from tokenface.core.files import check_regular
+from tokenface.errors import CheckpointError
 
 MAX_BYTES = 64 << 30
 
@@ -29,3 +35,47 @@ def open_tensors(path: str | os.PathLike, framework: Literal["pt", "np"] = "pt")
         except MemoryError as error:
             raise OSError(errno.ENOMEM, "there is not enough memory to map it", os.fspath(path)) from error
         yield file
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a file, without executing anything in it.
+
+    Raises:
+        CheckpointError: missing, unreadable, a TorchScript archive, or a pickle with more than tensors in it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"no weights at '{path}'; download them first (FaRL and CLIP are free to download)")
+    if path.suffix == ".safetensors":
+        try:
+            with open_tensors(path) as file:
+                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"'{path}' is no readable safetensors file ({error}); download it again") from error
+    if _is_torchscript(path):
+        raise CheckpointError(
+            f"'{path}' is a TorchScript program, which is not executed here; if you trust it, save its tensors with "
+            "torch.save(torch.jit.load(path).state_dict(), 'weights.pth') and give that file"
+        )
+    try:
+        check_regular(path, MAX_BYTES)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"'{path}' cannot be read as plain tensors ({reason}); expected a state dict saved by torch.save"
+        ) from error
+    for key in ("state_dict", "model", "teacher"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict):
+        raise CheckpointError(f"'{path}' holds a {type(content).__name__}; expected a state dict")
+    return {k: v for k, v in content.items() if isinstance(v, Tensor)}
+
+
+def _is_torchscript(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError):  # the reader of tensors says what is wrong
+        return False

@@ -1,4 +1,4 @@
-"""Threads of the numeric libraries: how many, and that those which wait do so asleep.
+"""Thread counts and waiting policy of the numeric libraries.
 
 OpenMP's threads spin between two parallel loops. On an idle machine that saves microseconds; beside another process
 it takes the core that the work needs, and everything is several times slower (`benchmarks/bench_threads.py`). The

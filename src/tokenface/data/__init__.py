@@ -1,1 +1,1 @@
-"""Records and their readers, the synthetic-face generator, shards, augmentation: where training faces come from."""
+"""Training data: records and readers, the synthetic-face generator, shards, augmentation."""

@@ -1,4 +1,4 @@
-"""What is behind a face: out-of-focus rooms, gradients, lights, stripes, studio walls."""
+"""Background images: out-of-focus rooms, gradients, lights, stripes, studio walls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cameras and files spoil pictures: blur, low resolution, noise, JPEG, colour casts, contrast, grey."""
+"""Image degradation: blur, low resolution, noise, JPEG, colour casts, contrast, grey."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokenface.core.constants import constant
+from tokenface.core.device import constant
 from tokenface.data.draw import Draw
 
 # ITU T.81 annex K example quantisation tables: what most encoders scale by their quality setting
@@ -30,7 +30,7 @@ TO_RGB = torch.linalg.inv(torch.tensor(YCC)).tolist()
 
 @dataclass(frozen=True)
 class Degradation:
-    """How bad the pictures may get; chances are per picture unless said otherwise."""
+    """Strengths and probabilities of the degradations; chances are per picture unless said otherwise."""
 
     smallest: float = 0.36  # lowest source resolution as a share of the crop
     full_resolution: float = 0.5  # share of source resolutions that are full
@@ -142,7 +142,7 @@ def _noise(draw: Draw, images: Tensor, s: Degradation) -> Tensor:
 
 
 def jpeg(images: Tensor, quality: Tensor, shift: int = 0) -> Tensor:
-    """What a baseline JPEG encoder with 4:2:0 chroma leaves of a picture (no entropy coding is needed for that).
+    """Simulated baseline JPEG with 4:2:0 chroma (no entropy coding is needed for that).
 
     Args:
         images: [B, 3, H, W] in [0, 1], H and W multiples of 8.  quality: [B], 1–100 in libjpeg's scale.

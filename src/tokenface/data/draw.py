@@ -1,4 +1,4 @@
-"""Random numbers of one batch: every sampler of the generator draws from one seeded `torch.Generator`."""
+"""Seeded random draws of one batch, shared by every sampler of the generator."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tokenface.core.constants import constant, placed
+from tokenface.core.device import constant, placed
 
 
 class Draw:

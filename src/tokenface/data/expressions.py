@@ -1,4 +1,4 @@
-"""Facial expressions that look human: sparse mixtures of ARKit actions, gaze and jaw."""
+"""Expression sampler: sparse mixtures of ARKit actions, gaze and jaw."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tokenface.core.constants import constant, placed
+from tokenface.core.device import constant, placed
 from tokenface.data.draw import Draw
 
 # Each pattern: how often, how far the jaw opens at full strength (0..1 of the jaw's range), and full-strength weights.

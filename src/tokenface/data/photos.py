@@ -1,4 +1,4 @@
-"""Training crops from labelled photos: the protocol's crop with jitter, mirror, landmarks in crop NDC."""
+"""Labelled photos: a set split by person, and training crops (jitter, mirror, landmarks in crop NDC)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.data.record import PhotoRecord
+from tokenface.data.readers.landmark_tar import YOUTUBE_FACES_SHIFT, LandmarkShift, read_landmark_tar
+from tokenface.data.record import PhotoRecord, split_by_identity
 from tokenface.geometry.landmarks import MIRROR68
 
 
 @dataclass(frozen=True)
+class PhotoConfig:
+    """Real photos with 68 landmarks; left out when `tar` is null."""
+
+    tar: str | None = None
+    share: float = 0.25  # of each batch
+    held_out_people: int = 60
+    split_seed: int = 0
+    shift: LandmarkShift = YOUTUBE_FACES_SHIFT  # of the annotations; zeros for other sources
+    source: str = "youtube_faces"  # whose label offsets are learned (network.label_sources)
+
+
+def photo_records(config: PhotoConfig) -> tuple[list[PhotoRecord], list[PhotoRecord]]:
+    """(training, held-out) photos of the configured tar; two empty lists without one."""
+    if config.tar is None:
+        return [], []
+    records = list(read_landmark_tar(config.tar, config.shift))
+    return split_by_identity(records, config.held_out_people, config.split_seed)
+
+
+@dataclass(frozen=True)
 class PhotoTarget:
-    """What self-training says of B photos: shape [B, S], expression [B, E], jaw [B, 3].
+    """Self-training targets of B photos: shape [B, S], expression [B, E], jaw [B, 3].
 
     known: [B, E] in [0, 1], how much is known of each action.  changed: [B, E], whether a warp changed it.
     """
@@ -48,7 +69,7 @@ class PhotoBatch:
 
 @dataclass(frozen=True)
 class CropJitter:
-    """How training crops vary (Crop [DECA]: landmark box × U(1.4, 1.8), no ×1.1)."""
+    """Random variation of training crops (Crop [DECA]: landmark box × U(1.4, 1.8), no ×1.1)."""
 
     scale: tuple[float, float] = (1.3, 1.75)
     shift: float = 0.06  # of the crop, standard deviation-free uniform ±

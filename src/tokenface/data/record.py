@@ -1,14 +1,17 @@
-"""What a training example is before it is cropped: one typed record for photos, clips, scans and rendered faces."""
+"""Training examples: records before cropping, items on disk, batches with every ground truth."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from tokenface.parameters import FaceParameters
 
 Kind = Literal["photo", "clip", "scan", "synthetic"]
 KINDS: tuple[Kind, ...] = ("photo", "clip", "scan", "synthetic")
@@ -53,7 +56,7 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """What a scan says of the head.
+    """Geometry of a head from a scan.
 
     vertices: [V, 3] float32, metres, head space of the head model (no head rotation), with the expression and jaw of
     the scan.  neutral: the face is relaxed, so the shape alone explains it (Sec. 3.2.1).  head: `geometry_hash` of the
@@ -115,3 +118,69 @@ def identity_labels(names: list[str]) -> Tensor:
     for index, name in enumerate(names):
         labels.append(numbers.setdefault(name or f"\0{index}", len(numbers)))
     return torch.tensor(labels, dtype=torch.int64)
+
+
+VIDEO_SUFFIXES = frozenset((".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"))
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing on disk that becomes one record. Small, and sent to worker processes; nothing is decoded yet.
+
+    key: unique in the data set.  pictures: files, several for a clip of frames; one video file is a clip too.
+    identity: name of the person inside the data set, "" unknown.  landmarks: [68, 2] photo pixels when the list of the
+    data set has them.  files: further files by role ("landmarks", "geometry", …).  neutral: of the geometry.
+    note: what the reader itself needs to find the item again inside its file.
+    """
+
+    key: str
+    kind: Kind
+    pictures: tuple[Path, ...]
+    identity: str = ""
+    landmarks: tuple[tuple[float, float], ...] | None = None
+    files: tuple[tuple[str, Path], ...] = ()
+    neutral: bool = True
+    note: str = ""
+
+    @property
+    def source(self) -> str:
+        return f"{self.pictures[0]}:{self.key}" if self.note else str(self.pictures[0])
+
+    def file(self, role: str) -> Path | None:
+        return dict(self.files).get(role)
+
+    def on_disk(self) -> tuple[Path, ...]:
+        """Files that the record depends on."""
+        return (*self.pictures, *(path for _, path in self.files))
+
+
+@dataclass(frozen=True)
+class FaceBatch:
+    """B synthetic pictures. Points are crop NDC (x right, y down, −1 and +1 are the crop's edges).
+
+    image: [B, 3, S, S] sRGB in [0, 1].  parameters: every component.  vertices: [B, V, 3] posed, head space, metres.
+    neutral: [B, V, 3] without expression and jaw.  landmarks68: [B, 68, 2], visible68: [B, 68] bool (inside the crop,
+    not behind the head itself, not behind hair, glasses frames, hats or hands); likewise the 468 mesh points, zeros
+    and never visible on heads without them.  mask: [B, 1, S, S] face skin that nothing opaque covers, in [0, 1].
+    identity: [B] int64, equal for pictures of one person of this batch.
+    """
+
+    image: Tensor
+    parameters: FaceParameters
+    vertices: Tensor
+    neutral: Tensor
+    landmarks68: Tensor
+    visible68: Tensor
+    landmarks468: Tensor
+    visible468: Tensor
+    mask: Tensor
+    identity: Tensor
+
+    def __len__(self) -> int:
+        return self.image.shape[0]
+
+    def __getitem__(self, index) -> FaceBatch:
+        return FaceBatch(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    def to(self, device: torch.device | str) -> FaceBatch:
+        return FaceBatch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})

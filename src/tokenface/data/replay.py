@@ -1,4 +1,4 @@
-"""A ring of rendered faces on disk: rendering costs more than training on the picture again, changed."""
+"""Replay ring of rendered faces on disk: each is trained on several times, augmented."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ReplayRing:
         self._arrays = {"image": self._image, "landmarks": self._landmarks, "parameters": self._parameters}
 
     def bytes_to_come(self) -> int:
-        """What the files will still take of the disk when the ring is full."""
+        """Bytes that the ring will still take of the disk."""
         return sum(
             max(0, array.nbytes - 512 * getattr((self.folder / f"{name}.npy").stat(), "st_blocks", 0))
             for name, array in self._arrays.items()

@@ -1,4 +1,4 @@
-"""What a synthetic picture shows: the person, the pose, the framing, the distance of the camera."""
+"""Samplers of a synthetic image: person, pose, framing, camera distance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tokenface.core.constants import constant
+from tokenface.core.device import constant
 from tokenface.data.draw import Draw
 from tokenface.geometry import rotations
 
@@ -30,7 +30,8 @@ class PoseRange:
 
 @dataclass(frozen=True)
 class Framing:
-    """How a detector's crop holds a face: crop side over landmark box (`(w+h)/2 · 1.1`), shift in crop half-widths."""
+    """Framing of a face in a detector's crop: crop side over landmark box (`(w+h)/2 · 1.1`), shift in crop
+    half-widths."""
 
     zoom: tuple[float, float] = (1.2, 1.85)
     shift: float = 0.06

@@ -1,4 +1,4 @@
-"""Synthetic clips: one person whose face, gaze, head and framing move smoothly, with the truth of every frame."""
+"""Synthetic clips: one person with smooth expression, gaze, pose and framing, and ground truth per frame."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tokenface.render.texture import HeadAlbedo
 
 @dataclass(frozen=True)
 class Motion:
-    """How much happens, for 30 frames a second.
+    """Amounts of motion, for 30 frames a second.
 
     dwell: frames between one expression and the next.  walk: frames over which head and framing change direction.
     yaw, pitch, roll: degrees, standard deviation of the head's walk around its mean turn.  shift: of the face in the

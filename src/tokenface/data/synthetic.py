@@ -1,4 +1,4 @@
-"""Synthetic faces: seeded, labelled training pictures of any head model, as one batched computation.
+"""Synthetic face generator: seeded, labelled images of any head model, one batched computation.
 
 Labels. A picture is drawn with the true perspective of a random distance; landmarks are where that perspective puts
 them. The camera component is the paper's scaled-orthographic camera that fits the projected face best (rotation is
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from tokenface.data.backgrounds import sample_backgrounds
-from tokenface.data.batch import FaceBatch
 from tokenface.data.degrade import Degradation, degrade
 from tokenface.data.draw import Draw
 from tokenface.data.expressions import ExpressionSampler
+from tokenface.data.record import FaceBatch
 from tokenface.data.sampling import (
     Framing,
     PoseRange,
@@ -44,7 +44,7 @@ GENERATOR_VERSION = 2
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """Everything that may be turned on a generator."""
+    """Configuration of the generator."""
 
     poses: PoseRange = field(default_factory=PoseRange)
     framing: Framing = field(default_factory=Framing)

@@ -1,4 +1,4 @@
-"""Which points of a face a picture shows: not turned away, not behind the head, not behind what covers it."""
+"""Visibility of landmarks: back-facing, self-occluded and covered points."""
 
 from __future__ import annotations
 

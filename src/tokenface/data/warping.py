@@ -1,4 +1,4 @@
-"""Photos with a known change: a face warped as if the person had another shape or expression.
+"""Photo warping by a known change of shape or expression.
 
 The head is rasterised with the parameters after the change, carrying the image positions before it as attributes: that
 is the backward map inside the head. Outside, it is extended by normalised convolution (Knutsson and Westin 1993) and
@@ -78,7 +78,7 @@ def warp_faces(
 
 @torch.no_grad()
 def move_points(flow: Tensor, points: Tensor) -> Tensor:
-    """Where points of the picture before stand after, by fixed-point inversion of the backward map.
+    """Points of the original image in the warped one, by fixed-point inversion of the backward map.
 
     Args:
         flow: [B, S, S, 2] of `warp_faces`.  points: [B, K, 2], crop NDC.

@@ -1,1 +1,1 @@
-"""The network and the head model for other runtimes: ONNX, OpenVINO, torch.export."""
+"""Export of the network and the head model: ONNX, OpenVINO, torch.export."""

@@ -1,4 +1,4 @@
-"""`--runtime onnx|openvino`: the weights' exported file, made on first use and kept in the user's cache."""
+"""Cached exports for `--runtime onnx|openvino`: built on first use, kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import torch
 
 from tokenface.core.files import make_folder
 from tokenface.core.fingerprint import fingerprint
+from tokenface.deploy.drift import CALIBRATION, rendered_crops
 from tokenface.deploy.export import GRAPH_VERSION, SUFFIX
-from tokenface.deploy.lowering import PRECISIONS, lowered
-from tokenface.deploy.onnx_files import export_network
-from tokenface.deploy.openvino_files import convert
-from tokenface.deploy.rendered import CALIBRATION, rendered_crops
+from tokenface.deploy.onnx_files import convert, export_network
+from tokenface.deploy.precision import PRECISIONS, lowered
 from tokenface.deploy.runtime import AnotherNetwork, BFloat16Network, open_network
 from tokenface.errors import ConfigError
 from tokenface.head.model import HeadModel

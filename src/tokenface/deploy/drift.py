@@ -1,22 +1,52 @@
-"""How far an exported file is from torch, on rendered faces that it was not calibrated on."""
+"""Drift of an exported file from torch, on rendered faces that it was not calibrated on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from tokenface.data.sampling import Framing
+from tokenface.data.synthetic import SyntheticConfig, SyntheticFaces
 from tokenface.deploy.graphs import HeadGraph, example_coefficients
 from tokenface.deploy.photo_graph import FOUND, PHOTO_OUTPUTS, PHOTOS, PhotoGraph
-from tokenface.deploy.rendered import TEST, rendered_crops, rendered_photos
 from tokenface.deploy.runtime import open_graph, open_head, open_network
 from tokenface.errors import TokenFaceError
 from tokenface.head.model import HeadModel
 from tokenface.network.tokenface import TokenFace
 from tokenface.parameters import COMPONENTS
+
+PHOTO_SIZE = 256
+"""Pixels of a rendered photo."""
+PHOTO_FRAMING = Framing(zoom=(1.8, 4.0), shift=0.25)
+"""A head with shoulders somewhere in a photo, where crops are filled by a face."""
+
+
+class Chosen(NamedTuple):
+    """Number of pictures of each kind, and their seed."""
+
+    crops: int
+    photos: int
+    seed: int
+
+
+CALIBRATION = Chosen(crops=128, photos=64, seed=20_260_101)
+TEST = Chosen(crops=16, photos=16, seed=20_260_102)
+
+
+def rendered_crops(head: HeadModel, size: int, chosen: Chosen) -> Tensor:
+    """[crops, 3, size, size] faces as a detector crops them, RGB in [0, 1]."""
+    return SyntheticFaces(head, size).sample(chosen.crops, seed=chosen.seed).image
+
+
+def rendered_photos(head: HeadModel, chosen: Chosen) -> Tensor:
+    """[photos, 3, PHOTO_SIZE, PHOTO_SIZE] with one face in each, RGB in [0, 1]."""
+    config = SyntheticConfig(framing=PHOTO_FRAMING)
+    return SyntheticFaces(head, PHOTO_SIZE, config).sample(chosen.photos, seed=chosen.seed).image
 
 
 @dataclass(frozen=True)

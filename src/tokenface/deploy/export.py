@@ -1,4 +1,4 @@
-"""`tokenface export`: weights → a folder that other runtimes read, with every file's drift from torch measured."""
+"""`tokenface export`: weights to a folder for other runtimes, with the measured drift of every file."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ from torch import Tensor
 
 from tokenface.core.files import discard, make_folder, read_marker, write_atomically
 from tokenface.core.fingerprint import fingerprint
-from tokenface.deploy.drift import Drift, DriftMeter
+from tokenface.deploy.drift import CALIBRATION, Drift, DriftMeter, rendered_crops, rendered_photos
 from tokenface.deploy.graphs import LARGEST_BATCH, HeadGraph, ParameterGraph, example_coefficients, example_crops
-from tokenface.deploy.lowering import PRECISIONS, lowered
-from tokenface.deploy.onnx_files import export_head, export_network, export_photos
-from tokenface.deploy.openvino_files import convert
+from tokenface.deploy.onnx_files import convert, export_head, export_network, export_photos
 from tokenface.deploy.photo_graph import PhotoGraph
-from tokenface.deploy.rendered import CALIBRATION, rendered_crops, rendered_photos
+from tokenface.deploy.precision import PRECISIONS, lowered
 from tokenface.errors import ConfigError, ModelFileError, OutputError
 from tokenface.geometry.crop import TEST_SCALE
 from tokenface.head.model import HeadModel

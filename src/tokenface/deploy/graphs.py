@@ -1,4 +1,4 @@
-"""What is exported: crops to parameters, and parameters to vertices, as modules of plain tensors."""
+"""Exported graphs: crops to parameters and parameters to vertices, as modules of plain tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole way from photos to heads as one graph: detector, face mesh, crop, network twice, head.
+"""End-to-end graph from photos to heads: detector, face mesh, crop, two network passes, head.
 
 It is `Reconstructor.reconstruct` for faces that the detector sees at once, upright or turned by less than about 45°:
 the further looks that `images.detector` takes (quarter turns, tiles for tiny faces, faces cut by the edge) need

@@ -1,4 +1,4 @@
-"""Exported files in place of torch's network: the same call, another runtime behind it."""
+"""Inference runtimes: exported files behind the interface of torch's network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tokenface.core.threads import waits_asleep
 from tokenface.deploy.graphs import CROPS, HEAD_INPUTS, OUTPUTS, VERTICES
-from tokenface.deploy.needed import needed
+from tokenface.deploy.stored_weights import needed
 from tokenface.errors import CheckpointError
 from tokenface.network.tokenface import NetworkOutput, TokenFace
 from tokenface.parameters import COMPONENTS, FaceParameters

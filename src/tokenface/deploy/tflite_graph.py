@@ -1,4 +1,4 @@
-"""MediaPipe's small TFLite networks as torch modules, so that they can be exported like everything else.
+"""MediaPipe's TFLite networks as torch modules, for export.
 
 Only the operators that the detector and the face mesh are made of; anything else is refused. Inside, tensors are
 [B, C, H, W]; TFLite's own order [B, H, W, C] comes back where a reshape depends on it.

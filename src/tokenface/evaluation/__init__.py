@@ -1,1 +1,1 @@
-"""How good a model is: geometry against truth, landmarks against annotations."""
+"""Evaluation: geometry against ground truth, landmarks against annotations."""

@@ -1,4 +1,4 @@
-"""AFLW2000-3D: error of the 68 points by pose range, and of the head's angles."""
+"""AFLW2000-3D: 68-point error by pose range, and error of head angles."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class AflwTruth:
 
 @dataclass(frozen=True)
 class AflwRow:
-    """What a method said of a photo. error: one line if nothing.  nme: per cent of √(box width · height)."""
+    """Errors of one photo. error: one line if nothing.  nme: per cent of √(box width · height)."""
 
     photo: str
     yaw: float

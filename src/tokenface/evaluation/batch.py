@@ -1,4 +1,4 @@
-"""Many predictions measured in parallel, one cached file per prediction, so that a stopped run goes on."""
+"""Parallel evaluation of many predictions, with one cached file per prediction for resuming."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tokenface.core.arrays import open_arrays
 from tokenface.core.files import write_atomically
 from tokenface.core.fingerprint import content_hash, fingerprint
 from tokenface.errors import EvaluationError
+from tokenface.evaluation.icp import Surface
 from tokenface.evaluation.mesh_files import (
     read_indexed_points,
     read_mesh,
@@ -26,9 +27,7 @@ from tokenface.evaluation.mesh_files import (
     read_seven_landmarks,
     seven_points,
 )
-from tokenface.evaluation.regions import face_regions
-from tokenface.evaluation.scan_to_mesh import MILLIMETRES, Protocol, ScanFace, Unit, measure, scan_face
-from tokenface.evaluation.surface import Surface
+from tokenface.evaluation.scan_to_mesh import MILLIMETRES, Protocol, ScanFace, Unit, face_regions, measure, scan_face
 from tokenface.geometry.similarity import Similarity
 
 CACHE_VERSION = 1
@@ -59,10 +58,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job. error: one line, None when measured.
+    """Result of a job. error: one line, None when measured.
 
     distances: [P] float32 millimetres, in the scan's own vertex order.  kept: [P] vertex numbers of the scan.
-    regions: [P] uint8, into `regions.REGIONS`.  pose: prediction to scan.  seconds: of the processor, for
+    regions: [P] uint8, into `REGIONS`.  pose: prediction to scan.  seconds: of the processor, for
     alignment and distances.
     """
 

@@ -1,4 +1,4 @@
-"""What separate tokens are for: of one component's true change, how much reaches the predictions of the others.
+"""Leakage between components: how a true change of one component moves the predictions of the others.
 
 Pairs of rendered pictures of the same person, head, light and place, in which one component is another one's. The truth
 of both is known, so whatever else the predictions say of the difference is leakage.

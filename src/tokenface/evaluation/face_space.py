@@ -1,4 +1,4 @@
-"""Identity coefficients as displacements of the face, with what a similarity does taken out."""
+"""Identity coefficients as face displacements, modulo a similarity transform."""
 
 from __future__ import annotations
 

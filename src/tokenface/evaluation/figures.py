@@ -1,4 +1,4 @@
-"""Pictures in the manner of the paper's figures, as PNG: teaser, comparison grid, pose-aware comparison."""
+"""Figures after the paper's, as PNG: teaser, comparison grid, pose-aware comparison."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from tokenface.core.files import write_atomically
 from tokenface.errors import EvaluationError
 from tokenface.evaluation.mesh_files import read_mesh, read_seven_landmarks
 from tokenface.formats.mesh import png_bytes
-from tokenface.geometry.camera import Camera
+from tokenface.geometry.camera import Camera, fit_camera
 from tokenface.geometry.crop import extract
-from tokenface.geometry.first_camera import fit_camera
 from tokenface.geometry.landmarks import NOW7
 from tokenface.render.overlay import PhotoFace, landmarks_over_photo, mesh_over_photo, shaded_meshes
 
@@ -51,10 +50,10 @@ def comparison_grid(
     Raises:
         EvaluationError: no photo shows a face, or a mesh cannot be read.
     """
-    answers = [_largest_faces(model, photos) for model in models]
-    crops = _common_crops(answers)
+    predictions = [_largest_faces(model, photos) for model in models]
+    crops = _common_crops(predictions)
     columns = [Column("photo", [None if crop is None else _cut(*crop) for crop in crops])]
-    for model, faces in zip(models, answers, strict=True):
+    for model, faces in zip(models, predictions, strict=True):
         name = model.origin.weights
         columns.append(Column(f"{name}: overlay", [_tile(f, c, "overlay") for f, c in zip(faces, crops, strict=True)]))
         columns.append(Column(f"{name}: shape", [_tile(f, c, "shape") for f, c in zip(faces, crops, strict=True)]))
@@ -72,13 +71,13 @@ def comparison_grid(
 
 def pose_comparison(models: Sequence[Reconstructor], photos: Sequence[str | Path]) -> np.ndarray:
     """Fig. 7: photos by how far the head is turned, the most frontal first, with landmarks and overlay."""
-    answers = [_largest_faces(model, photos) for model in models]
-    turned = [np.inf if face is None else abs(face.camera.angles[0]) for face in answers[0]]
+    predictions = [_largest_faces(model, photos) for model in models]
+    turned = [np.inf if face is None else abs(face.camera.angles[0]) for face in predictions[0]]
     order = [int(index) for index in np.argsort(turned, kind="stable")]
-    answers = [[faces[index] for index in order] for faces in answers]
-    crops = _common_crops(answers)
+    predictions = [[faces[index] for index in order] for faces in predictions]
+    crops = _common_crops(predictions)
     columns = []
-    for model, faces in zip(models, answers, strict=True):
+    for model, faces in zip(models, predictions, strict=True):
         for look in ("landmarks", "overlay"):
             tiles = [_tile(face, crop, look) for face, crop in zip(faces, crops, strict=True)]
             columns.append(Column(f"{model.origin.weights}: {look}", tiles))
@@ -164,9 +163,11 @@ def _largest_faces(model: Reconstructor, photos: Sequence[str | Path]) -> list[F
     return faces
 
 
-def _common_crops(answers: Sequence[Sequence[Face | None]]) -> list[tuple[ImageItem, Face] | None]:
+def _common_crops(predictions: Sequence[Sequence[Face | None]]) -> list[tuple[ImageItem, Face] | None]:
     """For every photo the first face that any of the weights has there: all columns are cut alike."""
-    return [next(((face.item, face) for face in row if face is not None), None) for row in zip(*answers, strict=True)]
+    return [
+        next(((face.item, face) for face in row if face is not None), None) for row in zip(*predictions, strict=True)
+    ]
 
 
 def _tile(face: Face | None, crop: tuple[ImageItem, Face] | None, look: str) -> np.ndarray | None:

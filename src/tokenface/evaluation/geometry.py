@@ -1,4 +1,4 @@
-"""Geometry of rendered people whose shape is known: scan-to-mesh error, and its ratio to the mean head's."""
+"""Geometry error on rendered people: scan-to-mesh distance, and its ratio to the mean head's."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tokenface.evaluation.icp import Surface
 from tokenface.evaluation.scan_to_mesh import measure, scan_face
-from tokenface.evaluation.surface import Surface
 from tokenface.geometry.landmarks import NOW7
 from tokenface.head.model import HeadModel
-from tokenface.head.skin import visible_skin
+from tokenface.head.subset import visible_skin
 from tokenface.parameters import FaceParameters
 
 

@@ -1,4 +1,4 @@
-"""The classical baseline: a head model fitted to 468 detected points by Levenberg–Marquardt with priors."""
+"""Landmark-fitting baseline: a head model fitted to 468 detected points by Levenberg–Marquardt with priors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 
-from tokenface.geometry.first_camera import first_camera
+from tokenface.geometry.camera import first_camera
 from tokenface.geometry.levenberg_marquardt import DenseSystem, minimise
 from tokenface.head.model import HeadModel
 

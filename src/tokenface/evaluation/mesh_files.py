@@ -1,4 +1,4 @@
-"""Meshes and landmark files of other people, read with suspicion: anything odd is one clear line per file."""
+"""Third-party meshes and landmark files, validated: anything unexpected is one clear line per file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tokenface.core.regular import check_regular
+from tokenface.core.files import check_regular
 from tokenface.errors import EvaluationError, HeadModelError
 from tokenface.head.restricted_pickle import load_npy
 

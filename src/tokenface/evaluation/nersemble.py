@@ -1,4 +1,4 @@
-"""NeRSemble's single-view face reconstruction: the zip that its server takes, posed and neutral."""
+"""NeRSemble single-view face reconstruction: submission zip, posed and neutral."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class SvfrZip:
             self._zip.close()
             if kind is None:
                 self._part.replace(self.path)
-        except OSError as trouble:
-            raise output_error(self.path, trouble) from trouble
+        except OSError as failure:
+            raise output_error(self.path, failure) from failure
         finally:
             discard(self._part)

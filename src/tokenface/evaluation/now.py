@@ -1,4 +1,4 @@
-"""The NoW benchmark as it lies on disk: images, scans, landmarks, predictions, result files."""
+"""NoW benchmark on disk: images, scans, landmarks, predictions, result files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from tokenface.core.files import output_error, write_atomically
-from tokenface.core.regular import read_text, reason
+from tokenface.core.files import output_error, read_text, reason, write_atomically
 from tokenface.errors import EvaluationError, HeadModelError
 from tokenface.evaluation.batch import Job, Outcome
 from tokenface.head.restricted_pickle import load_npy
@@ -39,7 +38,7 @@ class NowImage:
 
 
 class NowFolder:
-    """Where things are in a download of NoW, whichever of its folders is given."""
+    """Paths in a download of NoW, whichever of its folders is given."""
 
     def __init__(self, root: str | Path):
         self.root = Path(root)

@@ -1,20 +1,20 @@
-"""The open benchmark's figures: errors by condition and group, disentanglement, calibration, ranks."""
+"""The open benchmark's figures: errors by condition and group, disentanglement, calibration, ranks; and its report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 
 from tokenface.evaluation.geometry import PeopleScans, face_error
 from tokenface.evaluation.landmarks import normalised_mean_error
-from tokenface.evaluation.open_methods import Answers
+from tokenface.evaluation.open_methods import Predictions
 from tokenface.evaluation.openbench import OpenSet
 from tokenface.evaluation.people import SKIN_GROUPS, People
-from tokenface.evaluation.reliability import RIGHT, expected_calibration_error
-from tokenface.evaluation.summary import people_interval
+from tokenface.evaluation.statistics import RIGHT, expected_calibration_error, people_interval
 from tokenface.head.model import HeadModel
 from tokenface.render.renderer import Renderer
 
@@ -36,18 +36,20 @@ class PictureErrors:
     found: np.ndarray
 
 
-def picture_errors(pictures: OpenSet, people_head: HeadModel, answers: Answers, head: HeadModel) -> PictureErrors:
-    """Args: people_head: of the truth.  head: of the answers."""
-    neutral = face_error(PeopleScans.of(people_head, pictures.neutral), answers.neutral, head)
-    posed = face_error(PeopleScans.of(people_head, pictures.posed), answers.posed, head)
-    nme = 100 * normalised_mean_error(torch.from_numpy(answers.points), pictures.points).numpy()
-    return PictureErrors(neutral, posed, nme, photometric(pictures, answers, head), answers.found)
+def picture_errors(
+    pictures: OpenSet, people_head: HeadModel, predictions: Predictions, head: HeadModel
+) -> PictureErrors:
+    """Args: people_head: of the truth.  head: of the predictions."""
+    neutral = face_error(PeopleScans.of(people_head, pictures.neutral), predictions.neutral, head)
+    posed = face_error(PeopleScans.of(people_head, pictures.posed), predictions.posed, head)
+    nme = 100 * normalised_mean_error(torch.from_numpy(predictions.points), pictures.points).numpy()
+    return PictureErrors(neutral, posed, nme, photometric(pictures, predictions, head), predictions.found)
 
 
 @torch.no_grad()
-def photometric(pictures: OpenSet, answers: Answers, head: HeadModel) -> np.ndarray:
+def photometric(pictures: OpenSet, predictions: Predictions, head: HeadModel) -> np.ndarray:
     """[N] mean absolute difference between rendering and picture where both show skin, grey levels of 255."""
-    if answers.parameters is None or head.data.albedo_basis is None:
+    if predictions.parameters is None or head.data.albedo_basis is None:
         return np.full(len(pictures.image), np.nan)
     renderer = Renderer(head)
     size = (ROOT_SIZE, ROOT_SIZE)
@@ -55,8 +57,8 @@ def photometric(pictures: OpenSet, answers: Answers, head: HeadModel) -> np.ndar
     masks = torch.nn.functional.interpolate(pictures.mask[:, None], size=size, mode="area")[:, 0]
     errors = []
     for index in range(len(images)):
-        row = answers.parameters.__class__(
-            **{name: value[index : index + 1] for name, value in answers.parameters.items()}
+        row = predictions.parameters.__class__(
+            **{name: value[index : index + 1] for name, value in predictions.parameters.items()}
         )
         drawn = renderer.render(row, ROOT_SIZE)
         mask = masks[index] * drawn.mask[0]
@@ -65,21 +67,23 @@ def photometric(pictures: OpenSet, answers: Answers, head: HeadModel) -> np.ndar
     return np.array(errors)
 
 
-def disentanglement(sets: Sequence[OpenSet], answers: Sequence[Answers], head: HeadModel) -> dict[str, float]:
-    """Does the head stay when the picture changes, and the expression when the person changes? Millimetres.
+def disentanglement(sets: Sequence[OpenSet], predictions: Sequence[Predictions], head: HeadModel) -> dict[str, float]:
+    """Disentanglement, mm: change of the head across pictures, change of the expression across people.
 
     identity within: how far a person's neutral heads lie from their mean over the conditions; between: how far people's
     mean heads lie from everybody's; expression within and between: the same for the displacement from neutral to
     posed, over people who make one expression and over expressions. A ratio of 0 is perfect; 1 cannot tell.
     """
     region = face_vertices(head)
-    if any(len(answer.neutral) == 1 for answer in answers):
+    if any(len(prediction.neutral) == 1 for prediction in predictions):
         return {}
-    heads = np.stack([answer.neutral[:, region] for answer in answers], axis=1)  # [people, conditions, V, 3]
+    heads = np.stack(
+        [prediction.neutral[:, region] for prediction in predictions], axis=1
+    )  # [people, conditions, V, 3]
     figures = _spread(heads, "identity")
-    for pictures, answer in zip(sets, answers, strict=True):
+    for pictures, prediction in zip(sets, predictions, strict=True):
         if pictures.condition.expressive:
-            offsets = (answer.posed - answer.neutral)[:, region]
+            offsets = (prediction.posed - prediction.neutral)[:, region]
             which = pictures.expression_of.numpy()
             complete = len(which) // len(np.unique(which)) * len(np.unique(which))
             grouped = [offsets[:complete][which[:complete] == e] for e in np.unique(which)]
@@ -106,11 +110,12 @@ def face_vertices(head: HeadModel) -> np.ndarray:
 def calibration(
     confidence: np.ndarray, expected: np.ndarray, error: np.ndarray, nme: np.ndarray, bins: int = 4
 ) -> dict[str, float]:
-    """Does a method know how good its answers are?
+    """Calibration of a method's confidence.
 
     Args:
-        confidence: [N] stated probability that an answer is right.  expected: [N] stated error of the neutral face, NaN
-            where none is.  error: [N] mm of the neutral face.  nme: [N] per cent, which makes an answer right or not.
+        confidence: [N] stated probability that a prediction is right.  expected: [N] stated error of the neutral
+            face, NaN where none is.  error: [N] mm of the neutral face.  nme: [N] per cent, which makes a prediction
+            right or not.
     Returns:
         the confidence's calibration error; Spearman's rank correlation of confidence (−1 is perfect) and of the
         expected error (1 is) with the error; the mean error of each quarter, the least confident first.
@@ -186,3 +191,14 @@ def paired(errors: Mapping[str, np.ndarray], people: Sequence[str]) -> list[dict
             "behind best mm": float(difference.mean()), "low": low, "high": high,
         })  # fmt: skip
     return rows
+
+
+@dataclass
+class OpenReport:
+    """document: everything as JSON.  sets, predictions, errors, heads: of the OpenHead people, for pictures."""
+
+    document: dict[str, Any]
+    sets: list[OpenSet] = field(default_factory=list)
+    predictions: dict[str, list[Predictions]] = field(default_factory=dict)
+    errors: dict[str, list[PictureErrors]] = field(default_factory=dict)
+    heads: dict[str, HeadModel] = field(default_factory=dict)

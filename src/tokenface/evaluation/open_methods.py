@@ -1,4 +1,4 @@
-"""What is compared on the open benchmark: the mean head, the classical landmark fit, a network."""
+"""Methods of the open benchmark: mean head, landmark fit, network."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.evaluation.best_camera import landmarks_with_best_camera
 from tokenface.evaluation.landmark_fit import LandmarkFitter
+from tokenface.evaluation.landmarks import landmarks_with_best_camera
 from tokenface.evaluation.openbench import OpenSet
 from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
@@ -27,8 +27,8 @@ CENTRED_CAMERA = np.array([5.0, 0, 0, 0, 0, 0, 0])
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a method says of N pictures, as meshes of its own head model.
+class Predictions:
+    """Predictions of a method for N pictures, as meshes of its own head model.
 
     neutral, posed: [N, V, 3], metres; [1, V, 3] for a method that says the same of all.  points: [N, 68, 2] crop NDC.
     found: [N] bool, False where the method fell back to something simpler.  confidence: [N] or None.
@@ -46,12 +46,12 @@ class Answers:
 
 
 class Method(Protocol):
-    """Answers for pictures; `name` labels its rows."""
+    """Predictions for pictures; `name` labels its rows."""
 
     name: str
     head: HeadModel
 
-    def __call__(self, pictures: OpenSet) -> Answers: ...
+    def __call__(self, pictures: OpenSet) -> Predictions: ...
 
 
 class MeanHead:
@@ -62,11 +62,11 @@ class MeanHead:
     def __init__(self, head: HeadModel):
         self.head = head
 
-    def __call__(self, pictures: OpenSet) -> Answers:
+    def __call__(self, pictures: OpenSet) -> Predictions:
         template = self.head.template[None]
         count = len(pictures.image)
         points = landmarks_with_best_camera(self.head, template.expand(count, -1, -1), pictures.points, rounds=2)
-        return Answers(template.numpy(), template.numpy(), points.numpy(), np.ones(count, bool))
+        return Predictions(template.numpy(), template.numpy(), points.numpy(), np.ones(count, bool))
 
 
 class FittedLandmarks:
@@ -78,7 +78,7 @@ class FittedLandmarks:
         self.head, self.detector, self.fitter = head, detector, LandmarkFitter(head)
 
     @torch.no_grad()
-    def __call__(self, pictures: OpenSet) -> Answers:
+    def __call__(self, pictures: OpenSet) -> Predictions:
         sizes, fits, found = self.head.sizes, [], []
         for image in as_photos(pictures.image):
             face = nearest_face(self.detector.detect(image), image.shape[1])
@@ -93,7 +93,7 @@ class FittedLandmarks:
         )
         posed = self.head(shape, expression, jaw).vertices
         points = projected(self.head, posed, camera)
-        return Answers(self.head(shape).vertices.numpy(), posed.numpy(), points.numpy(), np.array(found))
+        return Predictions(self.head(shape).vertices.numpy(), posed.numpy(), points.numpy(), np.array(found))
 
 
 class Network:
@@ -103,7 +103,7 @@ class Network:
         self.model, self.head, self.name = model, model.head, model.origin.weights
 
     @torch.no_grad()
-    def __call__(self, pictures: OpenSet) -> Answers:
+    def __call__(self, pictures: OpenSet) -> Predictions:
         size = pictures.image.shape[-1]
         rows, points, found, confidence, expected = [], [], [], [], []
         for index, result in enumerate(self.model.iterate(as_photos(pictures.image))):
@@ -122,11 +122,11 @@ class Network:
                 camera = torch.from_numpy(camera_on_picture(face.camera, size)).float()[None]
                 rows.append(FaceParameters(**{n: v[None] for n, v in face.parameters.items()}).replace(camera=camera))
                 confidence.append(face.confidence)
-                expected.append(face.evidence.expected_shape)
+                expected.append(face.confidence_features.expected_shape)
             posed = self.head(rows[-1].shape, rows[-1].expression, rows[-1].jaw).vertices
             points.append(projected(self.head, posed, camera))
         p = FaceParameters.cat(rows)
-        return Answers(
+        return Predictions(
             self.head(p.shape).vertices.numpy(),
             self.head(p.shape, p.expression, p.jaw).vertices.numpy(),
             torch.cat(points).numpy(),

@@ -1,4 +1,4 @@
-"""What the open benchmark looks like: answers beside the truth, the worst of them, error curves, groups."""
+"""Figures of the open benchmark: predictions beside the truth, worst cases, error curves, groups."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from tokenface.evaluation.figures import TILE, Column, grid
-from tokenface.evaluation.open_methods import Answers, as_photos
+from tokenface.evaluation.open_methods import Predictions, as_photos
 from tokenface.evaluation.results import figure_png
 from tokenface.formats.mesh import png_bytes
 from tokenface.geometry.camera import Camera
@@ -17,7 +17,7 @@ from tokenface.head.model import HeadModel
 from tokenface.render.overlay import PhotoFace, mesh_over_photo, shaded_meshes
 
 if TYPE_CHECKING:
-    from tokenface.evaluation.open_report import OpenReport
+    from tokenface.evaluation.open_figures import OpenReport
 
 WORST = 6
 FRONT, HALF = np.array([0.0, -0.012, 0.03]), 0.105
@@ -29,7 +29,7 @@ TURN = 25.0
 def open_pictures(report: OpenReport) -> dict[str, bytes]:
     """Name → PNG: "examples" (a row per condition) and "worst" of the best network, "curves" and "groups" of all."""
     networks = [row["method"] for row in report.document["OpenHead people"]["ranks"]]
-    networks = [name for name in networks if report.answers[name][0].parameters is not None]
+    networks = [name for name in networks if report.predictions[name][0].parameters is not None]
     pictures = {"curves": _curves(report), "groups": _groups(report)}
     if networks:
         best = networks[0]
@@ -47,11 +47,11 @@ def _sheet(report: OpenReport, method: str, rows: Sequence[tuple[int, int]], err
     own_head = report.heads["mean head"]
     tiles: list[list[np.ndarray | None]] = [[] for _ in range(4)]
     for condition, person in rows:
-        pictures, answer = report.sets[condition], report.answers[method][condition]
+        pictures, prediction = report.sets[condition], report.predictions[method][condition]
         photo = _tile(as_photos(pictures.image[person : person + 1])[0])
         tiles[0].append(_labelled(photo, f"{pictures.condition.name}, {errors[condition, person]:.2f} mm"))
-        tiles[1].append(_overlay(photo, answer, person, head))
-        tiles[2].append(_front(answer.neutral[person], head))
+        tiles[1].append(_overlay(photo, prediction, person, head))
+        tiles[2].append(_front(prediction.neutral[person], head))
         tiles[3].append(_front(pictures.neutral[person].numpy(), own_head))
     titles = ("picture, error of the neutral face", f"{method}: overlay", "its neutral face", "true neutral face")
     return grid([Column(title, column) for title, column in zip(titles, tiles, strict=True)])
@@ -73,10 +73,10 @@ def _labelled(photo: np.ndarray, text: str) -> np.ndarray:
 
 
 @torch.no_grad()
-def _overlay(photo: np.ndarray, answer: Answers, person: int, head: HeadModel) -> np.ndarray:
-    assert answer.parameters is not None
-    camera = Camera.from_vector(answer.parameters.camera[person : person + 1])
-    placed = camera.project(torch.from_numpy(answer.posed[person : person + 1]).float())[0].numpy()
+def _overlay(photo: np.ndarray, prediction: Predictions, person: int, head: HeadModel) -> np.ndarray:
+    assert prediction.parameters is not None
+    camera = Camera.from_vector(prediction.parameters.camera[person : person + 1])
+    placed = camera.project(torch.from_numpy(prediction.posed[person : person + 1]).float())[0].numpy()
     return mesh_over_photo(photo, [PhotoFace(_pixels(placed), head.data.faces)])
 
 

@@ -1,4 +1,4 @@
-"""The open benchmark from end to end: draw, answer, measure, tabulate."""
+"""Open benchmark end to end: sampling, prediction, measures, tables."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch
 from tokenface.core.files import write_atomically
 from tokenface.errors import ModelFileError
 from tokenface.evaluation.open_figures import (
+    OpenReport,
     PictureErrors,
     calibration,
     disentanglement,
@@ -22,8 +23,7 @@ from tokenface.evaluation.open_figures import (
     paired,
     picture_errors,
 )
-from tokenface.evaluation.open_methods import Answers, FittedLandmarks, MeanHead, Method, Network
-from tokenface.evaluation.open_report import OpenReport
+from tokenface.evaluation.open_methods import FittedLandmarks, MeanHead, Method, Network, Predictions
 from tokenface.evaluation.openbench import CONDITIONS, SEED, VERSION, OpenSet, photograph
 from tokenface.evaluation.people import draw_people
 from tokenface.head.model import HeadModel
@@ -102,18 +102,18 @@ def _measure_people(
 ) -> dict[str, Any]:
     people = draw_people(people_head, options.count, options.seed)
     sets: list[OpenSet] = []
-    answers: dict[str, list[Answers]] = {method.name: [] for method in methods}
+    predictions: dict[str, list[Predictions]] = {method.name: [] for method in methods}
     errors: dict[str, list[PictureErrors]] = {method.name: [] for method in methods}
     for condition in CONDITIONS:
         say(f"{people_head.name}: {condition.name}")
         pictures = photograph(people_head, people, condition, options.size, options.seed)
         sets.append(pictures)
         for method in methods:
-            answer = method(pictures)
-            answers[method.name].append(answer)
-            errors[method.name].append(picture_errors(pictures, people_head, answer, method.head))
+            prediction = method(pictures)
+            predictions[method.name].append(prediction)
+            errors[method.name].append(picture_errors(pictures, people_head, prediction, method.head))
     if report is not None:
-        report.sets, report.answers, report.errors = sets, answers, errors
+        report.sets, report.predictions, report.errors = sets, predictions, errors
         report.heads = {method.name: method.head for method in methods}
     names = [str(person) for _ in CONDITIONS for person in range(options.count)]
     together = {name: np.concatenate([e.neutral for e in rows]) for name, rows in errors.items()}
@@ -129,17 +129,17 @@ def _measure_people(
         },
         "ranks": paired(together, names),
         "disentanglement": {
-            method.name: disentanglement(sets, answers[method.name], method.head) for method in methods
+            method.name: disentanglement(sets, predictions[method.name], method.head) for method in methods
         },
         "calibration": {
             method.name: calibration(
-                np.concatenate([a.confidence for a in answers[method.name] if a.confidence is not None]),
-                np.concatenate([a.expected for a in answers[method.name] if a.expected is not None]),
+                np.concatenate([a.confidence for a in predictions[method.name] if a.confidence is not None]),
+                np.concatenate([a.expected for a in predictions[method.name] if a.expected is not None]),
                 together[method.name],
                 np.concatenate([e.nme for e in errors[method.name]]),
             )
             for method in methods
-            if all(a.confidence is not None for a in answers[method.name])
+            if all(a.confidence is not None for a in predictions[method.name])
         },
         "groups": {method.name: groups(sets, errors[method.name], people) for method in methods},
     }

@@ -1,4 +1,4 @@
-"""The open benchmark: rendered people whose heads are known, under the conditions that NoW varies.
+"""Open benchmark: rendered people with known heads, under the conditions that NoW varies.
 
 Nothing is downloaded; everything follows from a version and a seed. Numbers of different versions are not compared.
 """
@@ -29,7 +29,7 @@ CHUNK = 20
 
 @dataclass(frozen=True)
 class Condition:
-    """How everybody is photographed once. Angles in degrees, distance in metres, both ranges.
+    """Photographic condition of one set. Angles in degrees, distance in metres, both ranges.
 
     yaw: absolute, to either side.  expressive: with one of the shared expressions, else neutral.
     covered: glasses, hats and things before the face.  dark: one picture in low light, with its noise.

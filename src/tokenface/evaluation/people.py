@@ -1,4 +1,4 @@
-"""The open benchmark's people: on OpenHead balanced over ancestry, gender, age and the skin tones that go with them."""
+"""Population of the open benchmark: balanced over ancestry, gender, age and matching skin tones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from tokenface.core.arrays import open_arrays
 from tokenface.data.draw import Draw
 from tokenface.head.model import HeadModel
-from tokenface.images.cielab import srgb_to_lab, typology_angle
+from tokenface.images.srgb import srgb_to_lab, typology_angle
 from tokenface.render.texture import albedo_at
 
 FILE = Path(__file__).with_name("openhead_groups.npz")
@@ -28,7 +28,7 @@ TRIES = 200
 
 @dataclass(frozen=True)
 class Groups:
-    """Where groups lie in one head model's identity space: see `tools.openhead.groups`.
+    """Groups in one head model's identity space: see `tools.openhead.groups`.
 
     names: kind → its groups.  means: [A, G, H, S].  narrow: [K, S] orthonormal directions in which people of one group
     spread less than the model's people, by the factors spread [K]; by 1 in all others.
@@ -73,7 +73,7 @@ class People:
         return torch.tensor([float(gender == "male" and age != "child") for gender, age in grown])
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """How many people of each group."""
+        """Number of people of each group."""
         return {kind: dict(sorted(Counter(names).items())) for kind, names in self.groups.items()}
 
 

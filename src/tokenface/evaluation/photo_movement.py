@@ -1,6 +1,6 @@
-"""Whether faces on photos move: the predicted expression and jaw alone, against the annotators' points.
+"""Movement on photos: predicted expression and jaw alone, against the annotated points within each person.
 
-A network that answers a resting face for everybody has perfect baselines. So each distance of DISTANCES is measured
+A network that predicts a resting face for everybody has perfect baselines. So each distance of DISTANCES is measured
 twice: on the labels, and on the mean head with the predicted expression, jaw and camera, the mean head at rest in the
 same camera taken from both. What is compared are deviations from each person's mean over their photos: shape, and where
 annotators put their points on everybody, drop out.
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.evaluation.bootstrap import Measured, measured_over_people
+from tokenface.evaluation.statistics import Measured, measured_over_people
 from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
 from tokenface.parameters import FaceParameters

@@ -1,4 +1,4 @@
-"""The measures of real photos and of rendered people, from end to end, for any prediction function."""
+"""End-to-end evaluation on real photos and rendered people, for any prediction function."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tokenface.data.photo_sets import PhotoConfig
-from tokenface.data.photos import SquareCrop
+from tokenface.data.photos import PhotoConfig, SquareCrop
 from tokenface.data.readers.landmark_tar import read_landmark_tar
 from tokenface.data.record import PhotoRecord, split_by_identity
 from tokenface.errors import EvaluationError
@@ -34,7 +33,7 @@ from tokenface.parameters import FaceParameters
 
 @dataclass(frozen=True)
 class PhotoCounts:
-    """How much is measured. photos: for statistics and changes of identity.  action_photos: for each action.
+    """Sample sizes. photos: for statistics and changes of identity.  action_photos: for each action.
     rendered, plain: rendered people."""
 
     photos: int = 256

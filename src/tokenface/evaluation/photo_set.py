@@ -1,4 +1,4 @@
-"""Real photos with annotated landmarks, of people kept out of training: error of the 68 points."""
+"""Held-out photos with annotated landmarks: error of the 68 points."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.data.photo_sets import PhotoConfig
-from tokenface.data.photos import crop_labelled
+from tokenface.data.photos import PhotoConfig, crop_labelled
 from tokenface.data.readers.landmark_tar import read_landmark_tar
 from tokenface.data.record import PhotoRecord, split_by_identity
 from tokenface.errors import EvaluationError
-from tokenface.evaluation.best_camera import landmarks_with_best_camera
-from tokenface.evaluation.landmarks import TEST_CROP_SCALE, evaluation_crops, normalised_mean_error, predict_landmarks
+from tokenface.evaluation.landmarks import (
+    TEST_CROP_SCALE,
+    evaluation_crops,
+    landmarks_with_best_camera,
+    normalised_mean_error,
+    predict_landmarks,
+)
 from tokenface.geometry.landmarks import MEDIAPIPE_TO_IBUG68
 from tokenface.head.model import HeadModel
 from tokenface.images import FaceDetector

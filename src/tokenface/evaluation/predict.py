@@ -1,4 +1,4 @@
-"""Predictions of our own network in a benchmark's layout: neutral mesh and seven landmarks for every image."""
+"""Network predictions in a benchmark's layout: neutral mesh and seven landmarks per image."""
 
 from __future__ import annotations
 

@@ -7,15 +7,86 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from tokenface.core.configuration import read_config
-from tokenface.data.photo_sets import PhotoConfig, photo_records
+from tokenface.data.photos import PhotoConfig, photo_records
 from tokenface.errors import ConfigError
 from tokenface.evaluation.recognition_pictures import Cast, PeoplePictures, photo_pictures, rendered_pictures
-from tokenface.evaluation.verification import baselines, encoded, verification
 from tokenface.head.registry import load_head
+from tokenface.identity.alignment import ARCFACE_POINTS, IdentityEncoder
 from tokenface.identity.encoder import SHIPPED, load_identity_encoder
+
+BASELINE_SIZE = 96
+"""Side of the crops that the baselines look at."""
+
+
+def verification(features: Tensor, pictures: PeoplePictures) -> dict[str, float]:
+    """Cosines of all pairs; same-person pairs of one session (a look, a video) are left out, being nearly copies.
+
+    Args:
+        features: [N, D], one per picture.
+    Returns:
+        auc: area under the curve.  tar: share of same-person pairs accepted where 1 % of the others are.
+        rank1: pictures whose nearest one of another session is the same person.
+    """
+    cosine = (unit := F.normalize(features, dim=-1)) @ unit.T
+    identity, session = torch.from_numpy(pictures.identity), torch.from_numpy(pictures.session)
+    same = identity[:, None] == identity[None, :]
+    counts = session[:, None] != session[None, :]
+    upper = torch.ones_like(same).triu(1)
+    positive, negative = cosine[same & counts & upper], cosine[~same & upper]
+    threshold = torch.from_numpy(np.quantile(negative.numpy(), [0.99]))[0]
+    nearest = cosine.masked_fill(~counts, -2).argmax(1)
+    tested = (same & counts).any(1)
+    return {
+        "auc": area_under_curve(positive, negative),
+        "tar": float((positive > threshold).double().mean()),
+        "rank1": float((identity[nearest] == identity)[tested].double().mean()),
+    }
+
+
+def area_under_curve(positive: Tensor, negative: Tensor) -> float:
+    """Probability that a positive is above a negative, half of it for equals (Mann and Whitney)."""
+    ordered = negative.sort().values
+    below = torch.searchsorted(ordered, positive, right=False).double()
+    up_to = torch.searchsorted(ordered, positive, right=True).double()
+    return float(((below + up_to) / 2).mean() / len(ordered))
+
+
+@torch.no_grad()
+def encoded(encoder: IdentityEncoder, pictures: PeoplePictures) -> Tensor:
+    """[N, dimensions] features."""
+    return torch.cat([encoder(part.aligned(encoder.places, encoder.size)) for part in pictures.chunks()])
+
+
+def baselines(pictures: PeoplePictures) -> dict[str, dict[str, float]]:
+    """`verification` by what any encoder must beat, on aligned faces: grey pixels, colours."""
+    found, places = {}, (ARCFACE_POINTS + 0.5) * (BASELINE_SIZE / 112)
+    for name, features in (("grey pixels", pixel_features), ("colour histogram", colour_features)):
+        faces = [features(part.aligned(places, BASELINE_SIZE)) for part in pictures.chunks()]
+        found[name] = verification(torch.cat(faces), pictures)
+    return found
+
+
+def pixel_features(faces: Tensor) -> Tensor:
+    """16 × 16 grey pixels, mean and contrast removed: [B, 3, S, S] → [B, 256]."""
+    grey = F.interpolate(faces.mean(1, keepdim=True), size=(16, 16), mode="area").flatten(1)
+    grey = grey - grey.mean(1, keepdim=True)
+    return grey / grey.norm(dim=1, keepdim=True).clamp_min(1e-6)
+
+
+def colour_features(faces: Tensor) -> Tensor:
+    """Histogram of colours, 4 bins a channel, in the middle of the crop: [B, 3, S, S] → [B, 64]."""
+    size = faces.shape[-1]
+    middle = faces[:, :, size // 4 : -(size // 4), size // 4 : -(size // 4)]
+    bins = (middle * 4).long().clamp(0, 3)
+    index = bins[:, 0] * 16 + bins[:, 1] * 4 + bins[:, 2]
+    return F.one_hot(index.flatten(1), 64).float().mean(1).sqrt()  # the root makes the cosine Bhattacharyya's
+
 
 HELD_OUT_SEED = 424_242_424
 """Rendered people of this seed are never trained on."""

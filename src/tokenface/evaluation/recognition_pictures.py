@@ -1,4 +1,4 @@
-"""Pictures of people to test recognition with: rendered ones, and photos."""
+"""Test images for recognition: rendered people, and photos."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class PeoplePictures:
 
 @dataclass(frozen=True)
 class Cast:
-    """How many rendered people, and how many pictures of each: `looks` × `pictures`.
+    """Number of rendered people, and of pictures of each: `looks` × `pictures`.
 
     All pictures of a person share shape and albedo. Each look has hair, beard, brows, make-up and pores of its own, so
     that these say little about who it is; light, pose, expression, glasses, hats, hands and the background are new in

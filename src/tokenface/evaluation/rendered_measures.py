@@ -1,4 +1,4 @@
-"""Every component against its truth on rendered people that no training saw, with the leakage between actions."""
+"""Error of every component on held-out rendered people, and leakage between actions."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.data.batch import FaceBatch
 from tokenface.data.draw import Draw
+from tokenface.data.record import FaceBatch
 from tokenface.data.sampling import PoseRange, sample_rotations
 from tokenface.data.synthetic import SyntheticFaces
-from tokenface.evaluation.bootstrap import Measured, measured_over_people
 from tokenface.evaluation.face_space import FaceSpace
+from tokenface.evaluation.statistics import Measured, measured_over_people
 from tokenface.geometry import rotations
 from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: a row per image, tables, curves, and meshes coloured by their error."""
+"""Results of an evaluation: a row per image, tables, curves, meshes coloured by error."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from tokenface.errors import EvaluationError
 from tokenface.evaluation.batch import Outcome
 from tokenface.evaluation.mesh_files import read_mesh
 from tokenface.evaluation.predict import ply_bytes
-from tokenface.evaluation.regions import REGIONS
-from tokenface.evaluation.scan_to_mesh import Protocol
-from tokenface.evaluation.summary import Figures, cumulative_curve, figures
+from tokenface.evaluation.scan_to_mesh import REGIONS, Protocol
+from tokenface.evaluation.statistics import Figures, cumulative_curve, figures
 
 COLOUR_END = 5.0
 """Millimetres that are drawn in the last colour."""

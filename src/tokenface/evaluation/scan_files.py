@@ -1,4 +1,4 @@
-"""Folders with a scan each: mesh, texture, landmarks, photos; brought into head space.
+"""Scan folders (mesh, texture, landmarks, photos), brought into head space.
 
 one_person/   scan.obj or .ply, one of them
               the texture that the .mtl names, or <scan>.jpg, or color.jpg (PNG as well); optional
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-from tokenface.core.regular import read_json, read_text
+from tokenface.core.files import read_json, read_text
 from tokenface.errors import EvaluationError, HeadModelError
 from tokenface.evaluation.mesh_files import read_indexed_points, read_mesh, read_picked_points, seven_points
 from tokenface.geometry.landmarks import NOW7

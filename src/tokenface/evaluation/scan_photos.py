@@ -1,4 +1,4 @@
-"""Neutral shapes of scanned people, from photos of them or renderings of the textured scan, against their scans."""
+"""Neutral-shape error of scanned people, from their photos or renderings of the textured scan."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch.nn import functional as F
 
 from tokenface.data.sampling import View, rotation_from_angles
 from tokenface.errors import EvaluationError
-from tokenface.evaluation.bootstrap import measured_over_people
+from tokenface.evaluation.icp import Surface
 from tokenface.evaluation.landmarks import TEST_CROP_SCALE
 from tokenface.evaluation.photo_statistics import predict_all
 from tokenface.evaluation.scan_files import TexturedScan, mean_seven, scan_tensors
 from tokenface.evaluation.scan_to_mesh import measure, scan_face
-from tokenface.evaluation.surface import Surface
+from tokenface.evaluation.statistics import measured_over_people
 from tokenface.geometry.landmarks import MEDIAPIPE_TO_IBUG68, NOW7
 from tokenface.geometry.normals import vertex_normals
 from tokenface.geometry.similarity import procrustes
@@ -39,7 +39,7 @@ DISTANCE = 1.2
 BACKGROUND = 0.45
 OVERSAMPLING = 2
 LIKELY_MISFIT = 0.010
-"""Metres that seven points found on a face may be from the mean head's before another view is believed."""
+"""Metres that seven points found on a face may be from the mean head's before another view is preferred."""
 
 Predict = Callable[[Tensor], FaceParameters]
 

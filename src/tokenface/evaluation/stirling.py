@@ -1,4 +1,4 @@
-"""Stirling (ESRC) as FG2018's challenge used it: photos of two qualities, scans with seven points each."""
+"""Stirling (ESRC) as in the FG2018 challenge: photos of two qualities, scans with seven points each."""
 
 from __future__ import annotations
 

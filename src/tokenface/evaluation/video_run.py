@@ -1,4 +1,4 @@
-"""A clip followed in several ways, each judged by its picture, its jitter and its lag."""
+"""Evaluation of a tracked clip by image error, jitter and lag, with several trackers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from tokenface.core.files import write_atomically
-from tokenface.core.regular import read_text
+from tokenface.core.files import read_text, write_atomically
 from tokenface.errors import ConfigError, EvaluationError
 from tokenface.evaluation.open_run import rounded
 from tokenface.evaluation.results import draw_figure
-from tokenface.evaluation.video_metrics import error_curve, jitter, lag, photometric_error
+from tokenface.evaluation.video_metrics import error_curve, photometric_error, track_jitter, track_lag
 from tokenface.geometry.crop import extract
 from tokenface.render.renderer import Renderer
 from tokenface.video.temporal_weights import choose_temporal
@@ -63,7 +62,7 @@ def measure_clip(model: Reconstructor, clip: str | Path, ways: Sequence[str], en
         if not present.any():
             raise EvaluationError(f"no face was followed in '{clip}'")
         reference = points if reference is None else reference
-        moved = jitter(vertices, points, present)
+        moved = track_jitter(vertices, points, present)
         both = present & np.isfinite(reference).all((1, 2))
         curves[way] = errors
         rows[way] = {
@@ -71,7 +70,7 @@ def measure_clip(model: Reconstructor, clip: str | Path, ways: Sequence[str], en
             "photometric p95": error_curve(list(errors))["p95"],
             "jitter mm": moved.vertices,
             "jitter px": moved.landmarks,
-            "lag": lag(points[both], reference[both]),
+            "lag": track_lag(points[both], reference[both]),
             "found": float(present.mean()),
         }
     return ClipReport(Path(clip).name, rows, curves)

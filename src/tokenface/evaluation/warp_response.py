@@ -1,4 +1,4 @@
-"""Response to known changes: photos warped as if the person had another shape or made an expression.
+"""Response to known changes: predictions on photos warped by a shape or expression difference.
 
 The truth of a photo is not known, but its change is. A right prediction moves by the change: slope 1, all of its
 movement explained, the other components at rest.
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from tokenface.data.expressions import other_side
 from tokenface.data.warping import warp_faces
-from tokenface.evaluation.bootstrap import Measured, measured_over_people
 from tokenface.evaluation.face_space import FaceSpace
+from tokenface.evaluation.statistics import Measured, measured_over_people
 from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
 from tokenface.parameters import COMPONENTS, FaceParameters
@@ -46,7 +46,7 @@ SEED = 20
 
 @dataclass(frozen=True)
 class Spread:
-    """How far people and their pictures differ: the unit in which components are compared.
+    """Spread of components between people and between pictures: the unit of comparison.
 
     expression: [E] standard deviations.  camera: [7].  jaw, texture, light: root of the summed variances.
     """

@@ -1,4 +1,4 @@
-"""Clips opened for reading: one regular file, by demuxers that open no second one, whatever its content names."""
+"""Safe opening of video files: one regular file, demuxers that open no second one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import cv2
 
-from tokenface.core.regular import check_regular, reason
+from tokenface.core.files import check_regular, reason
 from tokenface.errors import VideoError
 
 if TYPE_CHECKING:

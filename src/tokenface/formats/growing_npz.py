@@ -1,4 +1,4 @@
-"""A `.npz` that grows row by row: an hour of video does not fit into memory, its parameters need not."""
+"""Append-only `.npz`: rows streamed to disk, for clips that do not fit into memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CSV in the column order of Epic's Live Link Face recordings, which Unreal, Unity and Blender add-ons import."""
+"""CSV in the column order of Epic's Live Link Face recordings (Unreal, Unity and Blender add-ons)."""
 
 from __future__ import annotations
 

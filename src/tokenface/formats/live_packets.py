@@ -1,4 +1,4 @@
-"""Packets of live face capture: Live Link Face's (Unreal) and VMC's over OSC (VRM tools).
+"""Live face-capture packets: Live Link Face (Unreal) and VMC over OSC (VRM tools).
 
 Live Link Face, version 6, one packet a frame: int32 version (little-endian); everything else big-endian: '$' and a
 UUID as 37 characters; int32 length and UTF-8 of the subject's name; int32 frame, float32 part of the frame, int32

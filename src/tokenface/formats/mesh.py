@@ -1,4 +1,4 @@
-"""The textured mesh that the writers share, and its split along texture seams."""
+"""Textured mesh shared by the writers, and its split along UV seams."""
 
 from __future__ import annotations
 

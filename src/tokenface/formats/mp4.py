@@ -1,4 +1,4 @@
-"""Video files out: pieces encoded one by one (so that a killed run keeps them), joined with the clip's sound."""
+"""MP4 output: chunks encoded one by one (resumable), concatenated with the clip's sound."""
 
 from __future__ import annotations
 

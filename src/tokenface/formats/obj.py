@@ -1,4 +1,4 @@
-"""Wavefront OBJ with its MTL and PNG. The vertices keep the head model's order and number: seams are in `vt`."""
+"""Wavefront OBJ with MTL and PNG, in the head model's vertex order; seams are in `vt`."""
 
 from __future__ import annotations
 

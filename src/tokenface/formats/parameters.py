@@ -1,4 +1,4 @@
-"""`parameters.json`: everything that was found on one photo, by name, with the conventions stated inside."""
+"""`parameters.json`: all results of one photo by name, with their conventions."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tokenface.core.files import write_atomically
-from tokenface.core.regular import read_json
+from tokenface.core.files import read_json, write_atomically
 from tokenface.errors import TokenFaceError
 
 MAX_FACES = 100_000
@@ -42,9 +41,9 @@ CONVENTIONS = {
     "landmarks68": "iBUG order, photo pixels; the jaw line slides with yaw as annotators place it",
     "landmarks468": "MediaPipe face-mesh order, photo pixels; null where the head model has no such point",
     "confidence": "in [0, 1]: evidence.probability, that the mean error of the 68 points is below 3 % of the root of "
-    "their box's area; for uncalibrated weights (probability null) the product of the first five signs, which only "
+    "their box's area; for uncalibrated weights (probability null) the product of the first five features, which only "
     "ranks",
-    "evidence.expected_*": "mean error of faces with such signs: shape and expression in mm, jaw and camera in "
+    "evidence.expected_*": "mean error of faces with such features: shape and expression in mm, jaw and camera in "
     "degrees, texture and light in grey levels of 255",
 }
 

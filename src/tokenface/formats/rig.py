@@ -1,4 +1,4 @@
-"""A face as animators want it: a rest mesh, a skeleton, and morph targets with names and weights."""
+"""Animation rig of a face: rest mesh, skeleton, named morph targets and their weights."""
 
 from __future__ import annotations
 

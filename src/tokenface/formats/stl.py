@@ -1,4 +1,4 @@
-"""Binary STL for printing: triangles alone, holes closed, millimetres and z up unless asked otherwise."""
+"""Binary STL for 3-D printing: closed mesh, millimetres, z up by default."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""VRM 1.0: the GLB with a humanoid skeleton, expressions by name and a licence, for VTuber tools and virtual worlds.
+"""VRM 1.0: GLB with humanoid skeleton, named expressions and licence, for VTuber tools and virtual worlds.
 
 The specification (`VRMC_vrm`, spec version 1.0) asks for a whole skeleton. The head's own bones are its head, jaw and
 eyes; below them stand bones of an average adult without a mesh, so that tools accept the file and can pose it.

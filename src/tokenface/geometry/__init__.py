@@ -1,1 +1,1 @@
-"""Cameras, crops, landmark numbering, rotations, similarities, normals, closest points, Levenberg–Marquardt."""
+"""Geometry: cameras, crops, landmarks, rotations, similarities, normals, closest points, Levenberg–Marquardt."""

@@ -1,4 +1,4 @@
-"""Exact closest points on a triangle mesh, by brute force with an early reject; numba, parallel over the queries."""
+"""Exact closest points on a triangle mesh: brute force with early rejection, in Numba, parallel over queries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Square crops of a face: the similarity between photo pixels and the crop's NDC, and the pixels themselves.
+"""Square face crops: the similarity between photo pixels and crop NDC, and resampling.
 
 Photo pixels and crop pixels have centres at +0.5; crop NDC goes from −1 to 1 from edge to edge, x right, y down
 (`tokenface.geometry.camera`). A crop may be rotated, so that the network sees every face upright.

@@ -1,4 +1,4 @@
-"""The iBUG-68 scheme: groups, mirror, pairs. Indices are 0-based; left and right are the subject's."""
+"""iBUG-68 landmark scheme: groups, mirror, pairs; 0-based, left and right are the subject's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Levenberg–Marquardt: damped Gauss–Newton steps on any system that can say its cost and its step."""
+"""Levenberg–Marquardt: damped Gauss–Newton steps on any least-squares system."""
 
 from __future__ import annotations
 

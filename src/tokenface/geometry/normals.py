@@ -1,4 +1,4 @@
-"""Vertex normals, area-weighted: the sum of the cross products of a vertex's triangles, normalised.
+"""Vertex normals, area-weighted: `Σ (b − a) × (c − a)` over a vertex's triangles, normalised.
 
 `vertex_normals` for batches of torch tensors, with gradients; `mesh_normals` for one mesh in numpy.
 """

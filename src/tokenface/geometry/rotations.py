@@ -1,4 +1,4 @@
-"""Rotation vectors and matrices (Rodrigues 1840; Markley 2008), differentiable, with nothing to import but torch.
+"""Rotation vectors and matrices (Rodrigues 1840; Markley 2008), differentiable, in plain torch.
 
 The package roma does the same and is what the tests compare with, but importing it costs two seconds: it brings torch's
 compiler along.

@@ -1,4 +1,4 @@
-"""Similarity transforms that bring corresponding points together (Umeyama 1991).
+"""Similarity transforms between corresponding points (Umeyama 1991).
 
 Numpy: `procrustes` for one set of points, `aligned` for many shapes with weights. Torch, batched and differentiable:
 `planar_similarity` in two dimensions, `best_rotation` in three.

@@ -1,4 +1,4 @@
-"""ARKit's 52 facial actions to and from a head model's expression weights and jaw rotation.
+"""Conversion between ARKit's 52 actions and a head model's expression weights and jaw rotation.
 
 OpenHead's expression weights *are* ARKit actions, apart from what its joints do: jawOpen, jawLeft and jawRight come
 from the jaw's rotation. A head that has these three as shapes (ICT-FaceKit) opens the mouth by them: its joint adds to
@@ -34,7 +34,7 @@ JAW_SIDE_ANGLE = 0.10
 
 
 class ArkitHead(Protocol):
-    """What these functions need of a head model."""
+    """Protocol of a head model with ARKit's actions."""
 
     name: str
     expression_names: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""A jaw line that slides to the visible edge of the face with yaw, for a head model whose file has none."""
+"""Dynamic jaw contour that slides to the silhouette with yaw, for head models without one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file that every head model becomes: plain arrays plus a few facts, in one `.safetensors`."""
+"""Head-model file: plain arrays and metadata in one `.safetensors`."""
 
 from __future__ import annotations
 

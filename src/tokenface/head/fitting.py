@@ -1,4 +1,4 @@
-"""Fit a linear head model to a surface: landmarks first, then closest points, Gaussian prior on the coefficients."""
+"""Fit of a linear head model to a surface: landmarks, then closest points, Gaussian prior on the coefficients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FLAME files that a user has downloaded, as a `HeadData` (Li et al., SIGGRAPH Asia 2017; all releases so far)."""
+"""FLAME (Li et al., SIGGRAPH Asia 2017; all releases so far) as a `HeadData`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a FLAME download consists of: which file is the model, the landmarks, the masks, the texture."""
+"""Files of a FLAME download: model, landmarks, masks, texture."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Albedo:
 
 @dataclass
 class FlameFiles:
-    """Everything found; only the model is certain."""
+    """Files found; only the model is required."""
 
     model_path: Path
     model: dict[str, Any]

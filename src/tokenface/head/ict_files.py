@@ -1,4 +1,4 @@
-"""ICT-FaceKit as it lies on a user's disk: a clone of the repository, or the same arrays in one `.npz`."""
+"""Files of ICT-FaceKit: a clone of the repository, or the same arrays in one `.npz`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tokenface.core.arrays import open_arrays
-from tokenface.core.regular import read_json
+from tokenface.core.files import read_json
 from tokenface.errors import HeadModelError
 from tokenface.head.flame_files import npz_array, npz_keys
 from tokenface.head.obj_file import read_obj, read_obj_vertices

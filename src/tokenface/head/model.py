@@ -1,4 +1,4 @@
-"""FLAME's formulation of a head: template + identity + expression, posed by linear blend skinning."""
+"""Head model in FLAME's formulation: template + identity + expression, linear blend skinning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Wavefront OBJ in the vertex order of the file, which basis files rely on and general readers do not keep."""
+"""Wavefront OBJ reader that keeps the file's vertex order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tokenface.core.regular import read_regular
+from tokenface.core.files import read_regular
 from tokenface.errors import HeadModelError
 
 MAX_FILE_BYTES = 1 << 28

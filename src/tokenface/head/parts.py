@@ -1,4 +1,4 @@
-"""Parts of a head that files carry as meshes of their own: eyes, teeth, tongue. They are no part of the head model.
+"""Separate meshes of a head in files, outside of the head model: eyes, teeth, tongue.
 
 A part stands on the mean head where a piece of the head model is (its source vertices), and follows that piece by the
 affine map that fits it best: a linear function of the source vertices, exact wherever they move affinely.

@@ -1,4 +1,4 @@
-"""One head model's mean head laid onto another's, so that what is known of one can be carried over."""
+"""Registration of one head model's mean head to another's, to transfer annotations."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def landmarks68(head: HeadData) -> np.ndarray:
 
 
 def register(target: HeadData, source: HeadData) -> np.ndarray:
-    """Where each vertex of the target's mean head lies on the source's: [V, 3], in the source's head space.
+    """Vertices of the target's mean head on the source's: [V, 3], in the source's head space.
 
     Landmarks start it (similarity, then a smooth warp); closest skin points refine it, round by round nearer and less
     smooth. Eyeballs are laid on each other as spheres.

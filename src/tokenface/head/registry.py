@@ -1,4 +1,4 @@
-"""Head models by name: the shipped one, those that the user has added, and any file by its path."""
+"""Head models by name: shipped, user-added, or a file by its path."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class HeadEntry:
 
 
 def data_folder() -> Path:
-    """Where the user's own models live: `$TOKENFACE_DATA`, else the platform's folder for application data."""
+    """Folder of the user's own models: `$TOKENFACE_DATA`, else the platform's folder for application data."""
     override = os.environ.get("TOKENFACE_DATA")
     return Path(override) if override else Path(platformdirs.user_data_dir("tokenface", appauthor=False))
 

@@ -1,4 +1,4 @@
-"""Read the arrays out of third-party pickles without executing anything that the pickle asks for.
+"""Restricted unpickler: arrays of third-party pickles, without executing anything.
 
 FLAME is published as Python-2 pickles of chumpy objects and scipy sparse matrices, its landmark embedding as an
 object `.npy` with torch tensors inside. `pickle.load` would run whatever such a file names. Here a global is only a
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tokenface.core.regular import read_regular
+from tokenface.core.files import read_regular
 from tokenface.errors import HeadModelError
 from tokenface.head.pickled_arrays import (
     Budget,
@@ -27,10 +27,10 @@ from tokenface.head.pickled_arrays import (
     PickledDtype,
     Refused,
     SparseMatrix,
+    Unwrapper,
     rebuild_scalar,
     rebuild_tensor,
 )
-from tokenface.head.pickled_content import Unwrapper
 
 MAX_FILE_BYTES = 1 << 29
 BYTES_PER_OPCODE = 100  # what a one-byte opcode may cost in Python objects

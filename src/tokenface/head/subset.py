@@ -1,12 +1,27 @@
-"""A few hundred vertices of a head instead of thousands: what the landmark and vertex losses need, no more."""
+"""Vertex subsets of a head: what a scanner sees, and what landmark and vertex losses need."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from tokenface.head.data import HeadData
 from tokenface.head.model import HeadModel, on_triangles
+from tokenface.head.registration import SOCKETS, Layers
 from tokenface.parameters import FaceParameters
+
+LASHES = ("lashes", "eyelashes", "left_lashes", "right_lashes")
+
+
+def visible_skin(head: HeadData) -> np.ndarray:
+    """[P] numbers of the vertices that are skin and can be seen: no eyeballs, eye sockets, lashes, nothing of the
+    mouth's inside. Models that do not name such parts keep them (FLAME has no mouth to leave out)."""
+    shown = Layers.of(head).skin.copy()
+    for name in SOCKETS + LASHES:
+        if name in head.regions:
+            shown[head.regions[name]] = False
+    return np.flatnonzero(shown)
 
 
 class VertexSubset:

@@ -1,4 +1,4 @@
-"""Which vertex lies on the other side of the head."""
+"""Mirror map: the vertex on the other side of the head."""
 
 from __future__ import annotations
 

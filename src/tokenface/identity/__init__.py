@@ -1,6 +1,6 @@
-"""Who a face is, as a vector: encoders for the identity loss (Eq. 10)."""
+"""Face recognition encoders, for the identity loss (Eq. 10) and for grouping people."""
 
+from tokenface.identity.alignment import IdentityEncoder
 from tokenface.identity.encoder import load_identity_encoder
-from tokenface.identity.interface import IdentityEncoder
 
 __all__ = ["IdentityEncoder", "load_identity_encoder"]

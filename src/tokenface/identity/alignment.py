@@ -1,10 +1,12 @@
-"""Five points of a face brought to the places that recognition networks were trained with, differentiably."""
+"""Face alignment for recognition networks (five points, differentiable), and the interface that they share."""
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from tokenface.geometry.similarity import planar_similarity
 
@@ -60,3 +62,34 @@ def faces_at(image: Tensor, points: Tensor, places: Tensor, size: int) -> Tensor
 def _pooled(image: Tensor, shrink: int) -> Tensor:
     size = image.shape[-1] // shrink
     return F.interpolate(image, size=(size, size), mode="area")
+
+
+@runtime_checkable
+class IdentityEncoder(Protocol):
+    """size: side of the crops it wants, pixels.  dimensions: length of its vectors.  places: [5, 2] where in its crops
+    it wants the eye centres, nose tip and mouth corners, pixels, the crop spanning 0 … size."""
+
+    size: int
+    dimensions: int
+
+    @property
+    def places(self) -> Tensor: ...
+
+    def __call__(self, faces: Tensor) -> Tensor:
+        """[B, 3, size, size], RGB in [0, 1] → [B, dimensions], not normalised."""
+        ...
+
+
+class ScaledInput(nn.Module):
+    """A network that wants aligned RGB in [−1, 1] (ArcFace's `(x − 127.5) / 127.5`) behind the interface's [0, 1]."""
+
+    def __init__(self, network: nn.Module, size: int, dimensions: int):
+        super().__init__()
+        self.network, self.size, self.dimensions = network, size, dimensions
+
+    @property
+    def places(self) -> Tensor:
+        return (ARCFACE_POINTS + 0.5) * (self.size / 112)
+
+    def forward(self, faces: Tensor) -> Tensor:
+        return self.network(faces * 2 - 1)

@@ -1,4 +1,4 @@
-"""Reader of dlib's own serialisation of a network: layers in order, nothing executed, sizes checked before reading.
+"""Reader of dlib's serialised networks: layers in order, nothing executed, sizes checked before reading.
 
 The format (dlib's `serialize.h`, `dnn/core.h`, `dnn/layers.h`): an integer is one byte, its low bits the count of
 bytes that follow and its high bit the sign; a float is an integer mantissa and an integer exponent of two; a text is

@@ -1,4 +1,4 @@
-"""One interface over recognition networks: faces in, feature vectors out, differentiable in the pictures."""
+"""One interface over recognition networks: faces in, feature vectors out, differentiable in the images."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from tokenface.errors import CheckpointError
-from tokenface.identity.alignment import aligned_faces
-from tokenface.identity.interface import IdentityEncoder
+from tokenface.identity.alignment import IdentityEncoder, aligned_faces
 from tokenface.identity.recognition import NAME as SHIPPED
 from tokenface.identity.recognition import load_recognition
 
@@ -18,7 +17,7 @@ FORMER = "tokenface-identity"
 
 
 def faces_for(encoder: IdentityEncoder, image: Tensor, landmarks68: Tensor) -> Tensor:
-    """What the encoder wants to see of the network's crops.
+    """Aligned input faces of the encoder from the network's crops.
 
     Args:
         image: [B, 3, S, S] in [0, 1].  landmarks68: [B, 68, 2], NDC of the image; no gradient flows through them.

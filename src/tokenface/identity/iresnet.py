@@ -1,4 +1,4 @@
-"""ArcFace's residual network (insightface's `iresnet`), built to fit the checkpoint that is given (Deng 2019)."""
+"""ArcFace's residual network (Deng 2019; insightface's `iresnet`), sized by its checkpoint."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tokenface.core.state_dict import read_state_dict
+from tokenface.core.tensors import read_state_dict
 from tokenface.errors import CheckpointError
-from tokenface.identity.interface import ScaledInput
+from tokenface.identity.alignment import ScaledInput
 
 STAGES = 4
 REDUCTION = 2**STAGES

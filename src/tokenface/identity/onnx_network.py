@@ -1,4 +1,4 @@
-"""A recognition network out of an ONNX file as a torch module: the few operators that such networks are made of.
+"""ONNX recognition networks as torch modules, for the few operators that they use.
 
 Running the graph in torch, not in ONNX Runtime, is what lets gradients through to the picture.
 """
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokenface.errors import CheckpointError
-from tokenface.identity.interface import ScaledInput
+from tokenface.identity.alignment import ScaledInput
 
 MAX_BYTES = 1 << 30
 

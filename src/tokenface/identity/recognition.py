@@ -1,4 +1,4 @@
-"""Face recognition network of dlib (King 2017): a residual network of 29 convolutions, 150-px chips to 128 numbers.
+"""Face recognition network of dlib (King 2017): 150-px chips to 128 numbers; vectors of detected faces.
 
 Faces of one person lie within about 0.6 of each other, of different people farther apart (Euclidean distance). The
 weights are in the public domain; `scripts/convert_recognition.py` made the shipped file from dlib's own.
@@ -7,9 +7,13 @@ weights are in the public domain; `scripts/convert_recognition.py` made the ship
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
@@ -19,6 +23,9 @@ from torch import Tensor, nn
 from tokenface.core.files import write_atomically
 from tokenface.core.tensors import open_tensors
 from tokenface.errors import CheckpointError
+from tokenface.geometry.crop import Crop, extract
+from tokenface.geometry.similarity import planar_similarity
+from tokenface.identity.alignment import five_points
 from tokenface.identity.dlib_file import DlibLayer, read_dlib_network
 
 NAME = "tokenface-recognition"
@@ -83,7 +90,7 @@ class RecognitionNetwork(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
 
     def features(self, chips: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the network sees on its way: maps [B, 128, 8, 8] and [B, 256, 4, 4], vector [B, 128]."""
+        """Intermediate features: maps [B, 128, 8, 8] and [B, 256, 4, 4], vector [B, 128]."""
         x = (chips * 255 - self.mean) / 256  # type: ignore[operator]
         x = F.max_pool2d(F.relu(self.stem(x)), 3, stride=2)
         maps = []
@@ -123,7 +130,7 @@ def load_recognition(path: str | Path | None = None) -> RecognitionNetwork:
 
 
 def read_recognition_facts(path: str | Path) -> dict[str, str]:
-    """What the file says of itself: source, licence, SHA-256 of dlib's file.
+    """Metadata of the file: source, licence, SHA-256 of dlib's file.
 
     Raises:
         CheckpointError: damaged, or not a recognition network.
@@ -204,3 +211,47 @@ def _fill_head(head: nn.Linear, layer: DlibLayer) -> None:
     if len(layer.parameters) != head.weight.numel():
         raise ValueError("its last layer has another number of weights")
     head.weight.copy_(torch.from_numpy(layer.parameters.copy()).view(head.in_features, head.out_features).T)
+
+
+TOGETHER = 8
+"""Chips of a batch: more of them take as long each and more memory."""
+
+
+@cache
+def shipped_recognition() -> RecognitionNetwork:
+    """The shipped network, read once."""
+    return load_recognition()
+
+
+def chip_crop(landmarks68: np.ndarray) -> Crop:
+    """The square of the photo that is the chip of a face: its five points lie nearest to CHIP_POINTS.
+
+    Args:
+        landmarks68: [68, 2] photo pixels.
+    """
+    points = five_points(torch.from_numpy(np.asarray(landmarks68, np.float64))[None])
+    size = RecognitionNetwork.size
+    (a, minus_b, x), (b, _, y) = planar_similarity(CHIP_POINTS.double()[None], points)[0].tolist()
+    middle = size / 2
+    centre = (a * middle + minus_b * middle + x, b * middle + a * middle + y)
+    return Crop(centre, math.hypot(a, b) * size, math.atan2(-b, a))
+
+
+@torch.inference_mode()
+def recognition_vectors(
+    image: np.ndarray, landmarks68: Sequence[np.ndarray], network: RecognitionNetwork | None = None
+) -> np.ndarray:
+    """Recognition vectors of the faces of a picture.
+
+    Args:
+        image: [H, W, 3] uint8 RGB.  landmarks68: of each face, [68, 2] pixels.
+        network: on the CPU; None: the shipped one.
+    Returns:
+        [N, 128] float32; two vectors of one person are about 0.4 apart, of two people about 0.8 (Euclidean distance).
+    """
+    network = network or shipped_recognition()
+    found = [
+        network(extract(image, [chip_crop(points) for points in landmarks68[first : first + TOGETHER]], network.size))
+        for first in range(0, len(landmarks68), TOGETHER)
+    ]
+    return torch.cat(found).numpy() if found else np.empty((0, network.dimensions), np.float32)

@@ -1,4 +1,4 @@
-"""Photos in: loading, face detection, crops."""
+"""Photo input: loading, face detection, focal length."""
 
 from tokenface.geometry.crop import Crop, crop_from_box, crop_from_landmarks, extract
 from tokenface.images.detection import Detection

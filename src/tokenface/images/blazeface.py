@@ -1,4 +1,4 @@
-"""BlazeFace detectors: one network pass over one square picture → boxes, six key points and a score per face.
+"""BlazeFace detectors: one network pass over one square image → boxes, six key points and a score per face.
 
 Bazarevsky et al., BlazeFace: Sub-millisecond Neural Face Detection on Mobile GPUs (2019). Anchors follow the SSD
 options that MediaPipe publishes for the two models.
@@ -6,7 +6,11 @@ options that MediaPipe publishes for the two models.
 
 from __future__ import annotations
 
+import os
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,7 +20,32 @@ import numpy as np
 
 from tokenface.errors import ModelFileError
 from tokenface.images.models import model_path
-from tokenface.images.quiet import without_remark
+
+REMARK = b"INFO: Created TensorFlow Lite"
+STDERR = 2
+_lock = threading.Lock()
+
+
+@contextmanager
+def without_remark() -> Iterator[None]:
+    """What native code writes to stderr during the block comes out at its end, less the remark."""
+    with _lock, tempfile.TemporaryFile() as kept:
+        try:
+            real = os.dup(STDERR)
+        except OSError:  # no stderr at all
+            yield
+            return
+        try:
+            os.dup2(kept.fileno(), STDERR)
+            yield
+        finally:
+            os.dup2(real, STDERR)
+            os.close(real)
+            kept.seek(0)
+            rest = b"".join(line for line in kept if not line.startswith(REMARK))
+            if rest:
+                os.write(STDERR, rest)
+
 
 KEYPOINTS = ("right_eye", "left_eye", "nose_tip", "mouth", "right_ear", "left_ear")
 """Order of the six points; right and left are the subject's."""

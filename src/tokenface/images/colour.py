@@ -1,4 +1,4 @@
-"""Colours of any profile → sRGB, which is what the network learned and what files say they hold."""
+"""Colour management: any ICC profile to sRGB."""
 
 from __future__ import annotations
 

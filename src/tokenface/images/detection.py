@@ -1,4 +1,4 @@
-"""One face found in a photo."""
+"""Detection: one face found in a photo."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MESH_BOX_SCALE = LANDMARK_BOX_SCALE / 0.95
 
 @dataclass(frozen=True, eq=False)
 class Detection:
-    """Where a face is. Photo pixels, centres at +0.5; the box may reach beyond the photo.
+    """A detected face. Photo pixels, centres at +0.5; the box may reach beyond the photo.
 
     box: [4] x0, y0, x1, y1, brows to chin.  score: the detector's, in [0, 1]; 1 for boxes and landmarks given by
     the caller.  keypoints: [6, 2] or None, order `blazeface.KEYPOINTS`.  landmarks468: [468, 3] face-mesh points or

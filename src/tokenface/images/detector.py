@@ -1,4 +1,4 @@
-"""Faces in a photo: where they are, how they are turned, and dense landmarks to align them by.
+"""Face detection: boxes, head roll, dense landmarks for alignment; dlib's HOG as fallback.
 
 A cascade, cheap to dear, that stops as soon as faces are found: BlazeFace full-range, BlazeFace back, a wider frame
 (faces that fill the picture), the picture turned by quarter turns, then overlapping tiles (small faces). The face mesh
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,45 @@ from tokenface.images.blazeface import BACK, FULL_RANGE, BlazeFace, Candidates, 
 from tokenface.images.detection import Detection
 from tokenface.images.facemesh import FaceMesh
 from tokenface.images.loading import ImageLike, load_image
+
+LONG_SIDE = 1200
+"""Photos are brought near this size: the detector sees faces from about 80 px, and its cost grows with the area."""
+SMALL_SIDE = 500
+LOWEST_MARGIN = 0.15
+"""Of the classifier; 0, its own threshold, sees more faces in folds of cloth than in faces that it would miss."""
+
+
+class HogDetector:
+    """Upright, roughly frontal faces; boxes only."""
+
+    def __init__(self) -> None:
+        try:
+            import dlib
+        except ImportError as error:
+            raise ModelFileError(
+                "the dlib backend needs the package dlib-bin; run 'pip install tokenface[dlib]', "
+                "or use backend='blazeface'."
+            ) from error
+        self._dlib = dlib
+        self._local = threading.local()
+
+    def detect(self, photo: np.ndarray) -> list[Detection]:
+        """[H, W, 3] uint8 RGB → faces without landmarks. The score is the classifier's margin squeezed to [0, 1]."""
+        if not hasattr(self._local, "detector"):
+            self._local.detector = self._dlib.get_frontal_face_detector()
+        side = max(photo.shape[:2])
+        factor = LONG_SIDE / side if side > LONG_SIDE else (2.0 if side < SMALL_SIDE else 1.0)
+        if factor != 1:
+            method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+            photo = cv2.resize(photo, None, fx=factor, fy=factor, interpolation=method)
+        rectangles, scores, _ = self._local.detector.run(np.ascontiguousarray(photo), 1, LOWEST_MARGIN)
+        faces = []
+        for rectangle, margin in zip(rectangles, scores, strict=True):
+            corners = [rectangle.left(), rectangle.top(), rectangle.right() + 1, rectangle.bottom() + 1]
+            box = np.array(corners, dtype=np.float64) / factor
+            faces.append(Detection(box=box, score=float(1 / (1 + np.exp(-2 * margin)))))
+        return faces
+
 
 Backend = Literal["auto", "blazeface", "dlib"]
 
@@ -89,8 +129,6 @@ class FaceDetector:
                 warnings.warn(f"using the weaker dlib detector: {error}", stacklevel=2)
                 self.backend = "dlib"
         if self.backend == "dlib":
-            from tokenface.images.hog import HogDetector
-
             self._hog = HogDetector()
             self._mesh = None
 

@@ -1,4 +1,4 @@
-"""The focal length of a photo in its own pixels: as its EXIF data tell, or as a person says it."""
+"""Focal length in pixels, from EXIF data or as given by a person."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image
 from torch import Tensor
 
-from tokenface.core.regular import read_regular
+from tokenface.core.files import read_regular
 from tokenface.errors import ImageError
 from tokenface.images.loading import MAX_BYTES, open_picture
 
@@ -42,7 +42,7 @@ def equivalent_focal(millimetres: float, width: int, height: int) -> float:
 
 
 def parse_focal(text: str, width: int, height: int) -> Focal:
-    """What a person writes: `26mm` (35-mm equivalent), `3000` or `3000px` (pixels of the photo).
+    """Focal length as a person writes it: `26mm` (35-mm equivalent), `3000` or `3000px` (pixels of the photo).
 
     Raises:
         ImageError: something else, or not a positive number.

@@ -1,4 +1,4 @@
-"""Any picture a user may hand over → RGB uint8 [H, W, 3], upright as its EXIF tag says."""
+"""Image loading: any file a user may hand over → RGB uint8 [H, W, 3], upright as its EXIF tag says."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import io
 import math
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -16,12 +17,40 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from tokenface.core.regular import read_regular
-from tokenface.core.results_of_runs import without_results
+from tokenface.core.files import read_regular, without_results
 from tokenface.errors import ImageError
-from tokenface.images.budget import decoding
 from tokenface.images.colour import to_srgb
 from tokenface.images.tiff import ORIENTATION, PROFILE, Tags, is_tiff, largest_page, size_of, stored_numbers
+
+DECODING_BYTES = 3 << 30
+"""Memory of all pictures that are being decoded at a time; one that needs more is decoded alone."""
+
+
+class Budget:
+    """Bytes that may be in use together. total: of them."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.used = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def hold(self, count: int) -> Iterator[None]:
+        """Wait until `count` bytes are free, or nobody else holds any, and hold them during the block."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.used == 0 or self.used + count <= self.total)
+            self.used += count
+        try:
+            yield
+        finally:
+            with self._changed:
+                self.used -= count
+                self._changed.notify_all()
+
+
+decoding = Budget(DECODING_BYTES)
+"""The process's own."""
+
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF", "TGA")
 """Pillow's plugins that are let near a file, where they are there; others start programs (EPS) or unpack without limit.

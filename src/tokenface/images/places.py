@@ -1,4 +1,4 @@
-"""Folders and buckets: where photos are read and tables are written, on this disk or behind a URL.
+"""Folders and buckets: photo sources and table targets, local or behind a URL.
 
 `s3://`, `gs://`, `abfs://`, `hdfs://` and `file://` are pyarrow's own; any other scheme (`hf://`, `memory://`, …) is
 fsspec's, where that package knows it.
@@ -17,9 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenface.core.files import write_atomically
-from tokenface.core.regular import read_regular
-from tokenface.core.results_of_runs import names_without_results
+from tokenface.core.files import names_without_results, read_regular, write_atomically
 from tokenface.errors import ConfigError, ImageError, OutputError, TokenFaceError
 from tokenface.images.loading import IMAGE_SUFFIXES, MAX_BYTES, ImageItem, load_image
 

@@ -1,4 +1,4 @@
-"""Photos behind addresses: `https://…/photo.jpg`, `s3://bucket/photo.jpg`, `s3://bucket/folder`.
+"""Remote photos: `https://…/photo.jpg`, `s3://bucket/photo.jpg`, `s3://bucket/folder`.
 
 For the command line and programs. The server never comes here: it takes uploads, and `load_image` opens no address.
 """

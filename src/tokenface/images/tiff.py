@@ -1,4 +1,4 @@
-"""TIFFs beyond eight bits: the largest page of a file, and its numbers where they are stored as they are.
+"""TIFF beyond eight bits: the largest page, in the stored numeric type.
 
 Pillow and OpenCV read some of these layouts as noise (planes of 16 and 32 bits, unsigned 32 bits), so that nothing but
 a face that is not found says so. Uncompressed ones are read here; what is left is refused.

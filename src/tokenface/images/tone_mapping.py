@@ -1,4 +1,4 @@
-"""HLG and PQ pictures to sRGB: what a phone's HDR clip looks like on an ordinary screen.
+"""Tone mapping of HLG and PQ (HDR) to sRGB.
 
 ITU-R BT.2100 gives the two curves, BT.2408 the light of a white page (203 cd/m², 0.75 of HLG's signal), BT.2087 the way
 from BT.2020's primaries to BT.709's. Light below half of that white stays as it is (skin lies there); what is brighter

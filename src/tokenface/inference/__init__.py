@@ -1,1 +1,1 @@
-"""Photos to faces to files."""
+"""Inference: photos to faces to files."""

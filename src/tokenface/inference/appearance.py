@@ -1,4 +1,4 @@
-"""What files and pictures show of a face: albedo texture, rig of morph targets and joints, overlay on the photo."""
+"""Appearance of a face in files and pictures: albedo texture, rig, overlay on the photo."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.data import JOINT_NAMES
 from tokenface.head.model import JAW, LEFT_EYE, RIGHT_EYE, HeadModel
 from tokenface.inference.expressions import jaw_displacements
-from tokenface.inference.part_looks import iris_of_albedo
-from tokenface.inference.part_rig import parts_of, rig_parts
+from tokenface.inference.part_rig import iris_of_albedo, parts_of, rig_parts
 from tokenface.parameters import FaceParameters
 from tokenface.render.overlay import PhotoFace, overlay_strip
 from tokenface.render.texture import HeadAlbedo
@@ -104,7 +103,7 @@ def albedo_image(head: HeadModel, texture: Tensor) -> np.ndarray:
 
 
 class PlacedFace(Protocol):
-    """What is needed of a face, as `Face` has it."""
+    """Protocol of a face with vertices and camera."""
 
     @property
     def camera(self) -> FaceCamera: ...

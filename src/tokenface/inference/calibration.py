@@ -1,9 +1,10 @@
-"""A calibrated confidence for some weights: a small file beside theirs, fitted by `tokenface calibrate`."""
+"""Confidence calibration of a network: linear stages and a monotone curve, fitted by `tokenface calibrate`."""
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,31 +12,47 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save
+from torch import Tensor
 
 from tokenface.core.files import write_atomically
 from tokenface.core.fingerprint import Facts
 from tokenface.core.tensors import open_tensors
 from tokenface.errors import CheckpointError
-from tokenface.inference.confidence import Evidence
-from tokenface.inference.signs import FEATURES, Signs
-from tokenface.parameters import COMPONENTS
+from tokenface.geometry.pinhole import FaceCamera
+from tokenface.inference.confidence import ConfidenceFeatures
+from tokenface.parameters import COMPONENTS, FaceParameters
 from tokenface.weights import companion
 
 FORMAT = "tokenface-confidence-1"
-ANSWERS = ("probability", *COMPONENTS)
-"""Columns of the scores: what is judged."""
+FEATURES = (
+    "sigma", "sigma²", "apart", "apart known", "apart²", "moved", "moved known", "moved²", "undetected", "absence",
+    "few pixels", "outside", "yaw", "yaw²", "pitch", "shape", "texture", "expression", "jaw", "off centre", "size",
+)  # fmt: skip
+FARTHEST = 3.0
+"""Clip of distances, in units of `confidence.AGREEMENT_SCALE`."""
+GRID = 9
+TARGETS = ("probability", *COMPONENTS)
+"""Columns of the scores."""
 CLIP = 4.0
-"""Standard deviations beyond which a sign says no more: pictures unlike all that were fitted must not run away."""
+"""Standard deviations at which inputs are clipped: no extrapolation far outside of the training samples."""
 
 logger = logging.getLogger("tokenface")
 
 
 @dataclass(frozen=True, eq=False)
-class Calibration:
-    """Two linear stages and a monotone curve. F features, K numbers of the tokens, 1 + 6 answers.
+class CalibrationInput:
+    """features: [len(FEATURES)].  tokens: [T·D] the network's component tokens."""
 
-    token_mean, token_scale [K]; probe [K, 7], probe_bias [7]: what the tokens alone say of every answer.
-    mean, scale [F + 1]; weights [F + 1, 7], bias [7]: the features and the answer's own probe, to its score.
+    features: np.ndarray
+    tokens: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Two linear stages and a monotone curve. F features, K numbers of the tokens, 1 + 6 targets.
+
+    token_mean, token_scale [K]; probe [K, 7], probe_bias [7]: linear probe of the tokens for every target.
+    mean, scale [F + 1]; weights [F + 1, 7], bias [7]: the features and the target's own probe, to its score.
     Scores are log odds for the probability, which runs through the curve [C] → [C] to become one, and logarithms of
     the expected error for the components.
     weights_hash: `file_hash` of the weights that it belongs to.  facts: how it was fitted and how well it does.
@@ -54,26 +71,26 @@ class Calibration:
     curve_probability: np.ndarray
     facts: dict[str, Any] = field(default_factory=dict)
 
-    def judge(self, evidence: Evidence, signs: Signs) -> Evidence:
-        """The evidence with its probability and expected errors."""
-        if len(signs.tokens) != len(self.token_mean):
-            return evidence
-        scores = self.scores(signs.features[None], signs.tokens[None])[0]
+    def calibrated(self, features: ConfidenceFeatures, inputs: CalibrationInput) -> ConfidenceFeatures:
+        """The features with calibrated probability and expected errors."""
+        if len(inputs.tokens) != len(self.token_mean):
+            return features
+        scores = self.scores(inputs.features[None], inputs.tokens[None])[0]
         probability = float(self.probability(scores[None])[0])
         expected = {
             f"expected_{name}": float(np.exp(score)) for name, score in zip(COMPONENTS, scores[1:], strict=True)
         }
-        return replace(evidence, probability=probability, **expected)
+        return replace(features, probability=probability, **expected)
 
     def probability(self, scores: np.ndarray) -> np.ndarray:
-        """[N, 7] scores → [N] probability that the answer is right."""
+        """[N, 7] scores → [N] probability that the prediction is right."""
         return np.interp(scores[:, 0], self.curve_score, self.curve_probability)
 
     def scores(self, features: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         """[N, F], [N, K] → [N, 7]."""
         probed = ((tokens - self.token_mean) / self.token_scale).clip(-CLIP, CLIP) @ self.probe + self.probe_bias
-        scores = np.empty((len(features), len(ANSWERS)))
-        for column in range(len(ANSWERS)):
+        scores = np.empty((len(features), len(TARGETS)))
+        for column in range(len(TARGETS)):
             own = np.concatenate([features, probed[:, column : column + 1]], axis=1)
             standard = ((own - self.mean[:, column]) / self.scale[:, column]).clip(-CLIP, CLIP)
             scores[:, column] = standard @ self.weights[:, column] + self.bias[column]
@@ -109,7 +126,7 @@ def read_calibration(path: str | Path) -> Calibration:
             facts = json.loads((file.metadata() or {})[FORMAT])
             arrays = {name: file.get_tensor(name).astype(np.float64) for name in _arrays()}
         if facts["features"] != list(FEATURES):
-            raise ValueError("other signs")
+            raise ValueError("other features")
         calibration = Calibration(str(facts["weights"]), **arrays, facts=facts)
         calibration.scores(np.zeros((1, len(FEATURES))), np.zeros((1, len(calibration.token_mean))))
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError, RecursionError) as error:
@@ -150,3 +167,53 @@ def find_calibration(weights: Path, weights_hash: str, facts: Facts | None = Non
 
 def _arrays() -> list[str]:
     return [f.name for f in fields(Calibration) if f.name not in ("weights_hash", "facts")]
+
+
+def calibration_input(
+    found: ConfidenceFeatures, parameters: FaceParameters, camera: FaceCamera, sigma: float, tokens: Tensor
+) -> CalibrationInput:
+    """Regression input of one face.
+
+    Args:
+        parameters: every tensor [size].  sigma: mean expected error of the landmarks, crop half-widths.
+        tokens: [T, D].
+    """
+    yaw, pitch, _ = camera.angles
+    apart, apart_known = _distance(found.agreement), found.presence > 0
+    moved, moved_known = _distance(found.stability), found.stability < 1
+    apart, moved = apart * apart_known, moved * moved_known
+    vector = parameters.camera.double().numpy()
+    sure = math.log(max(sigma, 1e-4))
+    features = (
+        *(sure, sure**2),
+        *(apart, apart_known, apart**2),
+        *(moved, moved_known, moved**2),
+        1 - found.detection,
+        1 - found.presence,
+        max(0.0, math.log(96 / max(camera.crop.size, 1.0))),
+        _outside(camera),
+        *(abs(yaw), yaw**2, abs(pitch)),
+        *(_rms(values) for values in (parameters.shape, parameters.texture, parameters.expression)),
+        float(parameters.jaw.norm()),
+        float(np.hypot(*vector[4:6])),
+        math.log(max(vector[0], 1e-3)),
+    )
+    return CalibrationInput(np.asarray(features, np.float64), tokens.float().numpy().ravel())
+
+
+def _distance(score: float) -> float:
+    """Inverse of the Gaussian falloff of `confidence.confidence_features_of`: distance in its own scale."""
+    return min(math.sqrt(max(-math.log(max(score, 1e-9)), 0.0)), FARTHEST)
+
+
+def _outside(camera: FaceCamera) -> float:
+    """Share of the crop that lies outside of the photo."""
+    axis = (np.arange(GRID) + 0.5) * (2 / GRID) - 1
+    points = camera.crop.to_photo(np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2))
+    height, width = camera.photo_size
+    inside = (points >= 0).all(1) & (points[:, 0] <= width) & (points[:, 1] <= height)
+    return float(1 - inside.mean())
+
+
+def _rms(values: Tensor) -> float:
+    return float(values.square().mean().sqrt()) if values.numel() else 0.0

@@ -1,6 +1,6 @@
-"""How far an answer can be trusted: a calibrated probability where the weights come with one, else a product of signs.
+"""Confidence of a prediction: calibrated probability where the weights have a calibration, else a product of features.
 
-What the probability means, and how it is made, is `tokenface.training.calibration`'s.
+Definition and fitting of the probability: `tokenface.training.calibration`.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ TYPICAL_SHAPE = 2.0
 """Root mean square of the shape coefficients (standard deviations) up to which a head is ordinary."""
 
 
-SIGNS = ("detection", "agreement", "stability", "resolution", "plausibility")
+RANKING_FEATURES = ("detection", "agreement", "stability", "resolution", "plausibility")
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """The signs behind a confidence, each in [0, 1], and what is concluded from them.
+class ConfidenceFeatures:
+    """Features of a confidence, each in [0, 1], and the calibrated quantities derived from them.
 
     detection: score of the detector (1 for boxes and landmarks given by the caller).
     agreement: the network's landmarks against the detector's own points.
-    stability: the answer stayed when the crop was taken again from its own landmarks.
+    stability: first-pass against second-pass landmarks.
     resolution: enough pixels.  plausibility: head shape within what people look like, face turned to the viewer.
-    presence: the face mesh's score that a face is there; 0 where it saw none or had no look.
+    presence: the face mesh's score that a face is there; 0 where it saw none or was not run.
     probability: that the 68 points are right, calibrated; NaN for weights without a calibration.
-    expected_*: mean error that faces with such signs have; NaN likewise. Shape and expression in mm, jaw and camera
+    expected_*: mean error of faces with such features; NaN likewise. Shape and expression in mm, jaw and camera
         (the head's rotation) in degrees, texture and light in grey
         levels of 255 (`tokenface.training.calibration.truth`).
     """
@@ -60,7 +60,7 @@ class Evidence:
 
     @property
     def confidence(self) -> float:
-        """In [0, 1]: the calibrated probability, else the product of the five signs, which only ranks."""
+        """In [0, 1]: the calibrated probability, else the product of the five ranking features, which only ranks."""
         return float(confidences(np.array([astuple(self)]))[0])
 
     @property
@@ -70,34 +70,35 @@ class Evidence:
         return found if all(map(math.isfinite, found.values())) else {}
 
 
-EVIDENCE = tuple(field.name for field in fields(Evidence))
+CONFIDENCE_FIELDS = tuple(field.name for field in fields(ConfidenceFeatures))
 
 
 def confidences(rows: np.ndarray) -> np.ndarray:
-    """[N, len(EVIDENCE)] fields of N `Evidence` → [N] their confidence."""
-    product = rows[:, [EVIDENCE.index(name) for name in SIGNS]].prod(axis=1)
+    """[N, len(CONFIDENCE_FIELDS)] fields of N `ConfidenceFeatures` → [N] their confidence."""
+    product = rows[:, [CONFIDENCE_FIELDS.index(name) for name in RANKING_FEATURES]].prod(axis=1)
     product = np.where(np.isfinite(product), product.clip(0, 1), 0.0)
-    probability = rows[:, EVIDENCE.index("probability")]
+    probability = rows[:, CONFIDENCE_FIELDS.index("probability")]
     return np.where(np.isfinite(probability), probability, product)
 
 
-def weigh(
+def confidence_features_of(
     detection: Detection,
     landmarks68: np.ndarray,
     landmarks468: np.ndarray | None,
     first_landmarks68: np.ndarray,
     shape: np.ndarray,
     camera: FaceCamera,
-) -> Evidence:
-    """Judge one face.
+) -> ConfidenceFeatures:
+    """Confidence features of one face.
 
     Args:
         detection: what the detector, or the caller, said.
-        landmarks68: [68, 2] of the final answer, photo pixels.  landmarks468: [468, 2], NaN where the head has none.
+        landmarks68: [68, 2] of the final prediction, photo pixels.  landmarks468: [468, 2], NaN where the head has
+        none.
         first_landmarks68: [68, 2] of the first pass.  shape: [S].
     """
     size = max(detection.size, 1.0)
-    return Evidence(
+    return ConfidenceFeatures(
         detection=float(np.clip(detection.score, 0, 1)),
         agreement=_agreement(detection, landmarks68, landmarks468, size),
         stability=_fall(_distance(landmarks68, first_landmarks68) / size, STABILITY_SCALE),

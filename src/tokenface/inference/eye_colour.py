@@ -1,4 +1,4 @@
-"""Colour of a person's irises as the photo shows them."""
+"""Iris colour of a person, measured on the photo."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from tokenface.formats.rig import rotation_matrix
 from tokenface.head.model import LEFT_EYE, RIGHT_EYE, HeadModel
 from tokenface.head.parts import IRIS
 from tokenface.images.srgb import LUMINANCE, from_linear, to_linear
-from tokenface.inference.gaze import eye_rotations
+from tokenface.inference.expressions import eye_rotations
 from tokenface.inference.maps import PARTS, FaceMaps
-from tokenface.inference.part_looks import SCLERA
-from tokenface.inference.part_rig import parts_of
+from tokenface.inference.part_rig import SCLERA, parts_of
 from tokenface.parameters import FaceParameters
 from tokenface.texture.seen import SeenFace
 
@@ -27,13 +26,13 @@ RING, WHITE = (0.45, 0.8), (1.25, 1.9)
 SEARCH = np.linspace(-0.6, 0.6, 9)
 """Offsets over the iris's radius: the predicted gaze is not exact; the place with most contrast is the eye's."""
 CONTRAST = 0.12
-"""Of sRGB, white over iris, below which the eye is not believed to be found (shut, in shadow, behind glasses)."""
+"""Of sRGB, white over iris, below which the eye counts as not found (shut, in shadow, behind glasses)."""
 GAIN = (0.75, 2.5)
 """Limits of the correction that makes the white of the eye white, linear light."""
 
 
 class EyedFace(SeenFace, Protocol):
-    """What is needed of a face, as `Face` has it."""
+    """Protocol of a face with eyes."""
 
     @property
     def size(self) -> float: ...

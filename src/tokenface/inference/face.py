@@ -1,4 +1,4 @@
-"""One reconstructed face: what the network said of it, its mesh, its place in the photo, and files of it."""
+"""Reconstructed face: prediction, mesh, camera in the photo, and its export."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ from tokenface.geometry.pinhole import FaceCamera, PinholeCamera
 from tokenface.head.model import HeadModel
 from tokenface.images.loading import ImageItem
 from tokenface.inference.appearance import albedo_image, face_rig
-from tokenface.inference.confidence import Evidence
+from tokenface.inference.confidence import ConfidenceFeatures
 from tokenface.inference.expressions import arkit_weights, joint_drive
 from tokenface.inference.refinement import Refinement
+from tokenface.moved import former_attribute
 from tokenface.parameters import FaceParameters
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ logger = logging.getLogger("tokenface")
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an answer comes from. weights: the checkpoint's name.  weights_hash: of its file.
+    """Provenance of a prediction. weights: the checkpoint's name.  weights_hash: of its file.
     head_hash: `HeadData.geometry_hash` of the head model."""
 
     weights: str
@@ -68,7 +69,7 @@ class Face:
 
     parameters: the six components; every tensor [size], float32 on the CPU.
     camera: projects head space to the photo.  box: [4] x0, y0, x1, y1, photo pixels.
-    confidence: in [0, 1]: probability that the 68 points are right, calibrated with the weights (`Evidence`).
+    confidence: in [0, 1]: probability that the 68 points are right, calibrated with the weights (`ConfidenceFeatures`).
     head: the head model.  item: the photo that the face was found in.
     observed468: [468, 3] the face mesh's own points on the photo, pixels, which a refinement follows; None without.
     refined: what a refinement did to it; None: it is as the network gave it.
@@ -77,7 +78,7 @@ class Face:
     parameters: FaceParameters
     camera: FaceCamera
     box: np.ndarray
-    evidence: Evidence
+    confidence_features: ConfidenceFeatures
     head: HeadModel = field(repr=False)
     item: ImageItem = field(repr=False)
     origin: Origin = field(repr=False)
@@ -87,17 +88,20 @@ class Face:
 
     @property
     def size(self) -> float:
-        """How large the head is over the head model's own; lengths here and in files have it, `parameters` do not."""
+        """Head size relative to the head model's own; lengths here and in files have it, `parameters` do not."""
         return 1.0 if self.refined is None else self.refined.size
 
     @property
     def confidence(self) -> float:
-        return self.evidence.confidence
+        return self.confidence_features.confidence
+
+    evidence = former_attribute("evidence", "confidence_features")
 
     @property
     def expected_errors(self) -> dict[str, float]:
-        """Component → mean error of faces with such signs (`Evidence` has units); empty for uncalibrated weights."""
-        return self.evidence.expected_errors
+        """Component → mean error of faces with such features (`ConfidenceFeatures` has units); empty if
+        uncalibrated."""
+        return self.confidence_features.expected_errors
 
     @property
     def crop(self) -> Crop:
@@ -346,7 +350,7 @@ class Face:
         entry: dict[str, Any] = {
             "index": self.index,
             "confidence": self.confidence,
-            "evidence": asdict(self.evidence),
+            "evidence": asdict(self.confidence_features),
             "box": self.box,
             "crop": {"centre": list(self.crop.centre), "size": self.crop.size, "angle": self.crop.angle},
             "parameters": parameters,
@@ -398,7 +402,9 @@ class Face:
                 parameters=FaceParameters(**tensors),
                 camera=FaceCamera(vector, crop, (int(photo["height"]), int(photo["width"])), lens),
                 box=np.array(_numbers(entry["box"], 4)),
-                evidence=Evidence(**{k: math.nan if v is None else v for k, v in entry["evidence"].items()}),
+                confidence_features=ConfidenceFeatures(
+                    **{k: math.nan if v is None else v for k, v in entry["evidence"].items()}
+                ),
                 head=head,
                 item=ImageItem(str(photo["name"]), str(photo["name"])),
                 origin=Origin(origin["name"], origin["hash"], made_with["geometry_hash"]),

@@ -1,4 +1,4 @@
-"""Files of a face's per-pixel maps: PNG of the photo's size, and NPZ of the plain numbers."""
+"""Per-pixel map files: PNG of the photo's size, and NPZ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photos as a texture: each texel of the head's layout takes what photos show of it; the rest is filled to match.
+"""Photo texture: texels observed in photos, the rest filled to match.
 
 Colours are logarithms of linear light over the predicted albedo. Their slow part is a field on the mesh, fitted where
 skin is seen and harmonic where it is not (`texture.fill`), so that no seam shows; the rest is detail, taken from the

@@ -1,4 +1,4 @@
-"""From sources to photos with found faces, prepared ahead in a thread while the network is busy."""
+"""Photo loading and detection, ahead in a thread while the network is busy."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def per_photo(values: Any, items: Sequence[ImageItem], what: str) -> list[Any]:
     if isinstance(values, Mapping):
         entries = [next((values[key] for key in _keys(item) if key in values), None) for item in items]
         known = {key for item in items for key in _keys(item)}
-        if strangers := [str(key) for key in values if str(key) not in known]:
-            raise ImageError(f"{what} are given for '{strangers[0]}', which is not among the photos")
+        if unknown := [str(key) for key in values if str(key) not in known]:
+            raise ImageError(f"{what} are given for '{unknown[0]}', which is not among the photos")
         return entries
     if len(items) == 1:
         single = isinstance(values, Sequence) and len(values) == 1 and (values[0] is None or np.ndim(values[0]) > 1)

@@ -1,4 +1,4 @@
-"""Face crops to predictions: parameters, landmarks on the picture, uncertainty, component tokens; on any runtime."""
+"""Predictor: face crops to parameters, landmarks, uncertainty and component tokens, on any runtime."""
 
 from __future__ import annotations
 
@@ -19,12 +19,10 @@ from tokenface.geometry.crop import TEST_SCALE, Crop, extract
 from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.model import HeadModel
 from tokenface.head.subset import VertexSubset
-from tokenface.inference.calibration import Calibration, find_calibration
-from tokenface.inference.checkpoint import load_checkpoint
-from tokenface.inference.confidence import Evidence
-from tokenface.inference.depends import calibration_facts, model_facts
+from tokenface.inference.calibration import Calibration, calibration_input, find_calibration
+from tokenface.inference.checkpoint import calibration_facts, load_checkpoint, model_facts
+from tokenface.inference.confidence import ConfidenceFeatures
 from tokenface.inference.face import Origin
-from tokenface.inference.signs import signs_of
 from tokenface.network.tokenface import TokenFace
 from tokenface.parameters import FaceParameters
 from tokenface.version import __version__
@@ -166,16 +164,18 @@ class Predictor:
         parameters = self._finished(self.network.heads(tokens.to(self.device))[0].to("cpu", torch.float32))
         return [one_of(parameters, index) for index in range(len(tokens))]
 
-    def judged(self, evidence: Evidence, prediction: Prediction) -> Evidence:
-        """The evidence with a calibrated probability, if these weights have a calibration and the network says what it
-        needs."""
+    def calibrated(self, features: ConfidenceFeatures, prediction: Prediction) -> ConfidenceFeatures:
+        """The features with a calibrated probability, if these weights have a calibration and the network gives
+        uncertainty and tokens."""
         p = prediction
         if self.calibration is None or p.sigma is None or p.tokens is None:
-            return evidence
-        return self.calibration.judge(evidence, signs_of(evidence, p.parameters, p.camera, p.sigma, p.tokens))
+            return features
+        return self.calibration.calibrated(
+            features, calibration_input(features, p.parameters, p.camera, p.sigma, p.tokens)
+        )
 
     def facts(self) -> dict[str, Any]:
-        """`model_facts` of these weights; of a model without a file, what it says of itself."""
+        """`model_facts` of these weights, or of a model without a file."""
         if self.path is not None:
             return model_facts(self.path)
         return {"software": __version__, "weights": self.origin.weights_hash, "head": self.origin.head_hash}

@@ -1,4 +1,4 @@
-"""Faces of photos: crop what was found, predict, crop again from the predicted landmarks, weigh the confidence."""
+"""Face reader: crop, predict, second-pass crop from the predicted landmarks, confidence features."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from tokenface.geometry.crop import Crop, crop_from_landmarks
 from tokenface.images.detection import Detection
-from tokenface.inference.confidence import Evidence, box_size, landmark_distance, weigh
+from tokenface.inference.confidence import ConfidenceFeatures, box_size, confidence_features_of, landmark_distance
 from tokenface.inference.face import Face
 from tokenface.inference.photos import Photo
 from tokenface.inference.predictor import Prediction, Predictor
@@ -34,7 +34,7 @@ def read_faces(predictor: Predictor, photos: Sequence[Photo], batch_size: int, s
             parameters=prediction.parameters,
             camera=prediction.camera,
             box=np.asarray(detection.box, np.float64),
-            evidence=predictor.judged(_evidence(detection, before, prediction), prediction),
+            confidence_features=predictor.calibrated(_confidence_features(detection, before, prediction), prediction),
             head=predictor.head,
             item=photo.item,
             origin=predictor.origin,
@@ -58,8 +58,8 @@ def recropped(first: Prediction, detection: Detection, scale: float) -> Crop:
     return crop if astray else refined
 
 
-def _evidence(detection: Detection, before: Prediction, prediction: Prediction) -> Evidence:
-    return weigh(
+def _confidence_features(detection: Detection, before: Prediction, prediction: Prediction) -> ConfidenceFeatures:
+    return confidence_features_of(
         detection,
         prediction.landmarks68,
         prediction.landmarks468,

@@ -1,21 +1,22 @@
-"""What a refinement was asked for, and what it says of itself."""
+"""Options and record of a refinement."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 
 from tokenface.errors import ConfigError
+from tokenface.moved import warn_of_former
 from tokenface.parameters import COMPONENTS
 
 
 @dataclass(frozen=True)
 class RefineOptions:
-    """What a refinement may do; the defaults are what measured best (`docs/refinement.md`).
+    """Options of a refinement; the defaults are what measured best (`docs/refinement.md`).
 
     components: which of the six may move.
-    looks: how many views of the crop the network gives its opinion of the head's shape from; 1: the one it has given.
-    points: which 468 points pose and expression follow: "looks", the means of where the looks put them; "mesh", the
-        face mesh's, its habits taken out as measured; "none".
+    views: crops of the test-time augmentation (scaled and mirrored) that the shape is averaged over; 1: none.
+    points: which 468 points pose and expression follow: "views", the means over the augmented views; "mesh", the face
+        mesh's, bias-corrected; "none".
     point_deviation: photo pixels that points given by the caller are right to, one standard deviation: they come before
         both, and the shape follows them too. None: they are as good as the face mesh's.
     steps: of the comparison with the photo's own pixels; 0: none.
@@ -23,32 +24,40 @@ class RefineOptions:
         perspective one and solves the distance.
     ipd: distance between the pupils in millimetres, which sets the head's size.
     size: "model" takes the head model's average size; "iris" measures the irises. `ipd` comes before both.
+    looks: former name of `views`, as is "looks" for the points.
     """
 
     components: tuple[str, ...] = COMPONENTS
-    looks: int = 8
-    points: str = "looks"
+    views: int = 8
+    points: str = "views"
     point_deviation: float | None = None
     steps: int = 40
     focal: str = "exif"
     ipd: float | None = None
     size: str = "model"
+    looks: InitVar[int | None] = None
 
-    def __post_init__(self) -> None:
-        if strangers := sorted(set(self.components) - set(COMPONENTS)):
-            raise ConfigError(f"unknown component '{strangers[0]}'; expected some of {', '.join(COMPONENTS)}")
+    def __post_init__(self, looks: int | None) -> None:
+        if looks is not None:
+            warn_of_former("RefineOptions(looks=…)", "views", 4)
+            object.__setattr__(self, "views", looks)
+        if self.points == "looks":
+            warn_of_former("RefineOptions(points=looks)", "views", 4)
+            object.__setattr__(self, "points", "views")
+        if unknown := sorted(set(self.components) - set(COMPONENTS)):
+            raise ConfigError(f"unknown component '{unknown[0]}'; expected some of {', '.join(COMPONENTS)}")
         if not self.components:
             raise ConfigError(f"nothing may be refined; name some of {', '.join(COMPONENTS)}")
         if self.size not in ("model", "iris"):
             raise ConfigError(f"size is 'model' or 'iris', got '{self.size}'")
-        if self.points not in ("looks", "mesh", "none"):
-            raise ConfigError(f"points are 'looks', 'mesh' or 'none', got '{self.points}'")
+        if self.points not in ("views", "mesh", "none"):
+            raise ConfigError(f"points are 'views', 'mesh' or 'none', got '{self.points}'")
         if self.ipd is not None and not 40 <= self.ipd <= 85:
             raise ConfigError(f"a distance between pupils is 40 to 85 mm, got {self.ipd:g}")
         if self.point_deviation is not None and not self.point_deviation > 0:
             raise ConfigError(f"point_deviation is a positive number of pixels, got {self.point_deviation:g}")
-        if not 1 <= self.looks <= 8 or self.steps < 0:
-            raise ConfigError(f"looks are 1 to 8 and steps not negative, got {self.looks} and {self.steps}")
+        if not 1 <= self.views <= 8 or self.steps < 0:
+            raise ConfigError(f"views are 1 to 8 and steps not negative, got {self.views} and {self.steps}")
 
 
 @dataclass(frozen=True)

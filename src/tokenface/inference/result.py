@@ -1,4 +1,4 @@
-"""What became of one photo."""
+"""Result of one photo: faces, or the error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tokenface.inference.face import Face
 
 @dataclass
 class PhotoResult:
-    """What became of one photo.
+    """Result of one photo.
 
     status: "done"; "no_face" when nobody was found; "failed".  error: why, unless done; one line.
     image: [H, W, 3] uint8, None when the photo could not be read.

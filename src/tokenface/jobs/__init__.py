@@ -1,1 +1,1 @@
-"""Runs over many inputs that go on where they were stopped: photos, clips, transfer, conversion, tables."""
+"""Resumable runs over many inputs: photos, clips, transfer, conversion, tables."""

@@ -1,4 +1,4 @@
-"""`tokenface convert`: one file of one head model into a folder of files of another."""
+"""`tokenface convert`: a file of one head model to a folder of files of another."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ from tokenface.head.arkit import ARKIT_NAMES, to_arkit
 from tokenface.head.model import JAW, LEFT_EYE, RIGHT_EYE, HeadModel
 from tokenface.head.registry import load_head
 from tokenface.inference.appearance import albedo_image
-from tokenface.inference.expressions import speaks_arkit
+from tokenface.inference.expressions import eye_rotations, speaks_arkit
 from tokenface.inference.face import FORMATS, Face, Origin, photo_document
-from tokenface.inference.gaze import eye_rotations
 from tokenface.retarget.converter import Converted, HeadConverter, Mode, Performance, posed
 from tokenface.retarget.sources import Clip, Mesh, Numbers, Photo, read_source
 
@@ -60,8 +59,8 @@ def convert_file(path: str | Path, to: str, output: str | Path, options: Convert
         TokenFaceError: what cannot be read, fitted or written.
     """
     options = options or ConvertOptions()
-    if strangers := sorted(set(options.formats) - set(FORMATS)):
-        raise ConfigError(f"unknown format '{strangers[0]}'; expected some of {', '.join(FORMATS)}")
+    if unknown := sorted(set(options.formats) - set(FORMATS)):
+        raise ConfigError(f"unknown format '{unknown[0]}'; expected some of {', '.join(FORMATS)}")
     target = load_head(to)
     source = read_source(path, options.source_head)
     converter = HeadConverter(source.head, target, options.expression)

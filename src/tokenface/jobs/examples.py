@@ -1,4 +1,4 @@
-"""Pictures of people to try things on: nothing to download, nobody's rights touched."""
+"""Example photos of the page and the demo: rendered people and the shipped portrait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several photos of one person into one head and one texture: `tokenface reconstruct --same-person`."""
+"""Several photos of one person to one head and texture: `tokenface reconstruct --same-person`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results on disk: one folder per photo below the output folder, resumable, and nothing outside of it."""
+"""Output folder of a run: one folder per photo, resumable, confined to the root."""
 
 from __future__ import annotations
 
@@ -16,8 +16,15 @@ from typing import Literal, TypedDict
 
 import numpy as np
 
-from tokenface.core.files import discard, make_folder, output_error, read_marker, write_atomically
-from tokenface.core.results_of_runs import PHOTO_MARKER, is_result_name
+from tokenface.core.files import (
+    PHOTO_MARKER,
+    discard,
+    is_result_name,
+    make_folder,
+    output_error,
+    read_marker,
+    write_atomically,
+)
 from tokenface.errors import OutputError
 from tokenface.formats.axes import Axes
 from tokenface.formats.glb_textures import TextureFormat
@@ -38,7 +45,7 @@ Texture = Literal["photo", "delit", "model"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What the files depend on besides the photo; when it changes, finished photos are done again.
+    """Settings that the files depend on besides the photo; when it changes, finished photos are done again.
 
     formats: of `SAVED`.  overlay: whether the picture for people is written.  neutral: whether the relaxed heads are
     written as well.  texture: "photo", "delit" (the photo without its light), or "model": the albedo as predicted.

@@ -1,4 +1,4 @@
-"""A run over photos and folders: what is to do, doing it, and what became of it."""
+"""`tokenface reconstruct`: planning, execution and report of a run over photos and folders."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tokenface.core.files import read_json
 from tokenface.core.fingerprint import fingerprint
-from tokenface.core.regular import read_json
 from tokenface.errors import ConfigError, ImageError, OutputError
 from tokenface.formats.axes import Axes
 from tokenface.formats.glb_textures import TextureFormat, check_texture_format
 from tokenface.images.loading import MAX_PIXELS, ImageItem
 from tokenface.images.remote import collect_photos, is_address
-from tokenface.inference.depends import model_facts
+from tokenface.inference.checkpoint import model_facts
 from tokenface.inference.face import FORMATS, SAVED
 from tokenface.inference.map_files import chosen_maps
 from tokenface.inference.photos import per_photo
@@ -26,7 +26,7 @@ from tokenface.jobs.output_tree import OutputTree, Settings, Texture
 from tokenface.model import Reconstructor
 
 GIVE_UP_AFTER = 3
-"""Photos in a row that cannot be written: the disk is full, and the others would fail as well."""
+"""Abort after this many consecutive write failures: the disk is full."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ class Run:
         """Known boxes of some of the photos, as `Reconstructor.iterate` takes them; None: find them."""
         if self._boxes is None:
             return None
-        # Names are checked against all photos: those that are done already are no strangers.
+        # Names are checked against all photos: those that are done already are known.
         chosen = dict(zip(self.items, per_photo(self._boxes, self.items, "boxes"), strict=True))
         return [chosen[item] for item in items] if len(items) > 1 else chosen[items[0]]
 
@@ -216,8 +216,8 @@ def known_formats(formats: Sequence[str]) -> tuple[str, ...]:
         ConfigError: one of them is unknown, or there is none.
     """
     chosen = (set(formats) - {"all"}) | (set(FORMATS) if "all" in formats else set())
-    if strangers := sorted(chosen - set(SAVED)):
-        raise ConfigError(f"unknown format '{strangers[0]}'; expected some of {', '.join(SAVED)}, or all")
+    if unknown := sorted(chosen - set(SAVED)):
+        raise ConfigError(f"unknown format '{unknown[0]}'; expected some of {', '.join(SAVED)}, or all")
     if not chosen:
         raise ConfigError(f"no format given; expected some of {', '.join(SAVED)}, or all")
     return tuple(name for name in SAVED if name in chosen)

@@ -1,8 +1,8 @@
-"""`tokenface track`: a clip into a folder of files, in steps that a killed run does not have to repeat.
+"""`tokenface track`: a clip to a folder of files, in resumable steps.
 
-First all frames are tracked, and the answers stored; then, if wanted, people are refined; then the files are written
-from the store; then the overlay is drawn, piece by piece. Each stage goes on where it stopped, and the files come out
-the same.
+First all frames are tracked, and the predictions stored; then, if wanted, people are refined; then the files are
+written from the store; then the overlay is drawn, piece by piece. Each stage goes on where it stopped, and the files
+come out the same.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from tokenface.core.files import discard, make_folder, read_marker, write_atomically
+from tokenface.core.files import CLIP_MARKER, discard, make_folder, read_marker, write_atomically
 from tokenface.core.fingerprint import fingerprint
 from tokenface.core.prefetch import ahead
-from tokenface.core.results_of_runs import CLIP_MARKER
 from tokenface.errors import ConfigError, OutputError, VideoError
 from tokenface.formats.mp4 import encode_piece, join_pieces
 from tokenface.model import Reconstructor
@@ -27,13 +26,13 @@ from tokenface.network.temporal import TemporalTransformer
 from tokenface.refinement.clip import FRAMES, ClipRefiner, RefinedPerson
 from tokenface.refinement.clip_skin import ClipSkin, clip_skin
 from tokenface.version import __version__
-from tokenface.video.answer import FrameAnswers
 from tokenface.video.clip import Frame
 from tokenface.video.face import FaceMaker
 from tokenface.video.outputs import USUAL_FORMATS, Identity, PersonWriter, identities, known_formats
 from tokenface.video.painter import HeadPainter
 from tokenface.video.picture_clip import open_clip
 from tokenface.video.pipeline import TOGETHER, Pipeline, Smoothing
+from tokenface.video.prediction import FramePredictions
 from tokenface.video.store import CHUNK_FRAMES, Store
 from tokenface.video.temporal_weights import Temporal, choose_temporal
 from tokenface.video.track import pipeline_options
@@ -143,7 +142,7 @@ class TrackRun:
         return False
 
     def _track(self) -> Iterator[Step]:
-        """Frames to stored answers."""
+        """Frames to stored predictions."""
         pipeline = Pipeline(self.model, self.model.detector, self._pipeline_options, self.temporal)
         found = self.store.state()
         chunks = 0
@@ -154,9 +153,9 @@ class TrackRun:
                 return
             pipeline.restore(state)
         done = chunks * CHUNK_FRAMES
-        chunk: list[FrameAnswers] = []
-        for answers in self._answers(pipeline):
-            chunk.append(answers)
+        chunk: list[FramePredictions] = []
+        for predictions in self._predictions(pipeline):
+            chunk.append(predictions)
             done += 1
             if len(chunk) == CHUNK_FRAMES:
                 self.store.append(chunks, chunk, {**pipeline.state(), "complete": False})
@@ -165,13 +164,13 @@ class TrackRun:
         self.store.append(chunks, chunk, {"complete": True, "damaged": self.clip.damaged_packets})
         yield Step("track", done, done)
 
-    def _answers(self, pipeline: Pipeline) -> Iterator[FrameAnswers]:
+    def _predictions(self, pipeline: Pipeline) -> Iterator[FramePredictions]:
         for frame in ahead(self.clip.frames(skip=pipeline.pushed)):
             yield from pipeline.push(frame)
         yield from pipeline.flush()
 
     def _refine(self) -> Iterator[Step]:
-        """Stored answers to refined ones."""
+        """Stored predictions to refined ones."""
         total = self._count_frames()
         refiner = ClipRefiner(self.model.refiner, self.clip, self.store, self.options.refine_frames)
         for done in refiner:
@@ -182,7 +181,7 @@ class TrackRun:
                 self.warnings.append(f"person {person} was not refined: no frame shows the face reliably")
 
     def _files(self) -> Iterator[Step]:
-        """Stored answers to the files of every person."""
+        """Stored predictions to the files of every person."""
         total = self._count_frames()
         yield Step("files", 0, total)
         self.people = {p: one.identity for p, one in self.refined.items()} or identities(self.store)
@@ -209,7 +208,7 @@ class TrackRun:
             yield Step("files", min(done, total), total)
 
     def _overlay(self) -> Iterator[Step]:
-        """Frames and stored answers to the overlay video."""
+        """Frames and stored predictions to the overlay video."""
         pieces = [self.store.folder / f"overlay_{number:06d}.nut" for number in self.store.chunk_numbers()]
         first = next((number for number, piece in enumerate(pieces) if not piece.is_file()), len(pieces))
         total = self._count_frames()
@@ -218,10 +217,10 @@ class TrackRun:
         maker = FaceMaker(self.model.head, self.model.origin, self.clip.path)
         done = first * CHUNK_FRAMES
         for number in range(first, len(pieces)):
-            answers = self.results.frames(number)
-            if answers:
-                encode_piece(pieces[number], self._painted(answers, frames, painter, maker), self.clip.rate)
-            done += len(answers)
+            predictions = self.results.frames(number)
+            if predictions:
+                encode_piece(pieces[number], self._painted(predictions, frames, painter, maker), self.clip.rate)
+            done += len(predictions)
             yield Step("overlay", done, total)
         frames.close()  # type: ignore[attr-defined]
         present = [piece for piece in pieces if piece.is_file()]
@@ -229,9 +228,9 @@ class TrackRun:
         join_pieces(self.folder / "overlay.mp4", present, sound, self.clip.start, self.clip.end)
 
     def _painted(
-        self, answers: list[FrameAnswers], frames: Iterator[Frame], painter: HeadPainter, maker: FaceMaker
+        self, predictions: list[FramePredictions], frames: Iterator[Frame], painter: HeadPainter, maker: FaceMaker
     ) -> Iterator[tuple[float, Any]]:
-        for known in answers:
+        for known in predictions:
             frame = next(frames, None)
             if frame is None or frame.index != known.index:
                 raise VideoError(
@@ -240,19 +239,19 @@ class TrackRun:
             shown = maker.frame(self._pooled(known), frame.image)
             yield frame.time, painter.paint(frame.image, shown.faces)
 
-    def _pooled(self, frame: FrameAnswers) -> FrameAnswers:
+    def _pooled(self, frame: FramePredictions) -> FramePredictions:
         if not self.options.pool:
             return frame
-        answers = [
-            replace(answer, parameters=answer.parameters.replace(shape=self.people[answer.person].shape))
-            for answer in frame.answers
+        predictions = [
+            replace(prediction, parameters=prediction.parameters.replace(shape=self.people[prediction.person].shape))
+            for prediction in frame.predictions
         ]
-        return replace(frame, answers=answers)
+        return replace(frame, predictions=predictions)
 
     def _finish(self) -> None:
         self.frames = self._count_frames()
         self.frames_with_face = sum(
-            sum(bool(frame.answers) for frame in self.store.frames(number)) for number in self.store.chunk_numbers()
+            sum(bool(frame.predictions) for frame in self.store.frames(number)) for number in self.store.chunk_numbers()
         )
         found = self.store.state()
         damaged = int(found[1].get("damaged", 0)) if found is not None else 0
@@ -284,8 +283,8 @@ class TrackRun:
             for frame in self.store.frames(number):
                 if frame.cut:
                     cuts.append(frame.index)
-                for answer in frame.answers:
-                    span = spans.setdefault(answer.person, {"first": frame.index, "last": frame.index, "frames": 0})
+                for prediction in frame.predictions:
+                    span = spans.setdefault(prediction.person, {"first": frame.index, "last": frame.index, "frames": 0})
                     span["last"], span["frames"] = frame.index, span["frames"] + 1
         return {
             "format": "tokenface-track-1",

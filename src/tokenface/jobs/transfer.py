@@ -1,4 +1,4 @@
-"""`tokenface transfer`: what a source does, on the head of a target, as pictures and files."""
+"""`tokenface transfer`: a source's expression on a target's head, as pictures and files."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tokenface.formats.glb import write_glb
 from tokenface.formats.glb_animation import Animation, write_animated_glb
 from tokenface.formats.mp4 import encode_piece, join_pieces
 from tokenface.formats.parameters import write_parameters
+from tokenface.inference.expressions import eye_rotations
 from tokenface.inference.face import Face, photo_document
-from tokenface.inference.gaze import eye_rotations
 from tokenface.model import Reconstructor
 from tokenface.retarget.performance import Moment, around, is_photo, largest_face, moments
 from tokenface.retarget.puppet import FRAME, Puppet

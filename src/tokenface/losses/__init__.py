@@ -1,1 +1,1 @@
-"""The paper's losses (Sec. 3.2), each a function of its own with its equation."""
+"""Losses of the paper (Sec. 3.2), one function per equation."""

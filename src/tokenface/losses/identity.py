@@ -1,4 +1,4 @@
-"""The rendered face should be recognised as the person of the photo (Eq. 10)."""
+"""Identity loss: cosine distance of recognition features of rendering and photo (Eq. 10)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tokenface.identity.alignment import IdentityEncoder
 from tokenface.identity.encoder import faces_for
-from tokenface.identity.interface import IdentityEncoder
 
 
 def cosine_identity_loss(photo_features: Tensor, rendered_features: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
-"""Losses on the 68 landmarks: position (Sec. 3.2.2) and lid and lip offsets (Eq. 7)."""
+"""Landmark losses on 68 points: position (Sec. 3.2.2), eyelid and lip offsets (Eq. 7)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from tokenface.core.constants import constant
+from tokenface.core.device import constant
 from tokenface.geometry.landmarks import LID_PAIRS, LIP_PAIRS
 
 

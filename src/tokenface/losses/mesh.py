@@ -1,4 +1,4 @@
-"""Losses on vertices with known truth: the paper's mesh loss (Eq. 3) and its forms free of scale or pose."""
+"""Vertex losses against ground truth: the mesh loss (Eq. 3) and its scale- and pose-free forms."""
 
 from __future__ import annotations
 

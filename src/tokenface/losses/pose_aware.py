@@ -1,4 +1,4 @@
-"""Landmarks are trusted less and pixels more on faces that are turned far away (Eqs. 12 and 13)."""
+"""Pose-aware weights: less landmark, more photometric loss for faces turned far away (Eqs. 12 and 13)."""
 
 from __future__ import annotations
 

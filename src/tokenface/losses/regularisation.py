@@ -1,4 +1,4 @@
-"""Keeps coefficients near their prior (Eq. 11)."""
+"""Regularisation of coefficients towards their prior (Eq. 11)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def regularisation_loss(parameters: FaceParameters, shape: float, expression: fl
 
 
 def coefficient_loss(predicted: Tensor, truth: Tensor, importance: Tensor) -> Tensor:
-    """Weighted mean squared error of unit-variance coefficients; an answer of 0 costs 1 on average.
+    """Weighted mean squared error of unit-variance coefficients; predicting 0 costs 1 on average.
 
     Unlike a vertex L1, its gradient grows with the error of each mode, and modes that cannot be seen shrink to 0.
 
@@ -46,7 +46,7 @@ def standardised_loss(predicted: Tensor, truth: Tensor, spread: Tensor) -> Tenso
 
 
 def sparse_loss(predicted: Tensor, truth: Tensor, spread: Tensor) -> Tensor:
-    """Huber loss in units of each column's spread, linear beyond REST_SPREAD: its best answer is the median.
+    """Huber loss in units of each column's spread, linear beyond REST_SPREAD: minimised by the median.
 
     Most actions are at rest in most photos. The mean of what an action might be is never 0, the median is.
 
@@ -60,5 +60,5 @@ def sparse_loss(predicted: Tensor, truth: Tensor, spread: Tensor) -> Tensor:
 
 
 def range_loss(expression: Tensor, low: float, high: float) -> Tensor:
-    """How far expression weights leave the range that the head model allows: [B, E] → [B]."""
+    """Excess of expression weights over the head model's range: [B, E] → [B]."""
     return ((expression - high).clamp_min(0) + (low - expression).clamp_min(0)).sum(-1)

@@ -1,4 +1,4 @@
-"""The paper's sums: 2-D terms (Eq. 6), 3-D terms (Eq. 2), both together (Eq. 1), with every weight in one place."""
+"""Weighted sums of losses: 2-D terms (Eq. 6), 3-D terms (Eq. 2), both (Eq. 1)."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ def total(loss_3d: Tensor | None, loss_2d: Tensor | None, weights: PaperWeights,
 
 
 def _known(terms: Mapping[str, Tensor], names: tuple[str, ...]) -> None:
-    if strangers := sorted(set(terms) - set(names)):
-        raise KeyError(f"no weight for the term '{strangers[0]}'; known: {', '.join(names)}")
+    if unknown := sorted(set(terms) - set(names)):
+        raise KeyError(f"no weight for the term '{unknown[0]}'; known: {', '.join(names)}")
 
 
 def _sum(weighted: Mapping[str, Tensor]) -> Tensor:

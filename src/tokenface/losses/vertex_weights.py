@@ -1,4 +1,4 @@
-"""Which vertices a loss looks at, and how much each counts."""
+"""Vertex weights of the losses, by region and area."""
 
 from __future__ import annotations
 

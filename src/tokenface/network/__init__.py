@@ -1,4 +1,4 @@
-"""The network: component tokens through a vision transformer, and one head per component."""
+"""Network: component tokens through a vision transformer, one head per component."""
 
 from tokenface.network.config import NetworkConfig, mean_camera
 from tokenface.network.tokenface import NetworkOutput, TokenFace

@@ -1,4 +1,4 @@
-"""Backbones by name: vision transformers that the component tokens travel through, and ResNet-50 (Table 1)."""
+"""Backbones: vision transformers with component tokens, and ResNet-50 (Table 1)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HALF = (0.5, 0.5, 0.5)
 
 
 class Features(NamedTuple):
-    """What a backbone says of a batch. All are after the last norm.
+    """Features of a batch, all after the last norm.
 
     tokens: [B, T, D] the component tokens; None when none were given.  patches: [B, N, D], row by row.
     pooled: [B, D], the class token, or the mean of the patches where there is none.

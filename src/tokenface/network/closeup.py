@@ -1,4 +1,4 @@
-"""Close-ups: eyes, brows and mouth at full resolution and a recognition network's maps, read by the component tokens.
+"""Close-ups: eyes, brows and mouth at full resolution, and recognition features, read by the component tokens.
 
 After the backbone the component tokens know where the face is, but a 24-pixel patch of the whole crop hardly shows an
 iris, a lid or pressed lips. Five anchor points, predicted from the tokens, place windows over both eyes and the mouth
@@ -132,7 +132,7 @@ class CloseUps(nn.Module):
 
 
 class ChipPlace(NamedTuple):
-    """Where the chip lies on the crop: the similarity that brings CHIP_POINTS nearest to the anchors.
+    """Placement of the chip on the crop: the similarity that brings CHIP_POINTS nearest to the anchors.
 
     axis: [B, 2] crop NDC per chip pixel along the chip's x, as a complex number.  origin: [B, 2] NDC of the chip's
     corner.  anchors: [B, 5, 2].

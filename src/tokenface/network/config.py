@@ -1,4 +1,4 @@
-"""Configuration of the network: everything a checkpoint must remember to rebuild it."""
+"""Network configuration, as stored in checkpoints."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ AMBIENT_LIGHT = math.sqrt(4 * math.pi)
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """What `TokenFace` is made of; sizes of the components come from the head model, not from here.
+    """Architecture of `TokenFace`; sizes of the components come from the head model, not from here.
 
     Every output is `mean + scale · FC(token)`: with scales of the size of each component's real spread a freshly
     initialised network starts near the mean head and leaves the first plateau in a few hundred steps.
@@ -56,7 +56,7 @@ class NetworkConfig:
     log_sigma_mean: float = -3.0  # crop NDC; e⁻³ ≈ 0.05
     closeups: int = 0  # blocks in which the tokens read close-ups of eyes and mouth; 0: none (see closeup)
     recognition: bool = False  # the close-ups include a face recognition network's maps
-    label_sources: tuple[str, ...] = ()  # data sets whose annotators' habits are learned apart (see labels)
+    label_sources: tuple[str, ...] = ()  # data sets whose annotators' biases are learned apart (see labels)
     surface_cells: int = 0  # per side of each patch, that say which point of the head they show; 0: none (see surface)
 
     def __post_init__(self) -> None:

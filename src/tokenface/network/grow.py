@@ -1,4 +1,4 @@
-"""A trained network made larger without changing its predictions: more blocks, close-ups, a surface map."""
+"""Function-preserving growth of a trained network: more blocks, close-ups, a surface head."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ TERMS = 3
 class LabelOffsets(nn.Module):
     """An offset per data source and point, in the upright frame of the face, mirror-symmetric, a function of yaw.
 
-    Added to the projected points before they meet labels, it takes over what is a habit of the annotators (lip corners,
+    Added to the projected points before they meet labels, it absorbs the bias of the annotators (lip corners,
     jaw line, brows), which shape and expression would otherwise imitate with a constant grimace.
 
     Args:

@@ -1,4 +1,4 @@
-"""Weights for a fresh backbone: of CLIP, FaRL, open_clip, Hugging Face CLIP, timm, or another TokenFace, told by name.
+"""Pretrained backbone weights: CLIP, FaRL, open_clip, Hugging Face CLIP, timm, or another TokenFace.
 
 FaRL (Zheng et al., 2022), with which the paper starts, is CLIP's ViT-B/16 under CLIP's names. Nothing is unpickled
 beyond tensors, and text towers and projections are left behind.
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tokenface.core.state_dict import read_state_dict
+from tokenface.core.tensors import read_state_dict
 from tokenface.errors import CheckpointError
 from tokenface.network.backbone import ResNet50, VisionTransformer
 

@@ -1,4 +1,4 @@
-"""From pixels to patch tokens: the plain patch projection of ViT and a residual convolutional stem."""
+"""Patch embedding: ViT's patch projection, and a residual convolutional stem."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class TemporalTransformer(nn.Module):
 
 
 def crop_motion(crops: Tensor, target: Tensor) -> Tensor:
-    """How crops stand to the crop of frame t: what `TemporalTransformer` is told.
+    """Crops relative to the crop of frame t, input of `TemporalTransformer`.
 
     Args:
         crops: [..., 4] centre x, y, side in photo pixels, angle in radians.  target: [..., 4] likewise.

@@ -1,4 +1,4 @@
-"""Temporal transformers on disk: one `.safetensors` beside the image model's, tied to it by its hash."""
+"""Checkpoint of a temporal transformer: one `.safetensors` beside the image model's, tied to it by hash."""
 
 from __future__ import annotations
 

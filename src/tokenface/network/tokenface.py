@@ -11,9 +11,8 @@ from tokenface.errors import ConfigError
 from tokenface.network.backbone import Features, ResNet50, VisionTransformer, create_backbone
 from tokenface.network.closeup import CloseUps
 from tokenface.network.config import NetworkConfig
-from tokenface.network.heads import ComponentHeads
+from tokenface.network.heads import ComponentHeads, SurfaceMap
 from tokenface.network.labels import LabelOffsets
-from tokenface.network.surface import SurfaceMap
 from tokenface.parameters import TOKEN_LAYOUTS, ComponentSizes, FaceParameters
 
 torch.export.register_dataclass(FaceParameters, serialized_type_name="tokenface.FaceParameters")
@@ -83,7 +82,7 @@ class TokenFace(nn.Module):
         return self.heads(self.tokens(images))[0]
 
     def forward_with_extras(self, images: Tensor, surface: bool = False) -> NetworkOutput:
-        """As `forward`, with the landmarks' uncertainty, the tokens themselves and, if asked for, the surface map."""
+        """As `forward`, with the landmarks' uncertainty, the tokens and, on request, the surface map."""
         tokens, anchors, features = self._features(images)
         parameters, log_sigma = self.heads(tokens)
         drawn = self.surface(features.patches) if surface and self.surface is not None else None

@@ -1,1 +1,1 @@
-"""From a data set on disk to shards: faces, landmarks, visibility, masks, pose, quality, geometry."""
+"""Data preparation, data sets to shards: faces, landmarks, visibility, masks, pose, quality, geometry."""

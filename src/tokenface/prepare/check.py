@@ -1,4 +1,4 @@
-"""What is in a folder of shards: every record is read, counted and, on request, shown on a contact sheet."""
+"""Check of a folder of shards: every record is read, counted and optionally shown on a contact sheet."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def check_shards(root: str | Path, sheet: int = 48) -> Iterator[ShardCheck]:
     for shard in shards:
         check.rejected.update(reason for _, reason in shard.rejected)
         check.failed += shard.failed
-        check.broken += [(f"{shard.path.name}:{name}", reason) for name, reason in shard.troubles]
+        check.broken += [(f"{shard.path.name}:{name}", reason) for name, reason in shard.defects]
         for entry in shard.entries:
             try:
                 record = decode_record(entry.key, shard.read(entry))

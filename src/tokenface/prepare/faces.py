@@ -1,4 +1,4 @@
-"""The face of a picture with its 68 points: detected, or where the data set says it is."""
+"""Face and 68 landmarks of an image: detected, or from the data set's annotation."""
 
 from __future__ import annotations
 

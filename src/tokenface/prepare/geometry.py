@@ -1,4 +1,4 @@
-"""A data set's own geometry as vertices of the head model that is to be trained."""
+"""Geometry of a data set as vertices of the head model to be trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One item of a data set to the members of one record: what every worker process does."""
+"""Worker of the preparation: one item of a data set to the members of one record."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Literal
 import numpy as np
 
 from tokenface.data.readers.dataset import DatasetReader, Loaded
-from tokenface.data.readers.item import Item
-from tokenface.data.record import FaceRecord, Picture
+from tokenface.data.record import FaceRecord, Item, Picture
 from tokenface.data.shards.members import encode_record
 from tokenface.errors import DataError, ModelFileError, TokenFaceError
 from tokenface.head.registry import load_head
@@ -24,7 +23,7 @@ CLIP_MINIMUM = 3
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an item. members: of the record, when status is "done"."""
+    """Outcome of an item. members: of the record, when status is "done"."""
 
     item: Item
     status: Literal["done", "rejected", "failed"]
@@ -33,7 +32,7 @@ class Outcome:
 
 
 class ItemPreparer:
-    """Everything that one process needs, loaded once."""
+    """Worker state of one process, loaded once."""
 
     def __init__(self, reader: DatasetReader, options: PrepareOptions):
         self.reader, self.options = reader, options

@@ -1,4 +1,4 @@
-"""Everything that preparation can be told."""
+"""Options of the preparation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tokenface.head.registry import head_path
 
 @dataclass(frozen=True)
 class QualityFilter:
-    """What is too poor to learn from; 0 or a large number switches a rule off."""
+    """Quality thresholds of training examples; 0 or a large number switches a rule off."""
 
     smallest_face: float = 48.0  # pixels, mean side of the landmark box
     sharpness: float = (

@@ -1,4 +1,4 @@
-"""A scan of any topology laid under the head model: landmarks, then the model's own modes, then a smooth remainder.
+"""Scan registration, any topology to the head model: landmarks, the model's modes, then a smooth residual.
 
 The model fit (`head.fitting`) finds place, size, identity and expression; what no mode explains is taken up by
 moving the face's vertices along their normals onto the scan, in rounds that reach less far and are less smooth.
@@ -40,7 +40,7 @@ NOISE = (0.010, 0.008, 0.006, 0.006, 0.005, 0.005)
 NEAR_LANDMARKS = 0.3
 """Share of the landmarks' radius within which the scan is looked at: hair, ears and collars pull the face apart."""
 UNLIKELY = 2.5
-"""Root mean square of the identity coefficients (1 for people) from which a fit is not believed."""
+"""Root mean square of the identity coefficients (1 for people) from which a fit is rejected."""
 COVERED_LEAST = 0.5
 """Share of the face's vertices that must find the scan: landmarks in a wrong order fit a patch of it, too."""
 LANDMARK_LIMIT = 0.012

@@ -1,4 +1,4 @@
-"""A preparation: all items of a data set into shards, resumable shard by shard, the same whatever the workers."""
+"""Preparation run: all items of a data set to shards, resumable by shard, deterministic for any worker count."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tokenface.core.files import discard
 from tokenface.core.fingerprint import Facts, fingerprint
 from tokenface.core.pool import OrderedPool
 from tokenface.data.readers.dataset import DatasetReader
-from tokenface.data.readers.item import Item
 from tokenface.data.readers.registry import find_dataset
 from tokenface.data.readers.video import windows_of
+from tokenface.data.record import Item
 from tokenface.data.shards.index import ShardIndex, index_path, load_index
 from tokenface.data.shards.writer import write_shard
 from tokenface.errors import DataError
@@ -32,7 +32,7 @@ FAILURES_SHOWN = 1000
 
 @dataclass
 class Report:
-    """What became of the items. failures: (source, reason).  rejections: reason → count."""
+    """Outcome of a preparation. failures: (source, reason).  rejections: reason → count."""
 
     done: int = 0
     rejections: Counter = field(default_factory=Counter)
@@ -149,7 +149,7 @@ class Preparation:
         if not path.is_file() or not index_path(path).is_file():
             return None
         shard = load_index(path)
-        return shard if shard.signature == wanted and not shard.troubles else None
+        return shard if shard.signature == wanted and not shard.defects else None
 
     def _remove_stale(self) -> None:
         """Shards of this data set beyond its present size, which an earlier, larger run left."""

@@ -1,4 +1,4 @@
-"""A clip's people refined: one albedo from a few good frames, under the one shape, and every frame fitted to both."""
+"""Refinement of a clip: one albedo from a few good frames, one shape, every frame fitted to both."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tokenface.inference.confidence import confidences
 from tokenface.inference.refinement import Change, RefineOptions
 from tokenface.parameters import COMPONENTS
 from tokenface.refinement.refine import Refiner
-from tokenface.video.answer import Answer, FrameAnswers
 from tokenface.video.clip import Clip
 from tokenface.video.face import FaceMaker, TrackedFace
 from tokenface.video.outputs import Identity, identities
+from tokenface.video.prediction import FramePredictions, PersonPrediction
 from tokenface.video.store import Store, npz_bytes
 
 FRAMES = 8
@@ -49,10 +49,10 @@ class RefinedPerson:
 class ClipRefiner:
     """Refines the people of a tracked clip; goes on where an earlier one was killed.
 
-    Iterate to do the work (numbers of finished frames); then `people`, and `results`: the store of refined answers.
+    Iterate to do the work (numbers of finished frames); then `people`, and `results`: the store of refined predictions.
 
     Args:
-        store: of all the tracker's answers.  count: frames that a person's identity comes from, at most.
+        store: of all the tracker's predictions.  count: frames that a person's identity comes from, at most.
     Raises:
         VideoError: the clip has changed since it was tracked.  OutputError: a stored file is damaged.
     """
@@ -102,7 +102,7 @@ class ClipRefiner:
         return {"shape": pooled.shape.numpy(), "texture": texture.numpy(), "record": text}
 
     def _frames(self) -> Iterator[int]:
-        """Every answer under its person's refined identity, a chunk at a time."""
+        """Every prediction under its person's refined identity, a chunk at a time."""
         found = self.results.state()
         first, sums = (0, {}) if found is None else (found[0], found[1]["sums"])
         done = 0
@@ -110,7 +110,8 @@ class ClipRefiner:
             frames = self.store.frames(number)
             if number >= first:
                 fitted = [
-                    replace(frame, answers=[self._fitted(a, frame, sums) for a in frame.answers]) for frame in frames
+                    replace(frame, predictions=[self._fitted(a, frame, sums) for a in frame.predictions])
+                    for frame in frames
                 ]
                 self.results.append(number, fitted, {"sums": sums})
             done += len(frames)
@@ -125,18 +126,20 @@ class ClipRefiner:
                 }
                 self.people[person] = replace(one, record={**one.record, "every_frame": every})
 
-    def _fitted(self, answer: Answer, frame: FrameAnswers, sums: dict[str, list[float]]) -> Answer:
-        one = self.people[answer.person]
+    def _fitted(
+        self, prediction: PersonPrediction, frame: FramePredictions, sums: dict[str, list[float]]
+    ) -> PersonPrediction:
+        one = self.people[prediction.person]
         if one.record is None:
-            return answer
+            return prediction
         began = time.process_time()
-        face = self._maker.face(answer, frame)
+        face = self._maker.face(prediction, frame)
         parameters, change = self.refiner.keeping_points(face, one.identity.shape, one.identity.texture)
         if change is not None:
-            total = sums.setdefault(str(answer.person), [0.0, 0.0, 0.0, 0])
+            total = sums.setdefault(str(prediction.person), [0.0, 0.0, 0.0, 0])
             news = (change.before, change.after, time.process_time() - began, 1)
-            sums[str(answer.person)] = [old + new for old, new in zip(total, news, strict=True)]
-        return replace(answer, parameters=parameters)
+            sums[str(prediction.person)] = [old + new for old, new in zip(total, news, strict=True)]
+        return replace(prediction, parameters=parameters)
 
 
 def chosen_frames(store: Store, person: int, count: int) -> list[int]:
@@ -168,9 +171,9 @@ def frames_faces(
     found, left = {}, set(wanted)
     for number in store.chunk_numbers() if left else ():
         for frame in store.frames(number):
-            for answer in frame.answers if frame.index in left else ():
-                if answer.person == person:
-                    face = maker.face(answer, frame)
+            for prediction in frame.predictions if frame.index in left else ():
+                if prediction.person == person:
+                    face = maker.face(prediction, frame)
                     found[frame.index] = replace(face, parameters=face.parameters.replace(shape=shape))
     return found
 

@@ -1,4 +1,4 @@
-"""Skin of a clip's person: a few good frames merged into one texture."""
+"""Skin texture of a clip's person, merged from a few good frames."""
 
 from __future__ import annotations
 

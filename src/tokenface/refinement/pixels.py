@@ -1,4 +1,4 @@
-"""The photo's own pixels: every component moved until the rendered face looks like the photo, one shape for all photos.
+"""Photometric refinement: all components fitted to the photos' pixels by Adam, one shape for all photos.
 
 A step costs one differentiable rendering of every photo. Each component moves in units of how far it may be off, so
 that the sum of squares of all moves is the prior, and Adam's steps mean the same for all.
@@ -160,8 +160,8 @@ class FacePixels:
         for own, photo in zip(points, photos, strict=True):
             seen = np.flatnonzero(np.isfinite(photo.deviation))
             if len(seen):
-                habits = np.tensordot(photo.start.habits, photo.habits, 1)
-                target = torch.from_numpy((photo.target - habits)[seen]).float()
+                error_modes = np.tensordot(photo.start.error_modes, photo.error_modes, 1)
+                target = torch.from_numpy((photo.target - error_modes)[seen]).float()
                 sigma = torch.from_numpy(photo.deviation[seen]).float()
                 length = ((own[self.head.mesh468_valid][seen] - target) / sigma[:, None]).square().sum(-1)
                 cost = cost + POINTS_WORTH * torch.log1p(length / 18).mean() * 18

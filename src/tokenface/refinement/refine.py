@@ -1,4 +1,4 @@
-"""Faces as the network gives them to faces that fit their photos: looks, points, pixels, size."""
+"""Refinement of predicted faces to their photos: test-time augmentation, points, pixels, size."""
 
 from __future__ import annotations
 
@@ -15,29 +15,27 @@ from tokenface.errors import ImageError
 from tokenface.geometry.crop import extract
 from tokenface.geometry.normals import mesh_normals
 from tokenface.head.model import LEFT_EYE, RIGHT_EYE
+from tokenface.images.facemesh import IrisNetwork
 from tokenface.images.focal import Focal, exif_focal, parse_focal
-from tokenface.images.iris import IrisNetwork
 from tokenface.inference.face import Face
-from tokenface.inference.pooling import pool, same_person
+from tokenface.inference.people import pool, same_person
 from tokenface.inference.predictor import Predictor
 from tokenface.inference.refinement import Change, Refinement, RefineOptions
 from tokenface.parameters import FaceParameters
-from tokenface.refinement.landmarks import Deviations, Observed, PhotoPose, fit_points
-from tokenface.refinement.lens import Y_UP, camera_of, view_of
-from tokenface.refinement.looks import Looks
+from tokenface.refinement.augmentation import ViewAveraging
+from tokenface.refinement.landmarks import Deviations, MeshPoints, Observed, PhotoPose, fit_points
 from tokenface.refinement.pixels import SIZE, FacePixels
-from tokenface.refinement.points import MeshPoints
 from tokenface.refinement.size import size_from_irises, size_from_pupils
 from tokenface.refinement.statistics import Statistics
-from tokenface.refinement.view import View
+from tokenface.refinement.view import Y_UP, View, camera_of, view_of
 
 LEAST_FACING = 0.1
 """Cosine between a point's normal and the viewer under which the point counts as hidden."""
-LOOKS_DEVIATION = 0.0008
-"""Metres at the face that the mean of several looks is trusted to, per point and coordinate."""
+VIEWS_DEVIATION = 0.0008
+"""Standard deviation of the mean over views, metres at the face, per point and coordinate."""
 POSE = ("expression", "jaw", "camera")
 """What of a face changes from one picture of a person to the next, and points tell of."""
-Kind = Literal["looks", "mesh", "given"]
+Kind = Literal["views", "mesh", "given"]
 LOOSE = 1e3
 """Prior deviation, in units of the measured one, of the view where points are given: they know it better."""
 
@@ -53,7 +51,7 @@ class Refiner:
         self.predictor, self.head = predictor, predictor.head
         self.points = MeshPoints(predictor.head)
         self.pivot = self.points.mean.mean(0)
-        self.looks = Looks(predictor)
+        self.augmentation = ViewAveraging(predictor)
 
     @cached_property
     def statistics(self) -> Statistics:
@@ -97,12 +95,14 @@ class Refiner:
         exact = points is not None and options.point_deviation is not None
 
         shape = started[0].parameters.shape
-        looked = []
-        if options.looks > 1:
-            looked = [self.looks(photo, face.crop, options.looks) for face, photo in zip(started, photos, strict=True)]
+        averaged = []
+        if options.views > 1:
+            averaged = [
+                self.augmentation(photo, face.crop, options.views) for face, photo in zip(started, photos, strict=True)
+            ]
             if "shape" in movable:
                 weights = torch.tensor([face.confidence for face in faces])
-                shape = pool(torch.stack([seen.shape for seen in looked]), weights)
+                shape = pool(torch.stack([seen.shape for seen in averaged]), weights)
         parameters = _stacked([face.parameters.replace(shape=shape) for face in started])
         observed = []
         for i, (face, focal) in enumerate(zip(started, focals, strict=True)):
@@ -110,10 +110,10 @@ class Refiner:
                 observed.append(self._observed(face, points[i], "given" if exact else "mesh", focal, options))
             elif options.points == "mesh":
                 observed.append(self._observed(face, face.observed468, "mesh", focal, options))
-            elif options.points == "looks" and looked:
-                observed.append(self._observed(face, looked[i].points, "looks", focal, options))
+            elif options.points == "views" and averaged:
+                observed.append(self._observed(face, averaged[i].points, "views", focal, options))
             else:
-                observed.append(self._observed(face, None, "looks", focal, options))
+                observed.append(self._observed(face, None, "views", focal, options))
         parameters, observed = self._follow_points(parameters, observed, exact, movable)
         views = [photo.start.view for photo in observed]
         if options.steps:
@@ -151,7 +151,7 @@ class Refiner:
         its 468 points stay where they are on the photo. Beside it the points' distance from there, with the shape
         changed and nothing else, and now (per cent, as in `Refinement.points`; None: no point can be seen)."""
         bare = replace(face, parameters=face.parameters.replace(shape=shape, texture=texture))
-        observed = self._observed(face, face.landmarks468, "looks", None, RefineOptions())
+        observed = self._observed(face, face.landmarks468, "views", None, RefineOptions())
         parameters, fitted = self._follow_points(_stacked([bare.parameters]), [observed], False, set(POSE))
         view = fitted[0].start.view
         change = self._point_change(bare, observed.start.view, parameters[0], view, observed)
@@ -165,16 +165,16 @@ class Refiner:
         yaw, pitch, roll = face.camera.angles
         cos, sin = np.cos(roll - face.crop.angle), np.sin(roll - face.crop.angle)
         turn, count, valid = np.array([[cos, -sin], [sin, cos]]), len(self.points), self.points.valid
-        habits = np.zeros((0, count, 2))
+        error_modes = np.zeros((0, count, 2))
         if kind == "mesh":
-            habits = self.statistics.habits[:, valid] @ turn.T * view.scale
+            error_modes = self.statistics.error_modes[:, valid] @ turn.T * view.scale
         numbers = face.parameters
         expression, jaw = numbers.expression.double().numpy(), numbers.jaw.double().numpy()
-        start = PhotoPose(expression, jaw, view, np.zeros(len(habits)))
+        start = PhotoPose(expression, jaw, view, np.zeros(len(error_modes)))
         if points is None:
-            return Observed(np.zeros((count, 2)), np.full(count, np.inf), habits, start, turn)
+            return Observed(np.zeros((count, 2)), np.full(count, np.inf), error_modes, start, turn)
         points = np.asarray(points, np.float64)[valid, :2]
-        target, deviation = face.crop.to_ndc(points) * Y_UP, np.full(count, LOOKS_DEVIATION * view.scale)
+        target, deviation = face.crop.to_ndc(points) * Y_UP, np.full(count, VIEWS_DEVIATION * view.scale)
         if kind == "mesh":
             target = target - self.statistics.expected(yaw, pitch)[valid] @ turn.T * view.scale
             deviation = self.statistics.deviation[valid] * view.scale
@@ -185,7 +185,7 @@ class Refiner:
         seen = (normals[:, 2] > LEAST_FACING) & np.isfinite(points).all(1)
         with np.errstate(invalid="ignore"):
             seen &= ((points > 0) & (points < [width, height])).all(1)
-        return Observed(np.nan_to_num(target), np.where(seen, deviation, np.inf), habits, start, turn)
+        return Observed(np.nan_to_num(target), np.where(seen, deviation, np.inf), error_modes, start, turn)
 
     def _deviations(self, movable: set[str], shape_free: bool, view_free: bool = False) -> Deviations:
         known, sizes = self.statistics, self.head.sizes

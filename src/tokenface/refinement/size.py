@@ -1,4 +1,4 @@
-"""How large a head is: the model's average, from the distance of the pupils, or from the irises on the photo.
+"""Absolute head size: model average, interpupillary distance, or iris diameter in the photo.
 
 A photo shows directions, not lengths; OpenHead's shapes have no size either (`docs/openhead.md`). Every head is the
 average adult's until something is known: one length on it gives the factor for all.
@@ -12,7 +12,7 @@ import torch
 from tokenface.errors import ImageError
 from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.model import LEFT_EYE, RIGHT_EYE, HeadModel
-from tokenface.images.iris import IRIS_METRES, LEAST_PIXELS, Iris
+from tokenface.images.facemesh import IRIS_METRES, LEAST_PIXELS, Iris
 
 PLAUSIBLE = (0.7, 1.4)
 """Sizes of heads over the average adult's, from a small child's up."""

@@ -1,4 +1,4 @@
-"""How far the network and the face mesh are off, as measured on rendered heads (`measure.py`)."""
+"""Error statistics of the network and the face mesh on rendered heads (`training.refinement_statistics`)."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ from tokenface.errors import HeadModelError
 
 FILE_NAME = "refinement.safetensors"
 BIAS_TERMS = 6
-HABITS = 40
+ERROR_MODES = 40
+FORMER = {"habits": "error_modes"}
+"""Names in files that earlier versions measured."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Errors of the answers that refinement starts from and of the points that it follows.
+    """Errors of the predictions that refinement starts from and of the points that it follows.
 
     Points are [N, 2] for the 468 points in metres at the face, x right and y up in the upright face's picture.
 
     bias: [6, 468, 2] where the face mesh puts a point beside the head's own, by the terms of `view_terms`.
-    habits: [M, 468, 2] patterns, one standard deviation each, in which all points err together.
+    error_modes: [M, 468, 2] patterns, one standard deviation each, in which all points err together.
     deviation: [468] what is left, per coordinate.
     expression: [E], jaw: [3], view: [6] (turn, log scale, place in metres), shape: [1]: root mean square error of the
     network's own components.
     """
 
     bias: np.ndarray
-    habits: np.ndarray
+    error_modes: np.ndarray
     deviation: np.ndarray
     shape: np.ndarray
     expression: np.ndarray
@@ -60,7 +62,7 @@ class Statistics:
                 data = resources.files("tokenface").joinpath("assets", FILE_NAME).read_bytes()
             else:
                 data = Path(path).read_bytes()
-            arrays = {name: array.astype(np.float64) for name, array in load(data).items()}
+            arrays = {FORMER.get(name, name): array.astype(np.float64) for name, array in load(data).items()}
             found = Statistics(**arrays)
             if found.bias.shape != (BIAS_TERMS, 468, 2) or found.deviation.shape != (468,):
                 raise ValueError("arrays of other sizes")

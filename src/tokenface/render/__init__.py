@@ -1,4 +1,4 @@
-"""Rasterising, texture, light and pictures: a posed head and its parameters become an image."""
+"""Rendering: rasteriser, texture, shading, drawings for people."""
 
 from tokenface.geometry.normals import vertex_normals
 from tokenface.render.rasterizer import Fragments, interpolate, rasterize

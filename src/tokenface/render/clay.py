@@ -1,4 +1,4 @@
-"""Heads as a sculptor's clay: antialiased pictures for people, lit by a key, a fill and a rim light.
+"""Clay rendering: antialiased, lit by a key, a fill and a rim light.
 
 Everything happens in picture space: vertices in pixels of the photo, x right, y down, z depth in the same unit,
 smaller is nearer. Nothing here is differentiable.

@@ -1,4 +1,4 @@
-"""Vertices snapped to a fixed-point grid, so that every back end decides coverage and order in exact integers.
+"""Fixed-point vertex snapping, so that all back ends decide coverage and order in exact integers.
 
 Graphics hardware does the same. With float edge functions two back ends round differently and disagree on pixels
 near an edge; with integers a shared edge is hit by exactly one of its two triangles, on every machine.
@@ -23,7 +23,7 @@ OFF_GRID = -(1 << 30)  # x of a vertex that is not finite or lies outside the gu
 
 @dataclass(frozen=True)
 class TriangleSetup:
-    """What is constant over a triangle, in grid units; every tensor is [B, F] int64.
+    """Per-triangle constants in grid units; every tensor is [B, F] int64.
 
     A pixel (column, row) is covered when all three `edge + column_step·i + row_step·j >= 0`, where (i, j) counts
     from the triangle's own first pixel; its depth is `depth + depth_column·i + depth_row·j`, shifted right by

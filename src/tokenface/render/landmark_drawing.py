@@ -1,4 +1,4 @@
-"""Landmarks on a picture: antialiased dots and, for the 68 iBUG points, the lines that join them."""
+"""Landmark drawing: antialiased dots, and the polylines of the 68 iBUG points."""
 
 from __future__ import annotations
 

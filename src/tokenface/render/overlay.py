@@ -1,4 +1,4 @@
-"""Pictures for people: reconstructed heads over their photo, as clay, and their landmarks, side by side."""
+"""Overlays: reconstructed heads over their photo, as clay, and landmarks."""
 
 from __future__ import annotations
 

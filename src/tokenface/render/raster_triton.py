@@ -1,4 +1,4 @@
-"""The rasteriser for CUDA: 8 × 8 tiles of bounding boxes, nearest triangle by an atomic minimum.
+"""CUDA rasteriser in Triton: 8 × 8 tiles of bounding boxes, nearest triangle by an atomic minimum.
 
 A tile is one work item, so large and small triangles load the machine evenly; `depth << 32 | triangle` in one
 64-bit word makes the minimum both the depth test and the tie rule, whatever order the items run in.

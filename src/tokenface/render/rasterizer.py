@@ -14,14 +14,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tokenface.render import fragments_numba, fragments_torch, raster_numba, raster_torch
+from tokenface.render import raster_numba, raster_torch
 
 Backend = Literal["auto", "numba", "triton", "torch"]
 
 
 @dataclass(frozen=True)
 class Fragments:
-    """What covers the pixels of B images; P is the number of covered pixels of the whole batch.
+    """Fragments of B images; P is the number of covered pixels of the whole batch.
 
     triangle_ids: [B, H, W] int32, −1 where nothing is hit.  pixels: [P] int64, flat indices into [B·H·W], ascending.
     pixel_barycentrics: [P, 3], differentiable.  pixel_depth: [P], differentiable, in the unit of the vertices' z.
@@ -40,12 +40,12 @@ class Fragments:
     @cached_property
     def barycentrics(self) -> Tensor:
         """[B, H, W, 3]; zeros outside the mask, where no attribute is defined."""
-        return fragments_torch.spread(self.pixel_barycentrics, self.triangle_ids, self.pixels)
+        return raster_torch.spread(self.pixel_barycentrics, self.triangle_ids, self.pixels)
 
     @cached_property
     def depth(self) -> Tensor:
         """[B, H, W]; 0 outside the mask."""
-        return fragments_torch.spread(self.pixel_depth[:, None], self.triangle_ids, self.pixels)[..., 0]
+        return raster_torch.spread(self.pixel_depth[:, None], self.triangle_ids, self.pixels)[..., 0]
 
 
 def rasterize(
@@ -84,7 +84,7 @@ def rasterize(
     with torch.no_grad():
         ids = _triangle_ids(vertices.detach().float(), faces, height, width, backend, cull_backfaces)
     pixels = (ids.view(-1) >= 0).nonzero().view(-1)
-    compute = fragments_numba if _compiled(vertices) else fragments_torch
+    compute = raster_numba if _compiled(vertices) else raster_torch
     barycentrics, depth = compute.barycentrics(vertices, faces, ids, pixels)
     return Fragments(ids, pixels, barycentrics, depth)
 
@@ -103,7 +103,7 @@ def interpolate(fragments: Fragments, attributes: Tensor, faces: Tensor) -> Tens
             f"attributes are [V, C] or [B, V, C] with B = {len(fragments.triangle_ids)}, got {tuple(attributes.shape)}"
         )
     faces = faces.to(attributes.device, torch.int64)
-    compute = fragments_numba if _compiled(attributes, fragments.pixel_barycentrics) else fragments_torch
+    compute = raster_numba if _compiled(attributes, fragments.pixel_barycentrics) else raster_torch
     return compute.interpolate(
         attributes, faces, fragments.triangle_ids, fragments.pixels, fragments.pixel_barycentrics
     )

@@ -1,4 +1,4 @@
-"""Parameters of a batch of faces to pictures: head model, camera, rasteriser, albedo and light in one call."""
+"""Renderer, parameters of a batch of faces to images: head model, camera, rasteriser, albedo, shading."""
 
 from __future__ import annotations
 

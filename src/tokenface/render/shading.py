@@ -1,4 +1,4 @@
-"""Light of nine real spherical-harmonic bands per colour (Sec. 3.1): irradiance of a convex Lambertian surface.
+"""Spherical-harmonic shading, nine real bands per colour (Sec. 3.1): irradiance of a convex Lambertian surface.
 
 The constants are DECA's (Ramamoorthi and Hanrahan's band weights times the harmonics' own factors), so FLAME-family
 light coefficients keep their meaning. Normals are in camera or world space as the caller decides; the network's
@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from tokenface.core.constants import constant
+from tokenface.core.device import constant
 from tokenface.render import shading_numba
 
 SH_CONSTANTS = (
@@ -43,7 +43,7 @@ def sh_basis(normals: Tensor) -> Tensor:
 
 
 def sh_shading(normals: Tensor, light: Tensor) -> Tensor:
-    """How much of each colour arrives: normals [B, ..., 3], light [B, 9, 3] or [B, 27] → [B, ..., 3].
+    """Irradiance per colour: normals [B, ..., 3], light [B, 9, 3] or [B, 27] → [B, ..., 3].
 
     Not clamped: a light with strong higher bands can be negative on the far side.
     """

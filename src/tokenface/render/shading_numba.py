@@ -1,4 +1,4 @@
-"""`shading.sh_shading` for float32 on CPU in one pass: nine bands and three colours without nine pictures in memory."""
+"""Numba back end of `shading.sh_shading` for float32 on CPUs, in one pass."""
 
 from __future__ import annotations
 

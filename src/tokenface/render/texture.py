@@ -1,4 +1,4 @@
-"""Albedo of a head model: coefficients to a texture map, and a texture map to pixels."""
+"""Albedo texture: coefficients to a map, and a map to pixels."""
 
 from __future__ import annotations
 

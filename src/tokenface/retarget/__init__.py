@@ -1,1 +1,1 @@
-"""One person's expression on another's head, and faces of one head model as faces of another."""
+"""Expression transfer from source to target, and conversion between head models."""

@@ -1,4 +1,4 @@
-"""Faces of one head model as faces of another, with what is lost on the way in millimetres."""
+"""Conversion between head models, with the residual in millimetres."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where each vertex of one head model lies on another's surface: registered once per pair, kept on disk."""
+"""Dense correspondence between two head models: registered once per pair, cached on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a source does, whatever it comes from: a photo, a clip, or a `parameters.npz` of a tracked clip."""
+"""Source performance: expression, jaw and head rotation per time step of a photo, clip or `parameters.npz`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The target as a puppet: its identity, skin and place stay, expression and jaw (and head pose) are given."""
+"""Target of a transfer: identity, skin and camera fixed; expression, jaw and head pose driven."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Expression and jaw from one head model to another, relative to each one's neutral face."""
+"""Retargeting of expression and jaw between head models, relative to each one's neutral face."""
 
 from __future__ import annotations
 

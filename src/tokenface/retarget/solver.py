@@ -1,4 +1,4 @@
-"""Gauss–Newton for a head model's parameters from where its vertices ought to be."""
+"""Gauss–Newton solver for head-model parameters from target vertex positions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be converted: parameters of photos and clips, parameters of other tools, meshes."""
+"""Inputs of the conversion: parameters of photos and clips, parameters of other tools, meshes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tokenface.core.arrays import open_arrays
-from tokenface.core.regular import reason
+from tokenface.core.files import reason
 from tokenface.errors import DataError, HeadModelError
 from tokenface.evaluation.mesh_files import read_mesh
 from tokenface.formats.parameters import read_parameters

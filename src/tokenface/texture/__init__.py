@@ -1,1 +1,1 @@
-"""The skin of a head from photos: what each texel of the layout shows, and what fills the rest."""
+"""Skin texture from photos: visible texels, and the fill of the rest."""

@@ -1,4 +1,4 @@
-"""Colour of a head as a smooth field over its mesh: fitted where photos show it, harmonic where they do not.
+"""Harmonic colour field over the head mesh: data term where photos show it, Laplace's equation elsewhere.
 
 The field lives on vertices, which know nothing of the texture layout's seams, so none can show. Per colour it is the
 minimum of

@@ -1,4 +1,4 @@
-"""Texels of a head model's texture layout: which place of the head each one is, and what kind of surface."""
+"""Texels of a head model's UV layout: surface point and kind of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a texture needs of a face."""
+"""Protocol of a face to be textured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Light on a face, measured from the photo itself: bounded, without colour, as nine harmonics of the normals."""
+"""Photo shading as nine harmonics of the normals: bounded, achromatic, estimated from the photo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Colour of the skin round each texel, grown from the middle of the face, and how unlike it a photo's texel is.
+"""Local skin-colour model, grown from the middle of the face, and each texel's distance to it.
 
 Hair, glasses and cloth differ from the skin beside them in colour more than shadows and blushes do. Nothing is assumed
 of skin in general: whatever the middle of this face looks like is this face's skin.

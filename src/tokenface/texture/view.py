@@ -1,4 +1,4 @@
-"""What one photo shows of a head's texels: colours, and how far each may be taken from it."""
+"""Texels observed in one photo: colour and weight."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What makes the files that the package ships; nothing that runs imports it."""
+"""Builders of the shipped files; not imported at run time."""

@@ -1,1 +1,1 @@
-"""Training: configuration, objective, loop."""
+"""Training: configuration, objective, loop, run folder, companion models."""

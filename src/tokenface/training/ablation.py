@@ -1,4 +1,4 @@
-"""`tokenface ablate`: the rows of a table of the paper, trained at a chosen scale and measured on held-out people."""
+"""`tokenface ablate`: rows of the paper's tables, trained at a chosen scale, measured on held-out people."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ from tokenface.training.ablation_tables import SCALES, TABLES, Row, Table
 from tokenface.training.config import TrainConfig
 from tokenface.training.people import rendered_people
 from tokenface.training.run import train
-from tokenface.training.settings import RULE, overruled, train_config
-from tokenface.training.stages import WEIGHTS
+from tokenface.training.stages import RULE, WEIGHTS, overruled, train_config
 
 CONFIDENCE = 0.95
 
@@ -54,7 +53,7 @@ def ablate(
 
     All runs see the same rendered people; a seed changes the fresh weights and the order of the pictures. With
     `data.root=…` among the overrides they train on those shards instead. Which setting wins where several name it:
-    `training/settings.py`, printed before the first run.
+    `training/stages.py`, printed before the first run.
 
     Args:
         table: a key of TABLES.  output: folder of the runs and tables.  scale: a key of SCALES.

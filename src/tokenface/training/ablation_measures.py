@@ -1,4 +1,4 @@
-"""What a row of `tokenface ablate` is measured on: rendered people, and photos of people, that no run has seen."""
+"""Measures of the ablations: rendered people, and photos of people, that no run has seen."""
 
 from __future__ import annotations
 
@@ -10,23 +10,45 @@ import torch
 from torch import Tensor
 
 from tokenface.core.fingerprint import content_hash
-from tokenface.data.photo_sets import photo_records
+from tokenface.data.photos import photo_records
 from tokenface.data.synthetic import GENERATOR_VERSION, SyntheticFaces
+from tokenface.evaluation.batch import measure_all
 from tokenface.evaluation.component_leakage import component_leakage, component_pairs
 from tokenface.evaluation.geometry import PeopleScans, face_distances
 from tokenface.evaluation.landmarks import evaluation_crops, normalised_mean_error
-from tokenface.evaluation.now import NowFolder
+from tokenface.evaluation.now import NowFolder, now_jobs
 from tokenface.evaluation.photo_statistics import photo_figures, predict_all, projected_landmarks
+from tokenface.evaluation.predict import PhotoTask, predict_photos
 from tokenface.evaluation.rendered_measures import rendered_figures
+from tokenface.evaluation.results import summarise
+from tokenface.evaluation.scan_to_mesh import Protocol
 from tokenface.geometry import rotations
 from tokenface.head.model import HeadModel
 from tokenface.inference.checkpoint import load_checkpoint
+from tokenface.model import Reconstructor
 from tokenface.network.backbone import VisionTransformer
 from tokenface.network.tokenface import TokenFace
 from tokenface.parameters import FaceParameters
 from tokenface.training.config import PhotoConfig
-from tokenface.training.features import hash_of_beginning
-from tokenface.training.now_measure import now_validation
+from tokenface.training.features import hash_of_frozen
+
+
+def now_validation(weights: Path, folder: NowFolder) -> dict[str, float]:
+    """Median, mean and standard deviation (mm) under "now median", …, non-metrical, as `tokenface evaluate now`.
+
+    Predictions and alignments stay beside the weights.
+    """
+    images, place = folder.images("validation"), weights.parent / "now"
+    tasks = [
+        PhotoTask(i.name, folder.photo(i), folder.box(i), place / i.subject / i.challenge / i.stem) for i in images
+    ]
+    for _ in predict_photos(Reconstructor.load(weights), tasks):
+        pass
+    protocol = Protocol("NoW, non-metrical")
+    outcomes = list(measure_all(now_jobs(folder, images, place), protocol, cache=weights.parent / "now-cache"))
+    row = summarise(weights.parent.name, protocol, outcomes).figures["all"]
+    return {"now median": row.median, "now mean": row.mean, "now std": row.std, "now coverage": row.coverage}
+
 
 HELD_OUT_SEED = 192_837_465
 """Rendered people of this seed are neither trained on nor used to watch runs."""
@@ -38,7 +60,7 @@ ACTIONS, LEAKED = "r² of actions", "action leakage"
 GROUPS = ("gaze", "brows", "lids", "lips", "blink difference")
 """Figures of `rendered_figures` that go into the results beside their mean."""
 PHOTO_FIGURES = {
-    "photo points %": "68 points habit removed %",
+    "photo points %": "68 points bias removed %",
     "photo baseline": "expression baseline",
     "photo mean head mm": "mean prediction mm",
     "photo within / between": "within / between",
@@ -134,7 +156,7 @@ class HeldOut:
         if not model.config.token_entry or model.closeups is not None:
             return images
         assert isinstance(model.backbone, VisionTransformer)
-        key = (kind, hash_of_beginning(model))
+        key = (kind, hash_of_frozen(model))
         if key not in self._read:
             self._read[key] = torch.cat([model.backbone.before_tokens(part) for part in images.split(32)])
         return self._read[key]

@@ -1,4 +1,4 @@
-"""The tables of the paper that `tokenface ablate` repeats, row by row, and the scales at which it does."""
+"""Ablation tables of the paper, row by row, and their scales."""
 
 from __future__ import annotations
 

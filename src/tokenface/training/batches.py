@@ -1,4 +1,4 @@
-"""Where a step's faces come from: rendered faces through a replay ring, photos, and records from shards.
+"""Batches of a step: rendered faces through a replay ring, landmark photos, records from shards.
 
 Every batch is a pure function of (seed, step). With several processes or accumulated passes each takes its rows of the
 very batch that one process would take whole, so that their number changes nothing but the speed.
@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tokenface.data.augment import Part, colour_jitter, turn_and_zoom
-from tokenface.data.mirror import Mirror
+from tokenface.data.augment import Mirror, Part, colour_jitter, turn_and_zoom
 from tokenface.data.photos import PhotoBatch, PhotoSampler
 from tokenface.data.record import PhotoRecord
 from tokenface.data.replay import LabelledFaces, ReplayRing
@@ -30,47 +29,51 @@ from tokenface.head.model import HeadModel
 from tokenface.training.config import DataConfig, SyntheticConfig, TrainConfig
 from tokenface.training.state import Progress
 
+KINDS = {"synthetic": "rendered faces", "landmark_photos": "photos", "scans": "scans", "photos_2d": "2-D photos"}
+"""Parts of a batch, as messages name them."""
+
 
 @dataclass(frozen=True)
-class Shares:
-    """process: of `processes`; each makes `passes` per step.  local, neighbours: the same on this machine.
-    meet: waits for all processes."""
+class ProcessLayout:
+    """Place of this process in a distributed run: rank of `world_size`, `passes` per step each.
 
-    process: int = 0
-    processes: int = 1
+    local_rank, local_world_size: the same on this machine.  barrier: waits for all processes."""
+
+    rank: int = 0
+    world_size: int = 1
     passes: int = 1
-    local: int = 0
-    neighbours: int = 1
-    meet: Callable[[], None] = lambda: None
+    local_rank: int = 0
+    local_world_size: int = 1
+    barrier: Callable[[], None] = lambda: None
 
     @property
     def count(self) -> int:
-        return self.processes * self.passes
+        return self.world_size * self.passes
 
     def parts(self, total: int) -> list[Part]:
         """The rows of this process's passes in a batch of `total`."""
-        size, first = total // self.count, self.process * self.passes
+        size, first = total // self.count, self.rank * self.passes
         return [Part(i * size, (i + 1) * size, total) for i in range(first, first + self.passes)]
 
 
 @dataclass(frozen=True)
 class StepBatch:
-    """What one pass of the network gets; a part may be missing. Pictures go through the network in this order."""
+    """Batch of one pass of the network; a part may be missing. Pictures go through the network in this order."""
 
     synthetic: LabelledFaces | None = None
-    photos: PhotoBatch | None = None
+    landmark_photos: PhotoBatch | None = None
     scans: RecordBatch | None = None
-    pictures: RecordBatch | None = None
+    photos_2d: RecordBatch | None = None
 
     def images(self) -> Tensor:
         """[B, 3, S, S] of all parts."""
-        parts = (self.synthetic, self.photos, self.scans, self.pictures)
+        parts = (self.synthetic, self.landmark_photos, self.scans, self.photos_2d)
         images = [part.image for part in parts if part is not None]
         return images[0] if len(images) == 1 else torch.cat(images)
 
     def to(self, device: torch.device) -> StepBatch:
         """On the device of training; the CPU does not wait for the copies."""
-        s, p, scans, pictures = self.synthetic, self.photos, self.scans, self.pictures
+        s, p, scans, pictures = self.synthetic, self.landmark_photos, self.scans, self.photos_2d
         return StepBatch(
             None if s is None else s.to(device, non_blocking=True),
             None if p is None else p.to(device, non_blocking=True),
@@ -92,23 +95,23 @@ class SyntheticStream:
         size: int,
         folder: Path,
         guard_steps: int,
-        shares: Shares,
+        layout: ProcessLayout,
     ):
-        self.config, self.shares = config, shares
+        self.config, self.layout = config, layout
         self.faces, self.mirror = SyntheticFaces(head, size), Mirror(head)
         self.device = head.template.device
         guard = guard_steps * config.fresh_per_step + 2 * config.block
         self.capacity = max(config.ring, guard + config.warm_start)
-        if shares.local == 0:
+        if layout.local_rank == 0:
             ReplayRing(folder, self.capacity, size, head.sizes, guard)  # makes the files
-        shares.meet()
+        layout.barrier()
         self.ring = ReplayRing(folder, self.capacity, size, head.sizes, guard)
 
     def draw(self, step: int, rendered: int, batch: int) -> tuple[list[LabelledFaces], int]:
         """The rows of this process, pass by pass, and how many faces are rendered now."""
         rendered = self._render(self.config.warm_start + step * self.config.fresh_per_step, rendered)
         seed = mixed(self.config.seed + 1, step)
-        return [self._changed(rendered, part, seed) for part in self.shares.parts(batch)], rendered
+        return [self._changed(rendered, part, seed) for part in self.layout.parts(batch)], rendered
 
     def plain(self, rendered: int, batch: int, seeds: list[int]) -> tuple[list[LabelledFaces], int]:
         """Batches of faces as they were rendered, and how many are rendered now."""
@@ -123,11 +126,11 @@ class SyntheticStream:
     def _render(self, due: int, rendered: int) -> int:
         before, block = rendered, self.config.block
         while rendered < due:
-            if (rendered // block) % self.shares.neighbours == self.shares.local:
+            if (rendered // block) % self.layout.local_world_size == self.layout.local_rank:
                 self._fill(rendered)
             rendered += block
         if rendered > before:
-            self.shares.meet()
+            self.layout.barrier()
         return rendered
 
     def _fill(self, first: int) -> None:
@@ -155,11 +158,11 @@ class RecordStream:
 
     def __init__(
         self, shards: list[ShardIndex], config: DataConfig, selection: Selection, options: CropOptions, batch: int,
-        shares: Shares,
+        layout: ProcessLayout,
     ):  # fmt: skip
         self.records = ShardRecords(shards, options, selection)
-        self.shares, self.batch, self.workers = shares, batch, config.workers
-        self.troubles: dict[str, str] = {}
+        self.layout, self.batch, self.workers = layout, batch, config.workers
+        self.defects: dict[str, str] = {}
         sizes = [len(shard.entries) for shard in self.records.shards]
         order = OrderConfig(batch=batch, pictures_per_person=config.pictures_per_person, seed=config.seed)
         try:
@@ -172,14 +175,14 @@ class RecordStream:
         """The rows of this process, pass by pass."""
         if self._next is None or self._next[0] != step:
             self._next = (step, iter(self._loader(step)))
-        passes = [next(self._next[1]) for _ in range(self.shares.passes)]
+        passes = [next(self._next[1]) for _ in range(self.layout.passes)]
         self._next = (step + 1, self._next[1])
         for batch in passes:
-            self.troubles.update(batch.troubles)
+            self.defects.update(batch.defects)
         return passes
 
     def _loader(self, step: int) -> DataLoader:
-        return record_loader(self.records, _Rows(self.order, step, self.shares.parts(self.batch)), self.workers)
+        return record_loader(self.records, _Rows(self.order, step, self.layout.parts(self.batch)), self.workers)
 
 
 class _Rows:
@@ -195,12 +198,14 @@ class _Rows:
 
 
 class Counts(NamedTuple):
-    """Pictures of each kind in the batch of one step, all processes together."""
+    """Images of each kind in the batch of one step, all processes together.
+
+    landmark_photos: with 68 points alone.  scans, photos_2d: records, for the paper's 3-D and 2-D losses."""
 
     synthetic: int
-    photos: int
+    landmark_photos: int
     scans: int
-    pictures: int
+    photos_2d: int
 
     @staticmethod
     def of(config: TrainConfig, has_photos: bool, has_records: bool) -> Counts:
@@ -211,14 +216,14 @@ class Counts(NamedTuple):
         photos = min(round(batch * config.photos.share), batch - records) if has_photos else 0
         return Counts(batch - records - photos, photos, scans, records - scans)
 
-    def check(self, shares: Shares, pictures_per_person: int) -> None:
+    def check(self, layout: ProcessLayout, pictures_per_person: int) -> None:
         """Raises ConfigError: a kind cannot be shared equally."""
         for name, count in self._asdict().items():
-            unit = shares.count * (pictures_per_person if name in ("scans", "pictures") else 1)
+            unit = layout.count * (pictures_per_person if name in ("scans", "photos_2d") else 1)
             if count % unit:
                 raise ConfigError(
-                    f"the {count} {name} of each batch cannot be shared equally: {shares.processes} processes × "
-                    f"{shares.passes} passes need a multiple of {unit}; change run.batch, the shares or "
+                    f"the {count} {KINDS[name]} of each batch cannot be shared equally: {layout.world_size} "
+                    f"processes × {layout.passes} passes need a multiple of {unit}; change run.batch, the shares or "
                     "data.pictures_per_person"
                 )
 
@@ -234,30 +239,30 @@ class Batches:
         folder: Path,
         shards: list[ShardIndex] | None = None,
         held_out: frozenset[str] = frozenset(),
-        shares: Shares | None = None,
+        layout: ProcessLayout | None = None,
     ):
-        self.seed, self.shares = config.run.seed, shares or Shares()
+        self.seed, self.layout = config.run.seed, layout or ProcessLayout()
         size = config.network.image_size
         self.picture_shape: tuple[int, ...] = (3, size, size)
         self.counts = Counts.of(config, bool(photos), bool(shards))
-        self.counts.check(self.shares, config.data.pictures_per_person)
-        self.photos = PhotoSampler(photos, size) if self.counts.photos and not config.teaching.every else None
+        self.counts.check(self.layout, config.data.pictures_per_person)
+        self.photos = PhotoSampler(photos, size) if self.counts.landmark_photos and not config.teaching.every else None
         self.synthetic: SyntheticStream | None = None
         if self.counts.synthetic:
             guard_steps = 2 * config.run.checkpoint_every + config.run.ahead
             ring = folder if config.synthetic.folder is None else Path(config.synthetic.folder)
-            self.synthetic = SyntheticStream(head, config.synthetic, size, ring, guard_steps, self.shares)
+            self.synthetic = SyntheticStream(head, config.synthetic, size, ring, guard_steps, self.layout)
         options = CropOptions(size=size, mirror_vertices=head.data.mirror)
         self.records: dict[str, RecordStream] = {}
-        for name, kinds in (("scans", ("scan", "synthetic")), ("pictures", ("photo", "clip"))):
+        for name, kinds in (("scans", ("scan", "synthetic")), ("photos_2d", ("photo", "clip"))):
             if count := getattr(self.counts, name):
                 selection = Selection(kinds, config.data.datasets, held_out)
                 if not any(selection.takes(entry) for shard in shards or [] for entry in shard.entries):
                     raise DataError(
-                        f"the shards hold no {name} to train on; prepare a data set that has them, or train without: "
-                        f"paper.mode={'2d' if name == 'scans' else '3d'}"
+                        f"the shards hold no {KINDS[name]} to train on; prepare a data set that has them, or train "
+                        f"without: paper.mode={'2d' if name == 'scans' else '3d'}"
                     )
-                self.records[name] = RecordStream(shards or [], config.data, selection, options, count, self.shares)
+                self.records[name] = RecordStream(shards or [], config.data, selection, options, count, self.layout)
 
     def draw(self, step: int, rendered: int) -> tuple[list[StepBatch], int]:
         """The batch of a step, pass by pass, for this process.
@@ -267,11 +272,11 @@ class Batches:
         Returns:
             one StepBatch per pass, its rendered faces on the head's device, and how many faces are in the ring now.
         """
-        passes = range(self.shares.passes)
+        passes = range(self.layout.passes)
         synthetic: list[LabelledFaces] | list[None] = [None for _ in passes]
         if self.synthetic is not None:
             synthetic, rendered = self.synthetic.draw(step, rendered, self.counts.synthetic)
-        parts = self.shares.parts(self.counts.photos)
+        parts = self.layout.parts(self.counts.landmark_photos)
         photos = [self.photo_batch(self.photo_seed(step), part) for part in parts]
         records = {name: stream.draw(step) for name, stream in self.records.items()}
         return [
@@ -279,14 +284,14 @@ class Batches:
             for i in passes
         ], rendered
 
-    def lesson_renders(self, rendered: int, batch: int, seeds: list[int]) -> tuple[list[LabelledFaces], int]:
+    def pseudo_label_renders(self, rendered: int, batch: int, seeds: list[int]) -> tuple[list[LabelledFaces], int]:
         """Batches of rendered faces as they are, to try a network on, and how many faces are in the ring now."""
         if self.synthetic is None:
             raise ConfigError("self-training needs rendered faces beside the photos; make photos.share smaller")
         return self.synthetic.plain(rendered, batch, seeds)
 
     def ahead(self, progress: Progress) -> Iterator[tuple[list[StepBatch], int]]:
-        """What `draw` gives, from the progress on, without end."""
+        """Endless batches of `draw`, from the progress on."""
         step, rendered = progress.step, progress.rendered
         while True:
             batches, rendered = self.draw(step, rendered)
@@ -297,9 +302,9 @@ class Batches:
         """Steps in which the records are seen once; 0 without records."""
         return max((stream.order.batches_in(0) for stream in self.records.values()), default=0)
 
-    def troubles(self) -> dict[str, str]:
+    def defects(self) -> dict[str, str]:
         """Damaged records that this process met, and why."""
-        return {where: why for stream in self.records.values() for where, why in stream.troubles.items()}
+        return {where: why for stream in self.records.values() for where, why in stream.defects.items()}
 
     def photo_seed(self, step: int) -> int:
         """Of the photos of a step."""

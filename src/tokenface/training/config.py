@@ -1,11 +1,11 @@
-"""Everything that a training run can be told, as typed dataclasses with documented defaults."""
+"""Training configuration: typed dataclasses with documented defaults."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tokenface.data.photo_sets import PhotoConfig
+from tokenface.data.photos import PhotoConfig
 from tokenface.errors import ConfigError
 from tokenface.losses.totals import Mode, PaperWeights
 from tokenface.network.config import NetworkConfig
@@ -59,7 +59,7 @@ class SyntheticConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Scans and photos in shards (`tokenface prepare`), judged by the paper's losses; left out without root or people.
+    """Scans and photos in shards (`tokenface prepare`), for the paper's losses; left out without root or people.
 
     With `rendered_people` and no root, pictures of rendered people stand in for the data sets: half of the people as
     scans with vertices, half as photos with landmarks and masks alone.
@@ -93,7 +93,7 @@ class PaperConfig:
 class TeachingConfig:
     """Self-training on the photos (training/teaching.py); off where `every` is 0."""
 
-    every: int = 0  # steps between lessons
+    every: int = 0  # steps between pseudo-label updates
     quantile: float = 0.3  # of each action over the photos: what is below is rest
     shape_warps: tuple[float, ...] = (0.0, 0.5, 0.8, 1.1)  # deviations of the known changes of shape, of the prior's
     action_share: float = 0.5  # of the photos that get known changes of expression
@@ -181,7 +181,7 @@ class TrainConfig:
     start_from: str | None = None  # weights to continue from (name or path); the step count starts anew
     grow: bool = False  # start_from's network becomes that of `network`: more blocks, a surface map
     backbone_weights: str | None = None  # FaRL, CLIP, timm or TokenFace weights for a fresh backbone
-    freeze: tuple[str, ...] = ()  # beginnings of parameter names that stay as they are: backbone, heads.fc.texture, …
+    freeze: tuple[str, ...] = ()  # prefixes of the names of frozen parameters: backbone, heads.fc.texture, …
     network: NetworkConfig = field(default_factory=NetworkConfig)
     losses: LossWeights = field(default_factory=LossWeights)
     photos: PhotoConfig = field(default_factory=PhotoConfig)

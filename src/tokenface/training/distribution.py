@@ -1,4 +1,4 @@
-"""Devices, precision and processes, by Lightning Fabric: one process, DDP or FSDP from the same configuration."""
+"""Devices, precision and processes by Lightning Fabric: one process, DDP or FSDP."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 class World(NamedTuple):
-    """How many processes were started, and how many of them on this machine."""
+    """Number of processes, and of those on this machine."""
 
     processes: int
     local: int

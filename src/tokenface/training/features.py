@@ -1,8 +1,8 @@
-"""Pictures that the frozen beginning of a backbone has read once: runs over them cost a fraction.
+"""Cached features of a backbone's frozen first blocks: runs over them cost a fraction.
 
 With `network.token_entry` above 0 the blocks before the component tokens say the same of a picture, whatever is
 learned behind them. `features` reads so many pictures of an ordinary run (drawn, turned, coloured) and keeps what
-these blocks say; the run then draws from them, and every run with the same beginning shares them.
+these blocks say; the run then draws from them, and every run with the same first blocks shares them.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from tokenface.head.model import HeadModel
 from tokenface.network.backbone import VisionTransformer
 from tokenface.network.tokenface import TokenFace
 from tokenface.parameters import COMPONENTS, FaceParameters
-from tokenface.training.batches import Batches, Shares, StepBatch, mixed
+from tokenface.training.batches import Batches, ProcessLayout, StepBatch, mixed
 from tokenface.training.config import TrainConfig
-from tokenface.training.module import begins
+from tokenface.training.module import has_prefix
 
 BLOCK = 32
 """Pictures that are read together."""
@@ -38,8 +38,8 @@ SEED = 77
 """Of what is drawn to be read; the runs' own seeds say in which order they see it."""
 
 
-def frozen_beginning(model: TokenFace) -> tuple[str, ...]:
-    """Beginnings of the names of what stands still in front of `network.token_entry`."""
+def frozen_prefixes(model: TokenFace) -> tuple[str, ...]:
+    """Name prefixes of what is frozen in front of `network.token_entry`."""
     assert isinstance(model.backbone, VisionTransformer)
     parts = ["patch_embed.", "cls_token", "pos_embed", "norm_pre."]
     parts += [f"blocks.{i}." for i in range(model.backbone.token_entry)]
@@ -66,26 +66,26 @@ class FeatureBatches(Batches):
     """Batches whose pictures are `before_tokens` of a network, [B, P, D] in place of [B, 3, S, S].
 
     Args:
-        model: whose beginning reads.  folder: of what was read; files of the same beginning and pictures are used.
+        model: whose frozen first blocks read.  folder: of the features; those of the same blocks and pictures are used.
     """
 
     def __init__(
-        self, config: TrainConfig, head: HeadModel, photos: list[PhotoRecord], ring: Path, shares: Shares,
+        self, config: TrainConfig, head: HeadModel, photos: list[PhotoRecord], ring: Path, layout: ProcessLayout,
         model: TokenFace, folder: Path,
     ):  # fmt: skip
         check_features(config)
-        super().__init__(config, head, photos, ring, shares=shares)
+        super().__init__(config, head, photos, ring, layout=layout)
         self._config, self._sizes, self._model, self._folder = config, head.sizes, model, folder
         self.kinds: dict[str, dict[str, Tensor]] = {}
         facts = {
-            "beginning": hash_of_beginning(model),
+            "beginning": hash_of_frozen(model),
             "size": config.network.image_size,
             "head": head.data.geometry_hash(),
         }
         if self.counts.synthetic:
             own = {"generator": GENERATOR_VERSION, "faces": config.synthetic.warm_start, "seed": config.synthetic.seed}
             self._read("rendered", config.features.rendered, facts | own, self._rendered)
-        if self.counts.photos:
+        if self.counts.landmark_photos:
             p = config.photos
             split = [p.held_out_people, p.split_seed]
             source = {"tar": content_hash(p.tar or ""), "shift": p.shift, "held out": split}
@@ -97,7 +97,7 @@ class FeatureBatches(Batches):
         """As `Batches.draw`, from what was read."""
         passes = []
         synthetic = self._rows("rendered", self.counts.synthetic, mixed(self.seed + 4, step))
-        photos = self._rows("photos", self.counts.photos, mixed(self.seed + 5, step))
+        photos = self._rows("photos", self.counts.landmark_photos, mixed(self.seed + 5, step))
         for own_synthetic, own_photos in zip(synthetic, photos, strict=True):
             faces = shown = None
             if own_synthetic is not None:
@@ -112,21 +112,21 @@ class FeatureBatches(Batches):
     def _rows(self, kind: str, total: int, seed: int) -> list[tuple[Tensor, Tensor, Tensor] | None]:
         """Features, landmarks and parameters of this process's rows, pass by pass; None for none."""
         if not total:
-            return [None] * self.shares.passes
+            return [None] * self.layout.passes
         kept = self.kinds[kind]
         rows = torch.randint(len(kept["features"]), (total,), generator=torch.Generator().manual_seed(seed))
-        chosen = [rows[part.start : part.stop] for part in self.shares.parts(total)]
+        chosen = [rows[part.start : part.stop] for part in self.layout.parts(total)]
         return [(kept["features"][r].float(), kept["landmarks"][r], kept["parameters"][r]) for r in chosen]
 
     def _read(self, kind: str, count: int, facts: dict, draw) -> None:
         facts = facts | {"kind": kind, "count": count}
         path = self._folder / f"{kind}-{fingerprint(facts)[:12]}.safetensors"
-        if self.shares.process == 0 and not is_current(path, facts):
+        if self.layout.rank == 0 and not is_current(path, facts):
             parts = [self._seen(*batch) for batch in draw(count)]
             tensors = {name: torch.cat([part[name] for part in parts])[:count].contiguous() for name in parts[0]}
             write_atomically(path, save(tensors))
             write_note(path, facts)
-        self.shares.meet()
+        self.layout.barrier()
         try:
             self.kinds[kind] = load_file(path)
         except (SafetensorError, OSError) as error:
@@ -155,11 +155,11 @@ class FeatureBatches(Batches):
             yield batch.image, batch.landmarks68, torch.zeros(BLOCK, 0)
 
 
-def hash_of_beginning(model: TokenFace) -> str:
+def hash_of_frozen(model: TokenFace) -> str:
     """Of the numbers in front of `network.token_entry`."""
-    beginnings = frozen_beginning(model)
+    prefixes = frozen_prefixes(model)
     digest = hashlib.sha256(f"{model.config.backbone} {model.config.token_entry}".encode())
     for name, value in sorted(model.named_parameters()):
-        if any(begins(name, beginning) for beginning in beginnings):
+        if any(has_prefix(name, prefix) for prefix in prefixes):
             digest.update(name.encode() + value.detach().cpu().float().numpy().tobytes())
     return digest.hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""The paper's objective on records: 3-D terms on scans (Eq. 2), 2-D terms on photos (Eq. 6), their sum (Eq. 1)."""
+"""Objective on records: 3-D terms on scans (Eq. 2), 2-D terms on photos (Eq. 6), their sum (Eq. 1)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from tokenface.errors import ConfigError, DataError
 from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
 from tokenface.identity import load_identity_encoder
-from tokenface.losses.consistency import shape_consistency_loss, vertex_consistency_loss
-from tokenface.losses.coverage import lost_share, recall_loss
+from tokenface.losses.consistency import shape_consistency_loss, swap_pairs, vertex_consistency_loss
 from tokenface.losses.identity import identity_loss
 from tokenface.losses.landmark import eyelid_loss, landmark_loss, lip_loss
 from tokenface.losses.mesh import known_mesh_loss
-from tokenface.losses.photometric import face_mask, photometric_loss
+from tokenface.losses.photometric import face_mask, lost_share, photometric_loss, recall_loss
 from tokenface.losses.regularisation import regularisation_loss
-from tokenface.losses.swapping import swap_pairs
 from tokenface.losses.totals import total, total_2d, total_3d
 from tokenface.losses.vertex_weights import supervised_vertices
 from tokenface.parameters import FaceParameters
@@ -81,7 +79,7 @@ class HybridObjective:
         pairs = swap_pairs(batch.identity.cpu(), self.config.partners)
         terms["vertex_consistency"] = truth.new_zeros(0)
         if len(pairs):
-            distance = partial(known_mesh_loss, unknown=unknown[pairs.taker], metric=self.config.metric)
+            distance = partial(known_mesh_loss, unknown=unknown[pairs.target], metric=self.config.metric)
             pairs = pairs.to(truth.device)
             terms["vertex_consistency"] = scale * vertex_consistency_loss(
                 self.subset.vertices, parameters, truth, self.vertex_weights, pairs, distance

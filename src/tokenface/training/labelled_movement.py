@@ -1,4 +1,4 @@
-"""What labels say of a face's movement: expressions that bring the mean head's distances to the labelled ones.
+"""Expression corrections from landmark labels: the mean head's landmark distances fitted to the labelled ones.
 
 Self-training has no other witness that a brow is up. Per photo, with J the change of the distances by each action,
 Σ the actions' prior variances and R the labels' errors, the most probable change of the expression is

@@ -1,4 +1,4 @@
-"""The training loop: a step is one mixed batch, whatever the device, precision and number of processes."""
+"""Training loop: one mixed batch per step, on any device, precision and number of processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tokenface.training.state import Progress, load_scaler, load_state, save_sta
 from tokenface.training.teaching import BATCH, Teaching
 from tokenface.training.validation import Validation
 
-LESSON_RENDERS = 512
+PSEUDO_LABEL_RENDERS = 512
 """Rendered faces on which self-training's teacher is tried, action by action."""
 
 
@@ -86,7 +86,7 @@ class Trainer:
         sums = {name: torch.tensor(value, device=self.fabric.device) for name, value in progress.sums.items()}
         started, seconds_before, counted = time.monotonic(), progress.seconds, progress.counted
         while progress.step < self.steps:
-            self._lesson(report)
+            self._update_pseudo_labels(report)
             for name, value in self.step().items():
                 sums[name] = sums[name] + value if name in sums else value
             counted += 1
@@ -107,18 +107,18 @@ class Trainer:
                 self.save()
         return figures or self.validate(metrics)
 
-    def _lesson(self, report) -> None:
+    def _update_pseudo_labels(self, report) -> None:
         """Self-training's targets from the averaged weights, when they are due."""
         if self.teaching is None or not self.teaching.due(self.progress.step):
             return
-        seeds = [mixed(-1, seed) for seed in range(LESSON_RENDERS // BATCH)]
-        renders, self.progress.rendered = self.batches.lesson_renders(self.progress.rendered, BATCH, seeds)
+        seeds = [mixed(-1, seed) for seed in range(PSEUDO_LABEL_RENDERS // BATCH)]
+        renders, self.progress.rendered = self.batches.pseudo_label_renders(self.progress.rendered, BATCH, seeds)
         bias = self.teaching.teach(self.averaged(), renders)
         if self.fabric.is_global_zero:
             self.teaching.save()
         report(
-            f"step {self.progress.step}  lesson: baseline {bias.baseline:.2f}, mean shape {bias.shape_bias:.3f}, "
-            f"spread over rendered faces': actions {bias.action_spread:.2f}, people {bias.shape_spread:.2f}"
+            f"step {self.progress.step}  pseudo-labels: baseline {bias.baseline:.2f}, mean shape {bias.shape_bias:.3f}"
+            f", spread over rendered faces': actions {bias.action_spread:.2f}, people {bias.shape_spread:.2f}"
         )
 
     def step(self) -> dict[str, Tensor]:
@@ -197,12 +197,12 @@ class Trainer:
         return next(self._upcoming)
 
     def _taught(self, passes: list[StepBatch]) -> list[StepBatch]:
-        """The passes with self-training's photos: they depend on the lesson, so they are not made ahead."""
+        """The passes with self-training's photos: they depend on the pseudo-labels, so they are not made ahead."""
         assert self.teaching is not None
-        step, parts = self.progress.step, self.batches.shares.parts(self.batches.counts.photos)
+        step, parts = self.progress.step, self.batches.layout.parts(self.batches.counts.landmark_photos)
         seed = self.batches.photo_seed(step)
         return [
-            dataclasses.replace(batch, photos=self.teaching.photos(seed, part))
+            dataclasses.replace(batch, landmark_photos=self.teaching.photos(seed, part))
             for batch, part in zip(passes, parts, strict=True)
         ]
 

@@ -1,4 +1,4 @@
-"""Curves of a run: CSV files, TensorBoard where it is installed, Weights & Biases where it is asked for."""
+"""Training curves: CSV files, TensorBoard, Weights & Biases."""
 
 from __future__ import annotations
 

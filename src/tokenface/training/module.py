@@ -1,4 +1,4 @@
-"""The network as the training step calls it: pictures in, plain tensors by name out."""
+"""Network module of the training step: images in, plain tensors by name out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tokenface.parameters import COMPONENTS, FaceParameters
 
 
 class TrainingModule(nn.Module):
-    """What DDP and FSDP wrap. A dictionary of tensors is what they and autocast can look into."""
+    """Module that DDP and FSDP wrap; its output is a dictionary of tensors, which they and autocast can traverse."""
 
     def __init__(self, network: TokenFace):
         super().__init__()
@@ -52,28 +52,28 @@ class Prediction:
         return Prediction(self.parameters[rows], log_sigma, surface, anchors, self.labels)
 
     def nothing(self) -> Tensor:
-        """An exact 0 that belongs to the graph of every output: a head without a loss in this step (camera in mode
-        3d) still takes part in the gradient's exchange between processes."""
+        """Zero loss that touches every output, so that DDP sees all parameters used, also of a head without a loss in
+        this step (camera in mode 3d)."""
         values = [value for _, value in self.parameters.items()]
         extras = (self.log_sigma, self.surface, self.anchors, self.labels)
         values += [extra for extra in extras if extra is not None]
         return sum((value.sum() for value in values), values[0].new_zeros(())) * 0.0
 
 
-def freeze(network: TokenFace, beginnings: tuple[str, ...]) -> int:
-    """Stop the parameters whose names begin so from learning; returns how many numbers that are.
+def freeze(network: TokenFace, prefixes: tuple[str, ...]) -> int:
+    """Freeze the parameters with these name prefixes; returns how many numbers that are.
 
     Raises:
-        ConfigError: a beginning that no parameter has, or nothing left to train.
+        ConfigError: a prefix that no parameter has, or nothing left to train.
     """
     names = [name for name, _ in network.named_parameters()]
-    for beginning in beginnings:
-        if not any(begins(name, beginning) for name in names):
+    for prefix in prefixes:
+        if not any(has_prefix(name, prefix) for name in names):
             kinds = sorted({".".join(name.split(".")[: 3 if name.startswith("heads.fc") else 1]) for name in names})
-            raise ConfigError(f"freeze: no parameter begins with '{beginning}'; there are {', '.join(kinds)}")
+            raise ConfigError(f"freeze: no parameter begins with '{prefix}'; there are {', '.join(kinds)}")
     frozen = 0
     for name, parameter in network.named_parameters():
-        if any(begins(name, beginning) for beginning in beginnings):
+        if any(has_prefix(name, prefix) for prefix in prefixes):
             parameter.requires_grad_(False)
             frozen += parameter.numel()
     if not any(parameter.requires_grad for parameter in network.parameters()):
@@ -81,6 +81,6 @@ def freeze(network: TokenFace, beginnings: tuple[str, ...]) -> int:
     return frozen
 
 
-def begins(name: str, beginning: str) -> bool:
-    """Whether a parameter is meant by the beginning of its name, which ends where a part of the name does."""
-    return name == beginning or name.startswith(beginning.rstrip(".") + ".")
+def has_prefix(name: str, prefix: str) -> bool:
+    """Whether a parameter's name has this prefix, which ends where a part of the name does."""
+    return name == prefix or name.startswith(prefix.rstrip(".") + ".")

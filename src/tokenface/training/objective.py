@@ -1,8 +1,9 @@
-"""What a batch is judged by: full truth for rendered faces, landmarks for photos, the paper's losses for records."""
+"""Objective of a training step: full truth for rendered faces, landmarks for photos, the paper's losses for records."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tokenface.data.photos import PhotoBatch, PhotoTarget
@@ -12,6 +13,7 @@ from tokenface.head.model import HeadModel
 from tokenface.identity.alignment import five_points
 from tokenface.losses.landmark import eyelid_loss, landmark_loss, landmark_uncertainty_loss, lip_loss
 from tokenface.losses.mesh import aligned_mesh_loss, scale_free_mesh_loss
+from tokenface.losses.photometric import face_mask, photometric_loss
 from tokenface.losses.pose_aware import PoseAwareWeights, label_angles, landmark_weight
 from tokenface.losses.regularisation import (
     coefficient_loss,
@@ -27,13 +29,66 @@ from tokenface.losses.vertex_weights import (
     mode_importance,
     supervised_vertices,
 )
+from tokenface.network.heads import POINT_SCALE
 from tokenface.network.labels import adapted
+from tokenface.parameters import FaceParameters
+from tokenface.render.rasterizer import interpolate, rasterize
+from tokenface.render.renderer import Renderer
 from tokenface.training.batches import StepBatch
-from tokenface.training.colours import ColourObjective
 from tokenface.training.config import LossWeights, TrainConfig
 from tokenface.training.hybrid import HybridObjective
 from tokenface.training.module import Prediction
-from tokenface.training.surface import SurfaceObjective
+
+COVERAGE_WEIGHT = 0.1
+"""Of "is the head seen here?" beside the points: hair and hats cover what the bare head's truth calls seen."""
+
+
+class SurfaceObjective:
+    """Compares a network's surface map with the true head, drawn at the map's size."""
+
+    def __init__(self, head: HeadModel):
+        self.head = head
+
+    def __call__(self, surface: Tensor, truth: FaceParameters) -> Tensor:
+        """surface: [B, 4, H, W] of `SurfaceMap` → [B]; an error of the head's size counts about 1."""
+        points, seen = self.truth(truth, surface.shape[-2], surface.shape[-1])
+        errors = (surface[:, :3] - points).abs().sum(1) / POINT_SCALE * seen
+        coverage = F.binary_cross_entropy_with_logits(surface[:, 3], seen, reduction="none")
+        return errors.sum((1, 2)) / seen.sum((1, 2)).clamp_min(1) + COVERAGE_WEIGHT * coverage.mean((1, 2))
+
+    @torch.no_grad()
+    def truth(self, truth: FaceParameters, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Points [B, 3, H, W] of the mean head, metres, 0 where none is seen; seen [B, H, W], 1 or 0."""
+        vertices = self.head(truth.shape, truth.expression, truth.jaw).vertices
+        projected = Camera.from_vector(truth.camera).project(vertices)
+        fragments = rasterize(projected, self.head.faces, height, width)
+        points = interpolate(fragments, self.head.template, self.head.faces)
+        return points.permute(0, 3, 1, 2), fragments.mask.to(points.dtype)
+
+
+SIZE = 64
+"""Pixels of the pictures that are compared: albedo and light of nine harmonics have no finer detail."""
+
+
+class ColourObjective:
+    """Draws faces small and compares their face region with the photos.
+
+    Shape, expression, jaw and camera get no gradient: on photos they follow landmarks and self-training, and pixels
+    would pull them towards shadows and hair. What covers the face costs a bounded error (L1).
+    """
+
+    def __init__(self, head: HeadModel):
+        self.renderer = Renderer(head).to(head.template.device)
+        self.face_weights = self.renderer.face_weights()
+
+    def __call__(self, parameters: FaceParameters, images: Tensor) -> Tensor:
+        """images: [B, 3, S, S] in [0, 1] → [B], grey levels of 1."""
+        held = parameters.detach().replace(texture=parameters.texture, light=parameters.light)
+        rendered = self.renderer.render(held, SIZE, vertex_weights=self.face_weights)
+        small = F.interpolate(images, (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False)
+        mask = face_mask(small.new_ones(len(small), 1, SIZE, SIZE), rendered)
+        return photometric_loss(rendered.image, small, mask)
+
 
 HALF_WIDTHS_PER_METRE = 7.0
 """A typical camera scale: brings metric vertex errors to the unit of the picture."""
@@ -47,7 +102,7 @@ class Objective:
     """The loss of a whole mixed batch, part by part."""
 
     def __init__(self, head: HeadModel, config: TrainConfig, records: bool):
-        """Args: records: there are scans or photos from shards, to be judged by the paper's losses."""
+        """Args: records: there are scans or photos from shards, for the paper's losses."""
         sources = config.network.label_sources
         source = sources.index(config.photos.source) if config.photos.source in sources else None
         self.recipe = RecipeObjective(head, config.losses, source)
@@ -59,7 +114,7 @@ class Objective:
         first = 0
         terms: dict[str, Tensor] = {}
         rows: dict[str, Prediction] = {}
-        for name in ("synthetic", "photos", "scans", "pictures"):
+        for name in ("synthetic", "landmark_photos", "scans", "photos_2d"):
             if (part := getattr(batch, name)) is not None:
                 rows[name] = predicted[first : first + len(part.image)]
                 first += len(part.image)
@@ -68,13 +123,13 @@ class Objective:
             terms |= self.recipe.synthetic(p, batch.synthetic)
             if p.surface is not None:
                 terms["surface"] = self.surface_weight * self.surface(p.surface, batch.synthetic.parameters).mean()
-        if batch.photos is not None:
-            p = rows["photos"]
-            terms |= self.recipe.photos(p, batch.photos)
+        if batch.landmark_photos is not None:
+            p = rows["landmark_photos"]
+            terms |= self.recipe.photos(p, batch.landmark_photos)
         figures = dict(terms)
         if self.hybrid is not None:
             scans = None if batch.scans is None else (rows["scans"].parameters, batch.scans)
-            pictures = None if batch.pictures is None else (rows["pictures"].parameters, batch.pictures)
+            pictures = None if batch.photos_2d is None else (rows["photos_2d"].parameters, batch.photos_2d)
             terms["records"], named = self.hybrid(scans, pictures)
             figures |= {"records": terms["records"], **{f"records_{name}": value for name, value in named.items()}}
         total = torch.stack(list(terms.values())).sum() + predicted.nothing()
@@ -169,7 +224,7 @@ class RecipeObjective:
     def _means(
         self, terms: dict[str, Tensor], prediction: Prediction, points: Tensor, truth: Tensor
     ) -> dict[str, Tensor]:
-        """Means over the faces, with what every kind of face is judged by."""
+        """Means over the faces, with the terms of every kind of face."""
         w = self.weights
         if prediction.log_sigma is not None:
             terms["uncertainty"] = w.uncertainty * landmark_uncertainty_loss(points, truth, prediction.log_sigma)

@@ -1,4 +1,4 @@
-"""Muon for the matrices inside the network, AdamW for everything else, as one optimiser; the weights' moving average.
+"""Muon for hidden matrices and AdamW for all else as one optimiser, and the weights' moving average (EMA).
 
 Muon (Jordan et al., 2024) moves a weight matrix along the nearest orthogonal matrix of its momentum, so that rare
 directions of the gradient learn as fast as common ones. The orthogonal factor comes from five Newton–Schulz rounds,

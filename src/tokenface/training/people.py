@@ -1,4 +1,4 @@
-"""Rendered people as shards: half as scans with vertices, half as photos; the paper's losses then need no data set."""
+"""Rendered people as shards, scans and photos: training data for the paper's losses without a data set."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tokenface.data.batch import FaceBatch
-from tokenface.data.record import FaceRecord, Geometry, Picture
+from tokenface.data.record import FaceBatch, FaceRecord, Geometry, Picture
 from tokenface.data.shards import encode_record, find_shards, write_shard
 from tokenface.data.shards.index import ShardIndex
 from tokenface.data.synthetic import GENERATOR_VERSION, SyntheticFaces

@@ -1,4 +1,4 @@
-"""What is checked before hours are spent: room on the disk, and a first batch that is what it should be."""
+"""Preflight checks of a run: disk space, and a valid first batch."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def check_disk(folder: Path, model: TokenFace, batches: Batches) -> None:
     state = 4 * 4 * sum(p.numel() for p in model.parameters())  # weights, average, two moments, float32
     present = folder / "state.safetensors"
     needed = SPARE + 2 * state + state // 8 - (present.stat().st_size if present.is_file() else 0)
-    if batches.synthetic is not None and batches.shares.local == 0:
+    if batches.synthetic is not None and batches.layout.local_rank == 0:
         needed += batches.synthetic.ring.bytes_to_come()
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -67,7 +67,7 @@ def check_first_batch(batches: Batches, progress: Progress) -> None:
     """
     passes, progress.rendered = batches.draw(progress.step, progress.rendered)
     for batch in passes:
-        for part in (batch.synthetic, batch.photos, batch.scans, batch.pictures):
+        for part in (batch.synthetic, batch.landmark_photos, batch.scans, batch.photos_2d):
             if part is None:
                 continue
             if part.image.shape[1:] != batches.picture_shape:

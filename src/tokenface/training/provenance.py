@@ -1,4 +1,4 @@
-"""What a run was made with: version of the code, libraries, devices."""
+"""Provenance of a run: code version, libraries, devices."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def code_version() -> dict[str, Any]:
 
 
 def environment(device: torch.device, processes: int, precision: str) -> dict[str, Any]:
-    """Everything about this start of a run that may change its numbers or its speed."""
+    """Environment of a run: whatever may change its numbers or its speed."""
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "code": code_version(),

@@ -1,4 +1,4 @@
-"""Measures how far the network and the face mesh are off on rendered heads; writes the package's statistics.
+"""Measurement of the error statistics that refinement uses, on rendered heads; writes the package's file.
 
     python -m tokenface.training.refinement_statistics [--pictures 1500] [--weights NAME_OR_PATH] [--output FILE]
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tokenface.data.batch import FaceBatch
+from tokenface.data.record import FaceBatch
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.evaluation.open_methods import as_photos, camera_on_picture
 from tokenface.geometry.crop import Crop
@@ -25,17 +25,17 @@ from tokenface.geometry.normals import mesh_normals
 from tokenface.geometry.pinhole import FaceCamera
 from tokenface.inference.face import Face
 from tokenface.model import Reconstructor
-from tokenface.refinement.lens import view_of
-from tokenface.refinement.points import MeshPoints
+from tokenface.refinement.landmarks import MeshPoints
 from tokenface.refinement.refine import LEAST_FACING
-from tokenface.refinement.statistics import FILE_NAME, HABITS, Statistics, view_terms
+from tokenface.refinement.statistics import ERROR_MODES, FILE_NAME, Statistics, view_terms
+from tokenface.refinement.view import view_of
 
 SEED = 77_000_000
 SIZE = 192
 BATCH = 50
 LEAST_CONFIDENCE = 0.3
 WILD = 2.5
-"""Pictures whose points miss by so many times the median are the mesh's failures (hands, hats), not its habits."""
+"""Pictures whose points miss by so many times the median are the mesh's failures (hands, hats), not its error_modes."""
 RIDGE = 2.0
 MIRRORED_TERMS = np.array([1.0, -1, 1, 1, -1, 1])
 
@@ -43,7 +43,7 @@ MIRRORED_TERMS = np.array([1.0, -1, 1, 1, -1, 1])
 @dataclass(frozen=True)
 class Misses:
     """Of N pictures. points: [N, 468, 2] metres, upright (see `Statistics`).  facing: [N, 468] cosines.
-    angles: [N, 2] yaw, pitch.  components: [N, S + E + 3 + 6] truth less the network's answer."""
+    angles: [N, 2] yaw, pitch.  components: [N, S + E + 3 + 6] truth less the network's prediction."""
 
     points: np.ndarray
     facing: np.ndarray
@@ -81,7 +81,7 @@ def misses_of(face: Face, batch: FaceBatch, index: int, model: MeshPoints) -> tu
 
 
 def collect(model: Reconstructor, pictures: int) -> Misses:
-    """Render people and let the whole chain look at them; pictures without a trusted face are left out."""
+    """Render people and run the whole chain on them; pictures without a trusted face are left out."""
     generator, points = SyntheticFaces(model.head, SIZE), MeshPoints(model.head)
     rows = []
     for start in range(0, pictures, BATCH):
@@ -95,8 +95,8 @@ def collect(model: Reconstructor, pictures: int) -> Misses:
 
 
 def summarise(misses: Misses, partner: np.ndarray, sizes: tuple[int, int]) -> Statistics:
-    """Bias by least squares, common habits by principal components, the rest per point; every picture counts with its
-    mirror image.
+    """Bias by least squares, common error_modes by principal components, the rest per point; every picture counts
+    with its mirror image.
 
     Args:
         partner: [468] the point on the other side.  sizes: of shape and expression.
@@ -121,8 +121,8 @@ def summarise(misses: Misses, partner: np.ndarray, sizes: tuple[int, int]) -> St
     spread = np.sqrt(np.square(rest).sum((0, 2)) / shown.sum(0) / 2)
     flat = (rest / spread[:, None]).reshape(len(rest), -1)
     _, strength, patterns = np.linalg.svd(flat / np.sqrt(len(flat)), full_matrices=False)
-    patterns = patterns[:HABITS]
-    habits = (strength[:HABITS, None] * patterns).reshape(-1, points.shape[1], 2) * spread[:, None]
+    patterns = patterns[:ERROR_MODES]
+    error_modes = (strength[:ERROR_MODES, None] * patterns).reshape(-1, points.shape[1], 2) * spread[:, None]
     left = (flat - flat @ patterns.T @ patterns).reshape(rest.shape)
     deviation = np.sqrt(np.square(left).sum((0, 2)) / shown.sum(0) / 2) * spread
 
@@ -130,7 +130,7 @@ def summarise(misses: Misses, partner: np.ndarray, sizes: tuple[int, int]) -> St
     s, e = sizes
     view = error[s + e + 3 :]
     return Statistics(
-        bias, habits, deviation, error[:s].mean(keepdims=True), error[s : s + e], error[s + e : s + e + 3], view
+        bias, error_modes, deviation, error[:s].mean(keepdims=True), error[s : s + e], error[s + e : s + e + 3], view
     )
 
 

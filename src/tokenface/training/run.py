@@ -1,4 +1,4 @@
-"""`tokenface train`: a configuration becomes a run folder with states, curves, pictures and finished weights."""
+"""`tokenface train`: a configuration to a run folder with states, curves, pictures and finished weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from tokenface.core.configuration import to_yaml
 from tokenface.core.files import make_folder, write_atomically
 from tokenface.core.threads import configured_threads
-from tokenface.data.photo_sets import photo_records
+from tokenface.data.photos import photo_records
 from tokenface.data.readers.registry import VALIDATING
 from tokenface.data.record import FaceRecord, PhotoRecord
 from tokenface.data.shards import ShardIndex, find_shards
@@ -28,18 +28,17 @@ from tokenface.network.config import NetworkConfig, mean_camera
 from tokenface.network.grow import grown
 from tokenface.network.pretrained import load_pretrained
 from tokenface.network.tokenface import TokenFace
-from tokenface.training.batches import Batches, Shares
+from tokenface.training.batches import Batches, ProcessLayout
 from tokenface.training.config import TrainConfig
 from tokenface.training.distribution import World, create_fabric
-from tokenface.training.features import FeatureBatches, check_features, frozen_beginning
+from tokenface.training.features import FeatureBatches, check_features, frozen_prefixes
 from tokenface.training.loop import Trainer
 from tokenface.training.metrics import Metrics, Silent
 from tokenface.training.module import freeze
 from tokenface.training.people import rendered_people
 from tokenface.training.preflight import check_disk, check_first_batch, check_settings
 from tokenface.training.provenance import code_version, environment, note_start, without_folders
-from tokenface.training.settings import train_config
-from tokenface.training.stages import WEIGHTS, Leg, plan
+from tokenface.training.stages import WEIGHTS, Leg, plan, train_config
 from tokenface.training.teaching import Teaching
 from tokenface.training.temporal.config import TemporalConfig
 from tokenface.training.validation import Validation
@@ -134,26 +133,26 @@ def _run(config: TrainConfig, folder: Path, goes_on: bool, report: Report) -> Pa
     reads_once = bool(config.features.rendered or config.features.photos)
     if reads_once:
         check_features(config)
-    frozen = freeze(model, config.freeze + (frozen_beginning(model) if reads_once else ()))
+    frozen = freeze(model, config.freeze + (frozen_prefixes(model) if reads_once else ()))
     if fabric.is_global_zero and not goes_on:
         write_atomically(folder / "config.yaml", to_yaml(config).encode())
     training, held_out = photo_records(config.photos)
     shards = _shards(config, folder, cpu_head, fabric)
     shards, watched = held_out_sets(shards, VALIDATING - frozenset(config.data.datasets))
     kept = split_people(shards, config.data.held_out_people, config.data.seed) if shards else frozenset[str]()
-    ring, shares = _ring_folder(folder, fabric), _shares(config, fabric)
+    ring, layout = _ring_folder(folder, fabric), _layout(config, fabric)
     if reads_once:
         read = Path(config.features.folder or folder / "features")
-        batches: Batches = FeatureBatches(config, head, training, ring, shares, model.to(fabric.device), read)
+        batches: Batches = FeatureBatches(config, head, training, ring, layout, model.to(fabric.device), read)
     else:
-        batches = Batches(config, head, training, ring, shards, kept, shares)
+        batches = Batches(config, head, training, ring, shards, kept, layout)
     check_disk(folder, model, batches)
     _report_start(config, folder, fabric, model, frozen, len(training), len(held_out), batches, report)
     held_out = held_out + _held_out_records(shards, kept) + _watched_records(watched)
     watch = (config.run.validation_people, config.run.validation_photos)
     validation = Validation(cpu_head, held_out, config.network.image_size, *watch)
     teaching = None
-    if config.teaching.every and batches.counts.photos:
+    if config.teaching.every and batches.counts.landmark_photos:
         teaching = Teaching(cpu_head, training, config.network.image_size, config.teaching, folder)
     trainer = Trainer(fabric, config, model, head, batches, validation, folder, teaching)
     if fabric.is_global_zero and goes_on:  # only now is it known to fit the state
@@ -172,7 +171,7 @@ def _run(config: TrainConfig, folder: Path, goes_on: bool, report: Report) -> Pa
     weights = folder / WEIGHTS
     averaged = trainer.averaged()  # all processes: it gathers what is spread over them
     if fabric.is_global_zero:
-        provenance = _provenance(config, trainer, fabric, len(training) if batches.counts.photos else 0)
+        provenance = _provenance(config, trainer, fabric, len(training) if batches.counts.landmark_photos else 0)
         facts = {"crop": 1.25, "licence": WEIGHTS_LICENCE, "training": provenance, "metrics": figures}
         save_checkpoint(weights, averaged.cpu(), cpu_head, facts)
     fabric.barrier()
@@ -249,27 +248,27 @@ def _ring_folder(folder: Path, fabric: Fabric) -> Path:
     return folder / ("ring" if fabric.node_rank == 0 else f"ring-{fabric.node_rank}")
 
 
-def _shares(config: TrainConfig, fabric: Fabric) -> Shares:
-    return Shares(
-        process=fabric.global_rank,
-        processes=fabric.world_size,
+def _layout(config: TrainConfig, fabric: Fabric) -> ProcessLayout:
+    return ProcessLayout(
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
         passes=config.run.accumulate,
-        local=fabric.local_rank,
-        neighbours=max(1, fabric.world_size // max(1, getattr(fabric.strategy, "num_nodes", 1))),
-        meet=_meeting(fabric),
+        local_rank=fabric.local_rank,
+        local_world_size=max(1, fabric.world_size // max(1, getattr(fabric.strategy, "num_nodes", 1))),
+        barrier=_barrier(fabric),
     )
 
 
-def _meeting(fabric: Fabric) -> Callable[[], None]:
+def _barrier(fabric: Fabric) -> Callable[[], None]:
     """A barrier of its own: batches are made in a thread, whose waiting must not mix with the gradients' exchange."""
     if fabric.world_size == 1:
         return lambda: None
     group = torch.distributed.new_group(backend="gloo")
 
-    def meet() -> None:
+    def wait() -> None:
         torch.distributed.barrier(group)  # type: ignore[arg-type]
 
-    return meet
+    return wait
 
 
 def _metrics(config: TrainConfig, folder: Path, fabric: Fabric, trainer: Trainer) -> Metrics:
@@ -320,7 +319,7 @@ def _before(start_from: str | None) -> dict[str, object]:
 
 
 def _troubles(batches: Batches) -> list[str]:
-    found = batches.troubles()
+    found = batches.defects()
     return [f"{len(found)} damaged records were left out", *(f"{k}: {v}" for k, v in found.items())] if found else []
 
 

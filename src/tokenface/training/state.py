@@ -1,4 +1,4 @@
-"""A training run's state on disk: written atomically, read without unpickling."""
+"""Training state on disk: written atomically, read without unpickling."""
 
 from __future__ import annotations
 

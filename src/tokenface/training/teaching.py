@@ -1,16 +1,16 @@
-"""Self-training on real photos: the network's own predictions without their bias, and photos with known changes.
+"""Self-training on real photos: bias-corrected pseudo-labels, and photos warped by known changes.
 
-A lesson predicts every training photo with the averaged weights and takes out what is the same for everybody: the mean
-shape (people's mean is the prior's), and the low quantile of each action and of the jaw (at rest, most are 0). What is
-left of a person's photos is averaged and becomes the target of their shape.
+An update of the pseudo-labels predicts every training photo with the averaged weights and takes out what is the same
+for everybody: the mean shape (people's mean is the prior's), and the low quantile of each action and of the jaw (at
+rest, most are 0). What is left of a person's photos is averaged and becomes the target of their shape.
 
 A network that is taught by itself can learn that nobody on a photo moves or differs: it tells photos from renderings,
-and every doubt makes its targets smaller. So a lesson brings the targets' spread over the photos to a share of the
+and every doubt makes its targets smaller. So an update brings the targets' spread over the photos to a share of the
 predictions' spread on rendered faces, action by action, and people's shapes as a whole.
 
 In between, each photo that is drawn is warped as if the person had β + δ and ψ + δψ, and the target moves by δ. Let the
 teacher give a share a of the truth b: the student sees b + δ, is told a·b + δ, and answers best with (a + 1)/2 of what
-it sees; lesson by lesson a tends to 1, as far as the picture shows it.
+it sees; update by update a tends to 1, as far as the picture shows it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ from torch import Tensor
 
 from tokenface.core.files import write_atomically
 from tokenface.core.tensors import open_tensors
-from tokenface.data.augment import Part, colour_jitter, turn_and_zoom
-from tokenface.data.mirror import Mirror
+from tokenface.data.augment import Mirror, Part, colour_jitter, turn_and_zoom
 from tokenface.data.photos import PhotoBatch, PhotoTarget, SquareCrop
 from tokenface.data.record import PhotoRecord
 from tokenface.data.replay import LabelledFaces
@@ -55,13 +54,13 @@ WARPED_ACTIONS = (
 )  # fmt: skip
 """Actions whose change a warp can show; opening lips and turning eyes would need pixels that no photo has."""
 MOST_GAIN = 3.0
-"""How far one lesson stretches what it is told; lessons follow each other."""
+"""Largest factor by which one update stretches the targets; updates follow each other."""
 LIMITED = {"eyeBlinkLeft": 0.45, "eyeBlinkRight": 0.45}
 """How much of an action a warp adds at the most; others 0.7."""
 
 
-class Lesson(NamedTuple):
-    """What is known of N photos. raw: predictions as they are.  target: [N, ·] of shape, expression and jaw without
+class PseudoLabels(NamedTuple):
+    """Pseudo-labels of N photos. raw: predictions as they are.  target: [N, ·] of shape, expression and jaw without
     what all photos share.  reliability: [E] share of each action's variance that the teacher explains on renders."""
 
     raw: FaceParameters
@@ -86,7 +85,7 @@ class Debiased:
 
 
 class Teaching:
-    """The photos of a run with their lesson; batches of them are a function of a seed and the lesson.
+    """The photos of a run with their pseudo-labels; batches of them are a function of a seed and the pseudo-labels.
 
     Args:
         head: on the device of training.  records: training photos.  size: of the crops.  folder: the run's.
@@ -109,15 +108,16 @@ class Teaching:
         self.points = torch.from_numpy(np.stack([points for _, points in crops]))
         people: dict[str, int] = {}
         self.person = torch.tensor([people.setdefault(r.identity, len(people)) for r in records])
-        self.lesson: Lesson | None = None
+        self.pseudo_labels: PseudoLabels | None = None
 
     def due(self, step: int) -> bool:
-        """Whether a lesson comes before this step."""
-        return self.lesson is None or (self.config.every > 0 and step % self.config.every == 0)
+        """Whether the pseudo-labels are updated before this step."""
+        return self.pseudo_labels is None or (self.config.every > 0 and step % self.config.every == 0)
 
     @torch.no_grad()
     def teach(self, network: TokenFace, renders: Sequence[LabelledFaces]) -> Debiased:
-        """A lesson from a network in evaluation mode; renders: faces with truth, to see which actions it knows."""
+        """New pseudo-labels from a network in evaluation mode; renders: faces with truth, to see which actions it
+        knows."""
         device = next(network.parameters()).device
         parts = [
             network(self.images[i : i + BATCH].to(device).float() / 255) for i in range(0, len(self.images), BATCH)
@@ -135,7 +135,7 @@ class Teaching:
         people, people_rendered = (own - bias).square().mean().sqrt(), rendered.shape.std(dim=0).square().mean().sqrt()
         expression = ((raw.expression - low) * gain(actions, actions_rendered, self.share)).clamp(0, 1)
         told = self.movement.correction(raw.replace(expression=expression, jaw=jaw), self.points, self.person)
-        self.lesson = Lesson(
+        self.pseudo_labels = PseudoLabels(
             raw,
             (own - bias) * gain(people, people_rendered, torch.tensor(self.config.shape_spread)),
             (expression + told).clamp(0, 1),
@@ -151,22 +151,22 @@ class Teaching:
 
     def photos(self, seed: int, part: Part) -> PhotoBatch:
         """The rows of a batch: drawn, warped, turned, mirrored, coloured; with targets."""
-        assert self.lesson is not None
+        assert self.pseudo_labels is not None
         generator = torch.Generator().manual_seed(seed)
         rows = torch.randint(len(self.images), (part.total,), generator=generator)
         shape_change, action_change = self._changes(rows, generator)
         mirrored = torch.rand(part.total, generator=generator) < 0.5
         own = slice(part.start, part.stop)
         rows, mirrored = rows[own], mirrored[own]
-        raw, lesson = self.lesson.raw[rows], self.lesson
+        raw, pseudo_labels = self.pseudo_labels.raw[rows], self.pseudo_labels
         image = self.images[rows].float() / 255
         after = raw.replace(shape=raw.shape + shape_change[own], expression=raw.expression + action_change[own])
         moved = warp_faces(image, self.head, raw, after)
         points = move_points(moved.flow, self.points[rows])
         target = raw.replace(
-            shape=lesson.shape[rows] + shape_change[own],
-            expression=(lesson.expression[rows] + action_change[own]).clamp_min(0),
-            jaw=lesson.jaw[rows],
+            shape=pseudo_labels.shape[rows] + shape_change[own],
+            expression=(pseudo_labels.expression[rows] + action_change[own]).clamp_min(0),
+            jaw=pseudo_labels.jaw[rows],
         )
         image, points, target = self.mirror.rows(mirrored, moved.images, points, target)
         image, _, _, points = turn_and_zoom(image, raw.camera, raw.light, points, generator, part=part)
@@ -174,18 +174,18 @@ class Teaching:
         # what was changed is known, whatever the teacher knows of that action
         changed = action_change[own] != 0
         changed = torch.where(mirrored[:, None], changed[:, self.mirror.expression], changed)
-        known = torch.maximum(lesson.reliability.expand_as(target.expression), changed.float())
+        known = torch.maximum(pseudo_labels.reliability.expand_as(target.expression), changed.float())
         return PhotoBatch(image, points, PhotoTarget(target.shape, target.expression, target.jaw, known, changed))
 
     def save(self) -> None:
-        """The lesson, atomically, for a run that goes on."""
-        assert self.lesson is not None
-        tensors = {f"raw.{name}": value.contiguous() for name, value in self.lesson.raw.items()}
-        tensors |= {k: v.contiguous() for k, v in self.lesson._asdict().items() if isinstance(v, Tensor)}
+        """Write the pseudo-labels, atomically, for a run that goes on."""
+        assert self.pseudo_labels is not None
+        tensors = {f"raw.{name}": value.contiguous() for name, value in self.pseudo_labels.raw.items()}
+        tensors |= {k: v.contiguous() for k, v in self.pseudo_labels._asdict().items() if isinstance(v, Tensor)}
         write_atomically(self.path, save(tensors))
 
     def restore(self) -> None:
-        """The lesson of the run that is continued.
+        """The pseudo-labels of the run that is continued.
 
         Raises:
             CheckpointError: missing, damaged, or of other photos.
@@ -194,9 +194,9 @@ class Teaching:
             with open_tensors(self.path) as file:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
             raw = FaceParameters(**{name: tensors.pop(f"raw.{name}") for name in COMPONENTS})
-            self.lesson = Lesson(raw, **tensors)
+            self.pseudo_labels = PseudoLabels(raw, **tensors)
         except (SafetensorError, OSError, KeyError, TypeError) as error:
-            raise CheckpointError(f"the run's lesson '{self.path}' is missing or damaged ({error})") from error
+            raise CheckpointError(f"the run's pseudo-labels '{self.path}' are missing or damaged ({error})") from error
         if len(raw) != len(self.images):
             raise CheckpointError(f"'{self.path}' is of {len(raw)} photos, the run has {len(self.images)}")
 
@@ -214,8 +214,8 @@ class Teaching:
 
     def _changes(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Known changes of shape [B, S] and of actions [B, E] for some photos."""
-        assert self.lesson is not None
-        batch, raw = len(rows), self.lesson.raw[rows]
+        assert self.pseudo_labels is not None
+        batch, raw = len(rows), self.pseudo_labels.raw[rows]
         spreads = torch.tensor(self.config.shape_warps)
         spread = spreads[torch.randint(len(spreads), (batch,), generator=generator)]
         shape = spread[:, None] * torch.randn(batch, raw.shape.shape[1], generator=generator)
@@ -223,7 +223,7 @@ class Teaching:
         chosen &= torch.rand(batch, 1, generator=generator) < self.config.action_share
         amount = torch.rand(batch, len(self.warped), generator=generator) * self.limit
         less = torch.rand(batch, len(self.warped), generator=generator) < 0.3
-        present = self.lesson.expression[rows][:, self.warped]
+        present = self.pseudo_labels.expression[rows][:, self.warped]
         amount = torch.where(less, -torch.minimum(present, amount), torch.minimum(amount, 1 - present).clamp_min(0))
         actions = torch.zeros_like(raw.expression)
         actions[:, self.warped] = torch.where(chosen, amount, torch.zeros_like(amount))

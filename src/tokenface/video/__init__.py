@@ -1,1 +1,1 @@
-"""Clips in, tracked faces out: decoding, following people, results that grow on disk, files for animators."""
+"""Video: decoding, tracking, results streamed to disk, files for animators."""

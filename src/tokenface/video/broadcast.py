@@ -1,4 +1,4 @@
-"""Tracked faces as live packets to other programs on the network."""
+"""Live packets of tracked faces over the network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tokenface.formats.live_link import LiveLinkRow
 from tokenface.formats.live_packets import live_link_packet, unity_quaternion, vmc_packet
 from tokenface.formats.vrm import EXPRESSIONS
 from tokenface.head.arkit import ARKIT_NAMES
-from tokenface.inference.gaze import eye_rotations
+from tokenface.inference.expressions import eye_rotations
 from tokenface.video.face import TrackedFace, TrackedFrame
 
 LIVE_LINK_PORT, VMC_PORT = 11111, 39539

@@ -1,4 +1,4 @@
-"""Scene cuts: where one frame has nothing to do with the one before. Only the past is looked at."""
+"""Scene-cut detection, causal: one frame has nothing in common with the one before."""
 
 from __future__ import annotations
 

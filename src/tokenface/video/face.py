@@ -1,4 +1,4 @@
-"""What users get of a clip: frames with tracked faces."""
+"""Tracked frames and faces, the public results of a clip."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from tokenface.head.model import HeadModel
 from tokenface.head.subset import VertexSubset
 from tokenface.images.loading import ImageItem
+from tokenface.inference.expressions import Gaze, blink_of, gaze_of
 from tokenface.inference.face import Face, Origin
-from tokenface.inference.gaze import Gaze, blink_of, gaze_of
-from tokenface.video.answer import Answer, FrameAnswers
+from tokenface.video.prediction import FramePredictions, PersonPrediction
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class TrackedFace(Face):
 
     @property
     def blink(self) -> tuple[float, float] | None:
-        """How far the left and the right eye are shut, in [0, 1]; None where the head model has no such action."""
+        """Closure of the left and the right eye, in [0, 1]; None where the head model has no such action."""
         return blink_of(self.head, self.parameters)
 
 
@@ -53,35 +53,35 @@ class TrackedFrame:
 
 
 class FaceMaker:
-    """Answers to faces, with the box that the landmarks span."""
+    """Predictions to faces, with the box that the landmarks span."""
 
     def __init__(self, head: HeadModel, origin: Origin, clip: str | Path) -> None:
         self.head, self.origin, self.clip = head, origin, str(clip)
         self._subset = VertexSubset(head, mesh468=False)
 
-    def frame(self, frame: FrameAnswers, image: np.ndarray) -> TrackedFrame:
-        faces = [self.face(answer, frame, place) for place, answer in enumerate(frame.answers)]
+    def frame(self, frame: FramePredictions, image: np.ndarray) -> TrackedFrame:
+        faces = [self.face(prediction, frame, place) for place, prediction in enumerate(frame.predictions)]
         return TrackedFrame(frame.index, frame.time, image, faces, frame.cut)
 
-    def face(self, answer: Answer, frame: FrameAnswers, place: int = 0) -> TrackedFace:
+    def face(self, prediction: PersonPrediction, frame: FramePredictions, place: int = 0) -> TrackedFace:
         name = f"{Path(self.clip).stem} frame {frame.index}"
         return TrackedFace(
-            parameters=answer.parameters,
-            camera=answer.camera,
-            box=self._box(answer),
-            evidence=answer.evidence,
+            parameters=prediction.parameters,
+            camera=prediction.camera,
+            box=self._box(prediction),
+            confidence_features=prediction.confidence_features,
             head=self.head,
             item=ImageItem(name, self.clip),
             origin=self.origin,
             index=place,
-            person=answer.person,
+            person=prediction.person,
             time=frame.time,
         )
 
     @torch.inference_mode()
-    def _box(self, answer: Answer) -> np.ndarray:
+    def _box(self, prediction: PersonPrediction) -> np.ndarray:
         """[4] x0, y0, x1, y1 of the 68 landmarks, frame pixels."""
-        camera = answer.camera
-        vertices = self._subset.vertices(answer.parameters[None])
+        camera = prediction.camera
+        vertices = self._subset.vertices(prediction.parameters[None])
         points = camera.project(self._subset.landmarks68(vertices, torch.tensor([camera.angles[0]]))[0].numpy())
         return np.concatenate([points.min(axis=0), points.max(axis=0)])

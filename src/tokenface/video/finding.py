@@ -1,4 +1,4 @@
-"""Looking for faces in a frame, cheaply where the cheap way does, and asking the face mesh whether one is there."""
+"""Face search in frames: cheap detection first, the face mesh as confirmation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who a tracked face is: recognition vectors, compared when there is a reason, so that numbers follow people.
+"""Identity guard of tracked faces: recognition vectors, so that person numbers follow people.
 
 Landmarks follow places. Two people who change places, a cut between two people before alike backdrops, a cross-fade:
 the face stays where it was and is somebody else.
@@ -13,10 +13,10 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from tokenface.geometry.crop import extract
-from tokenface.identity.chips import chip_crop, recognition_vectors
+from tokenface.identity.recognition import chip_crop, recognition_vectors
 from tokenface.video.clip import Frame
-from tokenface.video.look import Look
 from tokenface.video.person import Person
+from tokenface.video.prediction import FrameView
 
 Recognise = Callable[[np.ndarray, Sequence[np.ndarray]], np.ndarray]
 """A frame [H, W, 3] and landmarks [68, 2] of its faces → vectors [N, D]."""
@@ -27,7 +27,7 @@ away, another's mostly 0.7 to 0.9 (`docs/video.md`)."""
 LEARNT = 0.4
 """Distance up to which a face moves the mean, so that a cross-fade does not carry it from one person to the other."""
 FIRST = 5
-"""Looks that make the mean in the first place, FIRST_SECONDS apart."""
+"""Views that make the mean in the first place, FIRST_SECONDS apart."""
 FIRST_SECONDS = 0.1
 OTHER = 0.6
 """Distance from which it is somebody else, if it stays so."""
@@ -38,16 +38,16 @@ BETTER = 0.1
 AT_MOST, NEWCOMER = 0.85, 0.9
 """Costs of keeping a number that does not fit, and of a new one."""
 CONSISTENT, STEADY = 0.45, 0.3
-"""Distance up to which two looks at a stranger are of one stranger, after a jump and without one: halfway through a
+"""Distance up to which two unmatched views are of one new identity, after a jump and without one: halfway through a
 cross-fade there is a face that nobody has, and it does not stay."""
-STRANGE_LOOKS = 3
-"""Looks in a row that see a stranger, before there is one more person; after a jump one less."""
+UNMATCHED_VIEWS = 3
+"""Consecutive unmatched views before there is one more person; after a jump one less."""
 CHECK_SECONDS = 1.0
-"""Between looks at a face to which nothing happens."""
+"""Between comparisons of a face to which nothing happens."""
 HURRY_SECONDS = 0.2
-"""Between looks at faces that are near each other, or change."""
+"""Between comparisons of faces that are near each other, or change."""
 EARLY = 0.005
-"""Seconds that a look may be early: times of frames are rounded."""
+"""Seconds that a comparison may be early: times of frames are rounded."""
 MEETING = 1.5
 """Distance of two faces, in sizes of theirs, that is near."""
 ALIKE = 0.7
@@ -75,14 +75,18 @@ class IdentityGuard:
     def __init__(self, recognise: Recognise | None) -> None:
         self.recognise = recognise
 
-    def vector(self, frame: Frame, look: Look) -> np.ndarray | None:
+    def vector(self, frame: Frame, view: FrameView) -> np.ndarray | None:
         """[D] of one face; None where it is too small or turned away."""
-        return self._vectors(frame, [look]).get(0)
+        return self._vectors(frame, [view]).get(0)
 
     def owners(
-        self, frame: Frame, faces: Sequence[tuple[Person, Look]], people: Sequence[Person], here: Callable[[Look], bool]
+        self,
+        frame: Frame,
+        faces: Sequence[tuple[Person, FrameView]],
+        people: Sequence[Person],
+        here: Callable[[FrameView], bool],
     ) -> tuple[list[Person | None], bool] | None:
-        """Whose the followed faces are, where it is not as followed.
+        """Owners of the tracked faces, where tracking confused them.
 
         Args:
             faces: of this frame, with the person each is taken for.  people: everyone seen so far.
@@ -93,24 +97,24 @@ class IdentityGuard:
         """
         if self.recognise is None or not faces:
             return None
-        jumped = [_jumped(frame, person, look) for person, look in faces]
+        jumped = [_jumped(frame, person, view) for person, view in faces]
         jump = any(jumped)
         due = [i for i, (person, _) in enumerate(faces) if jump or self._due(frame.time, person, faces)]
         vectors = self._vectors(frame, [faces[i][1] for i in due])
         vectors = {due[i]: vector for i, vector in vectors.items()}
-        strange = [i for i, vector in vectors.items() if faces[i][0].distance(vector) >= SURE]
-        if strange and len(vectors) < len(faces):
+        unmatched = [i for i, vector in vectors.items() if faces[i][0].distance(vector) >= SURE]
+        if unmatched and len(vectors) < len(faces):
             rest = [i for i in range(len(faces)) if i not in due]
             more = self._vectors(frame, [faces[i][1] for i in rest])
             vectors |= {rest[i]: vector for i, vector in more.items()}
         for i in vectors:
             faces[i][0].recognised, faces[i][0].compared = frame.time, faces[i][0].glimpse
         owners: list[Person | None] = [person for person, _ in faces]
-        if strange:
+        if unmatched:
             owners = self._assigned(faces, vectors, people)
             for i in vectors:
-                person, look = faces[i]
-                if owners[i] is person and self._stranger(person, vectors[i], jump) and here(look):
+                person, view = faces[i]
+                if owners[i] is person and self._is_new_identity(person, vectors[i], jump) and here(view):
                     owners[i] = None
         for i, vector in vectors.items():
             owner = owners[i]
@@ -122,30 +126,34 @@ class IdentityGuard:
         for owner, glimpse in zip(owners, glimpses, strict=True):
             if owner is not None:
                 owner.glimpse = owner.compared = glimpse
-                owner.strange, owner.stranger = 0, None
+                owner.unmatched, owner.unmatched_vector = 0, None
         return owners, jump
 
-    def _due(self, time: float, person: Person, faces: Sequence[tuple[Person, Look]]) -> bool:
-        if person.vector is None or (person.strange and person.hasty):
+    def _due(self, time: float, person: Person, faces: Sequence[tuple[Person, FrameView]]) -> bool:
+        if person.vector is None or (person.unmatched and person.hasty):
             return True
         pause = CHECK_SECONDS
-        if person.strange or _changed(person) or any(_near(person, other) for other, _ in faces if other is not person):
+        if (
+            person.unmatched
+            or _changed(person)
+            or any(_near(person, other) for other, _ in faces if other is not person)
+        ):
             pause = HURRY_SECONDS
         if person.vectors < FIRST:
             pause = FIRST_SECONDS
         return time - person.recognised > pause - EARLY
 
-    def _vectors(self, frame: Frame, looks: Sequence[Look]) -> dict[int, np.ndarray]:
+    def _vectors(self, frame: Frame, views: Sequence[FrameView]) -> dict[int, np.ndarray]:
         """Of the faces that can be recognised, by place."""
         if self.recognise is None:
             return {}
-        able = [i for i, look in enumerate(looks) if _recognisable(look)]
+        able = [i for i, view in enumerate(views) if _recognisable(view)]
         if not able:
             return {}
-        return dict(zip(able, self.recognise(frame.image, [looks[i].landmarks68 for i in able]), strict=True))
+        return dict(zip(able, self.recognise(frame.image, [views[i].landmarks68 for i in able]), strict=True))
 
     def _assigned(
-        self, faces: Sequence[tuple[Person, Look]], vectors: dict[int, np.ndarray], people: Sequence[Person]
+        self, faces: Sequence[tuple[Person, FrameView]], vectors: dict[int, np.ndarray], people: Sequence[Person]
     ) -> list[Person | None]:
         """Faces to people, at the least sum of distances. Nobody has two faces."""
         impossible = 1e3
@@ -162,30 +170,30 @@ class IdentityGuard:
         columns = linear_sum_assignment(costs)[1]
         return [people[j] if j < len(people) else None for j in columns]
 
-    def _stranger(self, person: Person, vector: np.ndarray, jump: bool) -> bool:
-        """Counts looks that see one and the same stranger; whether they are enough."""
+    def _is_new_identity(self, person: Person, vector: np.ndarray, jump: bool) -> bool:
+        """Counts consecutive views of one and the same new identity; whether they are enough."""
         if person.distance(vector) < OTHER:
-            person.strange, person.stranger = 0, None
+            person.unmatched, person.unmatched_vector = 0, None
             return False
-        hasty = jump or (person.hasty and person.strange > 0)
+        hasty = jump or (person.hasty and person.unmatched > 0)
         limit = CONSISTENT if hasty else STEADY
-        same = person.stranger is not None and float(np.linalg.norm(person.stranger - vector)) < limit
-        if same and person.strange:
-            person.strange -= 1
+        same = person.unmatched_vector is not None and float(np.linalg.norm(person.unmatched_vector - vector)) < limit
+        if same and person.unmatched:
+            person.unmatched -= 1
         else:
-            person.strange, person.hasty = STRANGE_LOOKS - (2 if jump else 1), jump
-        person.stranger = vector
-        return person.strange == 0 and same
+            person.unmatched, person.hasty = UNMATCHED_VIEWS - (2 if jump else 1), jump
+        person.unmatched_vector = vector
+        return person.unmatched == 0 and same
 
 
-def _jumped(frame: Frame, person: Person, look: Look) -> bool:
-    """The face looks another way than in the frame before; remembers how it looks now."""
-    before, person.glimpse = person.glimpse, face_glimpse(frame.image, look.landmarks68)
+def _jumped(frame: Frame, person: Person, view: FrameView) -> bool:
+    """The face's appearance differs from the frame before; remembers the present one."""
+    before, person.glimpse = person.glimpse, face_glimpse(frame.image, view.landmarks68)
     return before is not None and float(before @ person.glimpse) < ALIKE
 
 
 def _changed(person: Person) -> bool:
-    """The face has come to look another way since it was recognised, bit by bit, as in a cross-fade."""
+    """The face's appearance has drifted since it was recognised, as in a cross-fade."""
     if person.glimpse is None or person.compared is None:
         return False
     return float(person.compared @ person.glimpse) < ALIKE
@@ -198,9 +206,9 @@ def face_glimpse(image: np.ndarray, landmarks68: np.ndarray) -> np.ndarray:
     return (grey / max(float(np.linalg.norm(grey)), 1e-6)).astype(np.float32)
 
 
-def _recognisable(look: Look) -> bool:
-    yaw = look.camera.angles[0]
-    return abs(yaw) < ASKANCE and float(np.ptp(look.landmarks68, axis=0).mean()) >= SMALLEST
+def _recognisable(view: FrameView) -> bool:
+    yaw = view.camera.angles[0]
+    return abs(yaw) < ASKANCE and float(np.ptp(view.landmarks68, axis=0).mean()) >= SMALLEST
 
 
 def _near(person: Person, other: Person) -> bool:

@@ -1,4 +1,4 @@
-"""Live tracking: the newest frame of a camera, whatever was missed meanwhile counted; a window to look at."""
+"""Live tracking: newest camera frame first, dropped frames counted, preview window."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PATIENCE = 5.0
 
 
 class Capture(Protocol):
-    """What is needed of a camera: OpenCV's VideoCapture."""
+    """Protocol of a camera: OpenCV's VideoCapture."""
 
     def read(self) -> tuple[bool, Any]: ...
     def release(self) -> None: ...
@@ -110,8 +110,8 @@ def live(
     images: dict[int, np.ndarray] = {}
     for frame in camera.frames(seconds):
         images[frame.index] = frame.image
-        for answers in pipeline.push(frame):
-            yield maker.frame(answers, images.pop(answers.index))
+        for predictions in pipeline.push(frame):
+            yield maker.frame(predictions, images.pop(predictions.index))
 
 
 def show_live(head: HeadModel, frames: Iterator[TrackedFrame], camera: Camera) -> None:

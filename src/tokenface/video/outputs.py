@@ -1,4 +1,4 @@
-"""From stored answers to the files of every person: parameters.npz, parameters.csv, animation.glb."""
+"""Output files per person from stored predictions: parameters.npz, parameters.csv, animation.glb."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from tokenface.head.arkit import ARKIT_NAMES
 from tokenface.head.data import JOINT_NAMES
 from tokenface.head.model import JAW, LEFT_EYE, RIGHT_EYE, HeadModel
 from tokenface.inference.appearance import albedo_image, face_rig
-from tokenface.inference.confidence import EVIDENCE, confidences
+from tokenface.inference.confidence import CONFIDENCE_FIELDS, confidences
 from tokenface.inference.expressions import joint_drive
 from tokenface.inference.face import Origin
-from tokenface.inference.pooling import LEAST, pool
+from tokenface.inference.people import LEAST, pool
 from tokenface.parameters import FaceParameters
 from tokenface.video.face import FaceMaker
 from tokenface.video.sequence import SequenceMaker, live_link_angles
@@ -127,7 +127,7 @@ class PersonWriter:
             "expression_names": np.array(self.head.expression_names),
             "arkit_names": np.array(ARKIT_NAMES),
             "joint_names": np.array(JOINT_NAMES),
-            "evidence_names": np.array(EVIDENCE),
+            "evidence_names": np.array(CONFIDENCE_FIELDS),
         }
 
     def _csv(self, rows: GrowingNpz) -> Path:
@@ -171,10 +171,10 @@ class PersonWriter:
         make_folder(self.folder / "obj")
         for number in self.store.chunk_numbers():
             for frame in self.store.frames(number):
-                for answer in frame.answers:
-                    if answer.person == person:
-                        one = answer.parameters.replace(shape=identity.shape, texture=identity.texture)
-                        face = maker.face(replace(answer, parameters=one), frame)
+                for prediction in frame.predictions:
+                    if prediction.person == person:
+                        one = prediction.parameters.replace(shape=identity.shape, texture=identity.texture)
+                        face = maker.face(replace(prediction, parameters=one), frame)
                         path = self.folder / "obj" / f"frame_{frame.index:06d}.obj"
                         write_obj(path, face.textured_mesh(texture=small))
                         paths.append(path)
@@ -218,8 +218,8 @@ def known_formats(formats: tuple[str, ...]) -> tuple[str, ...]:
         OutputError: one is unknown, or needs a package that is not installed.
     """
     chosen = set(FORMATS) if "all" in formats else set(formats)
-    if strangers := sorted(chosen - set(FORMATS)):
-        raise OutputError(f"unknown format '{strangers[0]}'; expected some of {', '.join(FORMATS)}, or all")
+    if unknown := sorted(chosen - set(FORMATS)):
+        raise OutputError(f"unknown format '{unknown[0]}'; expected some of {', '.join(FORMATS)}, or all")
     if "usd" in chosen:
         import_usd()  # before hours of tracking, not after
     return tuple(name for name in FORMATS if name in chosen)

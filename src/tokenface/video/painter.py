@@ -1,4 +1,4 @@
-"""Heads over video frames, fast: each drawn at most 480 pixels large with plain light, then laid over the frame."""
+"""Fast overlays of heads on video frames: drawn at most 480 pixels large with simple shading."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One person of a clip: where the face was last seen, and what the face is known by when it comes back."""
+"""State of one tracked person: last position, appearance and recognition vector."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ from typing import Any
 import numpy as np
 
 from tokenface.geometry.crop import Crop, crop_from_landmarks
-from tokenface.inference.confidence import Evidence
+from tokenface.inference.confidence import ConfidenceFeatures
 
 STILL_CENTRE, STILL_SIZE, STILL_ANGLE = 0.03, 0.04, math.radians(2.5)
 """Motions of the face (shares of the crop, log of the size, radians) that leave the crop where it is: a crop that
 trembles with the landmarks makes them tremble more."""
 MOVED, GROWN, TURNED = 0.12, 0.2, math.radians(15)
-"""Motions likewise, after which the same frame is looked at a second time."""
+"""Motions likewise, after which the same frame gets a second pass."""
 COLOUR_MEMORY = 0.9
+FORMER = {"strange": "unmatched", "stranger": "unmatched_vector"}
+"""Names in the states of runs that an earlier version began."""
 VECTOR_MEMORY = 20
 """Recognition vectors that the running mean reaches back."""
 
 
 @dataclass
 class Person:
-    """landmarks68: [68, 2] frame pixels, when last seen.  crop: that the next frame is looked at in.  roll: radians.
+    """landmarks68: [68, 2] frame pixels, when last seen.  crop: for the next frame.  roll: radians.
     colours: [N] running mean of the crop's colours.  last_frame, last_time: when last seen.  scene: number of the shot.
-    checked: time of the last look of the face mesh.  doubts: looks in a row that saw no face.
-    detection, agreement, presence: of the last look.
+    checked: time of the face mesh's last check.  doubts: consecutive checks without a face.
+    detection, agreement, presence: of the last check.
     vector: [D] running mean of `vectors` recognition vectors.  recognised: time of the last one.
-    strange: more looks that must see a stranger, `stranger` [D], before it is one; 0 while all is well.
-    hasty: it came at a jump, and is looked at again in the next frame.
+    unmatched: further views that must match another identity, `unmatched_vector` [D], before it counts as a new one;
+    0 while the face matches.  hasty: it came at a jump, and is compared again in the next frame.
     glimpse, compared: the face in the last frame and when last recognised, small (`identity.face_glimpse`)."""
 
     number: int
@@ -47,9 +49,9 @@ class Person:
     vector: np.ndarray | None = None
     vectors: int = 0
     recognised: float = -math.inf
-    strange: int = 0
+    unmatched: int = 0
     hasty: bool = False
-    stranger: np.ndarray | None = None
+    unmatched_vector: np.ndarray | None = None
     glimpse: np.ndarray | None = None
     compared: np.ndarray | None = None
 
@@ -70,10 +72,10 @@ class Person:
         self.vectors = min(self.vectors + 1, VECTOR_MEMORY)
         before = vector if self.vector is None else self.vector
         self.vector = (before + (vector - before) / self.vectors).astype(np.float32)
-        self.strange, self.stranger = 0, None
+        self.unmatched, self.unmatched_vector = 0, None
 
-    def judge(self, evidence: Evidence) -> None:
-        self.detection, self.agreement, self.presence = evidence.detection, evidence.agreement, evidence.presence
+    def update(self, features: ConfidenceFeatures) -> None:
+        self.detection, self.agreement, self.presence = features.detection, features.agreement, features.presence
 
     def state(self) -> dict[str, Any]:
         crop = [*self.crop.centre, self.crop.size, self.crop.angle]
@@ -82,7 +84,8 @@ class Person:
     @staticmethod
     def from_state(state: dict[str, Any]) -> Person:
         x, y, size, angle = state["crop"]
-        return Person(**{**state, "crop": Crop((x, y), size, angle)})
+        values = {FORMER.get(name, name): value for name, value in state.items()}
+        return Person(**{**values, "crop": Crop((x, y), size, angle)})
 
 
 def following_crop(crop: Crop, landmarks68: np.ndarray, roll: float, scale: float) -> Crop:
@@ -94,7 +97,7 @@ def following_crop(crop: Crop, landmarks68: np.ndarray, roll: float, scale: floa
 
 
 def moved_far(old: Crop, new: Crop) -> bool:
-    """The face is so far from where it was looked for that the same frame deserves a second look."""
+    """The face is so far from its crop's centre that the same frame deserves a second pass."""
     away, growth, turn = crop_change(old, new)
     return away > MOVED or growth > GROWN or turn > TURNED
 

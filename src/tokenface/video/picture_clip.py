@@ -1,4 +1,4 @@
-"""Clips that are pictures: an animated WebP or PNG, a folder of numbered frames, a pattern such as `frame_%04d.png`."""
+"""Image sequences as clips: animated WebP or PNG, numbered frames, patterns such as `frame_%04d.png`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tokenface.core.regular import read_regular
+from tokenface.core.files import read_regular
 from tokenface.errors import ImageError, VideoError
 from tokenface.images.loading import IMAGE_SUFFIXES, MAX_BYTES, MAX_PIXELS, load_image, open_picture
 from tokenface.video.clip import USUAL_RATE, Clip, ClipFacts, Frame, chosen

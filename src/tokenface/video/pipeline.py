@@ -1,4 +1,4 @@
-"""Tracker, temporal transformer and smoothing in a row; their state can be put on disk between two frames."""
+"""Tracking pipeline: tracker, temporal transformer and smoothing, with a serialisable state."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ import torch
 
 from tokenface.errors import CheckpointError
 from tokenface.images.detector import FaceDetector
-from tokenface.inference.confidence import Evidence
+from tokenface.inference.confidence import ConfidenceFeatures
 from tokenface.inference.predictor import Predictor
 from tokenface.network.temporal import TemporalTransformer, crop_motion
 from tokenface.parameters import COMPONENTS, FaceParameters
-from tokenface.video.answer import Answer, FrameAnswers, crop_of, crop_vector
 from tokenface.video.clip import Frame
 from tokenface.video.finding import FaceFinder
 from tokenface.video.identity import recognise
-from tokenface.video.one_euro import OneEuroSettings
-from tokenface.video.smoothing import FaceSmoother
+from tokenface.video.prediction import FramePredictions, PersonPrediction, crop_of, crop_vector
+from tokenface.video.smoothing import FaceSmoother, OneEuroSettings
 from tokenface.video.tracker import Seen, Tracker, TrackerOptions
 
 Smoothing = Literal["none", "one-euro"]
 TOGETHER = 8
-"""`PipelineOptions.together` for files, whose answers nobody waits for."""
+"""`PipelineOptions.together` for files, whose predictions nobody waits for."""
 
 
 @dataclass(frozen=True)
 class PipelineOptions:
-    """smooth: of the answers, after the temporal transformer if there is one.  together: frames that the temporal
-    transformer answers at once, for which the first of them wait: few large products cost less than many small ones."""
+    """smooth: of the predictions, after the temporal transformer if there is one.  together: frames that the temporal
+    transformer processes at once, for which the first of them wait: few large products cost less than many small
+    ones."""
 
     tracker: TrackerOptions = field(default_factory=TrackerOptions)
     smooth: Smoothing = "none"
@@ -42,18 +42,18 @@ class PipelineOptions:
 
 @dataclass(frozen=True, eq=False)
 class _Kept:
-    """A frame of the ring: its people with tokens, which later frames may look back at."""
+    """A frame of the ring: its people with tokens, which later frames may attend to."""
 
     index: int
     time: float
     cut: bool
     size: tuple[int, int]
-    answers: list[Answer]
+    predictions: list[PersonPrediction]
     tokens: list[torch.Tensor | None]
 
 
 class Pipeline:
-    """Push frames, get answers; with the centred temporal transformer they come one frame late, and with
+    """Push frames, get predictions; with the centred temporal transformer they come one frame late, and with
     `PipelineOptions.together` several at once.
 
     Args:
@@ -85,22 +85,22 @@ class Pipeline:
         self._waiting = 0  # frames at the ring's end that have not been answered
         self.pushed = 0
 
-    def push(self, frame: Frame) -> list[FrameAnswers]:
-        """Answers that this frame makes possible, in order; or none yet."""
+    def push(self, frame: Frame) -> list[FramePredictions]:
+        """Predictions that this frame makes possible, in order; or none yet."""
         seen, cut = self.tracker.step(frame)
         size = (frame.image.shape[0], frame.image.shape[1])
-        answers = [_answer(one, size) for one in seen]
-        self._ring.append(_Kept(frame.index, frame.time, cut, size, answers, [one.look.tokens for one in seen]))
+        predictions = [_prediction(one, size) for one in seen]
+        self._ring.append(_Kept(frame.index, frame.time, cut, size, predictions, [one.view.tokens for one in seen]))
         self.pushed += 1
         self._waiting += 1
         return self._release(self._together) if self._waiting == self._lag + self._together else []
 
-    def flush(self) -> list[FrameAnswers]:
-        """The answers that were waiting for frames that will not come."""
+    def flush(self) -> list[FramePredictions]:
+        """The predictions that were waiting for frames that will not come."""
         return self._release(self._waiting)
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next frames' answers depend on, once all answers of `push` have been taken."""
+        """State that the next frames' predictions depend on, once all predictions of `push` have been taken."""
         return {
             "tracker": self.tracker.state(),
             "smoother": None if self.smoother is None else self.smoother.state(),
@@ -117,20 +117,20 @@ class Pipeline:
         self._ring.extend(_kept(entry) for entry in state["ring"])
         self._waiting, self.pushed = int(state["waiting"]), int(state["pushed"])
 
-    def _release(self, count: int) -> list[FrameAnswers]:
-        """The answers of the `count` frames that have waited longest."""
+    def _release(self, count: int) -> list[FramePredictions]:
+        """The predictions of the `count` frames that have waited longest."""
         due = list(self._ring)[len(self._ring) - self._waiting :][:count]
         self._waiting -= count
-        answers = [kept.answers for kept in due]
+        predictions = [kept.predictions for kept in due]
         if self.temporal is not None:
-            answers = self._steadied(self.temporal, due)
+            predictions = self._steadied(self.temporal, due)
         if self.smoother is not None:
-            answers = [self.smoother.step(k.index, k.time, own) for k, own in zip(due, answers, strict=True)]
-        return [FrameAnswers(k.index, k.time, k.cut, own) for k, own in zip(due, answers, strict=True)]
+            predictions = [self.smoother.step(k.index, k.time, own) for k, own in zip(due, predictions, strict=True)]
+        return [FramePredictions(k.index, k.time, k.cut, own) for k, own in zip(due, predictions, strict=True)]
 
-    def _steadied(self, temporal: TemporalTransformer, due: list[_Kept]) -> list[list[Answer]]:
+    def _steadied(self, temporal: TemporalTransformer, due: list[_Kept]) -> list[list[PersonPrediction]]:
         """The people of some frames from the tokens of their windows, all in one pass."""
-        faces = [(kept, place) for kept in due for place in range(len(kept.answers))]
+        faces = [(kept, place) for kept in due for place in range(len(kept.predictions))]
         if not faces:
             return [[] for _ in due]
         by_index = {kept.index: kept for kept in self._ring}
@@ -140,39 +140,41 @@ class Pipeline:
             motion = crop_motion(crops, crops[:, temporal.target, None]).float()
             mixed = temporal(tokens, present, motion)
         parameters = iter(self.predictor.decoded(mixed))
-        return [[replace(answer, parameters=next(parameters)) for answer in kept.answers] for kept in due]
+        return [[replace(prediction, parameters=next(parameters)) for prediction in kept.predictions] for kept in due]
 
 
 def _window(
     temporal: TemporalTransformer, ring: dict[int, _Kept], kept: _Kept, place: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """[3, T, D] tokens, [3] present and [3, 4] crops around one face of one frame."""
-    own, answer = kept.tokens[place], kept.answers[place]
+    own, prediction = kept.tokens[place], kept.predictions[place]
     assert own is not None
     tokens, present, crops = [], [], []
     for offset in temporal.window:
         neighbour = kept if offset == 0 else ring.get(kept.index + offset)
-        found = None if neighbour is None else _same_person(neighbour, answer)
+        found = None if neighbour is None else _same_person(neighbour, prediction)
         tokens.append(own if found is None else found[0])
-        crops.append(crop_vector(answer.crop if found is None else found[1].crop))
+        crops.append(crop_vector(prediction.crop if found is None else found[1].crop))
         present.append(found is not None)
     return torch.stack(tokens), torch.tensor(present), torch.from_numpy(np.stack(crops))
 
 
-def run(pipeline: Pipeline, frames: Iterator[Frame]) -> Iterator[FrameAnswers]:
-    """All answers of all frames."""
+def run(pipeline: Pipeline, frames: Iterator[Frame]) -> Iterator[FramePredictions]:
+    """All predictions of all frames."""
     for frame in frames:
         yield from pipeline.push(frame)
     yield from pipeline.flush()
 
 
-def _answer(seen: Seen, size: tuple[int, int]) -> Answer:
-    return Answer(seen.person, seen.scene, seen.look.parameters, seen.look.crop, size, seen.evidence)
+def _prediction(seen: Seen, size: tuple[int, int]) -> PersonPrediction:
+    return PersonPrediction(
+        seen.person, seen.scene, seen.view.parameters, seen.view.crop, size, seen.confidence_features
+    )
 
 
-def _same_person(kept: _Kept, answer: Answer) -> tuple[torch.Tensor, Answer] | None:
-    for tokens, other in zip(kept.tokens, kept.answers, strict=True):
-        if other.person == answer.person and other.scene == answer.scene and tokens is not None:
+def _same_person(kept: _Kept, prediction: PersonPrediction) -> tuple[torch.Tensor, PersonPrediction] | None:
+    for tokens, other in zip(kept.tokens, kept.predictions, strict=True):
+        if other.person == prediction.person and other.scene == prediction.scene and tokens is not None:
             return tokens, other
     return None
 
@@ -183,15 +185,15 @@ def _kept_state(kept: _Kept) -> dict[str, Any]:
         "time": kept.time,
         "cut": kept.cut,
         "size": list(kept.size),
-        "answers": [
+        "predictions": [
             {
                 "person": a.person,
                 "scene": a.scene,
                 "crop": crop_vector(a.crop),
-                "evidence": dict(vars(a.evidence)),
+                "evidence": dict(vars(a.confidence_features)),
                 **{name: value.numpy() for name, value in a.parameters.items()},
             }
-            for a in kept.answers
+            for a in kept.predictions
         ],
         "tokens": [None if tokens is None else tokens.numpy() for tokens in kept.tokens],
     }
@@ -199,16 +201,16 @@ def _kept_state(kept: _Kept) -> dict[str, Any]:
 
 def _kept(state: dict[str, Any]) -> _Kept:
     size = (int(state["size"][0]), int(state["size"][1]))
-    answers = [
-        Answer(
+    predictions = [
+        PersonPrediction(
             int(a["person"]),
             int(a["scene"]),
             FaceParameters(**{name: torch.from_numpy(np.array(a[name])) for name in COMPONENTS}),
             crop_of(a["crop"]),
             size,
-            Evidence(**a["evidence"]),
+            ConfidenceFeatures(**a["evidence"]),
         )
-        for a in state["answers"]
+        for a in (state["predictions"] if "predictions" in state else state["answers"])  # of an earlier version
     ]
     tokens = [None if t is None else torch.from_numpy(np.array(t)) for t in state["tokens"]]
-    return _Kept(int(state["index"]), float(state["time"]), bool(state["cut"]), size, answers, tokens)
+    return _Kept(int(state["index"]), float(state["time"]), bool(state["cut"]), size, predictions, tokens)

@@ -1,4 +1,4 @@
-"""Stored answers of one person as the numbers that animators and scripts use, a chunk at a time."""
+"""Time series of one person from stored predictions, in chunks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from tokenface.head.arkit import to_arkit
 from tokenface.head.model import JAW, LEFT_EYE, RIGHT_EYE, HeadModel
 from tokenface.head.subset import VertexSubset
 from tokenface.inference.confidence import confidences
-from tokenface.inference.expressions import speaks_arkit
-from tokenface.inference.gaze import eye_rotations
+from tokenface.inference.expressions import eye_rotations, speaks_arkit
 from tokenface.parameters import COMPONENTS, FaceParameters
 from tokenface.video.store import frames_of
 
@@ -30,16 +29,17 @@ class SequenceMaker:
     def rows(self, chunk: dict[str, np.ndarray], person: int) -> dict[str, np.ndarray]:
         """One row per frame that shows the person (at least one must).
 
-        frame, time, scene, cut; the six components; crop, evidence, confidence; rotation [n, 3, 3] of the head on the
-        frame; head_pose_degrees [n, 3] yaw, pitch, roll; pose [n, 5, 3] axis-angle of root (the head on the frame),
-        neck, jaw, left and right eye; gaze_degrees [n, 2] on the frame; blink [n, 2] where the head has lids' actions;
-        arkit [n, 52] where it speaks ARKit; landmarks68 [n, 68, 2] and orthographic [n, 3, 4] on the frame.
+        frame, time, scene, cut; the six components; crop, evidence, confidence; rotation [n, 3, 3] of the
+        head on the frame; head_pose_degrees [n, 3] yaw, pitch, roll; pose [n, 5, 3] axis-angle of root (the head on
+        the frame), neck, jaw, left and right eye; gaze_degrees [n, 2] on the frame; blink [n, 2] where the head has
+        lids' actions; arkit [n, 52] where it speaks ARKit; landmarks68 [n, 68, 2] and orthographic [n, 3, 4] on the
+        frame.
         """
         own = np.flatnonzero(chunk["person"] == person)
         at = chunk["row"][own]
         p = FaceParameters(**{name: torch.from_numpy(chunk[name][own]) for name in COMPONENTS})
-        answers = [a for frame in frames_of(chunk) for a in frame.answers if a.person == person]
-        cameras = [answer.camera for answer in answers]
+        predictions = [a for frame in frames_of(chunk) for a in frame.predictions if a.person == person]
+        cameras = [prediction.camera for prediction in predictions]
         rotation = np.stack([camera.rotation for camera in cameras])
         angles = np.array([camera.angles for camera in cameras])
         eyes = eye_rotations(self.head, p.expression)

@@ -1,4 +1,4 @@
-"""Answers on disk as they come: numbered chunks and the pipeline's state, so that a killed run goes on from there.
+"""Store of predictions on disk: numbered chunks and the pipeline's state, for resuming.
 
 A chunk is written before the state that follows it. A run that dies in between writes the same chunk once more.
 """
@@ -18,12 +18,12 @@ import torch
 from tokenface.core.arrays import open_arrays
 from tokenface.core.files import write_atomically
 from tokenface.errors import OutputError
-from tokenface.inference.confidence import EVIDENCE, Evidence
+from tokenface.inference.confidence import CONFIDENCE_FIELDS, ConfidenceFeatures
 from tokenface.parameters import COMPONENTS, FaceParameters
-from tokenface.video.answer import Answer, FrameAnswers, crop_of, crop_vector
+from tokenface.video.prediction import FramePredictions, PersonPrediction, crop_of, crop_vector
 
 CHUNK_FRAMES = 64
-"""A multiple of `pipeline.TOGETHER`: the state is kept between two groups of answers."""
+"""A multiple of `pipeline.TOGETHER`: the state is kept between two groups of predictions."""
 
 
 class Store:
@@ -39,7 +39,7 @@ class Store:
     def chunk_path(self, number: int) -> Path:
         return self.folder / f"chunk_{number:06d}.npz"
 
-    def append(self, number: int, frames: Sequence[FrameAnswers], state: dict[str, Any]) -> None:
+    def append(self, number: int, frames: Sequence[FramePredictions], state: dict[str, Any]) -> None:
         """Write chunk `number`, then the state in which the next one begins.
 
         Raises:
@@ -84,46 +84,50 @@ class Store:
                 f"'{self.chunk_path(number)}' is damaged ({error}); start over with --overwrite"
             ) from error
 
-    def frames(self, number: int) -> list[FrameAnswers]:
+    def frames(self, number: int) -> list[FramePredictions]:
         return frames_of(self.chunk(number))
 
 
-def chunk_arrays(frames: Sequence[FrameAnswers]) -> dict[str, np.ndarray]:
+def chunk_arrays(frames: Sequence[FramePredictions]) -> dict[str, np.ndarray]:
     """Frames as arrays: `frame_*` have one row per frame, all others one row per face, in order."""
-    faces = [(row, answer) for row, frame in enumerate(frames) for answer in frame.answers]
+    faces = [(row, prediction) for row, frame in enumerate(frames) for prediction in frame.predictions]
     arrays = {
         "frame_index": np.array([frame.index for frame in frames], np.int64),
         "frame_time": np.array([frame.time for frame in frames], np.float64),
         "frame_cut": np.array([frame.cut for frame in frames], bool),
         "row": np.array([row for row, _ in faces], np.int64),
-        "person": np.array([answer.person for _, answer in faces], np.int64),
-        "scene": np.array([answer.scene for _, answer in faces], np.int64),
-        "crop": np.array([crop_vector(answer.crop) for _, answer in faces], np.float64).reshape(-1, 4),
-        "size": np.array([answer.size for _, answer in faces], np.int64).reshape(-1, 2),
-        "evidence": np.array([astuple(answer.evidence) for _, answer in faces], np.float64).reshape(-1, len(EVIDENCE)),
+        "person": np.array([prediction.person for _, prediction in faces], np.int64),
+        "scene": np.array([prediction.scene for _, prediction in faces], np.int64),
+        "crop": np.array([crop_vector(prediction.crop) for _, prediction in faces], np.float64).reshape(-1, 4),
+        "size": np.array([prediction.size for _, prediction in faces], np.int64).reshape(-1, 2),
+        "evidence": np.array([astuple(prediction.confidence_features) for _, prediction in faces], np.float64).reshape(
+            -1, len(CONFIDENCE_FIELDS)
+        ),
     }
     for name in COMPONENTS:
-        values = [getattr(answer.parameters, name).numpy() for _, answer in faces]
+        values = [getattr(prediction.parameters, name).numpy() for _, prediction in faces]
         arrays[name] = np.stack(values) if values else np.zeros((0, 0), np.float32)
     return arrays
 
 
-def frames_of(arrays: dict[str, np.ndarray]) -> list[FrameAnswers]:
+def frames_of(arrays: dict[str, np.ndarray]) -> list[FramePredictions]:
     """The inverse of `chunk_arrays`."""
     frames = [
-        FrameAnswers(int(index), float(time), bool(cut))
+        FramePredictions(int(index), float(time), bool(cut))
         for index, time, cut in zip(arrays["frame_index"], arrays["frame_time"], arrays["frame_cut"], strict=True)
     ]
     for i, row in enumerate(arrays["row"]):
         parameters = FaceParameters(**{name: torch.from_numpy(arrays[name][i].copy()) for name in COMPONENTS})
-        frames[int(row)].answers.append(
-            Answer(
+        frames[int(row)].predictions.append(
+            PersonPrediction(
                 person=int(arrays["person"][i]),
                 scene=int(arrays["scene"][i]),
                 parameters=parameters,
                 crop=crop_of(arrays["crop"][i]),
                 size=(int(arrays["size"][i][0]), int(arrays["size"][i][1])),
-                evidence=Evidence(**dict(zip(EVIDENCE, map(float, arrays["evidence"][i]), strict=True))),
+                confidence_features=ConfidenceFeatures(
+                    **dict(zip(CONFIDENCE_FIELDS, map(float, arrays["evidence"][i]), strict=True))
+                ),
             )
         )
     return frames

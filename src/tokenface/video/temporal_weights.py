@@ -1,4 +1,4 @@
-"""The temporal transformer that belongs to some image weights: one file beside theirs."""
+"""Temporal transformer of given image weights: one file beside them."""
 
 from __future__ import annotations
 

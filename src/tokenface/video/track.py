@@ -1,4 +1,4 @@
-"""`model.track(clip)`: frames of a clip with their faces, one after the other."""
+"""`model.track(clip)`: generator of frames with their faces."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def track(
         temporal: "centred" (the paper's, one frame late) or "causal" (no delay) temporal transformer, "off", or
             "auto": centred where the weights come with one.
         temporal_weights: its file, in place of the one beside the weights.
-        smooth: "one-euro" low-passes the answers.
+        smooth: "one-euro" low-passes the predictions.
         start, end, fps: part of a file, and at most so many frames a second.
     Raises:
         VideoError: no video, or nothing in it that can be decoded.
@@ -90,7 +90,7 @@ def _frames(
     waiting: deque[Frame] = deque()
     for frame in frames:
         waiting.append(frame)
-        for answers in pipeline.push(frame):
-            yield maker.frame(answers, waiting.popleft().image)
-    for answers in pipeline.flush():
-        yield maker.frame(answers, waiting.popleft().image)
+        for predictions in pipeline.push(frame):
+            yield maker.frame(predictions, waiting.popleft().image)
+    for predictions in pipeline.flush():
+        yield maker.frame(predictions, waiting.popleft().image)

@@ -1,4 +1,4 @@
-"""Following faces from frame to frame: one pass of the network a face, a search only when there is a reason."""
+"""Face tracker: one network pass per face and frame, detection only when needed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 from tokenface.geometry.crop import Crop, crop_from_landmarks
 from tokenface.images.blazeface import box_iou
 from tokenface.images.detection import Detection
-from tokenface.inference.confidence import Evidence, box_size, landmark_distance, weigh
+from tokenface.inference.confidence import ConfidenceFeatures, box_size, confidence_features_of, landmark_distance
 from tokenface.inference.predictor import Predictor
 from tokenface.video.clip import Frame
 from tokenface.video.cuts import CutDetector
 from tokenface.video.finding import FaceFinder
 from tokenface.video.identity import COMES_BACK, OTHER, IdentityGuard, Recognise
-from tokenface.video.look import Look, certainty, look_at
 from tokenface.video.person import Person, colour_distance, following_crop, moved_far
+from tokenface.video.prediction import FrameView, certainty, predict_views
 
 LOST_SIGMA = 0.16
 """Expected landmark error (crop half-widths) from which nobody is there: faces have 0.03 to 0.08, empty crops 0.7."""
@@ -40,7 +40,7 @@ SAME_COLOURS = 0.45
 
 @dataclass(frozen=True)
 class TrackerOptions:
-    """people: at most so many at a time, the largest; None: all.  check_seconds: between looks of the face mesh at a
+    """people: at most so many at a time, the largest; None: all.  check_seconds: between checks of the face mesh on a
     tracked face.  search_seconds: between searches for more people, while there is room for them.
     thorough_seconds: between searches with the whole cascade, while nobody is there."""
 
@@ -56,15 +56,15 @@ class Seen:
 
     person: int
     scene: int
-    look: Look
-    evidence: Evidence
+    view: FrameView
+    confidence_features: ConfidenceFeatures
 
 
 class Tracker:
     """Frames in, people with stable numbers out. Everything it knows is in `state`.
 
     Args:
-        predictor: the image model.  finder: looks for faces.  crop_scale: as the image model was trained.
+        predictor: the image model.  finder: views for faces.  crop_scale: as the image model was trained.
         recognise: tells people apart; None: place and colours alone do.
     """
 
@@ -120,88 +120,90 @@ class Tracker:
     def _follow(self, frame: Frame) -> tuple[list[Seen], bool]:
         """The people of the frame before, where they are now, and whether a cut was missed."""
         people = [self.people[number] for number in self.active]
-        looks = look_at(self.predictor, frame.image, [person.crop for person in people])
+        views = predict_views(self.predictor, frame.image, [person.crop for person in people])
         again = [
-            i for i, (person, look) in enumerate(zip(people, looks, strict=True)) if self._second_look(person, look)
+            i
+            for i, (person, view) in enumerate(zip(people, views, strict=True))
+            if self._wants_second_pass(person, view)
         ]
-        for i, look in zip(
-            again, look_at(self.predictor, frame.image, [self._fresh(looks[i]) for i in again]), strict=True
+        for i, view in zip(
+            again, predict_views(self.predictor, frame.image, [self._fresh(views[i]) for i in again]), strict=True
         ):
-            if certainty(look) >= certainty(looks[i]):
-                looks[i] = look
+            if certainty(view) >= certainty(views[i]):
+                views[i] = view
         kept = [
-            (person, look) for person, look in zip(people, looks, strict=True) if self._still_there(frame, person, look)
+            (person, view) for person, view in zip(people, views, strict=True) if self._still_there(frame, person, view)
         ]
-        judged = [(person, *self._judge(frame, person, look)) for person, look in _without_doubles(kept)]
-        judged = [(person, look, evidence) for person, look, evidence in judged if person.doubts < 2]
-        judged, jumped = self._guarded(frame, judged)
-        for person, look, _ in judged:
-            self._remember(frame, person, look)
-        return [Seen(person.number, self.scene, look, evidence) for person, look, evidence in judged], jumped
+        seen = [(person, *self._checked(frame, person, view)) for person, view in _without_doubles(kept)]
+        seen = [(person, view, features) for person, view, features in seen if person.doubts < 2]
+        seen, jumped = self._guarded(frame, seen)
+        for person, view, _ in seen:
+            self._remember(frame, person, view)
+        return [Seen(person.number, self.scene, view, features) for person, view, features in seen], jumped
 
     def _guarded(
-        self, frame: Frame, judged: list[tuple[Person, Look, Evidence]]
-    ) -> tuple[list[tuple[Person, Look, Evidence]], bool]:
+        self, frame: Frame, seen: list[tuple[Person, FrameView, ConfidenceFeatures]]
+    ) -> tuple[list[tuple[Person, FrameView, ConfidenceFeatures]], bool]:
         """The same faces as the people whose they are. Where that is news a new shot begins, so that nothing is mixed
         with what was there before; a cut is reported where the picture jumped."""
 
-        def here(look: Look) -> bool:
-            checked = self.finder.check(frame.image, look.landmarks68, look.roll)
+        def here(view: FrameView) -> bool:
+            checked = self.finder.check(frame.image, view.landmarks68, view.roll)
             if checked is None:
-                return self.finder.detected(frame.image, look.landmarks68)
+                return self.finder.detected(frame.image, view.landmarks68)
             return checked.landmarks68 is not None
 
-        news = self.guard.owners(frame, [(person, look) for person, look, _ in judged], self.people, here)
+        news = self.guard.owners(frame, [(person, view) for person, view, _ in seen], self.people, here)
         if news is None:
-            return judged, False
+            return seen, False
         self.scene += 1
         owned = []
-        for owner, (_, look, evidence) in zip(news[0], judged, strict=True):
-            person = self._newcomer(frame, look, self.guard.vector(frame, look)) if owner is None else owner
-            person.judge(evidence)
+        for owner, (_, view, features) in zip(news[0], seen, strict=True):
+            person = self._newcomer(frame, view, self.guard.vector(frame, view)) if owner is None else owner
+            person.update(features)
             person.checked, person.doubts, person.scene = frame.time, 0, self.scene
-            owned.append((person, look, evidence))
+            owned.append((person, view, features))
         return owned, news[1]
 
-    def _second_look(self, person: Person, look: Look) -> bool:
-        if not _plausible(look) or _unsure(look, LOST_SIGMA):
+    def _wants_second_pass(self, person: Person, view: FrameView) -> bool:
+        if not _plausible(view) or _unsure(view, LOST_SIGMA):
             return False
-        return moved_far(person.crop, self._fresh(look))
+        return moved_far(person.crop, self._fresh(view))
 
-    def _still_there(self, frame: Frame, person: Person, look: Look) -> bool:
-        if not _plausible(look) or _unsure(look, LOST_SIGMA):
+    def _still_there(self, frame: Frame, person: Person, view: FrameView) -> bool:
+        if not _plausible(view) or _unsure(view, LOST_SIGMA):
             return False
         height, width = frame.image.shape[:2]
-        middle = look.landmarks68.mean(axis=0)
+        middle = view.landmarks68.mean(axis=0)
         return bool(0 <= middle[0] <= width and 0 <= middle[1] <= height)
 
-    def _judge(self, frame: Frame, person: Person, look: Look) -> tuple[Look, Evidence]:
-        """The signs of a face. The face mesh has a look now and then, and when the network is unsure; where the two
-        disagree, the network looks again from where the mesh saw the face."""
-        unsure, unknown = _unsure(look, UNSURE_SIGMA), look.sigma is None
+    def _checked(self, frame: Frame, person: Person, view: FrameView) -> tuple[FrameView, ConfidenceFeatures]:
+        """Confidence features of a face. The face mesh checks it now and then, and when the network is unsure; where
+        the two disagree, the network runs again from where the mesh saw the face."""
+        unsure, unknown = _unsure(view, UNSURE_SIGMA), view.sigma is None
         checked, absent = None, False
         if unsure or (unknown and person.doubts) or frame.time - person.checked >= self.options.check_seconds:
-            checked = self.finder.check(frame.image, look.landmarks68, look.roll)
+            checked = self.finder.check(frame.image, view.landmarks68, view.roll)
             if checked is not None:
                 absent = (unsure or unknown) and checked.landmarks68 is None
             elif unknown:  # neither the network nor a mesh says whether somebody is there
-                absent = not self.finder.detected(frame.image, look.landmarks68)
+                absent = not self.finder.detected(frame.image, view.landmarks68)
             person.doubts = person.doubts + 1 if absent else 0
             person.checked = frame.time
         if checked is not None and checked.landmarks68 is not None:
-            apart = _apart(checked, look)
+            apart = _apart(checked, view)
             if apart > ASTRAY:
-                again = look_at(self.predictor, frame.image, [checked.crop(self.crop_scale)])[0]
-                look = again if _plausible(again) and _apart(checked, again) < apart else look
-        points = look.landmarks68
+                again = predict_views(self.predictor, frame.image, [checked.crop(self.crop_scale)])[0]
+                view = again if _plausible(again) and _apart(checked, again) < apart else view
+        points = view.landmarks68
         known = checked or Detection(box=_box(points), score=person.detection)
-        evidence = weigh(known, points, None, points, look.parameters.shape.numpy(), look.camera)
+        features = confidence_features_of(known, points, None, points, view.parameters.shape.numpy(), view.camera)
         if checked is not None:
-            person.judge(evidence)
-        return look, self._judged(look, replace(evidence, agreement=person.agreement, presence=person.presence))
+            person.update(features)
+        return view, self._calibrated(view, replace(features, agreement=person.agreement, presence=person.presence))
 
-    def _judged(self, look: Look, evidence: Evidence) -> Evidence:
-        return self.predictor.judged(evidence, look)
+    def _calibrated(self, view: FrameView, features: ConfidenceFeatures) -> ConfidenceFeatures:
+        return self.predictor.calibrated(features, view)
 
     def _search_due(self, time: float, lost: bool) -> bool:
         if lost or self.searched == -math.inf:
@@ -217,7 +219,7 @@ class Tracker:
         self.searched = frame.time
         if thorough:
             self.searched_thoroughly = frame.time
-        boxes = np.array([_box(seen.look.landmarks68) for seen in found]).reshape(-1, 4)
+        boxes = np.array([_box(seen.view.landmarks68) for seen in found]).reshape(-1, 4)
         fresh = [
             detection
             for detection in self.finder.search(frame.image, thorough)
@@ -225,40 +227,40 @@ class Tracker:
         ]
         room = len(fresh) if self.options.people is None else self.options.people - len(found)
         joined = list(found)
-        for detection, look in self._first_looks(frame.image, fresh[: max(room, 0)]):
-            if any(box_iou(_box(look.landmarks68), _box(s.look.landmarks68)[None])[0] > SAME for s in joined):
+        for detection, view in self._first_views(frame.image, fresh[: max(room, 0)]):
+            if any(box_iou(_box(view.landmarks68), _box(s.view.landmarks68)[None])[0] > SAME for s in joined):
                 continue
-            person = self._recognise(frame, look, {seen.person for seen in joined})
-            evidence = weigh(
-                detection, look.landmarks68, None, look.landmarks68, look.parameters.shape.numpy(), look.camera
+            person = self._recognise(frame, view, {seen.person for seen in joined})
+            features = confidence_features_of(
+                detection, view.landmarks68, None, view.landmarks68, view.parameters.shape.numpy(), view.camera
             )
-            person.judge(evidence)
+            person.update(features)
             person.checked, person.doubts, person.scene = frame.time, 0, self.scene
-            self._remember(frame, person, look)
-            joined.append(Seen(person.number, self.scene, look, self._judged(look, evidence)))
+            self._remember(frame, person, view)
+            joined.append(Seen(person.number, self.scene, view, self._calibrated(view, features)))
         return joined
 
-    def _first_looks(self, image: np.ndarray, detections: Sequence[Detection]) -> list[tuple[Detection, Look]]:
+    def _first_views(self, image: np.ndarray, detections: Sequence[Detection]) -> list[tuple[Detection, FrameView]]:
         """As for photos: from the detector's crop, then from the network's own landmarks."""
-        looks = look_at(self.predictor, image, [detection.crop(self.crop_scale) for detection in detections])
-        good = [i for i, look in enumerate(looks) if _plausible(look) and not _unsure(look, LOST_SIGMA)]
-        second = look_at(self.predictor, image, [self._fresh(looks[i]) for i in good])
+        views = predict_views(self.predictor, image, [detection.crop(self.crop_scale) for detection in detections])
+        good = [i for i, view in enumerate(views) if _plausible(view) and not _unsure(view, LOST_SIGMA)]
+        second = predict_views(self.predictor, image, [self._fresh(views[i]) for i in good])
         return [
-            (detections[i], look)
-            for i, look in zip(good, second, strict=True)
-            if _plausible(look) and not _unsure(look, LOST_SIGMA)
+            (detections[i], view)
+            for i, view in zip(good, second, strict=True)
+            if _plausible(view) and not _unsure(view, LOST_SIGMA)
         ]
 
-    def _recognise(self, frame: Frame, look: Look, taken: set[int]) -> Person:
+    def _recognise(self, frame: Frame, view: FrameView, taken: set[int]) -> Person:
         """The person that this is: by the recognition network, where it can see the face; else by place and colours.
         Somebody new if nobody fits."""
         best, cost = None, math.inf
-        vector = self.guard.vector(frame, look)
-        box = _box(look.landmarks68)
+        vector = self.guard.vector(frame, view)
+        box = _box(view.landmarks68)
         for person in self.people:
             if person.number in taken:
                 continue
-            colours = colour_distance(person.colours, look.colours)
+            colours = colour_distance(person.colours, view.colours)
             gone = frame.time - person.last_time
             if vector is not None and person.vector is not None:
                 recent = person.scene == self.scene and gone < FORGOTTEN
@@ -268,25 +270,25 @@ class Tracker:
             elif person.scene == self.scene and gone < FORGOTTEN:
                 size = float(np.ptp(person.landmarks68, axis=0).mean())
                 step = float(np.linalg.norm(_middle(person.box) - _middle(box))) / max(size, 1.0)
-                ratio = abs(math.log(max(float(np.ptp(look.landmarks68, axis=0).mean()), 1.0) / max(size, 1.0)))
+                ratio = abs(math.log(max(float(np.ptp(view.landmarks68, axis=0).mean()), 1.0) / max(size, 1.0)))
                 if step < NEAR and ratio < 0.7 and 0.3 * step + colours < cost:
                     best, cost = person, 0.3 * step + colours
             elif colours < SAME_COLOURS and 0.3 + colours < cost:
                 best, cost = person, 0.3 + colours
         if best is None:
-            return self._newcomer(frame, look, vector)
+            return self._newcomer(frame, view, vector)
         if vector is not None:
             best.learn(vector)
             best.recognised = frame.time
         best.glimpse = best.compared = None
         return best
 
-    def _newcomer(self, frame: Frame, look: Look, vector: np.ndarray | None) -> Person:
+    def _newcomer(self, frame: Frame, view: FrameView, vector: np.ndarray | None) -> Person:
         person = Person(
             number=len(self.people),
-            landmarks68=look.landmarks68,
-            crop=look.crop,
-            colours=look.colours.copy(),
+            landmarks68=view.landmarks68,
+            crop=view.crop,
+            colours=view.colours.copy(),
             last_frame=frame.index,
             last_time=frame.time,
             scene=self.scene,
@@ -298,50 +300,50 @@ class Tracker:
         self.people.append(person)
         return person
 
-    def _remember(self, frame: Frame, person: Person, look: Look) -> None:
-        crop = following_crop(look.crop, look.landmarks68, look.roll, self.crop_scale)
-        person.seen(look.landmarks68, crop, look.colours, frame.index, frame.time)
+    def _remember(self, frame: Frame, person: Person, view: FrameView) -> None:
+        crop = following_crop(view.crop, view.landmarks68, view.roll, self.crop_scale)
+        person.seen(view.landmarks68, crop, view.colours, frame.index, frame.time)
 
-    def _fresh(self, look: Look) -> Crop:
-        return crop_from_landmarks(look.landmarks68, self.crop_scale, look.roll)
+    def _fresh(self, view: FrameView) -> Crop:
+        return crop_from_landmarks(view.landmarks68, self.crop_scale, view.roll)
 
 
-def _without_doubles(kept: list[tuple[Person, Look]]) -> list[tuple[Person, Look]]:
+def _without_doubles(kept: list[tuple[Person, FrameView]]) -> list[tuple[Person, FrameView]]:
     """Two people cannot have one face: the one whose face jumped further to it has lost its own."""
     gone: set[int] = set()
-    for i, (person, look) in enumerate(kept):
-        for other, other_look in kept[i + 1 :]:
-            if box_iou(_box(look.landmarks68), _box(other_look.landmarks68)[None])[0] > SAME:
-                jumps = {p.number: _jump(p, seen) for p, seen in ((person, look), (other, other_look))}
+    for i, (person, view) in enumerate(kept):
+        for other, other_view in kept[i + 1 :]:
+            if box_iou(_box(view.landmarks68), _box(other_view.landmarks68)[None])[0] > SAME:
+                jumps = {p.number: _jump(p, seen) for p, seen in ((person, view), (other, other_view))}
                 gone.add(max(jumps, key=lambda number: (jumps[number], number)))
-    return [(person, look) for person, look in kept if person.number not in gone]
+    return [(person, view) for person, view in kept if person.number not in gone]
 
 
-def _jump(person: Person, look: Look) -> float:
+def _jump(person: Person, view: FrameView) -> float:
     """Motion over the face's size plus change of colours since it was last seen."""
     size = max(float(np.ptp(person.landmarks68, axis=0).mean()), 1.0)
-    moved = float(np.linalg.norm(look.landmarks68.mean(axis=0) - person.landmarks68.mean(axis=0))) / size
-    return moved + colour_distance(person.colours, look.colours)
+    moved = float(np.linalg.norm(view.landmarks68.mean(axis=0) - person.landmarks68.mean(axis=0))) / size
+    return moved + colour_distance(person.colours, view.colours)
 
 
-def _plausible(look: Look) -> bool:
+def _plausible(view: FrameView) -> bool:
     """Landmarks that a crop can be taken from, inside what the network saw."""
-    points = look.landmarks68
+    points = view.landmarks68
     if not np.isfinite(points).all():
         return False
     size = float(np.ptp(points, axis=0).mean())
-    away = float(np.hypot(*(points.mean(axis=0) - look.crop.centre)))
-    return size > 4 and 0.15 * look.crop.size < size < 1.6 * look.crop.size and away < 0.75 * look.crop.size
+    away = float(np.hypot(*(points.mean(axis=0) - view.crop.centre)))
+    return size > 4 and 0.15 * view.crop.size < size < 1.6 * view.crop.size and away < 0.75 * view.crop.size
 
 
-def _unsure(look: Look, limit: float) -> bool:
-    return look.sigma is not None and look.sigma > limit
+def _unsure(view: FrameView, limit: float) -> bool:
+    return view.sigma is not None and view.sigma > limit
 
 
-def _apart(checked: Detection, look: Look) -> float:
+def _apart(checked: Detection, view: FrameView) -> float:
     """Mean distance of two sets of landmarks over their box's size."""
-    distance = landmark_distance(checked, look.landmarks68, None)
-    return math.inf if distance is None else distance / box_size(look.landmarks68)
+    distance = landmark_distance(checked, view.landmarks68, None)
+    return math.inf if distance is None else distance / box_size(view.landmarks68)
 
 
 def _box(points: np.ndarray) -> np.ndarray:

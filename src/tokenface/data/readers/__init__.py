@@ -1,1 +1,1 @@
-"""One module per family of data sets; each finds its items on disk and loads them one by one."""
+"""Data set readers, one module per family: discovery of items on disk, loading one by one."""

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from tokenface.core.arrays import read_npy
-from tokenface.core.regular import read_text
-from tokenface.data.readers.item import VIDEO_SUFFIXES, Item
+from tokenface.core.files import read_text
+from tokenface.data.record import VIDEO_SUFFIXES, Item
 from tokenface.errors import DataError
 from tokenface.images.loading import IMAGE_SUFFIXES, load_image
 

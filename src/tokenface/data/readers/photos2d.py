@@ -1,4 +1,4 @@
-"""The 2-D data sets of the paper (Sec. 4.1) on the layouts that people have on disk, and plain folders."""
+"""Readers of the paper's 2-D data sets (Sec. 4.1), and of plain folders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tokenface.data.readers.dataset import (
     pictures_in,
     videos_in,
 )
-from tokenface.data.readers.item import Item
+from tokenface.data.record import Item
 from tokenface.errors import DataError
 from tokenface.images.loading import load_image
 

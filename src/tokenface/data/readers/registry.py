@@ -1,15 +1,15 @@
-"""Every data set by name."""
+"""Data sets by name."""
 
 from __future__ import annotations
 
 import difflib
 
-from tokenface.data.readers import photos2d, scans3d, tar_of_photos
+from tokenface.data.readers import landmark_tar, photos2d, scans3d
 from tokenface.data.readers.dataset import DatasetReader
 from tokenface.errors import DataError
 
 DATASETS: dict[str, DatasetReader] = {
-    reader.name: reader for reader in (*photos2d.READERS, *scans3d.READERS, tar_of_photos.READER)
+    reader.name: reader for reader in (*photos2d.READERS, *scans3d.READERS, landmark_tar.READER)
 }
 
 VALIDATING = frozenset(reader.name for reader in DATASETS.values() if reader.validates)

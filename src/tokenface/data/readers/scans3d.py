@@ -1,4 +1,4 @@
-"""The 3-D data sets of the paper (Sec. 4.1): MICA's FLAME fits beside the original photos, FaceScape, WCPA."""
+"""Readers of the paper's 3-D data sets (Sec. 4.1): MICA's FLAME fits beside the photos, FaceScape, WCPA."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tokenface.core.arrays import open_arrays
-from tokenface.core.regular import read_json
+from tokenface.core.files import read_json
 from tokenface.data.readers.dataset import (
     MICA_FLAME,
     DatasetReader,
@@ -22,7 +22,7 @@ from tokenface.data.readers.dataset import (
     pictures_in,
     read_landmarks,
 )
-from tokenface.data.readers.item import Item
+from tokenface.data.record import Item
 from tokenface.errors import DataError, HeadModelError
 from tokenface.head.obj_file import read_obj, triangulate
 from tokenface.head.restricted_pickle import load_npy

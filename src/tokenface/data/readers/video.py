@@ -1,4 +1,4 @@
-"""A few consecutive frames out of a video: of its middle, or of one window after another through the whole of it."""
+"""Consecutive frames of a video: from its middle, or window after window."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tokenface.core.regular import reason
-from tokenface.data.readers.item import VIDEO_SUFFIXES, Item
+from tokenface.core.files import reason
+from tokenface.data.record import VIDEO_SUFFIXES, Item
 from tokenface.errors import DataError, VideoError
 from tokenface.formats.clip_files import BT709, UNSPECIFIED, open_capture, open_clip, usual_matrix
 

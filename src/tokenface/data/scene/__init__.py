@@ -1,1 +1,1 @@
-"""What stands around a head in a synthetic picture: hair, clothes, glasses, hats, hands, lamps, paint on the skin."""
+"""Scene around a synthetic head: hair, clothes, glasses, hats, occluders, lights, skin paint."""

@@ -1,4 +1,4 @@
-"""Where things are on a head model: measured once on its mean head, so that any topology can wear hair and glasses."""
+"""Anatomy of a head model measured on its mean head, and its placement in a batch of posed heads."""
 
 from __future__ import annotations
 
@@ -178,3 +178,43 @@ def _outermost_hits(rays: Tensor, triangles: Tensor) -> tuple[Tensor, Tensor, Te
     rows = torch.arange(len(rays))
     u, v = u[rows, triangle], v[rows, triangle]
     return farthest > 0, triangle, torch.stack([1 - u - v, u, v], dim=1)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Everything in head space, metres.
+
+    vertices: [B, V, 3].  landmarks: [B, 68, 3].  scalp: [B, R, C, 3] points where the table's rays leave the head.
+    skull: [B, 3].  rotation: [B, 3, 3] head space to camera space.  down: [B, 3] gravity.
+    """
+
+    anatomy: Anatomy
+    vertices: Tensor
+    landmarks: Tensor
+    scalp: Tensor
+    skull: Tensor
+    rotation: Tensor
+
+    @staticmethod
+    def of(anatomy: Anatomy, vertices: Tensor, landmarks: Tensor, rotation: Tensor) -> Placement:
+        corners = anatomy.scalp_corners.flatten()
+        weights = anatomy.scalp_barycentrics
+        points = vertices[:, corners].view(vertices.shape[0], *weights.shape, 3)
+        scalp = (points * weights[..., None]).sum(3)
+        upper = scalp[:, : scalp.shape[1] // 2]
+        skull = (upper.amin((1, 2)) + upper.amax((1, 2))) / 2
+        skull = torch.stack([skull[:, 0], landmarks[:, 27, 1] + 0.01 * anatomy.unit, skull[:, 2]], dim=1)
+        return Placement(anatomy, vertices, landmarks, scalp, skull, rotation)
+
+    @property
+    def down(self) -> Tensor:
+        return -self.rotation[:, 1]
+
+    @property
+    def unit(self) -> float:
+        return self.anatomy.unit
+
+    @property
+    def third(self) -> Tensor:
+        """[B] bridge to nose base, metres: a third of the face is about this long."""
+        return self.landmarks[:, 27, 1] - self.landmarks[:, 33, 1]

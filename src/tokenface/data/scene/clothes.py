@@ -1,4 +1,4 @@
-"""Shoulders and what covers them, so that a neck does not end in mid-air: jackets, shirts, ties, open collars."""
+"""Shoulders and clothes: jackets, shirts, ties, open collars."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tokenface.core.constants import constant, placed
+from tokenface.core.device import constant, placed
 from tokenface.data.draw import Draw
 from tokenface.data.noise import LAYERS
 from tokenface.data.sampling import rotate_towards
+from tokenface.data.scene.anatomy import Placement
 from tokenface.data.scene.parts import Look, Shape, Topology, grid_coordinates, grid_faces, hide
-from tokenface.data.scene.placement import Placement
 from tokenface.geometry import rotations
 
 CLOTH_COLOURS = torch.tensor(

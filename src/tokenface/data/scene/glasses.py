@@ -1,4 +1,4 @@
-"""Spectacles and sunglasses: two rimmed lenses, a bridge and two temples, fitted to a face's landmarks."""
+"""Spectacles and sunglasses (rims, lenses, bridge, temples), fitted to a face's landmarks."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokenface.core.constants import constant
+from tokenface.core.device import constant
 from tokenface.data.draw import Draw
+from tokenface.data.scene.anatomy import Placement
 from tokenface.data.scene.parts import Look, Shape, Topology, grid_coordinates, grid_faces, hide
-from tokenface.data.scene.placement import Placement
 
 OUTLINE = 29
 FRAME_COLOURS = torch.tensor(

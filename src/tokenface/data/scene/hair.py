@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tokenface.core.constants import constant, placed
+from tokenface.core.device import constant, placed
 from tokenface.data.draw import Draw
 from tokenface.data.noise import LAYERS
+from tokenface.data.scene.anatomy import Placement
 from tokenface.data.scene.parts import Look, Shape, Topology, ellipsoid, hide
-from tokenface.data.scene.placement import Placement
 from tokenface.data.scene.shell import KNOTS, ShellStyle
 
 COLOURS = torch.tensor(

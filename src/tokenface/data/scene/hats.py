@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokenface.core.constants import constant
+from tokenface.core.device import constant
 from tokenface.data.draw import Draw
 from tokenface.data.noise import LAYERS
+from tokenface.data.scene.anatomy import Placement
 from tokenface.data.scene.clothes import CLOTH_COLOURS, CLOTH_WEIGHTS
 from tokenface.data.scene.parts import Look, Shape, Topology, grid_coordinates, grid_faces, hide
-from tokenface.data.scene.placement import Placement
 from tokenface.data.scene.shell import KNOTS, ShellStyle
 
 KINDS = ("none", "cap", "beanie", "brimmed", "scarf", "hood")

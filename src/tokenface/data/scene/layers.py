@@ -1,4 +1,4 @@
-"""A layer is a fixed list of meshes drawn together: concatenated once, rasterised once per batch."""
+"""Layers of a scene: fixed lists of meshes, concatenated once, rasterised once per batch."""
 
 from __future__ import annotations
 

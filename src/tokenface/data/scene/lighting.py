@@ -1,4 +1,4 @@
-"""Light on a head: a sky of spherical harmonics, two lamps with cast shadows, and the 27 numbers that explain them."""
+"""Scene lighting: spherical-harmonic sky, two lamps with cast shadows, and the equivalent 27 coefficients."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokenface.core.constants import constant
+from tokenface.core.device import constant
 from tokenface.data.draw import Draw
 from tokenface.geometry.normals import vertex_normals
 from tokenface.render.rasterizer import rasterize

@@ -1,4 +1,4 @@
-"""Things in front of a face: hands, microphones, telephones, cups, shapeless objects."""
+"""Occluders in front of a face: hands, microphones, telephones, cups, shapeless objects."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tokenface.core.constants import constant, placed
+from tokenface.core.device import constant, placed
 from tokenface.data.draw import Draw
 from tokenface.data.noise import LAYERS
+from tokenface.data.scene.anatomy import Placement
 from tokenface.data.scene.parts import Look, Shape, Topology, ellipsoid, frame_from_axis, hide
-from tokenface.data.scene.placement import Placement
 
 # A hand as ellipsoids: centre (across, along the fingers), half-size (across, along, through), cm; palm first
 HAND = torch.tensor(

@@ -1,4 +1,4 @@
-"""Who is on a picture and what they wear: people keep their hair and skin, pictures change the rest."""
+"""Appearance of a person: hair and skin fixed per identity, the rest drawn per image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paint on a face, placed by landmarks so that every head model can wear it: lips, brows, beard, shadow, moles.
+"""Skin paint placed by landmarks, for any head model: lips, brows, beard, eye shadow, moles.
 
 Heads that come with an albedo basis get only what varies on top of it (make-up, stubble, freckles); heads without one
 get a whole skin, lips, brows and eyes from here.
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.core.constants import constant
+from tokenface.core.device import constant
 from tokenface.data.draw import Draw
 from tokenface.data.scene.anatomy import Anatomy
 

@@ -1,4 +1,4 @@
-"""Meshes that are appended to a head, and how their surface looks."""
+"""Meshes appended to a head, and their surface materials."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tokenface.core.constants import constant
+from tokenface.core.device import constant
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Topology:
-    """What the batch shares of an appended mesh. faces: [m, 3].  coordinates: [n, 2] texture coordinates."""
+    """Topology of an appended mesh, shared by the batch. faces: [m, 3].  coordinates: [n, 2] texture coordinates."""
 
     faces: Tensor
     coordinates: Tensor

@@ -1,29 +1,30 @@
-"""From posed heads, outfits, lights and cameras to pictures: two layers, shaded per pixel and composed."""
+"""Posed heads, outfits, lights and cameras to images: two layers, shaded per pixel and composed."""
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokenface.core.constants import constant
+from tokenface.core.device import constant
 from tokenface.data.noise import noise_bank
 from tokenface.data.sampling import View
-from tokenface.data.scene.anatomy import Anatomy
+from tokenface.data.scene.anatomy import Anatomy, Placement
 from tokenface.data.scene.clothes import Body
 from tokenface.data.scene.glasses import GlassesMesh
 from tokenface.data.scene.hair import Bun, strands_of
 from tokenface.data.scene.hats import Brim
 from tokenface.data.scene.layers import Drawn, Layer, join
 from tokenface.data.scene.lighting import Hemisphere, Light, ShadowTable
-from tokenface.data.scene.measured import measured
 from tokenface.data.scene.occluders import OccluderMesh
 from tokenface.data.scene.outfit import Outfit, Person
 from tokenface.data.scene.paint import CHANNELS, FaceMap
 from tokenface.data.scene.parts import Look, Shape, Topology, hide
-from tokenface.data.scene.placement import Placement
 from tokenface.data.scene.shell import Shell
 from tokenface.data.scene.surface import (
     HeadSurface,
@@ -40,6 +41,43 @@ from tokenface.data.scene.surface import (
 )
 from tokenface.head.model import HeadModel
 from tokenface.render.rasterizer import Backend
+
+KEPT = 4
+"""Head models whose measures are kept."""
+_measures: OrderedDict[str, tuple[Anatomy, ShadowTable]] = OrderedDict()
+
+
+def measured(head: HeadModel) -> tuple[Anatomy, ShadowTable]:
+    """Anatomy and shadows of the mean head, on the CPU; head models with the same arrays share them.
+
+    Nobody may change them: both `to` give copies.
+    """
+    key = _content(head)
+    if key not in _measures:
+        with torch.inference_mode(False), torch.no_grad():  # others may use them with gradients
+            anatomy = Anatomy.of(head)
+            template, faces = head.template.detach().cpu(), head.faces.cpu()
+            _measures[key] = anatomy, ShadowTable(template, faces, ~(anatomy.inside | anatomy.eyeball))
+        while len(_measures) > KEPT:
+            _measures.popitem(last=False)
+    _measures.move_to_end(key)
+    return _measures[key]
+
+
+def _content(head: HeadModel) -> str:
+    """Of all that the measures depend on: mean head, triangles, regions, skinning weights, landmarks."""
+    data, digest = head.data, hashlib.sha256()
+    landmarks = (
+        data.static_landmark_faces, data.static_landmark_barycentrics, data.contour_faces, data.contour_barycentrics,
+    )  # fmt: skip
+    for array in (head.template.detach().cpu().numpy(), data.faces, data.skinning_weights, *landmarks):
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    for name, indices in sorted(data.regions.items()):
+        digest.update(f"{name} {len(indices)}".encode())
+        digest.update(np.ascontiguousarray(indices).tobytes())
+    return digest.hexdigest()
+
 
 HAIR, BUN, HAT, BRIM, FRAME, LENS, HAND, OBJECT = range(8)
 HEAD = 0

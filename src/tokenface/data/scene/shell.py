@@ -1,4 +1,4 @@
-"""A surface that wraps the scalp and may hang down from its rim: all hair, hats, hoods and scarves are shells."""
+"""Shell surfaces around the scalp, hanging from its rim: base of hair, hats, hoods and scarves."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokenface.core.constants import constant
-from tokenface.data.scene.anatomy import AZIMUTH
+from tokenface.core.device import constant
+from tokenface.data.scene.anatomy import AZIMUTH, Placement
 from tokenface.data.scene.parts import Shape, Topology, grid_coordinates, grid_faces
-from tokenface.data.scene.placement import Placement
 
 KNOTS = 9
 """The rim's height is given at nine azimuths on each side, from the middle of the forehead to the nape."""
@@ -21,7 +20,7 @@ KNOTS = 9
 
 @dataclass(frozen=True)
 class ShellStyle:
-    """Where a shell lies; every tensor is [B] unless said otherwise, metres in units of the head's size.
+    """Placement of a shell; every tensor is [B] unless said otherwise, metres in units of the head's size.
 
     rim: [B, 2, KNOTS] height of the rim above the nose bridge on the subject's right and left side.
     top, side, back: thickness.  edge: share of the thickness that is left at a rim that does not hang.

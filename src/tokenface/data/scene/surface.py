@@ -1,4 +1,4 @@
-"""Deferred shading: every covered pixel gets its colour from interpolated attributes, in one pass over all pictures.
+"""Deferred shading: colour of every covered pixel from interpolated attributes, one pass over the batch.
 
 Pixel quantities are planar, [N] or [3, N], so that per-pixel factors broadcast over contiguous colour planes.
 """
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokenface.core.constants import constant
+from tokenface.core.device import constant
 from tokenface.data.noise import LAYERS, sample_noise
 from tokenface.data.scene.lighting import Hemisphere, Light
 from tokenface.data.scene.paint import CHANNELS, SIZE, Complexion
@@ -52,7 +52,7 @@ class SkinGrain:
 
 @dataclass(frozen=True)
 class HeadSurface:
-    """Where N pixels lie on a head. place: [2, N] on the face map.  eye, inside, teeth: [N] shares.
+    """Head surface at N pixels. place: [2, N] on the face map.  eye, inside, teeth: [N] shares.
     off_axis: [N] radians between the eyeball's point and its axis.  albedo: [3, N] of the head model, or None."""
 
     place: Tensor

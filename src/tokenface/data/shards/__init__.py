@@ -1,4 +1,4 @@
-"""Records in tar files that any WebDataset reader opens, with an index beside them that makes order and resume exact.
+"""Shards: records in WebDataset-compatible tar files, with an index that makes order and resuming exact.
 
 The `webdataset` package reads these shards; our own reader exists because training needs what a stream cannot give:
 several pictures of a person in one batch, and going on in the middle of an epoch with the very same batches.

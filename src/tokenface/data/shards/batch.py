@@ -1,4 +1,4 @@
-"""Records cropped, turned, mirrored and stacked: what a training step gets from shards."""
+"""Batches from shards: records cropped, rotated, mirrored and stacked."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class RecordBatch:
     geometry: GeometryBatch | None
     keys: tuple[str, ...]
     kinds: tuple[str, ...]
-    troubles: tuple[tuple[str, str], ...] = ()
+    defects: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:
         return self.image.shape[0]
@@ -85,7 +85,7 @@ class Example:
     identity: str
     geometry: Geometry | None
     mirrored: bool = False
-    troubles: tuple[tuple[str, str], ...] = ()
+    defects: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def collate(examples: list[Example]) -> RecordBatch:
         geometry=geometry,
         keys=tuple(e.key for e in examples),
         kinds=tuple(e.kind for e in examples),
-        troubles=tuple(trouble for e in examples for trouble in e.troubles),
+        defects=tuple(defect for e in examples for defect in e.defects),
     )
 
 

@@ -1,4 +1,4 @@
-"""What is in a shard and where: a small JSON beside each tar, made again from the tar when it is missing or old."""
+"""Shard index: a small JSON beside each tar, rebuilt from the tar when missing or stale."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """path: the tar.  entries: in the order of the tar.  troubles: (name, reason) of what cannot be a record.
+    """path: the tar.  entries: in the order of the tar.  defects: (name, reason) of what cannot be a record.
     rejected: (source, reason) of what preparation left out on purpose.  signature: settings that made the shard."""
 
     path: Path
     entries: tuple[Entry, ...]
-    troubles: tuple[tuple[str, str], ...] = ()
+    defects: tuple[tuple[str, str], ...] = ()
     rejected: tuple[tuple[str, str], ...] = ()
     failed: tuple[tuple[str, str], ...] = ()
     signature: str = ""
@@ -56,7 +56,7 @@ class ShardIndex:
             "bytes": self.bytes,
             "signature": self.signature,
             "entries": [vars(entry) for entry in self.entries],
-            "troubles": self.troubles,
+            "troubles": self.defects,
             "rejected": self.rejected,
             "failed": self.failed,
             "extra": self.extra,
@@ -144,9 +144,9 @@ def _pairs(rows: Iterable[Any]) -> tuple[tuple[str, str], ...]:
 
 
 def scan(tar: Path) -> ShardIndex:
-    """Read the headers and the JSON members of a tar; whatever does not fit is a trouble, not an error."""
+    """Read the headers and the JSON members of a tar; whatever does not fit is a defect, not an error."""
     groups: dict[str, dict[str, tuple[int, int]]] = {}
-    troubles: list[tuple[str, str]] = []
+    defects: list[tuple[str, str]] = []
     size = tar.stat().st_size
     try:
         with tarfile.open(tar, "r:") as archive:
@@ -155,15 +155,15 @@ def scan(tar: Path) -> ShardIndex:
                     continue
                 key, _, extension = Path(member.name).name.partition(".")
                 if member.size > MAX_MEMBER_BYTES:
-                    troubles.append((member.name, f"larger than {MAX_MEMBER_BYTES >> 20} MB"))
+                    defects.append((member.name, f"larger than {MAX_MEMBER_BYTES >> 20} MB"))
                 elif member.offset_data + member.size > size:
-                    troubles.append((member.name, "the shard ends inside it"))
+                    defects.append((member.name, "the shard ends inside it"))
                 else:
                     groups.setdefault(key, {})[extension.lower()] = (member.offset_data, member.size)
     except tarfile.TarError as error:
-        troubles.append((tar.name, f"not a readable tar from here on ({error})"))
+        defects.append((tar.name, f"not a readable tar from here on ({error})"))
     except OSError as error:
-        troubles.append((tar.name, f"cannot be read ({error.strerror or error})"))
+        defects.append((tar.name, f"cannot be read ({error.strerror or error})"))
     entries = []
     with tar.open("rb") as file:
         for key, members in groups.items():
@@ -172,10 +172,10 @@ def scan(tar: Path) -> ShardIndex:
                 file.seek(offset)
                 entries.append(Entry(key=key, members=members, **facts_of({"json": file.read(length)})))
             except KeyError as error:
-                troubles.append((key, f"no {error} member"))
+                defects.append((key, f"no {error} member"))
             except (ValueError, TypeError, RecursionError) as error:
-                troubles.append((key, f"its json is damaged ({str(error)[:80]})"))
-    return ShardIndex(tar, tuple(entries), tuple(troubles), bytes=size)
+                defects.append((key, f"its json is damaged ({str(error)[:80]})"))
+    return ShardIndex(tar, tuple(entries), tuple(defects), bytes=size)
 
 
 def check_heads(shards: Iterable[ShardIndex], geometry_hash: str, datasets: Collection[str] = ()) -> None:

@@ -1,4 +1,4 @@
-"""Batches from shards: decoded in workers, the same for any number of them, resumable at any step."""
+"""Shard loader: decoding in workers, deterministic for any number of them, resumable at any step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from tokenface.core.processes import end_with_parent, process_context, single_threaded
+from tokenface.core.pool import end_with_parent, process_context, single_threaded
 from tokenface.data.record import FaceRecord
 from tokenface.data.shards.batch import CropOptions, Example, RecordBatch, collate, crop_record
 from tokenface.data.shards.index import Entry, ShardIndex, find_shards
@@ -83,15 +83,15 @@ class ShardRecords(Dataset):
         Raises:
             DataError: many records in a row are damaged.
         """
-        troubles: list[tuple[str, str]] = []
+        defects: list[tuple[str, str]] = []
         for position in self._candidates(draw.position):
             try:
                 example = crop_record(self.record(position), self.options, draw.seed, draw.batch_seed)
             except DataError as error:
-                troubles.append((self._label(position), str(error)))
+                defects.append((self._label(position), str(error)))
                 continue
-            return replace(example, troubles=tuple(troubles))
-        raise DataError(f"{len(troubles)} records in a row are damaged, the first: {troubles[0][1]}; check the shards")
+            return replace(example, defects=tuple(defects))
+        raise DataError(f"{len(defects)} records in a row are damaged, the first: {defects[0][1]}; check the shards")
 
     def _candidates(self, position: int) -> Iterator[int]:
         yield position
@@ -138,24 +138,24 @@ class ShardLoader:
         except ValueError as error:
             raise DataError(f"{error}; prepare more pictures or make the batch smaller") from error
         self.workers, self.prefetch = workers, prefetch
-        self.troubles: dict[str, str] = {}
+        self.defects: dict[str, str] = {}
         for shard in shards:
-            self.troubles |= {f"{shard.path.name}:{name}": reason for name, reason in shard.troubles}
+            self.defects |= {f"{shard.path.name}:{name}": reason for name, reason in shard.defects}
 
     def batches(self, first_step: int = 0) -> Iterator[RecordBatch]:
         """Batch number `first_step` and all that follow, epoch after epoch.
 
         A run that starts here gets exactly what an unbroken run would have got from this step on. Damaged records are
-        replaced and collected in `troubles`.
+        replaced and collected in `defects`.
         """
         loader = record_loader(self.records, _From(self.order, first_step), self.workers, self.prefetch)
         for batch in loader:
-            self.troubles.update(batch.troubles)
+            self.defects.update(batch.defects)
             yield batch
 
     def report(self) -> list[str]:
         """One line per damaged record that was met so far, and how many there were."""
-        lines = [f"{where}: {reason}" for where, reason in sorted(self.troubles.items())]
+        lines = [f"{where}: {reason}" for where, reason in sorted(self.defects.items())]
         return [f"{len(lines)} damaged records were left out", *lines] if lines else []
 
 

@@ -1,4 +1,4 @@
-"""A record as the members of a tar, and back: pictures as JPEG, masks as PNG, numbers as NPZ, facts as JSON."""
+"""Serialisation of a record into tar members: images as JPEG, masks as PNG, numbers as NPZ, facts as JSON."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def decode_record(key: str, members: dict[str, bytes]) -> FaceRecord:
 
 
 def facts_of(members: dict[str, bytes]) -> dict[str, Any]:
-    """What the index keeps of a record, from its JSON alone."""
+    """Index entry of a record, from its JSON alone."""
     facts = json.loads(members["json"])
     geometry = facts.get("geometry")
     return {

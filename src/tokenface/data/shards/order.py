@@ -1,4 +1,4 @@
-"""Which records make up which batch: a pure function of seed, epoch and index, so that any step can be found again."""
+"""Batch order: a pure function of seed, epoch and index, so that any step can be resumed."""
 
 from __future__ import annotations
 

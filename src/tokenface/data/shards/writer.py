@@ -1,4 +1,4 @@
-"""Writing one shard: a plain tar, the same bytes for the same records, whole or not at all."""
+"""Shard writer: a deterministic plain tar, written atomically."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_shard(
         index = ShardIndex(
             path,
             tuple(Entry(**vars(entry)) for entry in scanned.entries),
-            scanned.troubles,
+            scanned.defects,
             tuple(rejected),
             tuple(failed),
             signature,

@@ -1,1 +1,1 @@
-"""Photos by the million: folders and buckets in, one table of faces per few hundred photos out, resumable."""
+"""Bulk reconstruction: folders and buckets to tables of faces, resumable."""

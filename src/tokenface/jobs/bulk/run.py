@@ -1,4 +1,4 @@
-"""A bulk run: photos of a folder or bucket in shards, by this machine's processes or a Ray cluster's."""
+"""Bulk run: photos in shards, by local processes or a Ray cluster."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tokenface.core.pool import OrderedPool
 from tokenface.errors import ConfigError
 from tokenface.images.models import fetch_models
 from tokenface.images.places import Picture, place_of
-from tokenface.inference.depends import model_facts
+from tokenface.inference.checkpoint import model_facts
 from tokenface.jobs.bulk.shard import BulkOptions, Shard, ShardReport, ShardWorker, divide
 from tokenface.jobs.bulk.table import FORMATS
 from tokenface.weights import find_weights
@@ -22,7 +22,7 @@ from tokenface.weights import find_weights
 
 @dataclass
 class BulkReport:
-    """What became of the photos. found_photos: in tables that were there before.  failures: the first (photo, reason)
+    """Outcome of a bulk run. found_photos: in tables that were there before.  failures: the first (photo, reason)
     of each shard."""
 
     photos: int = 0

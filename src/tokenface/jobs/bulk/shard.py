@@ -1,4 +1,4 @@
-"""One shard: a few hundred photos of a place into one table, whoever does it and however often."""
+"""Bulk shard: a few hundred photos to one table, idempotent."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class BulkOptions:
     overwrite: bool = False
 
     def signature(self, model: Facts) -> str:
-        """What the tables depend on besides the photos. model: facts of the weights (`model_facts`)."""
+        """Dependencies of the tables besides the photos. model: facts of the weights (`model_facts`)."""
         device = "cpu" if self.device == "auto" else self.device
         return fingerprint({**model, "options": replace(self, weights=None, device=device, overwrite=False)})
 
@@ -67,7 +67,7 @@ class Shard:
 
 @dataclass
 class ShardReport:
-    """What became of a shard's photos. skipped: the table was there, and says so itself.  failures: the first
+    """Outcome of a shard. skipped: the table was there, and says so itself.  failures: the first
     (photo, reason)."""
 
     number: int

@@ -1,4 +1,4 @@
-"""Faces as rows: the columns of a shard, and the way back from a row to a `Face`."""
+"""Tables of faces: columns of a shard, and the inverse from a row to a `Face`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from tokenface.core.arrays import open_arrays
 from tokenface.errors import DataError
 from tokenface.head.model import HeadModel
-from tokenface.inference.confidence import EVIDENCE
+from tokenface.inference.confidence import CONFIDENCE_FIELDS
 from tokenface.inference.face import Face, Origin
 from tokenface.inference.result import PhotoResult
 from tokenface.parameters import COMPONENTS
@@ -23,7 +23,7 @@ FORMATS = ("parquet", "npz")
 METADATA = "tokenface"
 """Key of the JSON metadata of a shard: schema, head model, weights, names of the expressions, signature."""
 TEXTS = ("photo", "status", "error")
-WIDTHS = {"box": 4, "crop": 4, "evidence": len(EVIDENCE), "orthographic": 8, "landmarks68": 136}
+WIDTHS = {"box": 4, "crop": 4, "evidence": len(CONFIDENCE_FIELDS), "orthographic": 8, "landmarks68": 136}
 """Columns of fixed length besides the components: box x0 y0 x1 y1; crop centre x, centre y, side, angle; the first two
 rows of the exact projection from head space to photo pixels; landmarks x, y."""
 
@@ -62,11 +62,11 @@ def _texts(result: PhotoResult) -> tuple[str, str, str]:
 
 
 def _numbers(face: Face) -> dict[str, np.ndarray]:
-    crop, evidence = face.crop, asdict(face.evidence)
+    crop, features = face.crop, asdict(face.confidence_features)
     values: dict[str, Any] = {name: value.numpy() for name, value in face.parameters.items()}
     values["box"] = face.box
     values["crop"] = [*crop.centre, crop.size, crop.angle]
-    values["evidence"] = [evidence[name] for name in EVIDENCE]
+    values["evidence"] = [features[name] for name in CONFIDENCE_FIELDS]
     values["orthographic"] = face.camera.orthographic()[:2].ravel()
     values["landmarks68"] = face.landmarks.ravel()
     if face.arkit is not None:
@@ -75,7 +75,7 @@ def _numbers(face: Face) -> dict[str, np.ndarray]:
 
 
 def metadata(head: HeadModel, origin: Origin, arkit_names: Sequence[str], signature: str) -> dict[str, Any]:
-    """What a table says of itself."""
+    """Metadata of a table."""
     return {
         "schema": SCHEMA,
         "signature": signature,
@@ -83,7 +83,7 @@ def metadata(head: HeadModel, origin: Origin, arkit_names: Sequence[str], signat
         "weights": {"name": origin.weights, "hash": origin.weights_hash},
         "expression": list(head.expression_names),
         "arkit": list(arkit_names),
-        "evidence": list(EVIDENCE),
+        "evidence": list(CONFIDENCE_FIELDS),
     }
 
 

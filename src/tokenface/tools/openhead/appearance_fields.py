@@ -1,4 +1,4 @@
-"""Fixed fields of the painter: where cheeks, beard, wrinkles and the like lie, and the patterns that draws mix."""
+"""Fixed fields of the albedo painter: cheeks, beard, wrinkles, and the patterns that draws mix."""
 
 from __future__ import annotations
 

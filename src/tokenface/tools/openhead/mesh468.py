@@ -1,4 +1,4 @@
-"""Where MediaPipe's 468 face-mesh points lie on OpenHead: read from a small file of numbers beside this module.
+"""Correspondence of MediaPipe's 468 points on OpenHead, from a small file beside this module.
 
 The file is made by `mesh468_measure`, which shows rendered heads to the face-mesh network; rebuilding OpenHead needs
 no detector.

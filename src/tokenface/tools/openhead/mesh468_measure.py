@@ -1,4 +1,4 @@
-"""Measures where MediaPipe's face-mesh network sees its 468 points on OpenHead; writes `mesh468.json`.
+"""Measurement of MediaPipe's 468 points on rendered OpenHead faces; writes `mesh468.json`.
 
     python -m tokenface.tools.openhead.mesh468_measure [head file] [--people 24]
 
@@ -46,7 +46,7 @@ SHAPE_SPREAD = 0.6  # standard deviations: people near the mean, so that the tra
 def trace(
     head: HeadModel, surface: np.ndarray, people: int, seed: int
 ) -> tuple[list[list[tuple[np.ndarray, float]]], np.ndarray]:
-    """Where the network saw its points.
+    """Points that the network reported.
 
     Returns:
         For each of the 468 points, the places on the template [3] where it was seen and their weights; and the mean

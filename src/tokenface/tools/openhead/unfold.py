@@ -1,4 +1,4 @@
-"""Smooth an identity basis just where random people would turn triangles over: lid creases, corners of the mouth."""
+"""Local smoothing of an identity basis where random people would flip triangles: lid creases, mouth corners."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Fitting and measuring a confidence on rendered faces whose truth is known: `docs/confidence.md`."""
+"""Fitting and measuring of a calibrated confidence on rendered faces: `docs/confidence.md`."""

@@ -1,4 +1,4 @@
-"""From samples to a `Calibration`: ridge and logistic regression, cross-fitted, and a monotone curve on top."""
+"""Fitting of a `Calibration`: cross-fitted ridge and logistic regression, then a monotone curve."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import numpy as np
 from scipy.optimize import isotonic_regression, minimize
 from scipy.special import expit
 
-from tokenface.evaluation.reliability import RIGHT
-from tokenface.inference.calibration import CLIP, Calibration
-from tokenface.inference.signs import FEATURES
+from tokenface.evaluation.statistics import RIGHT
+from tokenface.inference.calibration import CLIP, FEATURES, Calibration
 from tokenface.training.calibration.samples import Samples
 
 FOLDS = 5
 ON_THE_FACE = 0.2
-"""Expected errors are those of answers that lie on a face at all, roughly: landmark errors below this share."""
+"""Expected errors are those of predictions that lie on a face at all, roughly: landmark errors below this share."""
 DIRECTIONS = 160
-"""Principal directions of the tokens that the probes look at."""
+"""Principal directions of the tokens that the probes take."""
 PROBE_RIDGE, RIDGE = 300.0, 3.0
 """Penalty on the weights of the tokens' probes, and of the features, in samples."""
 LEAST_ERROR = 1e-3
@@ -27,7 +26,7 @@ HIDDEN = 0.25
 
 
 def fit(samples: Samples, weights_hash: str, seed: int = 0) -> Calibration:
-    """A calibration of some weights from their answers.
+    """A calibration of some weights from their predictions.
 
     The probes on the tokens are cross-fitted: the second stage learns from probes that have not seen its sample, so
     it trusts them as far as they can be trusted on new pictures. The curve is fitted on cross-fitted scores likewise.

@@ -1,4 +1,4 @@
-"""Is a confidence what it says? Reliability, and how well it tells right answers from wrong ones."""
+"""Measures of a calibrated confidence: reliability, and separation of right predictions from wrong ones."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from tokenface.evaluation.reliability import BINS, RIGHT, auroc, expected_calibration_error
 from tokenface.evaluation.results import draw_figure
+from tokenface.evaluation.statistics import BINS, RIGHT, auroc, expected_calibration_error
 from tokenface.images.loading import collect_images
 from tokenface.inference.calibration import Calibration
 from tokenface.model import Reconstructor
 from tokenface.parameters import COMPONENTS
 from tokenface.training.calibration.fit import ON_THE_FACE
-from tokenface.training.calibration.samples import KINDS, Samples, signs_of_faces
+from tokenface.training.calibration.samples import KINDS, Samples, calibration_inputs
 
 UNITS = ("mm", "mm", "°", "°", "grey levels", "grey levels")
 
 
 def figures(calibration: Calibration, samples: Samples) -> dict[str, Any]:
-    """What a calibration says of samples that it was not fitted on."""
+    """Figures of a calibration on held-out samples."""
     scores = calibration.scores(samples.features, samples.tokens)
     probability = calibration.probability(scores)
     right = samples.nme < RIGHT
@@ -36,7 +36,7 @@ def figures(calibration: Calibration, samples: Samples) -> dict[str, Any]:
     faces = samples.nme < ON_THE_FACE
     expected, true = np.exp(scores[faces, 1:]), samples.errors[faces]
     return {
-        "answers": len(samples),
+        "predictions": len(samples),
         "right": float(right.mean()),
         "expected calibration error": expected_calibration_error(probability, right),
         "Brier score": float(((probability - right) ** 2).mean()),
@@ -59,9 +59,9 @@ def photo_scores(model: Reconstructor, sources: Sequence[Path], wrong: bool, see
     calibration, random = model.calibration, np.random.default_rng(seed)
     images = [item.load() for source in sources for item in collect_images(source, recursive=True)]
     boxes = [_any_boxes(image, random) for image in images] if wrong else None
-    answers = signs_of_faces(model, images, boxes)
-    signs = [own for faces in answers for _, own in (faces if wrong else faces[:1])]
-    return calibration.scores(np.stack([s.features for s in signs]), np.stack([s.tokens for s in signs]))[:, 0]
+    predictions = calibration_inputs(model, images, boxes)
+    inputs = [own for faces in predictions for _, own in (faces if wrong else faces[:1])]
+    return calibration.scores(np.stack([s.features for s in inputs]), np.stack([s.tokens for s in inputs]))[:, 0]
 
 
 def _any_boxes(image: np.ndarray, random: np.random.Generator, count: int = 3) -> np.ndarray:
@@ -74,7 +74,7 @@ def _any_boxes(image: np.ndarray, random: np.random.Generator, count: int = 3) -
 
 
 def draw_reliability(folder: Path, calibration: Calibration, samples: Samples) -> None:
-    """`reliability.png`: stated against true share of right answers, and how often each is stated; `expected.png`:
+    """`reliability.png`: stated against true share of right predictions, and how often each is stated; `expected.png`:
     expected against true error of every component, in eight equal parts."""
     scores = calibration.scores(samples.features, samples.tokens)
     probability, right = calibration.probability(scores), samples.nme < RIGHT
@@ -91,7 +91,9 @@ def draw_reliability(folder: Path, calibration: Calibration, samples: Samples) -
         for x, y, n in zip(stated, true, counts, strict=True):
             axes.annotate(str(n), (x, y), textcoords="offset points", xytext=(6, -10), fontsize=7)
         title = f"expected calibration error {expected_calibration_error(probability, right):.3f}"
-        axes.set(xlabel="stated confidence", ylabel="share of right answers", xlim=(0, 1), ylim=(0, 1.02), title=title)
+        axes.set(
+            xlabel="stated confidence", ylabel="share of right predictions", xlim=(0, 1), ylim=(0, 1.02), title=title
+        )
 
     faces = samples.nme < ON_THE_FACE
     expected, true = np.exp(scores[faces, 1:]), samples.errors[faces]

@@ -1,4 +1,4 @@
-"""Pictures to learn a confidence from: rendered faces as a detector finds them, badly cropped, covered, and nobody."""
+"""Calibration samples: rendered faces as detected, badly cropped, occluded, and images without a face."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from tokenface.data.backgrounds import sample_backgrounds
-from tokenface.data.batch import FaceBatch
 from tokenface.data.draw import Draw
+from tokenface.data.record import FaceBatch
 from tokenface.data.sampling import Framing, rotation_from_angles
 from tokenface.data.synthetic import SyntheticConfig, SyntheticFaces
 from tokenface.evaluation.landmarks import normalised_mean_error
 from tokenface.evaluation.open_methods import as_photos
-from tokenface.inference.confidence import Evidence
+from tokenface.inference.calibration import FEATURES, CalibrationInput
+from tokenface.inference.confidence import ConfidenceFeatures
 from tokenface.inference.face import Face
-from tokenface.inference.signs import FEATURES, Signs
 from tokenface.model import Reconstructor
 from tokenface.parameters import COMPONENTS
 from tokenface.training.calibration.truth import ComponentErrors
@@ -36,7 +36,7 @@ CHUNK = 25
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """N answers. kind: [N] into KINDS.  nme: [N] mean error of the 68 points over √(box area), inf where nobody is.
+    """N predictions. kind: [N] into KINDS.  nme: [N] mean error of the 68 points over √(box area), inf where nobody is.
 
     errors: [N, 6] of the components, NaN where nobody is.  features: [N, F].  tokens: [N, K].
     """
@@ -60,19 +60,19 @@ class Samples:
 
 @dataclass
 class Recorder:
-    """Stands where a calibration would and remembers what it was asked."""
+    """Stand-in for a calibration that records its inputs."""
 
-    seen: list[Signs] = field(default_factory=list)
+    seen: list[CalibrationInput] = field(default_factory=list)
 
-    def judge(self, evidence: Evidence, signs: Signs) -> Evidence:
-        self.seen.append(signs)
-        return evidence
+    def calibrated(self, features: ConfidenceFeatures, inputs: CalibrationInput) -> ConfidenceFeatures:
+        self.seen.append(inputs)
+        return features
 
 
-def signs_of_faces(
+def calibration_inputs(
     model: Reconstructor, images: list[np.ndarray], boxes: list | None
-) -> list[list[tuple[Face, Signs]]]:
-    """The faces of each picture with their signs; boxes: one list of boxes per picture, None: find them."""
+) -> list[list[tuple[Face, CalibrationInput]]]:
+    """The faces of each picture with their inputs; boxes: one list of boxes per picture, None: find them."""
     recorder, before = Recorder(), model.calibration
     model.calibration = recorder  # type: ignore[assignment]
     try:
@@ -81,14 +81,14 @@ def signs_of_faces(
         ]
     finally:
         model.calibration = before
-    signs = iter(recorder.seen)
-    return [[(face, next(signs)) for face in own] for own in faces]
+    inputs = iter(recorder.seen)
+    return [[(face, next(inputs)) for face in own] for own in faces]
 
 
 def draw_samples(
     model: Reconstructor, count: int, seed: int, say: Callable[[int], None] = lambda done: None
 ) -> Samples:
-    """Answers of the model to `count` pictures; those in which the detector finds nothing give none."""
+    """Predictions of the model to `count` pictures; those in which the detector finds nothing give none."""
     measure = ComponentErrors(model.head)
     generator = SyntheticFaces(model.head, PIXELS, replace(SyntheticConfig(), framing=FRAMING))
     parts = []
@@ -116,27 +116,32 @@ def _chunk(model: Reconstructor, generator: SyntheticFaces, measure: ComponentEr
     boxes = _boxes(draw, points, kind)
     found = np.flatnonzero((kind == 0).numpy())
     given = np.flatnonzero((kind != 0).numpy())
-    answers: dict[int, list[tuple[Face, Signs]]] = {}
+    predictions: dict[int, list[tuple[Face, CalibrationInput]]] = {}
     if len(found):
-        answers |= dict(zip(found, signs_of_faces(model, [images[i] for i in found], None), strict=True))
+        predictions |= dict(zip(found, calibration_inputs(model, [images[i] for i in found], None), strict=True))
     if len(given):
-        known = signs_of_faces(model, [images[i] for i in given], [boxes[i : i + 1].numpy() for i in given])
-        answers |= dict(zip(given, known, strict=True))
-    rows = [_row(measure, answers[i], truth, points[i], int(kind[i]), i) for i in range(size) if answers[i]]
+        known = calibration_inputs(model, [images[i] for i in given], [boxes[i : i + 1].numpy() for i in given])
+        predictions |= dict(zip(given, known, strict=True))
+    rows = [_row(measure, predictions[i], truth, points[i], int(kind[i]), i) for i in range(size) if predictions[i]]
     shapes = {"kind": (), "nme": (), "errors": (6,), "features": (len(FEATURES),), "tokens": (-1,)}
     columns = zip(*rows, strict=True) if rows else [[] for _ in shapes]
     return Samples(**{n: np.array(c).reshape(len(rows), *s) for (n, s), c in zip(shapes.items(), columns, strict=True)})
 
 
 def _row(
-    measure: ComponentErrors, answers: list[tuple[Face, Signs]], truth: FaceBatch, points: Tensor, kind: int, row: int
+    measure: ComponentErrors,
+    predictions: list[tuple[Face, CalibrationInput]],
+    truth: FaceBatch,
+    points: Tensor,
+    kind: int,
+    row: int,
 ) -> tuple:
     middle = points.mean(0).numpy()
-    face, signs = min(answers, key=lambda answer: np.linalg.norm(answer[0].landmarks.mean(0) - middle))
+    face, inputs = min(predictions, key=lambda prediction: np.linalg.norm(prediction[0].landmarks.mean(0) - middle))
     if kind == KINDS.index("nobody"):
-        return kind, np.inf, np.full(len(COMPONENTS), np.nan), signs.features, signs.tokens
+        return kind, np.inf, np.full(len(COMPONENTS), np.nan), inputs.features, inputs.tokens
     nme = float(normalised_mean_error(torch.from_numpy(face.landmarks)[None], points[None]))
-    return kind, nme, measure(face, truth, row), signs.features, signs.tokens
+    return kind, nme, measure(face, truth, row), inputs.features, inputs.tokens
 
 
 def _rotations(draw: Draw, away: Tensor) -> Tensor | None:

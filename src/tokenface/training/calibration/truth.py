@@ -1,4 +1,4 @@
-"""How wrong an answer is, component by component, when the truth is known."""
+"""Error of each component of a prediction against known truth."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenface.data.batch import FaceBatch
+from tokenface.data.record import FaceBatch
 from tokenface.geometry import rotations
 from tokenface.geometry.similarity import procrustes
 from tokenface.head.model import HeadModel
-from tokenface.head.skin import visible_skin
+from tokenface.head.subset import visible_skin
 from tokenface.inference.face import Face
 from tokenface.parameters import COMPONENTS, FaceParameters
 from tokenface.render.shading import sh_shading
@@ -23,10 +23,11 @@ NORMALS = 200
 
 
 class ComponentErrors:
-    """Errors of answers against a known face of the same head model.
+    """Errors of predictions against a known face of the same head model.
 
     shape: mm, mean distance of the neutral face's skin, vertex to vertex, after the best similarity.
-    expression: mm, mean distance of the face's skin when the person makes the answer's expression in place of the own.
+    expression: mm, mean distance of the face's skin when the person makes the prediction's expression in place of the
+    own.
     jaw, camera: degrees between rotations, of the jaw and of the head on the picture.
     texture: grey levels of 255, mean difference of the albedo on the face.  light: grey levels, mean difference of what
     a mid-grey face would reflect to the viewer.
@@ -66,7 +67,7 @@ class ComponentErrors:
         return np.array([float(errors[name]) for name in COMPONENTS])
 
     def _shading_gap(self, own: FaceParameters, true: FaceParameters, on_picture: Tensor) -> Tensor:
-        # the answer's light belongs to its crop, which may be turned against the picture
+        # the prediction's light belongs to its crop, which may be turned against the picture
         turn = on_picture @ rotations.rotvec_to_rotmat(own.camera[0, 1:4]).T
         there = sh_shading((self.normals @ turn)[None], own.light)
         return (there - sh_shading(self.normals[None], true.light)).abs().mean((1, 2))

@@ -1,1 +1,1 @@
-"""Stage (d): the temporal transformer, trained on token features that the frozen image model leaves on disk."""
+"""Training of the temporal transformer (stage d) on cached token features of the frozen image model."""

@@ -1,4 +1,4 @@
-"""Synthetic clips with their truth, rendered once and kept on disk, for any image weights to look at."""
+"""Synthetic clips with ground truth, rendered once and cached, for any image weights."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Everything that the training of a temporal transformer can be told."""
+"""Configuration of the temporal transformer's training."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from tokenface.errors import ConfigError
 
@@ -12,12 +12,15 @@ from tokenface.errors import ConfigError
 class SequenceData:
     """Clips, seen once by the image model through the tracker's own crops and kept as tokens.
 
-    Synthetic ones are rendered once. held_out: clips not trained on: a third to choose the moment by, the others for
-    the figures.  pixels: side of the frames.  views: passes over each clip with other first crops.
+    Synthetic ones are rendered once. held_out: clips not trained on: a third for validation, the others for the
+    figures.  pixels: side of the frames.  views: passes over each clip with other first crops.
 
     root: shards with real clips (`tokenface prepare … --clip-frames 32`); None: none.  clip_share: of each batch.
-    choosing_people, held_out_people: whose clips choose the moment, and give the figures; empty: an eighth, drawn.
+    validation_people, held_out_people: whose clips choose the best checkpoint, and give the figures; empty: an
+    eighth, drawn.
     """
+
+    FORMER: ClassVar = {"choosing_people": "validation_people"}
 
     clips: int = 128
     held_out: int = 24
@@ -27,7 +30,7 @@ class SequenceData:
     seed: int = 7
     root: str | None = None
     clip_share: float = 0.5
-    choosing_people: tuple[str, ...] = ()
+    validation_people: tuple[str, ...] = ()
     held_out_people: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -43,13 +46,15 @@ class SequenceData:
 class TemporalLosses:
     """Weights. Lengths in head widths (0.15 m); differences are between neighbouring frames."""
 
+    FORMER: ClassVar = {"looks": "appearance_mean"}
+
     vertices: float = 1.0  # posed, head space (Eq. 3)
     picture: float = 1.0  # where the vertices are on the frame
     velocity: float = 4.0  # first differences of both against the truth's
     acceleration: float = 6.0  # second differences likewise
     identity: float = 0.3  # motion of the neutral face, which has none
     appearance: float = 0.02  # motion of texture and light coefficients
-    looks: float = 1.0  # what their mean over a run differs by from the image model's: nothing else holds it
+    appearance_mean: float = 1.0  # their mean over a run against the image model's
     stay: float = 0.1  # squared change of the tokens
 
 
@@ -57,13 +62,15 @@ class TemporalLosses:
 class RecordLosses:
     """Weights on real clips; lengths as above."""
 
+    FORMER: ClassVar = {"looks": "appearance_mean"}
+
     landmarks: float = 4.0  # Sec. 3.2.2, against the records' landmarks
     eyelids: float = 0.6  # Eq. 7
     lips: float = 0.6  # Eq. 7
     prior: float = 1e-4  # Eq. 11
     identity: float = 0.3  # this and the others as above
     appearance: float = 0.02
-    looks: float = 1.0
+    appearance_mean: float = 1.0
     stay: float = 0.1
 
 

@@ -1,10 +1,10 @@
-"""The loop: runs of synthetic and real clips in, the averaged weights of the run's best moment out."""
+"""Training loop of the temporal transformer; returns the averaged weights of the best checkpoint."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,15 +12,43 @@ from torch import Tensor
 
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.training.optimiser import WeightAverage
-from tokenface.training.temporal.batches import real_runs, synthetic_runs
 from tokenface.training.temporal.config import TemporalConfig, TemporalOptimiser
-from tokenface.training.temporal.features import ClipFeatures
-from tokenface.training.temporal.objective import TemporalObjective
-from tokenface.training.temporal.record_objective import RecordObjective
-from tokenface.training.temporal.record_validation import measure_records
+from tokenface.training.temporal.features import ClipFeatures, steadied
+from tokenface.training.temporal.objective import RecordObjective, TemporalObjective
 from tokenface.training.temporal.records import RecordFeatures
-from tokenface.training.temporal.tokens import steadied
-from tokenface.training.temporal.validation import Ratios, best_of, measure
+from tokenface.training.temporal.validation import Ratios, best_of, measure, measure_records
+
+
+def synthetic_runs(
+    clips: ClipFeatures, count: int, length: int, strides: Sequence[int], generator: torch.Generator
+) -> ClipFeatures:
+    """`count` runs of `length` frames from anywhere, each at one of the strides."""
+    which = torch.randint(len(clips), (count,), generator=generator).tolist()
+    return ClipFeatures.stack(
+        [clips[clip].run(_frames(clips.tokens.shape[1], length, strides, generator)) for clip in which]
+    )
+
+
+def real_runs(
+    clips: Sequence[RecordFeatures], count: int, length: int, strides: Sequence[int], generator: torch.Generator
+) -> RecordFeatures:
+    """The same of real clips, each of `length` frames or more; long ones are drawn from more often."""
+    ends = torch.tensor([len(clip) for clip in clips]).cumsum(0)
+    drawn = torch.randint(int(ends[-1]), (count,), generator=generator)
+    which = torch.searchsorted(ends, drawn, right=True).tolist()
+    return RecordFeatures.stack(
+        [clips[clip].run(_frames(len(clips[clip]), length, strides, generator)) for clip in which]
+    )
+
+
+def _frames(available: int, length: int, strides: Sequence[int], generator: torch.Generator) -> slice:
+    """`length` frames of a clip; strides that do not fit are not taken."""
+    fitting = [stride for stride in strides if (length - 1) * stride < available] or [1]
+    stride = fitting[int(torch.randint(len(fitting), (1,), generator=generator))]
+    reach = (length - 1) * stride + 1
+    first = int(torch.randint(available - reach + 1, (1,), generator=generator))
+    return slice(first, first + reach, stride)
+
 
 REPORT_EVERY = 25
 CHOICE_ERROR = 1.02
@@ -63,18 +91,18 @@ def fit(
     module: TemporalTransformer,
     objectives: Objectives,
     training: Clips,
-    choosing: Clips,
+    validation: Clips,
     config: TemporalConfig,
     report: Callable[[str], object],
 ) -> TemporalTransformer:
-    """The module with the averaged weights of the moment that did best on the clips to choose by: longer training
-    learns the clips' errors by heart."""
+    """The module with the averaged weights of the checkpoint that is best on the validation clips: early stopping,
+    since longer training overfits to the clips' errors."""
     o = config.optimiser
     optimiser = _optimiser(module, o)
     average = WeightAverage(module, o.ema_decay)
     module.train()
     sums: dict[str, float] = {}
-    moments: list[tuple[dict[str, Tensor], Ratios]] = []
+    checkpoints: list[tuple[dict[str, Tensor], Ratios]] = []
     seen = copy.deepcopy(module).eval()
     for step, (synthetic, real) in enumerate(_batches(training, config)):
         terms = objectives.terms(module, synthetic, real)
@@ -93,11 +121,11 @@ def fit(
             count = (step % REPORT_EVERY) + 1
             values = {name: value.clone() for name, value in average.values.items()}
             seen.load_state_dict(values)
-            moments.append((values, objectives.ratios(seen, choosing)))
-            ratios = "error {:.3f} × jitter {:.3f} ×  ".format(*moments[-1][1])
+            checkpoints.append((values, objectives.ratios(seen, validation)))
+            ratios = "error {:.3f} × jitter {:.3f} ×  ".format(*checkpoints[-1][1])
             report(f"step {step + 1}/{o.steps}  {ratios}" + "  ".join(f"{k} {v / count:.4f}" for k, v in sums.items()))
             sums = {}
-    module.load_state_dict(best_of(moments, CHOICE_ERROR))
+    module.load_state_dict(best_of(checkpoints, CHOICE_ERROR))
     return module.eval()
 
 

@@ -1,4 +1,4 @@
-"""Real clips out of prepared shards: runs of frames of one face and one shot, seen once by the frozen image model."""
+"""Real clips from prepared shards: runs of frames of one face and shot, with cached token features."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from tokenface.data.shards.members import decode_record
 from tokenface.errors import DataError
 from tokenface.geometry.crop import crop_from_landmarks
 from tokenface.inference.predictor import Predictor
-from tokenface.training.temporal.tokens import follow, packed, unpacked
-from tokenface.video.answer import crop_vector
+from tokenface.training.temporal.features import follow, packed, unpacked
 from tokenface.video.cuts import CutDetector
-from tokenface.video.look import Look
+from tokenface.video.prediction import FrameView, crop_vector
 
 VERSION = 1
 LOST = 0.16
@@ -125,10 +124,10 @@ def see_record(predictor: Predictor, record: FaceRecord) -> list[RecordFeatures]
     for shot in shots(record):
         start = shot.start
         while start < shot.stop:
-            looks = _looks(predictor, record, range(start, shot.stop))
-            if looks:
-                runs.append(_features(record, start, looks))
-            start += len(looks) + 1
+            views = _views(predictor, record, range(start, shot.stop))
+            if views:
+                runs.append(_features(record, start, views))
+            start += len(views) + 1
     return runs
 
 
@@ -139,24 +138,24 @@ def shots(record: FaceRecord) -> list[range]:
     return [range(a, b) for a, b in zip(starts, [*starts[1:], len(record.pictures)], strict=True)]
 
 
-def _looks(predictor: Predictor, record: FaceRecord, frames: range) -> list[Look]:
+def _views(predictor: Predictor, record: FaceRecord, frames: range) -> list[FrameView]:
     """Of the frames up to the first in which the network sees something else than the record's face."""
     pictures = [record.pictures[i] for i in frames]
-    looks: list[Look] = []
+    views: list[FrameView] = []
     start = crop_from_landmarks(pictures[0].landmarks, predictor.crop_scale)
-    for picture, look in zip(pictures, follow(predictor, (p.image for p in pictures), start), strict=True):
-        apart = np.linalg.norm(look.landmarks68 - picture.landmarks, axis=-1).mean()
+    for picture, view in zip(pictures, follow(predictor, (p.image for p in pictures), start), strict=True):
+        apart = np.linalg.norm(view.landmarks68 - picture.landmarks, axis=-1).mean()
         if not apart <= LOST * np.ptp(picture.landmarks, axis=0).mean():
             break
-        looks.append(look)
-    return looks
+        views.append(view)
+    return views
 
 
-def _features(record: FaceRecord, start: int, looks: list[Look]) -> RecordFeatures:
-    pictures = record.pictures[start : start + len(looks)]
+def _features(record: FaceRecord, start: int, views: list[FrameView]) -> RecordFeatures:
+    pictures = record.pictures[start : start + len(views)]
     return RecordFeatures(
-        tokens=torch.stack([look.tokens for look in looks if look.tokens is not None]),
-        crops=torch.from_numpy(np.stack([crop_vector(look.crop) for look in looks])),
+        tokens=torch.stack([view.tokens for view in views if view.tokens is not None]),
+        crops=torch.from_numpy(np.stack([crop_vector(view.crop) for view in views])),
         points=torch.from_numpy(np.stack([picture.landmarks for picture in pictures])),
         visible=torch.from_numpy(np.stack([picture.visible for picture in pictures])),
     )

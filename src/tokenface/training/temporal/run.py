@@ -1,35 +1,67 @@
-"""`tokenface train-temporal`: features, training, figures, and the file beside the image weights."""
+"""`tokenface train-temporal`: split by person, features, training, figures, checkpoint beside the image weights."""
 
 from __future__ import annotations
 
+import difflib
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from tokenface.core.configuration import read_config, to_yaml
 from tokenface.core.files import make_folder, write_atomically
 from tokenface.core.threads import configured_threads
-from tokenface.errors import CheckpointError
+from tokenface.errors import CheckpointError, DataError
 from tokenface.inference.predictor import Predictor
 from tokenface.network.temporal import TemporalTransformer
 from tokenface.network.temporal_checkpoint import save_temporal, temporal_path
 from tokenface.network.tokenface import TokenFace
 from tokenface.training.provenance import without_folders
-from tokenface.training.temporal.config import TemporalConfig
+from tokenface.training.temporal.config import SequenceData, TemporalConfig
 from tokenface.training.temporal.features import ClipFeatures, prepare
 from tokenface.training.temporal.fitting import Clips, Objectives, fit
-from tokenface.training.temporal.objective import TemporalObjective
-from tokenface.training.temporal.people import split_people
-from tokenface.training.temporal.record_objective import RecordObjective
-from tokenface.training.temporal.record_validation import measure_records
+from tokenface.training.temporal.objective import RecordObjective, TemporalObjective
 from tokenface.training.temporal.records import RecordClips, RecordFeatures
-from tokenface.training.temporal.validation import best_one_euro, measure, truth_jitter
+from tokenface.training.temporal.validation import best_one_euro, measure, measure_records, truth_jitter
 from tokenface.weights import file_hash, find_weights
+
+SHARE = 8
+"""One person in so many is for validation, and one for the test, where nobody is named."""
+
+
+class People(NamedTuple):
+    training: frozenset[str]
+    validation: frozenset[str]
+    held_out: frozenset[str]
+
+
+def split_people(names: Sequence[str], data: SequenceData) -> People:
+    """The people of some shards in three groups: as the settings name them, the others drawn by seed.
+
+    Raises:
+        DataError: an unknown name, one in both groups, or nobody left to train on.
+    """
+    for name in (*data.validation_people, *data.held_out_people):
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1) or sorted(names)[:1]
+            raise DataError(f"nobody named '{name}' has clips in '{data.root}'; did you mean '{near[0]}'?")
+    if both := set(data.validation_people) & set(data.held_out_people):
+        raise DataError(f"'{min(both)}' stands in data.validation_people and in data.held_out_people; name each once")
+    rest = sorted(set(names) - set(data.validation_people) - set(data.held_out_people))
+    rest = [rest[i] for i in np.random.default_rng(data.seed).permutation(len(rest))]
+    groups = []
+    for named in (data.held_out_people, data.validation_people):
+        drawn = 0 if named else max(1, len(names) // SHARE)
+        groups.append(frozenset(named or rest[:drawn]))
+        rest = rest[drawn:]
+    if not rest:
+        raise DataError(f"'{data.root}' has clips of {len(names)} people, and none is left to train on; add some")
+    return People(frozenset(rest), groups[1], groups[0])
 
 
 def train_temporal(
@@ -37,8 +69,8 @@ def train_temporal(
 ) -> Path:
     """Train and write a temporal transformer for some image weights.
 
-    Clips and their tokens stay in the run's folder: another mode or other losses look at nothing again, other image
-    weights only look again at the same clips.
+    Clips and their tokens stay in the run's folder: another mode or other losses reuse the tokens, other image weights
+    only the clips.
 
     Returns:
         The file that was written.
@@ -57,7 +89,7 @@ def train_temporal(
     folder = make_folder(config.folder)
     write_atomically(folder / "config.yaml", to_yaml(config).encode())
     started = time.process_time()
-    training, choosing, held_out = _clips(model, config, folder, report)
+    training, validation, held_out = _clips(model, config, folder, report)
     report(f"looked at all clips; {time.process_time() - started:.0f} CPU seconds")
 
     torch.manual_seed(config.optimiser.seed)
@@ -65,7 +97,7 @@ def train_temporal(
     module = TemporalTransformer(tokens.shape[-1], tokens.shape[-2], config.mode)
     synthetic = TemporalObjective(network, model.head, config.losses)
     objectives = Objectives(synthetic, RecordObjective(synthetic, config.real_losses))
-    module = fit(module, objectives, training, choosing, config, report)
+    module = fit(module, objectives, training, validation, config, report)
     figures = _figures(synthetic, held_out.synthetic, module)
     if held_out.real:
         figures["real"] = _real_figures(objectives.real, held_out.real, module)
@@ -92,7 +124,7 @@ def train_temporal(
 def _clips(
     model: Predictor, config: TemporalConfig, folder: Path, report: Callable[[str], object]
 ) -> tuple[Clips, Clips, Clips]:
-    """To train on, to choose the moment by, and for the figures. Shards are opened first: what is wrong with them is
+    """Training, validation and test clips. Shards are opened first: what is wrong with them is
     known before anything is rendered."""
     data = config.data
     real: list[list[RecordFeatures]] = [[], [], []]

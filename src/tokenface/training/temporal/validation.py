@@ -1,4 +1,4 @@
-"""Held-out clips: error, jitter and lag of the image model alone, One-Euro at its best, the temporal transformer."""
+"""Validation on held-out clips: error, jitter and lag of the image model, One-Euro and the temporal transformer."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import torch
 
-from tokenface.evaluation.steadiness import jitter, lag_of_clips
+from tokenface.evaluation.video_metrics import jitter, lag_of_clips
+from tokenface.geometry.camera import Camera
 from tokenface.network.temporal import TemporalTransformer
-from tokenface.training.temporal.features import ClipFeatures
-from tokenface.training.temporal.objective import TemporalObjective
-from tokenface.training.temporal.tokens import steadied
-from tokenface.video.one_euro import OneEuro, OneEuroSettings
+from tokenface.training.temporal.features import ClipFeatures, steadied
+from tokenface.training.temporal.objective import RecordObjective, TemporalObjective
+from tokenface.training.temporal.records import RecordFeatures
+from tokenface.video.smoothing import OneEuro, OneEuroSettings
 
 T = TypeVar("T")
 RATE = 30.0
 MOST_ERROR = 1.02
 """Error over per-frame's up to which steadiness is worth it."""
 REACH = 4
-"""Largest lag that is looked for, frames."""
+"""Largest lag that is searched, frames."""
 
 
 class Ratios(NamedTuple):
@@ -44,7 +45,7 @@ class Steadiness:
     lag: float
 
     def over(self, plain: Steadiness) -> Ratios:
-        """What settings, and the moment of a run, are chosen by."""
+        """Criterion of the best settings and checkpoint."""
         errors = self.error / plain.error, self.picture_error / plain.picture_error
         return Ratios(max(errors), self.picture_jitter / plain.picture_jitter)
 
@@ -116,3 +117,73 @@ def _filtered(track: np.ndarray, settings: OneEuroSettings) -> np.ndarray:
     one = OneEuro(settings)
     flat = [one(frame.reshape(-1), index / RATE).copy() for index, frame in enumerate(track)]
     return np.stack(flat).reshape(track.shape)
+
+
+@dataclass(frozen=True)
+class RecordSteadiness:
+    """Mean over the frames. Lengths in mm at the face, where it is on the picture.
+
+    error: distance to the landmarks of the records.  motion_error: the same without each point's mean error over the
+    clip, a constant bias.  jitter: mm/frame², second differences of vertices turned as the head.  head_jitter: in head
+    space.  picture_jitter: of the landmarks.  unexplained: root mean square of what the second differences of the
+    landmarks and of the records' landmarks differ by: jitter that is motion does not count, the trembling of the
+    records' landmarks does.  lag: frames, behind the image model alone.
+    """
+
+    error: float
+    motion_error: float
+    jitter: float
+    head_jitter: float
+    picture_jitter: float
+    unexplained: float
+    lag: float
+
+    def over(self, plain: RecordSteadiness) -> Ratios:
+        """Criterion of the best checkpoint."""
+        errors = (
+            self.error / plain.error,
+            self.motion_error / plain.motion_error,
+            self.unexplained / plain.unexplained,
+        )
+        return Ratios(max(errors), self.jitter / plain.jitter)
+
+
+@torch.no_grad()
+def measure_records(
+    objective: RecordObjective, clips: Sequence[RecordFeatures], module: TemporalTransformer | None
+) -> RecordSteadiness:
+    """Figures of the module (None: each frame by itself)."""
+    rows, motions = [], []
+    for clip in clips:
+        tokens, crops = clip.tokens[None], clip.crops[None]
+        own = objective.base.parameters(tokens)
+        p = own if module is None else objective.base.parameters(steadied(module, tokens, crops))
+        millimetre = float(objective.metre(own, crops)) / 1000
+        points, own_points = (objective.landmarks(each, crops)[0].numpy() / millimetre for each in (p, own))
+        labels = clip.points.numpy() / millimetre
+        weights = clip.visible.numpy().mean(0) * objective.point_weights.numpy()
+        vertices = objective.base.part(p.shape, p.expression, p.jaw).vertices * 1000
+        turned = Camera.from_vector(p.camera).rotate(vertices)
+        away = points - labels
+        bends = np.square(np.diff(away, n=2, axis=0)).sum(-1).mean(0)
+        rows.append(
+            (
+                np.average(np.linalg.norm(away, axis=-1).mean(0), weights=weights),
+                np.average(np.linalg.norm(away - away.mean(0), axis=-1).mean(0), weights=weights),
+                jitter(turned.numpy()),
+                jitter(vertices.numpy()),
+                jitter(points, weights),
+                np.average(bends, weights=weights),
+            )
+        )
+        motions.append((points, own_points))
+    mean = np.average(rows, axis=0, weights=[len(clip) for clip in clips]).tolist()
+    return RecordSteadiness(
+        error=mean[0],
+        motion_error=mean[1],
+        jitter=mean[2],
+        head_jitter=mean[3],
+        picture_jitter=mean[4],
+        unexplained=mean[5] ** 0.5,
+        lag=lag_of_clips(motions, min(REACH, (min(map(len, clips)) - 3) // 2)),
+    )

@@ -1,7 +1,7 @@
-"""Rigid refinement: the similarity of a mesh that brings its surface nearest to scan points, in the squared mean.
+"""Point-to-surface ICP with scale: the similarity that minimises squared distances from scan points to a mesh.
 
 Gauss–Newton on the unsigned distances with their analytic Jacobian would be slow where nearest points slide and jump
-(lids, lips, nostrils), so its matrix is only the beginning and learns the true curvature from the gradients (BFGS).
+(lids, lips, nostrils), so its matrix is only the initial one and learns the true curvature from the gradients (BFGS).
 It learns on few points; all points then need few rounds. A start that ends in a poor fit is tried again from turned
 and scaled starts.
 """
@@ -9,11 +9,67 @@ and scaled starts.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from tokenface.evaluation.surface import Surface, spatial_order
+from tokenface.errors import EvaluationError
 from tokenface.geometry.similarity import Similarity, procrustes
+
+try:
+    import igl
+except ImportError as error:
+    raise EvaluationError(
+        "distances to meshes need libigl; install it with: pip install 'tokenface[evaluate]'"
+    ) from error
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """distances: [P], the mesh's unit.  triangles: [P].  points: [P, 3] on the surface."""
+
+    distances: np.ndarray
+    triangles: np.ndarray
+    points: np.ndarray
+
+
+class Surface:
+    """Exact nearest points by libigl's bounding-box tree, which is built once, in the mesh's own space."""
+
+    def __init__(self, vertices: np.ndarray, faces: np.ndarray):
+        """Args: vertices: [V, 3], finite.  faces: [F, 3], F ≥ 1."""
+        self.vertices = np.ascontiguousarray(vertices, dtype=np.float64)
+        self.faces = np.ascontiguousarray(faces, dtype=np.int64)
+        if not len(self.faces):
+            raise ValueError("a surface needs at least one triangle")
+        self._tree = igl.AABB()
+        self._tree.init(self.vertices, self.faces)
+
+    def nearest(self, points: np.ndarray) -> Nearest:
+        """Args: points: [P, 3]. Neighbours in space that are neighbours in the array are answered faster."""
+        query = np.ascontiguousarray(points, dtype=np.float64)
+        squared, triangles, closest = self._tree.squared_distance(self.vertices, self.faces, query)
+        return Nearest(np.sqrt(np.maximum(squared, 0)), np.asarray(triangles).ravel(), closest)
+
+    @cached_property
+    def normals(self) -> np.ndarray:
+        """[F, 3] unit normals; zero for triangles without area."""
+        a, b, c = (self.vertices[self.faces[:, k]] for k in range(3))
+        normals = np.cross(b - a, c - a)
+        length = np.linalg.norm(normals, axis=1, keepdims=True)
+        return np.divide(normals, length, out=np.zeros_like(normals), where=length > 0)
+
+
+def spatial_order(points: np.ndarray, bits: int = 9) -> np.ndarray:
+    """[P] permutation along a Morton curve: neighbours in the array are neighbours in space."""
+    low = points.min(0)
+    cell = ((points - low) * (((1 << bits) - 1) / max(float((points.max(0) - low).max()), 1e-300))).astype(np.uint32)
+    key = np.zeros(len(points), dtype=np.uint32)
+    for bit in range(bits):
+        for axis in range(3):
+            key |= ((cell[:, axis] >> np.uint32(bit)) & np.uint32(1)) << np.uint32(3 * bit + axis)
+    return np.argsort(key, kind="stable")
+
 
 STAGES = (400, 6000)
 """Scan points of the first stages; the last one takes all."""
@@ -36,7 +92,7 @@ SEARCH_SCALES = (0.5, 0.7, 1.0, 1.4, 2.0)
 class Refined:
     """pose: mesh to scan.  distances: [P], the scan's unit, in the order of the points given.
 
-    rounds: questions that all points asked of the tree.  restarted: the given start led to a poorer fit and was left.
+    rounds: full nearest-point queries of all points.  restarted: the given start led to a poorer fit and was left.
     """
 
     pose: Similarity

@@ -1,14 +1,19 @@
-"""People in a set of photos: average-linkage clustering (Sokal & Michener 1958) of their faces' recognition vectors."""
+"""People in photos: faces found twice, grouping by recognition vectors, one pooled identity per person."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from tokenface.errors import ImageError
-from tokenface.identity.chips import recognition_vectors
+from tokenface.identity.recognition import recognition_vectors
+from tokenface.inference.confidence import box_size
+from tokenface.inference.face import Face
 
 if TYPE_CHECKING:
     from tokenface.inference.face import Face
@@ -75,3 +80,56 @@ def group_vectors(vectors: np.ndarray, photos: Sequence[int] | None = None, thre
     rank = np.empty(len(sizes), np.int64)
     rank[np.lexsort((first, -sizes))] = np.arange(len(sizes))
     return rank[group]
+
+
+LEAST = 1e-3
+"""Weight of a face that cannot be trusted at all: if all are like that, they count alike."""
+
+
+def pool(values: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean of [N, S] with weights [N] → [S]."""
+    shares = weights.double().clamp(min=LEAST)
+    return ((values.double() * shares[:, None]).sum(0) / shares.sum()).to(values.dtype)
+
+
+def same_person(faces: Sequence[Face]) -> list[Face]:
+    """The same faces with one identity: pooled shape and albedo; expression, jaw, camera and light stay their own.
+
+    Raises:
+        ImageError: no faces, or faces of different head models.
+    """
+    if not faces:
+        raise ImageError("same_person needs at least one face")
+    if len({id(face.head) for face in faces}) > 1:
+        raise ImageError("same_person needs faces of one head model")
+    weights = torch.tensor([face.confidence for face in faces])
+    shape = pool(torch.stack([face.parameters.shape for face in faces]), weights)
+    texture = pool(torch.stack([face.parameters.texture for face in faces]), weights)
+    # `replace` makes new objects: what the old ones have computed (vertices) does not carry over
+    return [
+        replace(face, parameters=face.parameters.replace(shape=shape.clone(), texture=texture.clone()))
+        for face in faces
+    ]
+
+
+SAME = 0.2
+"""Mean distance of two faces' 68 points over the root of their boxes' area, from which they are two. Faces cheek to
+cheek are about 1 apart."""
+
+
+def without_doubles(faces: Sequence[Face]) -> list[Face]:
+    """One face for each place, the more confident one of those that share it; the order stays, the numbers close up."""
+    kept: list[Face] = []
+    for face in faces:
+        place = next((k for k, other in enumerate(kept) if apart(face, other) < SAME), None)
+        if place is None:
+            kept.append(face)
+        elif face.confidence > kept[place].confidence:
+            kept[place] = face
+    return [face if face.index == number else replace(face, index=number) for number, face in enumerate(kept)]
+
+
+def apart(a: Face, b: Face) -> float:
+    """Mean distance of the landmarks of two faces of one photo, in sizes of the smaller one."""
+    size = min(box_size(a.landmarks), box_size(b.landmarks))
+    return float(np.linalg.norm(a.landmarks - b.landmarks, axis=1).mean() / max(size, 1e-9))

@@ -1,4 +1,4 @@
-"""Results that visitors of the page look at: kept in memory, a while, under names that nobody can guess."""
+"""Photo sessions of the web page: reconstructed photos and their edits, in memory, by an unguessable token."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FACE_BYTES = 4_000_000
 
 
 @dataclass(eq=False)
-class Visit:
+class PhotoSession:
     """One visitor's photo and its faces.
 
     data: the encoded photo as it was sent.  small: [h, w, 3] uint8 of at most `overlay.MAX_SIDE` pixels, for pictures.
@@ -40,14 +40,14 @@ class Visit:
     small: np.ndarray
     pixels: int
     edits: dict[int, Edit] = field(default_factory=dict)
-    partner: Visit | None = None
+    partner: PhotoSession | None = None
     _textures: dict[int, np.ndarray] = field(default_factory=dict)
 
     @staticmethod
-    def of(name: str, data: bytes, faces: list[Face], image: np.ndarray) -> Visit:
+    def of(name: str, data: bytes, faces: list[Face], image: np.ndarray) -> PhotoSession:
         """image: [H, W, 3], the decoded photo; it is not kept, since it may be large."""
         small, _ = fit(image, [])
-        return Visit(name, data, faces, small.copy(), image.shape[0] * image.shape[1])
+        return PhotoSession(name, data, faces, small.copy(), image.shape[0] * image.shape[1])
 
     @property
     def cost(self) -> int:
@@ -142,33 +142,33 @@ class Files:
         return sum(len(data) for data in self.content.values())
 
 
-class Visits:
-    """Visits and files by token. What was not used for `seconds` goes, and the oldest beyond `limit` bytes."""
+class PhotoSessions:
+    """Photo sessions and files by token. What was not used for `seconds` goes, and the oldest beyond `limit` bytes."""
 
     def __init__(self, limit: int, seconds: float) -> None:
         self.limit, self.seconds = limit, seconds
-        self._kept: OrderedDict[str, tuple[Visit | Files, float]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[PhotoSession | Files, float]] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def add(self, visit: Visit | Files) -> str:
-        """Keep a visit; returns its token."""
+    def add(self, entry: PhotoSession | Files) -> str:
+        """Keep a session or files; returns the token."""
         token = secrets.token_urlsafe(TOKEN_BYTES)
         with self._lock:
-            self._kept[token] = visit, time.monotonic()
+            self._kept[token] = entry, time.monotonic()
         self.tidy()
         return token
 
-    def get(self, token: str) -> Visit | Files | None:
-        """The visit, or None when it is gone."""
+    def get(self, token: str) -> PhotoSession | Files | None:
+        """What the token stands for, or None when it has expired."""
         with self._lock:
             if token not in self._kept:
                 return None
-            visit, _ = self._kept.pop(token)
-            self._kept[token] = visit, time.monotonic()
-            return visit
+            entry, _ = self._kept.pop(token)
+            self._kept[token] = entry, time.monotonic()
+            return entry
 
     def forget(self, token: str) -> None:
         with self._lock:
@@ -177,8 +177,8 @@ class Visits:
     def tidy(self) -> None:
         """Let go of what is too old or too much; the newest one always stays."""
         with self._lock:
-            total = sum(visit.cost for visit, _ in self._kept.values())
-            for token, (visit, used) in list(self._kept.items())[:-1]:
+            total = sum(entry.cost for entry, _ in self._kept.values())
+            for token, (entry, used) in list(self._kept.items())[:-1]:
                 if total > self.limit or time.monotonic() - used > self.seconds:
-                    total -= visit.cost
+                    total -= entry.cost
                     del self._kept[token]

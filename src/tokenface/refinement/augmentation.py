@@ -1,7 +1,7 @@
-"""Several looks at one face: the network's opinions from other crops and in the mirror, averaged.
+"""Test-time augmentation: predictions averaged over scaled, mirrored crops.
 
-What differs between them is the network's noise, not the person: the mean of the shapes is nearer to the truth than any
-of them, and so are the means of the 468 points where each puts its head on the photo.
+Averaging removes network noise: the mean shape is nearer to the truth than any single one, and so are the means of the
+468 projected points.
 """
 
 from __future__ import annotations
@@ -18,40 +18,40 @@ from tokenface.geometry.crop import Crop, extract
 from tokenface.inference.predictor import Predictor
 
 SCALES = (1.0, 0.92, 1.08, 1.2)
-"""Sides of the crops over the network's own; each is shown as it is and mirrored."""
+"""Sides of the crops over the network's own; each is used as it is and mirrored."""
 SYMMETRIC = 0.01
 """Largest share of a mirrored shape that a symmetric basis may fail to express."""
 
 
 @dataclass(frozen=True)
-class Seen:
+class ViewAverage:
     """shape: [S] mean.  points: [468, 2] mean place on the photo, pixels."""
 
     shape: Tensor
     points: np.ndarray
 
 
-class Looks:
-    """A network asked several times."""
+class ViewAveraging:
+    """Test-time augmentation of a network."""
 
     def __init__(self, predictor: Predictor):
         self.predictor = predictor
 
-    def __call__(self, photo: np.ndarray, crop: Crop, count: int) -> Seen:
-        """Args: photo: [H, W, 3] uint8.  count: looks, at most twice `SCALES`."""
+    def __call__(self, photo: np.ndarray, crop: Crop, count: int) -> ViewAverage:
+        """Args: photo: [H, W, 3] uint8.  count: views, at most twice `SCALES`."""
         mirrored = 0 if self.mirror is None else count // 2
         straight = min(count - mirrored, len(SCALES))
         views = [crop.scaled(scale) for scale in SCALES[:straight]]
         crops = extract(photo, views, self.predictor.crop_size)
-        answers = self.predictor.predict(torch.cat([crops, crops[:mirrored].flip(-1)]))
-        head, shapes = self.predictor.head, answers.shape.clone()
-        vertices = head(answers.shape, answers.expression, answers.jaw).vertices
-        ndc = Camera.from_vector(answers.camera).project(head.landmarks468(vertices))[..., :2].double().numpy()
+        predicted = self.predictor.predict(torch.cat([crops, crops[:mirrored].flip(-1)]))
+        head, shapes = self.predictor.head, predicted.shape.clone()
+        vertices = head(predicted.shape, predicted.expression, predicted.jaw).vertices
+        ndc = Camera.from_vector(predicted.camera).project(head.landmarks468(vertices))[..., :2].double().numpy()
         if self.mirror is not None:
             shapes[straight:] = shapes[straight:] @ self.mirror
             ndc[straight:] = ndc[straight:, self.partner] * [-1, 1]
         points = [view.to_photo(own) for view, own in zip([*views, *views[:mirrored]], ndc, strict=True)]
-        return Seen(shapes.mean(0), np.mean(points, axis=0))
+        return ViewAverage(shapes.mean(0), np.mean(points, axis=0))
 
     @cached_property
     def mirror(self) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Where the page's pictures and downloads come from: `/made/<token>/…`, made when somebody asks."""
+"""Downloads and pictures of the web page, `/downloads/<token>/…`, computed on request."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from fastapi.responses import Response
 from PIL import Image
 
 from tokenface.app.limits import Limits
+from tokenface.app.photo_sessions import Files, PhotoSession, PhotoSessions, Skin
 from tokenface.app.shares import client_of
-from tokenface.app.visits import Files, Skin, Visit, Visits
 from tokenface.app.worker import Worker, answer
 
 SCRIPTS = {"viewer.js": "text/javascript", "head.js": "text/javascript", "glb.js": "text/javascript"}
@@ -27,30 +27,30 @@ KINDS: dict[str, str] = {
 }
 
 
-def made_router(worker: Worker, visits: Visits, limits: Limits) -> APIRouter:
+def download_router(worker: Worker, photo_sessions: PhotoSessions, limits: Limits) -> APIRouter:
     """The routes; all of them are the page's own business, so the schema does not show them."""
     router = APIRouter(include_in_schema=False)
 
-    def known(token: str) -> Visit:
-        visit = visits.get(token)
-        if not isinstance(visit, Visit):
+    def known(token: str) -> PhotoSession:
+        photo_session = photo_sessions.get(token)
+        if not isinstance(photo_session, PhotoSession):
             raise HTTPException(404, "this result is gone; reconstruct the photo again")
-        return visit
+        return photo_session
 
-    @router.get("/made/{token}/{index}/{name}")
-    async def made(request: Request, token: str, index: int, name: Download, skin: Skin = "model") -> Response:
-        visit = known(token)
-        if not 0 <= index < len(visit.faces):
+    @router.get("/downloads/{token}/{index}/{name}")
+    async def download(request: Request, token: str, index: int, name: Download, skin: Skin = "model") -> Response:
+        photo_session = known(token)
+        if not 0 <= index < len(photo_session.faces):
             raise HTTPException(404, "there is no such face")
-        if name == "partner.glb" and visit.partner is None:
+        if name == "partner.glb" and photo_session.partner is None:
             raise HTTPException(404, "there is nobody to blend with")
-        future = worker.call(lambda: _make(visit, index, name, skin), client_of(request.scope))
+        future = worker.call(lambda: _make(photo_session, index, name, skin), client_of(request.scope))
         content = await answer(future, limits.seconds, request.is_disconnected)
         return Response(content, media_type=KINDS[name.rpartition(".")[2]], headers=NEVER_STORED)
 
-    @router.get("/made/{token}/{name}")
+    @router.get("/downloads/{token}/{name}")
     async def ready(token: str, name: str) -> Response:
-        files = visits.get(token)
+        files = photo_sessions.get(token)
         if not isinstance(files, Files) or name not in files.content:
             raise HTTPException(404, "this file is gone; make it again")
         return Response(files.content[name], media_type=KINDS[name.rpartition(".")[2]], headers=NEVER_STORED)
@@ -65,23 +65,23 @@ def made_router(worker: Worker, visits: Visits, limits: Limits) -> APIRouter:
     return router
 
 
-def _make(visit: Visit, index: int, name: Download, skin: Skin) -> bytes:
+def _make(photo_session: PhotoSession, index: int, name: Download, skin: Skin) -> bytes:
     match name:
         case "face.glb":
-            return visit.glb(index, skin)
+            return photo_session.glb(index, skin)
         case "found.glb":
-            return visit.glb(index, skin, as_found=True)
+            return photo_session.glb(index, skin, as_found=True)
         case "partner.glb":
-            assert visit.partner is not None
-            return visit.partner.glb(0, skin, as_found=True)
+            assert photo_session.partner is not None
+            return photo_session.partner.glb(0, skin, as_found=True)
         case "face-obj.zip":
-            return visit.obj(index, skin)
+            return photo_session.obj(index, skin)
         case "parameters.json":
-            return visit.json()
+            return photo_session.json()
         case "all.zip":
-            return visit.everything(skin)
+            return photo_session.everything(skin)
         case "overlay.jpg":
-            return jpeg(visit.overlay())
+            return jpeg(photo_session.overlay())
 
 
 def jpeg(image: np.ndarray) -> bytes:
