@@ -19,16 +19,16 @@ from starlette.testclient import TestClient
 from tokenface.app.editing import Edit
 from tokenface.app.folder import work_folder
 from tokenface.app.limits import Limits
+from tokenface.app.photo_sessions import PhotoSession
 from tokenface.app.server import create_app
-from tokenface.app.visits import Visit
 from tokenface.geometry.crop import Crop
 from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.registry import load_head
 from tokenface.images.loading import ImageItem
 from tokenface.inference.face import Face
 from tokenface.inference.maps import PARTS
-from tokenface.inference.part_looks import eye_material
-from tokenface.inference.pooling import same_person
+from tokenface.inference.part_rig import eye_material
+from tokenface.inference.people import same_person
 from tokenface.inference.result import PhotoResult
 from tokenface.jobs.one_person import reconstruct_person
 from tokenface.jobs.reconstruct import Options
@@ -153,8 +153,8 @@ def test_a_head_that_was_turned_on_the_page_keeps_its_eyes(known: tuple[Face, np
     face, photo = known
     buffer = io.BytesIO()
     Image.fromarray(photo).save(buffer, format="PNG")
-    visit = Visit.of("a.png", buffer.getvalue(), [face], photo)
-    visit.edit(0, Edit(angles=(0.8, 0.0, 0.0), arkit={"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0}))
-    with zipfile.ZipFile(io.BytesIO(visit.everything("model"))) as files:
-        for data in (visit.glb(0, "model"), files.read("face_00.glb")):
+    session = PhotoSession.of("a.png", buffer.getvalue(), [face], photo)
+    session.edit(0, Edit(angles=(0.8, 0.0, 0.0), arkit={"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0}))
+    with zipfile.ZipFile(io.BytesIO(session.everything("model"))) as files:
+        for data in (session.glb(0, "model"), files.read("face_00.glb")):
             assert np.array_equal(eyes(data), eye_material(face.iris_colour(photo)).texture)  # type: ignore[arg-type]

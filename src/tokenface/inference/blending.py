@@ -13,7 +13,7 @@ import torch
 from tokenface.errors import TokenFaceError
 from tokenface.geometry.pinhole import FaceCamera
 from tokenface.inference.face import Face
-from tokenface.inference.part_looks import iris_of_albedo
+from tokenface.inference.part_rig import iris_of_albedo
 from tokenface.inference.refinement import Refinement
 from tokenface.parameters import FaceParameters
 
