@@ -203,7 +203,7 @@ class Teaching:
     def _action_spread(self, expression: Tensor) -> Tensor:
         """[E] standard deviation of each action of [N, E], both sides' mean."""
         spread = expression.std(dim=0)
-        return (spread + spread[self.mirror.expression]) / 2
+        return (spread + spread[self.mirror.expression.to(spread.device)]) / 2
 
     def _pooled(self, shape: Tensor) -> Tensor:
         """Every photo's shape replaced by the mean over the photos of that person."""
