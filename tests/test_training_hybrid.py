@@ -261,7 +261,7 @@ def test_modes_decide_what_a_batch_is_made_of():
         Counts(4, 0, 2, 2).check(ProcessLayout(world_size=2), pictures_per_person=2)
 
 
-@pytest.mark.parametrize(("kind", "missing", "mode"), [("photo", "scans", "2d"), ("scan", "pictures", "3d")])
+@pytest.mark.parametrize(("kind", "missing", "mode"), [("photo", "scans", "2d"), ("scan", "2-D photos", "3d")])
 def test_shards_that_lack_a_kind_say_what_to_do(head, tmp_path, kind, missing, mode):
     entries = tuple(Entry(f"{n}", kind, "ann", "folder", 1, None, {}) for n in range(8))
     made = TrainConfig(data=DataConfig(root="x", share=1.0), run=RunConfig(batch=8))
