@@ -7,14 +7,17 @@ from typing import Annotated
 
 import typer
 
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Changes to the configuration: section.key=value.", show_default=False)
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", help="YAML file; none: the defaults.", show_default=False)
+]
+
 
 def train(
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="Changes to the configuration: section.key=value.", show_default=False)
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="YAML file; none: the defaults.", show_default=False)
-    ] = None,
+    overrides: Overrides = None,
+    config: ConfigFile = None,
     resume: Annotated[
         Path | None, typer.Option(help="Run folder to go on with, from any step.", show_default=False)
     ] = None,
@@ -76,12 +79,8 @@ def training_function(name: str):
 
 
 def train_temporal(
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="Changes to the configuration: section.key=value.", show_default=False)
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="YAML file; none: the defaults.", show_default=False)
-    ] = None,
+    overrides: Overrides = None,
+    config: ConfigFile = None,
     weights: Annotated[
         str | None, typer.Option("--weights", "-w", help="Image weights by name or path.", show_default=False)
     ] = None,

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tokenface.evaluation.photo_statistics import projected_landmarks
 from tokenface.evaluation.statistics import Measured, measured_over_people
 from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
@@ -27,7 +28,6 @@ MOST_YAW = np.deg2rad(30)
 
 DISTANCES = ("right eye opening", "left eye opening", "right brow", "left brow", "mouth width", "mouth opening",
              "lip corners")  # fmt: skip
-BLOCK = 64
 
 
 def distances(points: Tensor) -> Tensor:
@@ -80,31 +80,22 @@ def deviations(head: HeadModel, predicted: FaceParameters, labels: Tensor, perso
     seen = yaw.abs() <= MOST_YAW
     seen &= torch.bincount(person[seen], minlength=int(person.max()) + 1)[person] >= LEAST_PHOTOS
     rows = seen.nonzero()[:, 0]
-    parts = [_beyond_rest(head, predicted[r], labels[r]) for r in rows.split(BLOCK) if len(r)]
-    nothing = torch.zeros(0, len(DISTANCES))
-    labelled, moved = (torch.cat([nothing, *(part[i] for part in parts)]) for i in (0, 1))
-    who = person[rows]
-    return Deviations(rows, who, _within(labelled, who), _within(moved, who))
+    if not len(rows):
+        nothing = torch.zeros(0, len(DISTANCES))
+        return Deviations(rows, person[rows], nothing, nothing)
+    p, who = predicted[rows], person[rows]
+    moving = p.replace(shape=torch.zeros_like(p.shape))
+    still = moving.replace(expression=torch.zeros_like(p.expression), jaw=torch.zeros_like(p.jaw))
+    rest = distances(projected_landmarks(head, still))
+    labelled, moved = distances(labels[rows]) - rest, distances(projected_landmarks(head, moving)) - rest
+    return Deviations(rows, who, labelled - person_means(labelled, who), moved - person_means(moved, who))
 
 
-def _beyond_rest(head: HeadModel, p: FaceParameters, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """[B, K] of labels and of expression and jaw on the mean head, the mean head at rest taken from both."""
-    camera = Camera.from_vector(p.camera)
-    yaw, mean = camera.angles()[:, 0], torch.zeros(len(p), head.sizes.shape)
-
-    def points(expression: Tensor, jaw: Tensor) -> Tensor:
-        vertices = head(mean, head.clamp_expression(expression), jaw).vertices
-        return camera.project(head.landmarks68(vertices, yaw))[..., :2]
-
-    rest = distances(points(torch.zeros_like(p.expression), torch.zeros_like(p.jaw)))
-    return distances(labels) - rest, distances(points(p.expression, p.jaw)) - rest
-
-
-def _within(values: Tensor, person: Tensor) -> Tensor:
-    """[M, K] less each person's mean."""
+def person_means(values: Tensor, person: Tensor) -> Tensor:
+    """[N, K] values, each replaced by the mean over that person's rows. person: [N] small numbers."""
     count = torch.bincount(person)
     sums = torch.zeros(len(count), values.shape[1]).index_add_(0, person, values)
-    return values - (sums / count.clamp_min(1)[:, None])[person]
+    return (sums / count.clamp_min(1)[:, None])[person]
 
 
 def movement(

@@ -34,6 +34,7 @@ from tokenface.data.record import PhotoRecord
 from tokenface.data.replay import LabelledFaces
 from tokenface.data.warping import move_points, warp_faces
 from tokenface.errors import CheckpointError
+from tokenface.evaluation.photo_movement import person_means
 from tokenface.evaluation.rendered_measures import r_squared
 from tokenface.head.model import HeadModel
 from tokenface.losses.vertex_weights import action_spread
@@ -123,7 +124,7 @@ class Teaching:
             network(self.images[i : i + BATCH].to(device).float() / 255) for i in range(0, len(self.images), BATCH)
         ]
         raw = FaceParameters.cat([part.to("cpu") for part in parts])
-        own = self._pooled(raw.shape)
+        own = person_means(raw.shape, self.person)
         bias = _mean_over_people(own, self.person)
         low = torch.quantile(raw.expression, self.config.quantile, dim=0).clamp_min(0)
         jaw_low = torch.quantile(raw.jaw[:, 0], self.config.quantile).clamp_min(0)
@@ -204,13 +205,6 @@ class Teaching:
         """[E] standard deviation of each action of [N, E], both sides' mean."""
         spread = expression.std(dim=0)
         return (spread + spread[self.mirror.expression.to(spread.device)]) / 2
-
-    def _pooled(self, shape: Tensor) -> Tensor:
-        """Every photo's shape replaced by the mean over the photos of that person."""
-        people = int(self.person.max()) + 1
-        sums = torch.zeros(people, shape.shape[1]).index_add_(0, self.person, shape)
-        counts = torch.bincount(self.person, minlength=people)[:, None]
-        return (sums / counts)[self.person]
 
     def _changes(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Known changes of shape [B, S] and of actions [B, E] for some photos."""
