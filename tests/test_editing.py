@@ -12,7 +12,9 @@ from stand_ins import photo_with_marks, stand_in_model
 from toy_head import toy_head_data
 
 from tokenface.app.editing import Edit, edited, turned_light
+from tokenface.app.presets import PAIRS, PRESETS
 from tokenface.errors import TokenFaceError
+from tokenface.head.arkit import ARKIT_NAMES
 from tokenface.head.model import HeadModel
 from tokenface.inference.face import Face
 from tokenface.render.shading import sh_basis
@@ -106,3 +108,17 @@ def test_light_from_the_viewer_turned_to_the_right_comes_from_the_right() -> Non
 def test_strength_is_a_factor(faces: list[Face]) -> None:
     brighter = edited(faces[0], Edit(light_strength=1.5))
     assert torch.allclose(brighter.parameters.light, 1.5 * faces[0].parameters.light, atol=1e-5)
+
+
+def test_presets_are_expressions_and_sides_are_paired_as_a_face_is() -> None:
+    for weights in PRESETS.values():
+        assert set(weights) <= set(ARKIT_NAMES)
+        assert all(0 < weight <= 1 for weight in weights.values())
+    pairs = dict(PAIRS)
+    assert pairs["mouthSmileLeft"] == "mouthSmileRight"
+    assert pairs["eyeLookInLeft"] == "eyeLookOutRight"
+    assert not {"jawLeft", "mouthLeft"} & set(pairs)
+    paired = [*pairs, *pairs.values()]
+    assert len(paired) == len(set(paired)) == sum("Left" in name or "Right" in name for name in ARKIT_NAMES) - 4
+    look = PRESETS["Look aside"]
+    assert {pairs[name] for name in look if name in pairs} <= set(look)  # one eye out, the other in

@@ -21,6 +21,7 @@ from test_reconstruct_photo import needs_detector, needs_weights
 from tokenface.app.editing import Edit, edited
 from tokenface.app.folder import WorkFolder, work_folder
 from tokenface.app.limits import Limits
+from tokenface.app.presets import PRESETS
 from tokenface.app.server import create_app
 from tokenface.model import Reconstructor
 
@@ -153,6 +154,66 @@ def test_sliders_move_the_head_and_the_downloads(with_photo: Page, model: Recons
     assert any(np.abs(picture(with_photo) - before).mean() < 0.5 for _ in range(20))
 
 
+def weight(page: Page, name: str) -> float:
+    return float(page.locator(f"#{name} input[type=number]").input_value())
+
+
+def test_both_sides_move_together_unless_they_shall_not(with_photo: Page) -> None:
+    slide(with_photo, "mouthSmileLeft", 0.8)
+    with_photo.wait_for_function("document.querySelector('#mouthSmileRight input[type=number]').value == 0.8")
+    slide(with_photo, "eyeLookInRight", 0.6)  # the other eye looks out
+    with_photo.wait_for_function("document.querySelector('#eyeLookOutLeft input[type=number]').value == 0.6")
+    with_photo.locator("#both input").uncheck()
+    slide(with_photo, "mouthSmileLeft", 0.3)
+    with_photo.wait_for_function("document.querySelector('tokenface-viewer').shown.arkit.mouthSmileLeft == 0.3")
+    assert weight(with_photo, "mouthSmileRight") == 0.8
+    with_photo.locator("#both input").check()
+    with_photo.locator("#reset").click()
+    with_photo.wait_for_function("document.querySelector('#mouthSmileRight input[type=number]').value < 0.79")
+
+
+def test_a_button_sets_a_whole_expression(with_photo: Page, tmp_path: Path) -> None:
+    overlay = with_photo.locator("#overlay img").get_attribute("src")
+    with_photo.get_by_role("button", name="Smile", exact=True).click()
+    with_photo.wait_for_function(
+        "old => document.querySelector('#overlay img').getAttribute('src') !== old", arg=overlay
+    )
+    assert weight(with_photo, "mouthSmileLeft") == weight(with_photo, "mouthSmileRight") == 0.9
+    assert weight(with_photo, "jawOpen") == 0
+    document = json.loads(download(with_photo, "JSON", tmp_path / "a.json"))
+    for name, value in document["faces"][0]["arkit"].items():
+        assert value == pytest.approx(PRESETS["Smile"].get(name, 0.0), abs=2e-3), name
+    with_photo.locator("#reset").click()
+    with_photo.wait_for_function("document.querySelector('#mouthSmileRight input[type=number]').value != 0.9")
+
+
+def test_the_turntable_turns_until_somebody_takes_hold(with_photo: Page) -> None:
+    def moves() -> bool:
+        before = picture(with_photo)
+        return any(np.abs(picture(with_photo) - before).mean() > 1 for _ in range(20))
+
+    with_photo.get_by_role("button", name="Turntable").click()
+    assert moves()
+    with_photo.locator("tokenface-viewer canvas").click()
+    assert not moves()
+    with_photo.get_by_role("button", name="Reset view").click()
+
+
+def test_on_a_phone_the_head_stays_in_sight_of_its_sliders(with_photo: Page) -> None:
+    with_photo.set_viewport_size({"width": 390, "height": 844})
+    slider = with_photo.locator("#jawOpen")
+    slider.scroll_into_view_if_needed()
+    with_photo.evaluate("scrollBy(0, 300)")
+    head = with_photo.locator("tokenface-viewer").bounding_box()
+    assert head is not None
+    assert head["y"] >= -1
+    assert 300 < head["height"] < 0.5 * 844
+    assert head["width"] > 300
+    assert with_photo.evaluate("document.documentElement.scrollWidth") <= 390
+    with_photo.set_viewport_size({"width": 1400, "height": 1000})
+    with_photo.evaluate("scrollTo(0, 0)")
+
+
 def test_the_browser_moves_the_head_as_the_head_model_does(
     with_photo: Page, address: str, model: Reconstructor
 ) -> None:
@@ -189,7 +250,12 @@ def test_a_photo_without_a_face_is_said_so(with_photo: Page, tmp_path: Path) -> 
     with_photo.get_by_label("Remove Image").first.click()
     with_photo.wait_for_selector("#head-viewer .tokenface-empty")
     with_photo.locator("input[type=file]").first.set_input_files(tmp_path / "grass.png")
-    with_photo.get_by_text("no face found").first.wait_for()
+    said = with_photo.locator("#head-viewer [role=alert]")
+    said.get_by_text("no face found").wait_for()
+    assert not with_photo.locator("#overlay img").count()
+    with_photo.locator(".examples button").first.click()  # the next action takes it away
+    with_photo.wait_for_selector(READY)
+    assert not said.count()
 
 
 def test_a_clip_becomes_an_overlay_and_files(page: Page) -> None:
@@ -209,6 +275,19 @@ def test_an_expression_goes_to_another_head(page: Page) -> None:
     page.locator("#transfer").click()
     page.wait_for_selector("#transfer-viewer " + READY)
     assert page.locator("#transferred img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 1000
+    page.locator("#transfer-example").click()  # clears the last result
+    page.locator("#transfer-viewer tokenface-viewer").wait_for(state="detached")
+    page.locator("#transferred").wait_for(state="hidden")
+
+
+def test_what_is_missing_is_said_until_it_is_there(page: Page) -> None:
+    page.get_by_role("tab", name="Transfer").click()
+    page.locator("#transfer-target").get_by_label("Remove Image").click()
+    page.locator("#transfer").click()
+    said = page.locator("#transfer-note [role=alert]")
+    said.get_by_text("choose a source and a target first").wait_for()
+    page.locator("#transfer-example").click()
+    said.wait_for(state="detached")
 
 
 def test_the_page_asks_nobody_else_and_keeps_uploads_in_its_folder(with_photo: Page, folder: WorkFolder) -> None:

@@ -20,6 +20,7 @@ from tokenface.app.editing import Edit
 from tokenface.app.limits import MEGABYTE, Limits
 from tokenface.app.page_session import example_of, owned, session_of, waited
 from tokenface.app.photo_sessions import PhotoSession, PhotoSessions, Skin
+from tokenface.app.presets import PAIRS, PRESETS
 from tokenface.app.uploads import as_uploaded
 from tokenface.app.visitors import Session
 from tokenface.app.worker import Worker
@@ -40,24 +41,40 @@ GROUPS = (
 """Sliders by prefix of ARKit's names; the tongue is not modelled."""
 SKINS: dict[str, Skin] = {"Photo": "photo", "Model": "model"}
 HINT = "<div class='tokenface-empty'>Choose a photo, or one of the examples.</div>"
+CLEAR = "() => [\"<div class='tokenface-empty'>Looking for faces …</div>\", '', '']"
+"""What the browser shows at once when another photo was chosen: nothing of the last one."""
 VIEWER = "head-viewer"
 
 
 @dataclass(frozen=True)
 class Sliders:
-    """actions: by ARKit name.  others: yaw, pitch, roll, light turn, light height, light strength, share."""
+    """actions: by ARKit name.  others: yaw, pitch, roll, light turn, light height, light strength, share.
+    both: whether the other side of the face moves along.  presets: buttons by name."""
 
     actions: dict[str, gr.Slider]
     others: list[gr.Slider]
+    both: gr.Checkbox
+    presets: dict[str, gr.Button]
 
     @property
     def all(self) -> list[gr.Slider]:
         return [*self.actions.values(), *self.others]
 
     @property
-    def script(self) -> str:
-        """What the browser does while a slider moves."""
-        return f"(...values) => window.tokenface.slide('{VIEWER}', {json.dumps(list(self.actions))}, values)"
+    def moving(self) -> str:
+        """What the browser does while a slider moves: `both` and all sliders go in."""
+        pairs = json.dumps([pair for pair in PAIRS if set(pair) <= set(self.actions)])
+        return f"(...values) => window.tokenface.slide('{VIEWER}', {json.dumps(list(self.actions))}, {pairs}, values)"
+
+    @property
+    def settled(self) -> str:
+        """Where all sliders stand once one was let go."""
+        return f"(...values) => window.tokenface.settled('{VIEWER}', {json.dumps(list(self.actions))}, values)"
+
+    def preset(self, name: str) -> str:
+        """Where all sliders stand with an expression; the head shows it at once."""
+        actions, weights = json.dumps(list(self.actions)), json.dumps(PRESETS[name])
+        return f"(...values) => window.tokenface.preset('{VIEWER}', {actions}, {weights}, values)"
 
 
 def photo_tab(worker: Worker, photo_sessions: PhotoSessions, examples: dict[str, Path], limits: Limits) -> None:
@@ -73,33 +90,42 @@ def photo_tab(worker: Worker, photo_sessions: PhotoSessions, examples: dict[str,
             who = gr.Radio([], label="Face", visible=False, elem_id="faces")
             skin = gr.Radio(list(SKINS), value="Photo", label="Skin", elem_id="skin")
             overlay = gr.HTML(elem_id="overlay")
-        with gr.Column(scale=3, min_width=320):
+        with gr.Column(scale=3, min_width=320, elem_id="stage"):
             viewer = gr.HTML(HINT, elem_id=VIEWER)
             links = gr.HTML(elem_id="downloads")
         with gr.Column(scale=2, min_width=260, elem_id="sliders"):
-            sliders, partner, reset = _sliders(speaks_arkit(worker.model.head))
+            sliders, partner, met, reset = _sliders(speaks_arkit(worker.model.head))
 
     bench = _Bench(worker, photo_sessions, limits, sliders)
     shown = [viewer, overlay, links, *sliders.all]
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
+    photo.input(None, None, [viewer, overlay, links], js=CLEAR, **quiet)
     photo.input(bench.reconstruct, [photo, skin, token], [token, who, partner, *shown], api_visibility="private",
                 show_progress_on=[viewer])  # fmt: skip
     for button, path in zip(buttons, examples.values(), strict=True):
+        button.click(None, None, [viewer, overlay, links], js=CLEAR, **quiet)
         button.click(example_of(path), None, photo, **quiet).then(
             bench.reconstruct, [photo, skin, token], [token, who, partner, *shown], api_visibility="private",
             show_progress_on=[viewer])  # fmt: skip
     who.input(bench.show, [token, who, skin], shown, **quiet)
     skin.input(bench.show, [token, who, skin], shown, **quiet)
-    partner.change(bench.meet, [token, who, skin, partner], shown, **quiet)
-    gr.on([slider.input for slider in sliders.all], None, sliders.all, None, js=sliders.script, **quiet)
-    gr.on([slider.release for slider in sliders.all], bench.keep, [token, who, *sliders.all], overlay,
-          trigger_mode="always_last", **quiet)  # fmt: skip
+    partner.change(bench.meet, [token, who, skin, partner], [met, *shown], **quiet)
+    keep: dict[str, Any] = {"fn": bench.keep, "inputs": [token, who, *sliders.all], "outputs": overlay}
+    gr.on([slider.input for slider in sliders.all], None, [sliders.both, *sliders.all], None, js=sliders.moving,
+          **quiet)  # fmt: skip
+    gr.on([slider.release for slider in sliders.all], None, sliders.all, sliders.all, js=sliders.settled,
+          **quiet).then(**keep, trigger_mode="always_last", **quiet)  # fmt: skip
+    for name, preset in sliders.presets.items():
+        preset.click(None, sliders.all, sliders.all, js=sliders.preset(name), **quiet).then(**keep, **quiet)
     reset.click(bench.undo, [token, who, skin], shown, **quiet)
 
 
-def _sliders(arkit: bool) -> tuple[Sliders, gr.Image, gr.Button]:
+def _sliders(arkit: bool) -> tuple[Sliders, gr.Image, gr.HTML, gr.Button]:
     actions: dict[str, gr.Slider] = {}
+    with gr.Row(elem_id="presets", visible=arkit):
+        presets = {name: gr.Button(name, size="sm", min_width=70) for name in (PRESETS if arkit else ())}
+    both = gr.Checkbox(True, label="Both sides move together", visible=arkit, elem_id="both")
     for title, prefixes in GROUPS if arkit else ():
         with gr.Accordion(title, open=title == "Jaw"):
             for name in (name for name in ARKIT_NAMES if name.startswith(prefixes)):
@@ -119,9 +145,10 @@ def _sliders(arkit: bool) -> tuple[Sliders, gr.Image, gr.Button]:
         partner = as_uploaded(
             gr.Image(label="Photo of another person", type="filepath", sources=["upload"], height=180)
         )
+        met = gr.HTML(elem_id="partner-note")
         others.append(gr.Slider(0, 1, 0, step=0.01, label="Share of the other", elem_id="share", buttons=[]))
     reset = gr.Button("As found in the photo", size="sm", elem_id="reset")
-    return Sliders(actions, others), partner, reset
+    return Sliders(actions, others, both, presets), partner, met, reset
 
 
 class _Bench:
@@ -135,8 +162,11 @@ class _Bench:
         self.photo_sessions.forget(token)
         if path is None:
             return ["", gr.Radio([], visible=False), None, *self._nothing()]
-        with friendly():
-            photo_session = self._photo_session(path, session_of(request))
+        try:
+            with friendly():
+                photo_session = self._photo_session(path, session_of(request))
+        except gr.Error as error:
+            return ["", gr.Radio([], visible=False), None, said(error, "tokenface-empty"), *self._nothing()[1:]]
         token = self.photo_sessions.add(photo_session)
         names = [(f"{index + 1}", index) for index in range(len(photo_session.faces))]
         who = gr.Radio(names, value=0, visible=len(names) > 1)
@@ -156,20 +186,24 @@ class _Bench:
         ]
 
     def meet(self, token: str, index: int | None, skin: str, path: str | None, request: gr.Request) -> list[Any]:
-        """Somebody to blend with, or nobody."""
-        photo_session = self.photo_sessions.get(token)
-        if isinstance(photo_session, PhotoSession):
+        """Somebody to blend with, or nobody; what was wrong with the photo, and what `show` returns."""
+        photo_session, note = self.photo_sessions.get(token), ""
+        if not isinstance(photo_session, PhotoSession):  # what stands there stays
+            return [note, *(gr.skip() for _ in self._nothing())]
+        try:
             with friendly():
                 photo_session.partner = None if path is None else self._photo_session(path, session_of(request))
-                for face, edit in list(photo_session.edits.items()):
-                    photo_session.edit(face, edit)
-        return self.show(token, index, skin)
+        except gr.Error as error:
+            photo_session.partner, note = None, said(error)
+        for face, edit in list(photo_session.edits.items()):
+            photo_session.edit(face, edit)
+        return [note, *self.show(token, index, skin)]
 
     def keep(self, token: str, index: int | None, *values: float) -> str:
         """Remember where the sliders stand: downloads and overlay show it."""
         photo_session = self.photo_sessions.get(token)
         if not isinstance(photo_session, PhotoSession):
-            return HINT
+            return ""
         index = _face(photo_session, index)
         count, face = len(self.sliders.actions), photo_session.faces[index]
         *angles, turn, height, strength, share = values[count:]
@@ -240,6 +274,11 @@ def friendly() -> Iterator[None]:
         raise gr.Error("no answer in time; try again", print_exception=False) from None
     except OSError:
         raise gr.Error("the file is gone; choose it again", print_exception=False) from None
+
+
+def said(error: gr.Error, *classes: str) -> str:
+    """An error where its result would be: it goes away with the next result."""
+    return tag("div", {"class": " ".join(["tokenface-wrong", *classes]), "role": "alert"}, str(error.message))
 
 
 def _viewer(token: str, photo_session: PhotoSession, index: int, skin: Skin) -> str:

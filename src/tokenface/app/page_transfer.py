@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from tokenface.app.limits import Limits
-from tokenface.app.page_photo import friendly, tag
+from tokenface.app.page_photo import friendly, said, tag
 from tokenface.app.page_session import copied, owned, session_of
 from tokenface.app.page_video import followed
 from tokenface.app.photo_sessions import Files, PhotoSessions
@@ -49,38 +49,51 @@ def transfer_tab(clips: Worker, photo_sessions: PhotoSessions, examples: dict[st
             )
             video = gr.Video(label="Result", interactive=False, height=360, buttons=["download"], visible=False)
             viewer = gr.HTML(elem_id="transfer-viewer")
+            note = gr.HTML(elem_id="transfer-note")
             files = gr.File(label="Downloads", file_count="multiple", interactive=False, elem_id="transfer-files")
 
     def run(
         source: str | None, target: str | None, pose: Any, before: str, request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[list[Any]]:  # fmt: skip
-        if source is None or target is None:
-            raise gr.Error("choose a source and a target first", print_exception=False)
         photo_sessions.forget(before)
-        session = session_of(request)
-        given, wanted = owned(source, session), owned(target, session)
-        output = session.visitor.new()
+        yield _cleared()
+        try:
+            if source is None or target is None:
+                raise gr.Error("choose a source and a target first", print_exception=False)
+            session = session_of(request)
+            given, wanted = owned(source, session), owned(target, session)
+            output = session.visitor.new()
 
-        def work(report: Callable[[int], None]) -> TransferResult:
-            options = TransferOptions(pose=pose, end=limits.video_seconds)
-            return transfer(clips.model, given, wanted, output, options, report)
+            def work(report: Callable[[int], None]) -> TransferResult:
+                options = TransferOptions(pose=pose, end=limits.video_seconds)
+                return transfer(clips.model, given, wanted, output, options, report)
 
-        with friendly():
-            for step in followed(clips, work, session):
-                if isinstance(step, int):
-                    progress((step, None), desc="transferring", unit="frames")
-                else:
-                    yield _shown(step, photo_sessions)
+            with friendly():
+                for step in followed(clips, work, session):
+                    if isinstance(step, int):
+                        progress((step, None), desc="transferring", unit="frames")
+                    else:
+                        yield _shown(step, photo_sessions)
+        except gr.Error as error:
+            yield _cleared(said(error))
 
-    outputs = [picture, video, viewer, files, token]
+    outputs = [picture, video, viewer, note, files, token]
     start.click(run, [source, target, pose, token], outputs, api_visibility="private", concurrency_id="clips")
     paths = list(examples.values())[:2]
 
-    def people(request: gr.Request) -> list[str]:
-        return [copied(path, session_of(request)) for path in paths]
+    def people(before: str, request: gr.Request) -> list[Any]:
+        photo_sessions.forget(before)
+        return [*(copied(path, session_of(request)) for path in paths), *_cleared()]
 
-    example.click(people, None, [source, target], api_visibility="private", show_progress="hidden")
+    example.click(people, token, [source, target, *outputs], api_visibility="private", show_progress="hidden")
+    gr.on([source.change, target.change, pose.change], None, None, note, js="() => ''", api_visibility="private",
+          show_progress="hidden")  # fmt: skip
+
+
+def _cleared(note: str = "") -> list[Any]:
+    """Nothing of the last transfer."""
+    return [gr.Image(value=None, visible=False), gr.Video(value=None, visible=False), "", note, None, ""]
 
 
 def _shown(result: TransferResult, photo_sessions: PhotoSessions) -> list[Any]:
@@ -92,6 +105,7 @@ def _shown(result: TransferResult, photo_sessions: PhotoSessions) -> list[Any]:
         gr.Image(value=None if image is None else str(image), visible=image is not None),
         gr.Video(value=None if clip is None else str(clip), visible=clip is not None),
         viewer,
+        "",
         [str(path) for path in result.files],
         token,
     ]

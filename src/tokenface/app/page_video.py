@@ -13,7 +13,7 @@ import gradio as gr
 
 from tokenface.app.folder import WorkFolder
 from tokenface.app.limits import Limits
-from tokenface.app.page_photo import friendly
+from tokenface.app.page_photo import friendly, said, tag
 from tokenface.app.page_session import copied, owned, session_of, waited
 from tokenface.app.uploads import as_uploaded
 from tokenface.app.visitors import Session
@@ -41,29 +41,33 @@ def video_tab(clips: Worker, folder: WorkFolder, limits: Limits) -> None:
         with gr.Column(min_width=300):
             overlay = gr.Video(label="Overlay", interactive=False, height=360, buttons=["download"])
             files = gr.File(label="Downloads", file_count="multiple", interactive=False, elem_id="track-files")
-            note = gr.Markdown(elem_id="track-note")
+            note = gr.HTML(elem_id="track-note")
 
     def track(
         path: str | None, count: float, request: gr.Request, progress: gr.Progress = gr.Progress()  # noqa: B008
     ) -> Iterator[list[Any]]:  # fmt: skip
-        if path is None:
-            raise gr.Error("choose a clip first", print_exception=False)
-        session = session_of(request)
-        source, output = owned(path, session), session.visitor.new()
+        yield [None, None, ""]
+        try:
+            if path is None:
+                raise gr.Error("choose a clip first", print_exception=False)
+            session = session_of(request)
+            source, output = owned(path, session), session.visitor.new()
 
-        def work(report: Callable[[Step], None]) -> TrackRun:
-            options = TrackOptions(people=min(max(int(count), 1), PEOPLE), end=limits.video_seconds)
-            run = TrackRun(source, output, options, clips.model)
-            for step in run:
-                report(step)
-            return run
+            def work(report: Callable[[Step], None]) -> TrackRun:
+                options = TrackOptions(people=min(max(int(count), 1), PEOPLE), end=limits.video_seconds)
+                run = TrackRun(source, output, options, clips.model)
+                for step in run:
+                    report(step)
+                return run
 
-        with friendly():
-            for step in followed(clips, work, session):
-                if isinstance(step, Step):
-                    progress((step.done, step.total), desc=STAGES[step.stage], unit="frames")
-                else:
-                    yield [_overlay(output), _downloads(output), _summary(step)]
+            with friendly():
+                for step in followed(clips, work, session):
+                    if isinstance(step, Step):
+                        progress((step.done, step.total), desc=STAGES[step.stage], unit="frames")
+                    else:
+                        yield [_overlay(output), _downloads(output), _summary(step)]
+        except gr.Error as error:
+            yield [None, None, said(error)]
 
     def rendered(request: gr.Request) -> str:
         path, session = folder.root / "rendered_person.mp4", session_of(request)
@@ -78,6 +82,7 @@ def video_tab(clips: Worker, folder: WorkFolder, limits: Limits) -> None:
         return copied(path, session)
 
     outputs = [overlay, files, note]
+    clip.change(None, None, note, js="() => ''", api_visibility="private", show_progress="hidden")
     start.click(track, [clip, people], outputs, api_visibility="private", concurrency_id="clips",
                 show_progress_on=[overlay])  # fmt: skip
     example.click(rendered, None, clip, api_visibility="private").then(
@@ -138,4 +143,5 @@ def _downloads(output: Path) -> list[str]:
 
 def _summary(run: TrackRun) -> str:
     people = f"{len(run.people)} {'person' if len(run.people) == 1 else 'people'}"
-    return "\n\n".join([f"{run.frames} frames, {run.frames_with_face} with a face, {people}", *run.warnings])
+    lines = [f"{run.frames} frames, {run.frames_with_face} with a face, {people}", *run.warnings]
+    return "".join(tag("p", {}, line) for line in lines)

@@ -8,6 +8,7 @@ import { readGlb } from "./glb.js";
 import { Head, multiply, rotation } from "./head.js";
 
 const FIELD_OF_VIEW = 0.42; // radians
+const TURN = 0.9; // radians a second, on the turntable
 const START = { arkit: {}, angles: [0, 0, 0], lightTurn: 0, lightHeight: 0, lightStrength: 1, share: 0 };
 
 const VERTEX = `#version 300 es
@@ -44,15 +45,17 @@ const LOOK = `
   background: linear-gradient(#41464f, #1d2025); }
 canvas { width: 100%; height: 100%; display: block; cursor: grab; touch-action: pan-y; outline-offset: -3px; }
 canvas:active { cursor: grabbing; }
-button { position: absolute; right: .6rem; top: .6rem; font: inherit; font-size: .85rem; color: #fff; background: #0006;
+div { position: absolute; right: .6rem; top: .6rem; display: flex; gap: .4rem; }
+button { font: inherit; font-size: .85rem; color: #fff; background: #000a;
   border: 1px solid #fff4; border-radius: .5rem; padding: .3rem .7rem; cursor: pointer; }
+button[aria-pressed=true] { background: #0d9488; }
 p { position: absolute; inset: auto 0 .6rem; margin: 0; text-align: center; color: #fffc; font-size: .8rem; pointer-events: none; }
 p.wrong { inset: 40% 1rem auto; font-size: 1rem; color: #fff; }`;
 
 class Viewer extends HTMLElement {
   #gl = null; #program = null; #places = {}; #buffers = {}; #head = null; #partner = null; #waiting = false;
   #azimuth = 0; #elevation = 0; #zoom = 1; #watcher = null; #starting = false;
-  #found = {}; #state = START;
+  #found = {}; #state = START; #turning = false; #turnButton = null;
 
   static observedAttributes = ["src", "partner", "state"];
 
@@ -62,6 +65,7 @@ class Viewer extends HTMLElement {
 
   /** The page changes the attributes of the element that is there: look at another head. */
   attributeChangedCallback(name) {
+    this.sliders = null; // what the page's sliders have done: they are told anew as well
     if (this.#starting || !this.#watcher) return;
     if (name === "state") {
       if (this.#head) this.show(this.#given());
@@ -78,17 +82,44 @@ class Viewer extends HTMLElement {
   #start() {
     const root = this.shadowRoot ?? this.attachShadow({ mode: "open" });
     root.innerHTML = `<style>${LOOK}</style><canvas tabindex="0" role="img" aria-label="3-D head; drag to turn it"></canvas>
-      <button title="Look from the front again">Reset view</button><p>loading …</p>`;
+      <div><button title="Turn the head round and round" aria-pressed="false">Turntable</button>
+      <button title="Look from the front again">Reset view</button></div><p>loading …</p>`;
     this.canvas = root.querySelector("canvas");
     this.note = root.querySelector("p");
-    root.querySelector("button").addEventListener("click", () => this.#look(0, 0, 1));
+    const [turn, reset] = root.querySelectorAll("button");
+    this.#turnButton = turn;
+    turn.addEventListener("click", () => this.#turntable(!this.#turning));
+    reset.addEventListener("click", () => {
+      this.#turntable(false);
+      this.#look(0, 0, 1);
+    });
     this.#listen();
     this.#watcher = new ResizeObserver(() => this.#draw());
     this.#watcher.observe(this);
     this.#load(this.canvas).catch((error) => this.#wrong(error.message));
   }
 
+  /** What is shown: see `show`. */
+  get shown() { return this.#state; }
+
+  /** Turn round and round, or stop; whoever takes hold of the head stops it. */
+  #turntable(on) {
+    const started = on && !this.#turning;
+    this.#turning = on;
+    this.#turnButton.setAttribute("aria-pressed", String(on));
+    if (!started) return;
+    let last = null;
+    const step = (now) => {
+      if (!this.#turning) return;
+      if (last !== null) this.#look(this.#azimuth + ((now - last) / 1000) * TURN, this.#elevation, this.#zoom);
+      last = now;
+      requestAnimationFrame(step);
+    };
+    requestAnimationFrame(step);
+  }
+
   #stop() {
+    this.#turning = false;
     this.#watcher?.disconnect();
     this.#watcher = this.#head = this.frame = null;
     this.removeAttribute("ready");
@@ -222,6 +253,7 @@ class Viewer extends HTMLElement {
       return Math.hypot(a.x - b.x, a.y - b.y);
     };
     canvas.addEventListener("pointerdown", (event) => {
+      this.#turntable(false);
       canvas.setPointerCapture(event.pointerId);
       fingers.set(event.pointerId, { x: event.clientX, y: event.clientY });
     });
@@ -274,8 +306,47 @@ customElements.define("tokenface-viewer", Viewer);
 
 const viewer = (id) => document.querySelector(`#${id} tokenface-viewer`);
 
-/** The page's sliders, as they move: weights of the actions, then degrees of the head and the light, strength, share. */
-function slide(id, actions, values) {
+const ROUNDED = 0.006; // a slider's step rounds a found weight by as much
+
+/**
+ * The page's sliders, as they move: whether both sides go together, weights of the actions, then degrees of the head
+ * and the light, strength, share. pairs: actions of the left and the right side.
+ */
+function slide(id, actions, pairs, [both, ...values]) {
+  const element = viewer(id);
+  if (!element?.hasAttribute("ready")) return;
+  const partner = Object.fromEntries(pairs.flatMap(([left, right]) => [[left, right], [right, left]]));
+  const { arkit } = element.shown, known = element.sliders;
+  const now = known ? [...known.now] : actions.map((name) => arkit[name] ?? 0);
+  const last = known?.raw ?? now;
+  actions.forEach((name, index) => {
+    if (Math.abs(values[index] - last[index]) <= (known ? 0 : ROUNDED)) return;
+    now[index] = values[index];
+    if (both && name in partner) now[actions.indexOf(partner[name])] = values[index];
+  });
+  element.sliders = { raw: values.slice(0, actions.length), now };
+  show(id, actions, [...now, ...values.slice(actions.length)]);
+}
+
+/** Where the sliders stand now that one was let go: the other side has moved along. */
+function settled(id, actions, values) {
+  const element = viewer(id), now = element?.sliders?.now;
+  if (!now) return values;
+  element.sliders = { raw: now, now };
+  return [...now, ...values.slice(actions.length)];
+}
+
+/** All of an expression at once: what `weights` does not name is at rest. */
+function preset(id, actions, weights, values) {
+  const element = viewer(id), now = actions.map((name) => weights[name] ?? 0);
+  if (!element?.hasAttribute("ready")) return values;
+  const set = [...now, ...values.slice(actions.length)];
+  element.sliders = { raw: now, now };
+  show(id, actions, set);
+  return set;
+}
+
+function show(id, actions, values) {
   const radians = (degrees) => (degrees * Math.PI) / 180;
   const [yaw, pitch, roll, turn, height, strength, share] = values.slice(actions.length);
   viewer(id)?.show({
@@ -285,4 +356,4 @@ function slide(id, actions, values) {
   });
 }
 
-window.tokenface = { viewer, slide };
+window.tokenface = { viewer, slide, settled, preset };
