@@ -26,7 +26,13 @@ WAITING = 64
 VISITORS = 500
 """Visitors whose place on the page gradio remembers."""
 
-HEAD = '<script type="module" src="viewer/viewer.js"></script>'
+HEAD = """<script type="module" src="viewer/viewer.js"></script><style>
+/* Rules of page.css hold inside of gradio's container alone. What it does not show would make it scroll by itself, and
+   nothing in it could stay in sight. */
+.gradio-container { overflow: clip !important; }
+.gradio-container > .main { max-width: 96rem; margin: 0 auto; }
+@media (max-width: 700px) { .gradio-container > .main { padding: .75rem !important; } }
+</style>"""
 
 
 def add_page(
@@ -115,6 +121,19 @@ def _theme() -> gr.themes.Base:
         primary_hue="teal", neutral_hue="slate", font=fonts, font_mono=["ui-monospace", "monospace"]
     ).set(
         body_background_fill="*neutral_50",
+        # text of 4.5 to 1 against what it stands on, borders that can be seen
+        color_accent="*primary_700",
+        body_text_color_subdued="*neutral_500",
+        body_text_color_subdued_dark="*neutral_300",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_hover_dark="*primary_800",
+        checkbox_label_background_fill_selected="*primary_700",
+        checkbox_label_background_fill_selected_dark="*primary_700",
+        checkbox_border_color="*neutral_400",
+        input_border_color="*neutral_300",
+        input_border_color_dark="*neutral_600",
+        slider_color="*primary_600",
         block_title_background_fill="none",
         block_title_background_fill_dark="none",
         block_title_text_color="*neutral_700",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Protocol
 
-from starlette.responses import FileResponse, JSONResponse
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tokenface.app.plain_errors import PlainErrors
@@ -83,8 +83,8 @@ class PageGate:
             answer = _refusal(403, RELOAD)
         elif path == f"{API}/upload":
             await self.app(scope, receive, send)  # our own route
-        elif path == f"{API}/upload_progress":
-            answer = _refusal(404, "there is no such page")
+        elif path == f"{API}/upload_progress":  # ours tells none; an error would be the browser console's
+            answer = Response('data: {"msg": "done"}\n\n', media_type="text/event-stream")
         elif path.startswith(FILE):
             answer = self._file(visitor, path.removeprefix(FILE))
         elif path == f"{API}/queue/join":

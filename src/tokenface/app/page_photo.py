@@ -81,7 +81,7 @@ def photo_tab(worker: Worker, photo_sessions: PhotoSessions, examples: dict[str,
     """Build the tab."""
     token = gr.State("")
     with gr.Row():
-        with gr.Column(scale=2, min_width=260):
+        with gr.Column(scale=2, min_width=260, elem_id="given"):
             photo = as_uploaded(
                 gr.Image(label="Photo", type="filepath", sources=["upload", "webcam", "clipboard"], height=300)
             )
@@ -94,7 +94,7 @@ def photo_tab(worker: Worker, photo_sessions: PhotoSessions, examples: dict[str,
             viewer = gr.HTML(HINT, elem_id=VIEWER)
             links = gr.HTML(elem_id="downloads")
         with gr.Column(scale=2, min_width=260, elem_id="sliders"):
-            sliders, partner, met, reset = _sliders(speaks_arkit(worker.model.head))
+            sliders, partner, met, reset = _controls(speaks_arkit(worker.model.head))
 
     bench = _Bench(worker, photo_sessions, limits, sliders)
     shown = [viewer, overlay, links, *sliders.all]
@@ -121,10 +121,11 @@ def photo_tab(worker: Worker, photo_sessions: PhotoSessions, examples: dict[str,
     reset.click(bench.undo, [token, who, skin], shown, **quiet)
 
 
-def _sliders(arkit: bool) -> tuple[Sliders, gr.Image, gr.HTML, gr.Button]:
+def _controls(arkit: bool) -> tuple[Sliders, gr.Image, gr.HTML, gr.Button]:
     actions: dict[str, gr.Slider] = {}
-    with gr.Row(elem_id="presets", visible=arkit):
+    with gr.Row(elem_id="presets"):
         presets = {name: gr.Button(name, size="sm", min_width=70) for name in (PRESETS if arkit else ())}
+        reset = gr.Button("As in the photo", size="sm", min_width=70, elem_id="reset")
     both = gr.Checkbox(True, label="Both sides move together", visible=arkit, elem_id="both")
     for title, prefixes in GROUPS if arkit else ():
         with gr.Accordion(title, open=title == "Jaw"):
@@ -147,7 +148,6 @@ def _sliders(arkit: bool) -> tuple[Sliders, gr.Image, gr.HTML, gr.Button]:
         )
         met = gr.HTML(elem_id="partner-note")
         others.append(gr.Slider(0, 1, 0, step=0.01, label="Share of the other", elem_id="share", buttons=[]))
-    reset = gr.Button("As found in the photo", size="sm", elem_id="reset")
     return Sliders(actions, others, both, presets), partner, met, reset
 
 
@@ -161,12 +161,12 @@ class _Bench:
         """A new photo: token, faces to choose from, nobody to blend with, and what `show` returns."""
         self.photo_sessions.forget(token)
         if path is None:
-            return ["", gr.Radio([], visible=False), None, *self._nothing()]
+            return ["", _nobody(), None, *self._nothing()]
         try:
             with friendly():
                 photo_session = self._photo_session(path, session_of(request))
         except gr.Error as error:
-            return ["", gr.Radio([], visible=False), None, said(error, "tokenface-empty"), *self._nothing()[1:]]
+            return ["", _nobody(), None, said(error, "tokenface-empty"), *self._nothing()[1:]]
         token = self.photo_sessions.add(photo_session)
         names = [(f"{index + 1}", index) for index in range(len(photo_session.faces))]
         who = gr.Radio(names, value=0, visible=len(names) > 1)
@@ -255,6 +255,16 @@ class _Bench:
         arkit = face.arkit or {}
         angles = [round(math.degrees(angle), 1) for angle in face.camera.angles]
         return [*(round(arkit[name], 3) for name in self.sliders.actions), *angles]
+
+
+def _nobody() -> dict[str, Any]:
+    """No faces to choose from, so none is chosen."""
+    return gr.update(choices=[], value=None, visible=False)
+
+
+def hidden() -> dict[str, Any]:
+    """A result that is not there."""
+    return gr.update(value=None, visible=False)
 
 
 def _face(photo_session: PhotoSession, index: object) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from tokenface.app.limits import Limits
-from tokenface.app.page_photo import friendly, said, tag
+from tokenface.app.page_photo import friendly, hidden, said, tag
 from tokenface.app.page_session import copied, owned, session_of
 from tokenface.app.page_video import followed
 from tokenface.app.photo_sessions import Files, PhotoSessions
@@ -18,6 +18,10 @@ from tokenface.app.worker import Worker
 from tokenface.images.loading import IMAGE_SUFFIXES
 from tokenface.jobs.transfer import TransferOptions, TransferResult, transfer
 
+HINT = (
+    "<div class='tokenface-empty'>Choose whose expression to take (a photo, a clip or its parameters.npz) "
+    "and who shall wear it, or the example.</div>"
+)
 CLIP_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".npz")
 
 
@@ -27,7 +31,7 @@ def transfer_tab(clips: Worker, photo_sessions: PhotoSessions, examples: dict[st
     with gr.Row():
         with gr.Column(scale=2, min_width=260):
             source = as_uploaded(gr.File(
-                label="Source: a photo, a clip or parameters.npz; its expression is taken",
+                label="Source: a photo or clip to follow",
                 file_types=[*sorted(IMAGE_SUFFIXES), *CLIP_SUFFIXES],
                 elem_id="transfer-source",
             ))  # fmt: skip
@@ -40,6 +44,7 @@ def transfer_tab(clips: Worker, photo_sessions: PhotoSessions, examples: dict[st
                 start = gr.Button("Transfer", variant="primary", elem_id="transfer")
                 example = gr.Button("Example", visible=len(examples) > 1, elem_id="transfer-example")
         with gr.Column(scale=3, min_width=320):
+            note = gr.HTML(elem_id="transfer-note")
             picture = gr.Image(
                 label="Source, target, result",
                 interactive=False,
@@ -48,9 +53,10 @@ def transfer_tab(clips: Worker, photo_sessions: PhotoSessions, examples: dict[st
                 elem_id="transferred",
             )
             video = gr.Video(label="Result", interactive=False, height=360, buttons=["download"], visible=False)
-            viewer = gr.HTML(elem_id="transfer-viewer")
-            note = gr.HTML(elem_id="transfer-note")
-            files = gr.File(label="Downloads", file_count="multiple", interactive=False, elem_id="transfer-files")
+            viewer = gr.HTML(HINT, elem_id="transfer-viewer")
+            files = gr.File(
+                label="Downloads", file_count="multiple", interactive=False, visible=False, elem_id="transfer-files"
+            )
 
     def run(
         source: str | None, target: str | None, pose: Any, before: str, request: gr.Request,
@@ -79,7 +85,8 @@ def transfer_tab(clips: Worker, photo_sessions: PhotoSessions, examples: dict[st
             yield _cleared(said(error))
 
     outputs = [picture, video, viewer, note, files, token]
-    start.click(run, [source, target, pose, token], outputs, api_visibility="private", concurrency_id="clips")
+    start.click(run, [source, target, pose, token], outputs, api_visibility="private", concurrency_id="clips",
+                show_progress_on=[viewer])  # fmt: skip
     paths = list(examples.values())[:2]
 
     def people(before: str, request: gr.Request) -> list[Any]:
@@ -93,7 +100,7 @@ def transfer_tab(clips: Worker, photo_sessions: PhotoSessions, examples: dict[st
 
 def _cleared(note: str = "") -> list[Any]:
     """Nothing of the last transfer."""
-    return [gr.Image(value=None, visible=False), gr.Video(value=None, visible=False), "", note, None, ""]
+    return [hidden(), hidden(), HINT, note, hidden(), ""]
 
 
 def _shown(result: TransferResult, photo_sessions: PhotoSessions) -> list[Any]:
@@ -106,6 +113,6 @@ def _shown(result: TransferResult, photo_sessions: PhotoSessions) -> list[Any]:
         gr.Video(value=None if clip is None else str(clip), visible=clip is not None),
         viewer,
         "",
-        [str(path) for path in result.files],
+        gr.update(value=[str(path) for path in result.files], visible=True),
         token,
     ]

@@ -13,7 +13,7 @@ import gradio as gr
 
 from tokenface.app.folder import WorkFolder
 from tokenface.app.limits import Limits
-from tokenface.app.page_photo import friendly, said, tag
+from tokenface.app.page_photo import friendly, hidden, said, tag
 from tokenface.app.page_session import copied, owned, session_of, waited
 from tokenface.app.uploads import as_uploaded
 from tokenface.app.visitors import Session
@@ -25,6 +25,9 @@ from tokenface.jobs.track import Step, TrackOptions, TrackRun
 T = TypeVar("T")
 STAGES = {"track": "following the faces", "files": "writing files", "overlay": "drawing the overlay"}
 PEOPLE = 4
+HINT = "<div class='tokenface-empty'>Choose a clip and press Track, or take the example.</div>"
+FOLLOWING = "<div class='tokenface-empty'></div>"
+"""Room for the progress."""
 
 
 def video_tab(clips: Worker, folder: WorkFolder, limits: Limits) -> None:
@@ -39,14 +42,16 @@ def video_tab(clips: Worker, folder: WorkFolder, limits: Limits) -> None:
                 start = gr.Button("Track", variant="primary", elem_id="track")
                 example = gr.Button("Example", elem_id="track-example")
         with gr.Column(min_width=300):
-            overlay = gr.Video(label="Overlay", interactive=False, height=360, buttons=["download"])
-            files = gr.File(label="Downloads", file_count="multiple", interactive=False, elem_id="track-files")
-            note = gr.HTML(elem_id="track-note")
+            note = gr.HTML(HINT, elem_id="track-note")
+            overlay = gr.Video(label="Overlay", interactive=False, height=360, buttons=["download"], visible=False)
+            files = gr.File(
+                label="Downloads", file_count="multiple", interactive=False, visible=False, elem_id="track-files"
+            )
 
     def track(
         path: str | None, count: float, request: gr.Request, progress: gr.Progress = gr.Progress()  # noqa: B008
     ) -> Iterator[list[Any]]:  # fmt: skip
-        yield [None, None, ""]
+        yield _cleared(FOLLOWING if path else HINT)
         try:
             if path is None:
                 raise gr.Error("choose a clip first", print_exception=False)
@@ -65,9 +70,9 @@ def video_tab(clips: Worker, folder: WorkFolder, limits: Limits) -> None:
                     if isinstance(step, Step):
                         progress((step.done, step.total), desc=STAGES[step.stage], unit="frames")
                     else:
-                        yield [_overlay(output), _downloads(output), _summary(step)]
+                        yield _shown(output, step)
         except gr.Error as error:
-            yield [None, None, said(error)]
+            yield _cleared(said(error, "tokenface-empty"))
 
     def rendered(request: gr.Request) -> str:
         path, session = folder.root / "rendered_person.mp4", session_of(request)
@@ -82,12 +87,12 @@ def video_tab(clips: Worker, folder: WorkFolder, limits: Limits) -> None:
         return copied(path, session)
 
     outputs = [overlay, files, note]
-    clip.change(None, None, note, js="() => ''", api_visibility="private", show_progress="hidden")
+    clip.input(lambda: _cleared(HINT), None, outputs, api_visibility="private", show_progress="hidden")
     start.click(track, [clip, people], outputs, api_visibility="private", concurrency_id="clips",
-                show_progress_on=[overlay])  # fmt: skip
-    example.click(rendered, None, clip, api_visibility="private").then(
-        track, [clip, people], outputs, api_visibility="private", concurrency_id="clips", show_progress_on=[overlay]
-    )
+                show_progress_on=[note])  # fmt: skip
+    example.click(lambda: _cleared(FOLLOWING), None, outputs, api_visibility="private", show_progress="hidden").then(
+        rendered, None, clip, api_visibility="private"
+    ).then(track, [clip, people], outputs, api_visibility="private", concurrency_id="clips", show_progress_on=[note])
 
 
 def followed(clips: Worker, work: Callable[[Callable[[Any], None]], T], session: Session) -> Iterator[Any]:
@@ -126,9 +131,18 @@ def followed(clips: Worker, work: Callable[[Callable[[Any], None]], T], session:
         future.cancel()
 
 
-def _overlay(output: Path) -> str | None:
-    path = output / "overlay.mp4"
-    return str(path) if path.is_file() else None
+def _cleared(note: str) -> list[Any]:
+    """Nothing of the last clip."""
+    return [hidden(), hidden(), note]
+
+
+def _shown(output: Path, run: TrackRun) -> list[Any]:
+    overlay = output / "overlay.mp4"
+    return [
+        gr.update(value=str(overlay), visible=True) if overlay.is_file() else hidden(),
+        gr.update(value=_downloads(output), visible=True),
+        _summary(run),
+    ]
 
 
 def _downloads(output: Path) -> list[str]:

@@ -36,7 +36,8 @@ void main() {
   vec3 n = normalize(gl_FrontFacing ? facing : -facing);
   vec3 moved = strength * received(n * lightTurn); // row vector: the inverse turn
   vec3 albedo = mix(texture(skin, place).rgb, texture(otherSkin, place).rgb, share);
-  vec3 shade = baked ? clamp(moved / max(received(n), 0.15), 0.0, 3.0) : max(moved, 0.0);
+  vec3 before = max(received(n), 0.15); // the unmoved light on a baked skin is 1 everywhere, the dark back of it too
+  vec3 shade = baked ? clamp(max(moved, strength * 0.15) / before, 0.0, 3.0) : max(moved, 0.0);
   colour = vec4(clamp(albedo * shade, 0.0, 1.0), 1.0);
 }`;
 
@@ -48,7 +49,7 @@ canvas:active { cursor: grabbing; }
 div { position: absolute; right: .6rem; top: .6rem; display: flex; gap: .4rem; }
 button { font: inherit; font-size: .85rem; color: #fff; background: #000a;
   border: 1px solid #fff4; border-radius: .5rem; padding: .3rem .7rem; cursor: pointer; }
-button[aria-pressed=true] { background: #0d9488; }
+button[aria-pressed=true] { background: #0f766e; }
 p { position: absolute; inset: auto 0 .6rem; margin: 0; text-align: center; color: #fffc; font-size: .8rem; pointer-events: none; }
 p.wrong { inset: 40% 1rem auto; font-size: 1rem; color: #fff; }`;
 
