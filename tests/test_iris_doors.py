@@ -31,6 +31,7 @@ from tokenface.inference.part_rig import eye_material
 from tokenface.inference.people import same_person
 from tokenface.inference.result import PhotoResult
 from tokenface.jobs.one_person import reconstruct_person
+from tokenface.jobs.output_tree import OutputTree, Settings
 from tokenface.jobs.reconstruct import Options
 from tokenface.jobs.transfer import TransferOptions, transfer
 from tokenface.model import Reconstructor
@@ -108,6 +109,7 @@ def test_one_head_of_several_photos_has_them(known: tuple[Face, np.ndarray], tmp
     run = SimpleNamespace(
         options=Options(formats=("glb",), neutral=True), items=[face.item], failures=[], model=model,
         boxes_of=lambda items: None,
+        tree=OutputTree(tmp_path, Settings(("glb",), neutral=True, overlay=False)),
     )  # fmt: skip
     person = reconstruct_person(run, tmp_path)  # type: ignore[arg-type]
     assert all(are_green(path.read_bytes()) for path in person.folder.glob("*.glb"))

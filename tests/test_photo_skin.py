@@ -107,13 +107,18 @@ def test_photos_of_one_person_become_one_head_with_one_texture(head, tmp_path):
     results = [PhotoResult(face.item, [face], photo) for face, photo in named]
     model = SimpleNamespace(iterate=lambda *_, **__: iter(results), one_person=lambda faces, *_: same_person(faces))
     run = SimpleNamespace(
-        options=Options(formats=("glb", "json")), items=[face.item for face, _ in named], failures=[], model=model,
-        boxes_of=lambda items: None,
+        options=Options(), items=[face.item for face, _ in named], failures=[], model=model, boxes_of=lambda items: None,
+        tree=OutputTree(tmp_path, Settings(("glb", "json"), detail=True, maps=("depth", "cutout"))),
     )  # fmt: skip
     person = reconstruct_person(run, tmp_path)
     assert person.photos == 3
     assert person.best.item.name == "1"  # the frontal, confident one
-    assert sorted(path.name for path in person.folder.iterdir()) == ["face_00.glb", "parameters.json"]
+    assert sorted(path.name for path in person.folder.iterdir()) == sorted(
+        ["face_00.glb", "parameters.json", "overlay.png"]
+        + [f"face_00_{name}.png" for name in ("depth", "cutout", "displacement", "normal")]
+    )
+    with Image.open(person.folder / "face_00_cutout.png") as cutout:  # on the best one's photo
+        assert np.array_equal(np.asarray(cutout)[..., :3], named[1][1])
     views = chosen_views([(replace(face), photo) for face, photo in named])
     best, image = views[0]
     alone, all_three = merged_texture(best, image), merged_texture(best, image, views[1:])

@@ -20,6 +20,7 @@ from tokenface.images.loading import ImageItem
 from tokenface.images.srgb import to_bytes, to_linear
 from tokenface.inference.confidence import ConfidenceFeatures
 from tokenface.inference.face import Face, Origin
+from tokenface.inference.maps import PARTS
 from tokenface.inference.photo_texture import merged_texture, photo_texture, texture_size
 from tokenface.parameters import FaceParameters
 from tokenface.render.renderer import Renderer
@@ -105,6 +106,28 @@ def test_nothing_of_the_background_gets_onto_the_head(head, yaw):
     for region in ("cheeks", "forehead", "chin", "neck", "scalp"):
         texels = on_region(head, region)
         assert (magenta[texels] > own[texels].max() + 25).mean() < 0.005, region
+
+
+SHIRTS = {"white": (236, 236, 240), "black": (20, 20, 24), "of the skin's colour, buttoned up": (0, 0, 0)}
+
+
+@pytest.mark.parametrize("shirt", list(SHIRTS))
+def test_a_collar_and_a_tie_do_not_get_onto_the_neck(head, shirt):
+    face, photo = face_and_photo(head, 0.0)
+    maps = face.maps()
+    neck = maps.on_photo(maps.parts) == PARTS.index("neck")
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    top, bottom = rows[neck].min(), rows[neck].max()
+    collar = neck & (rows > top + 0.35 * (bottom - top))
+    skin = np.median(photo[neck], axis=0)
+    photo[collar] = SHIRTS[shirt] if any(SHIRTS[shirt]) else skin * [0.93, 0.86, 0.8]
+    photo[collar & (rows < top + 0.5 * (bottom - top))] = (240, 240, 240)
+    photo[collar & (np.abs(columns - SIZE / 2) < 8)] = (24, 32, 96)
+    assert collar.sum() > 1000
+    texture = photo_texture(face, photo, size=SIZE, whole_head=True, mended=False).astype(float)
+    wrong = np.abs(texture - truth(head, 0.0) * 0.85)[on_region(head, "neck")]
+    assert wrong.mean() < 9
+    assert (wrong.max(axis=1) > 40).mean() < 0.01
 
 
 def seam_step(head, texture: np.ndarray) -> float:

@@ -10,7 +10,7 @@ import typer
 from tokenface.cli.console import err, one_line, out, print_error
 
 if TYPE_CHECKING:
-    from tokenface.jobs.output_tree import Texture
+    from tokenface.jobs.face_files import Texture
     from tokenface.jobs.reconstruct import Run
 
 TABLES = ("parquet", "npz")

@@ -41,6 +41,8 @@ beyond counts a third (back light, a flash)."""
 CAST = 0.25
 """The same of a colour cast, each channel over the luminance."""
 BEYOND = 0.33
+NECK = 0.02
+"""Weight of the face's tone on the neck where nothing is seen of its skin, over a whole observation."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,6 +225,9 @@ def _joint_field(layers: list[_Layer], graph: HeadGraph, kinds: dict[str, np.nda
         share = layer.seen * (1 - weights).clip(0)
         values += share[:, None] * (layer.observed + offset)
         weights += share
+    # a neck that is hidden or clothed is the model's, in this face's tone; the beard above it does not run down
+    bare = NECK * kinds["neck"] * (1 - weights).clip(0)
+    values, weights = values + bare[:, None] * first.tone, weights + bare
     field = graph.field(values / weights[:, None].clip(1e-9), weights, first.tone)
     # what is no skin takes the photo's brightness, not its tone
     bright = float(first.tone @ LUMINANCE)

@@ -11,8 +11,8 @@ import numpy as np
 from tokenface.core.files import make_folder
 from tokenface.errors import ImageError
 from tokenface.formats.parameters import write_parameters
-from tokenface.inference.face import Face, Skin, photo_document
-from tokenface.inference.photo_texture import photo_texture
+from tokenface.inference.face import Face, photo_document
+from tokenface.jobs.face_files import write_face, write_overlay
 from tokenface.jobs.reconstruct import Run
 
 FOLDER = "person"
@@ -36,12 +36,13 @@ class Person:
 def reconstruct_person(run: Run, output: Path) -> Person:
     """Do the work, with the options of a run that has collected the photos; the largest face of each is the person.
 
-    Writes OUTPUT/person/face_00.glb, .obj, .ply and parameters.json.
+    Writes OUTPUT/person/face_00.glb, .obj, .ply, parameters.json and overlay.png; what lies on a photo (overlay, maps,
+    relief) is the best one's.
 
     Raises:
         ImageError: no photo shows a face.  OutputError: a file cannot be written.
     """
-    options = run.options
+    options, wanted = run.options, run.tree.settings
     faces: list[Face] = []
     images: list[np.ndarray] = []
     failures = list(run.failures)
@@ -63,23 +64,12 @@ def reconstruct_person(run: Run, output: Path) -> Person:
     faces = run.model.one_person(faces, images, options.refine)
     pairs = chosen_views(list(zip(faces, images, strict=True)))
     best, image = pairs[0]
-    skin: Skin = "model"
-    if options.texture != "model":
-        skin = photo_texture(best, image, pairs[1:], delight=options.texture == "delit")
-    iris = best.iris_colour(image)
     folder = make_folder(output / FOLDER)
-    for suffix in sorted(set(options.formats) - {"json"}):
-        for neutral in (False, True) if options.neutral else (False,):
-            best.save(
-                folder / f"face_00{'_neutral' if neutral else ''}.{suffix}",
-                neutral,
-                skin,
-                iris,
-                options.axes,
-                options.texture_format,
-            )
-    if "json" in options.formats:
+    write_face(folder, best, image, wanted, pairs[1:])
+    if "json" in wanted.formats:
         write_parameters(folder / "parameters.json", photo_document([best], best.item.name))
+    if wanted.overlay:
+        write_overlay(folder, [best], image)
     return Person(folder, best, len(faces), failures)
 
 

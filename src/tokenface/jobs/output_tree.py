@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import json
 import os
 import re
@@ -12,9 +11,6 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal, TypedDict
-
-import numpy as np
 
 from tokenface.core.files import (
     PHOTO_MARKER,
@@ -26,12 +22,11 @@ from tokenface.core.files import (
     write_atomically,
 )
 from tokenface.errors import OutputError
-from tokenface.formats.axes import Axes
-from tokenface.formats.glb_textures import TextureFormat
 from tokenface.formats.parameters import write_parameters
 from tokenface.images.loading import ImageItem
-from tokenface.inference.face import FORMATS, Skin, photo_document
+from tokenface.inference.face import photo_document
 from tokenface.inference.result import PhotoResult
+from tokenface.jobs.face_files import FaceFiles, write_face, write_overlay
 
 MARKER = PHOTO_MARKER
 LONGEST_NAME = 80
@@ -40,30 +35,14 @@ WINDOWS_NAMES = frozenset(
 )
 
 
-Texture = Literal["photo", "delit", "model"]
-
-
 @dataclass(frozen=True)
-class Settings:
+class Settings(FaceFiles):
     """Settings that the files depend on besides the photo; when it changes, finished photos are done again.
 
-    formats: of `SAVED`.  overlay: whether the picture for people is written.  neutral: whether the relaxed heads are
-    written as well.  texture: "photo", "delit" (the photo without its light), or "model": the albedo as predicted.
-    detail: whether normal and displacement maps are written as well.
-    maps: of `map_files.MAPS`.  axes: of OBJ, PLY and STL; None: each format's usual ones.
-    texture_format: of the pictures in a GLB.
     signature: everything else that matters (weights, options of the reconstruction).
     """
 
-    formats: tuple[str, ...] = FORMATS
-    overlay: bool = True
-    neutral: bool = False
-    texture: Texture = "photo"
-    detail: bool = False
     signature: str = ""
-    maps: tuple[str, ...] = ()
-    axes: Axes | None = None
-    texture_format: TextureFormat = "png"
 
     def hash(self) -> str:
         parts = [sorted(self.formats), self.overlay, self.neutral, self.texture, self.detail, self.signature]
@@ -75,15 +54,6 @@ class Settings:
             parts.append(self.texture_format)
         text = json.dumps(parts)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-class _Look(TypedDict):
-    """What files of one face share (`Face.save`)."""
-
-    texture: Skin
-    iris: np.ndarray | None
-    axes: Axes | None
-    texture_format: TextureFormat
 
 
 class OutputTree:
@@ -150,43 +120,13 @@ class OutputTree:
         self._clear(folder)
         self._mark(folder, result.item, "started", [])
         paths: list[Path] = []
-        meshes = sorted(set(self.settings.formats) - {"json"})
         for face in result.faces:
-            skin: Skin = "model"
-            iris = None
-            if {"glb", "vrm"} & set(meshes) and result.image is not None:
-                iris = face.iris_colour(result.image)
-            if self.settings.texture != "model" and meshes and result.image is not None:
-                skin = face.photo_texture(result.image, delight=self.settings.texture == "delit")
-            for suffix in meshes:
-                stem = folder / f"face_{face.index:02d}"
-                look: _Look = {
-                    "texture": skin,
-                    "iris": iris,
-                    "axes": self.settings.axes,
-                    "texture_format": self.settings.texture_format,
-                }
-                paths.append(face.save(f"{stem}.{suffix}", **look))
-                if self.settings.neutral:
-                    paths.append(face.save(f"{stem}_neutral.{suffix}", neutral=True, **look))
-            if self.settings.detail and result.image is not None:
-                from tokenface.inference.photo_texture import photo_detail
-
-                detail = photo_detail(face, result.image).files(f"face_{face.index:02d}")
-                paths += [write_atomically(folder / name, data) for name, data in detail.items()]
-            if self.settings.maps and result.image is not None:
-                from tokenface.inference.map_files import write_maps
-
-                paths += write_maps(folder, face, result.image, self.settings.maps)
+            paths += write_face(folder, face, result.image, self.settings)
         if "json" in self.settings.formats:
             name = _file_name(result.item)
             paths.append(write_parameters(folder / "parameters.json", photo_document(result.faces, name)))
         if self.settings.overlay and result.image is not None:
-            from tokenface.inference.appearance import overlay_picture
-
-            buffer = io.BytesIO()
-            overlay_picture(result.image, result.faces).save(buffer, format="PNG", compress_level=4)
-            paths.append(write_atomically(folder / "overlay.png", buffer.getvalue()))
+            paths.append(write_overlay(folder, result.faces, result.image))
         files = sorted(path.name for path in folder.iterdir() if is_result_name(path.name))
         self._mark(folder, result.item, "done", files)
         return paths

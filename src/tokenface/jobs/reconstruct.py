@@ -22,7 +22,8 @@ from tokenface.inference.photos import per_photo
 from tokenface.inference.predictor import BATCH_SIZE
 from tokenface.inference.refinement import RefineOptions
 from tokenface.inference.result import PhotoResult
-from tokenface.jobs.output_tree import OutputTree, Settings, Texture
+from tokenface.jobs.face_files import Texture
+from tokenface.jobs.output_tree import OutputTree, Settings
 from tokenface.model import Reconstructor
 
 GIVE_UP_AFTER = 3
@@ -78,15 +79,15 @@ class Run:
         if not self.items:
             return
         settings = Settings(
-            formats,
-            options.overlay,
-            options.neutral,
-            options.texture,
-            options.detail,
-            self._signature(),
-            chosen_maps(options.maps),
-            options.axes,
-            check_texture_format(options.texture_format),
+            formats=formats,
+            overlay=options.overlay,
+            neutral=options.neutral,
+            texture=options.texture,
+            detail=options.detail,
+            maps=chosen_maps(options.maps),
+            axes=options.axes,
+            texture_format=check_texture_format(options.texture_format),
+            signature=self._signature(),
         )
         self.tree = OutputTree(output, settings, options.overwrite)
         self.root = self.tree.root

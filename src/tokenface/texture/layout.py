@@ -103,7 +103,7 @@ class Texels:
 
 def surface_kinds(data: HeadData) -> dict[str, np.ndarray]:
     """[V] bool each: skin (outer), mouth (teeth too), eyes, sockets, scalp, face, ears, beard, features,
-    lips, brows, middle."""
+    lips, brows, middle, neck."""
     layers, count = Layers.of(data), len(data.template)
 
     def named(*names: str) -> np.ndarray:
@@ -130,6 +130,7 @@ def surface_kinds(data: HeadData) -> dict[str, np.ndarray]:
         "features": named("nose", "lips", "brows"),
         "lips": named("lips"),
         "brows": named("brows"),
+        "neck": named("neck", "boundary") & layers.skin & ~face,
         "middle": named("nose", "cheeks", "chin") & (np.abs(data.template[:, 0]) < np.abs(points[[36, 45], 0]).mean()),
     }
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from tokenface.images.srgb import LUMINANCE
 from tokenface.texture.fill import HeadGraph
-from tokenface.texture.layout import Texels, smoothstep
+from tokenface.texture.layout import Texels, smoothstep, surface_kinds
 from tokenface.texture.view import View
 
 ROUNDS = 3
@@ -20,6 +20,10 @@ DEVIATION = np.array([0.5, 0.16, 0.22])
 """Standard deviations of skin about the field: luminance, red over green, blue over green, natural logarithms."""
 STRANGE = (1.8, 3.0)
 """Distance, in those, from which a texel looks like something else, and from which it surely is."""
+NECK_STRANGE = (1.2, 2.0)
+"""The same on the neck, where cloth is likely, and a fill of plain skin costs little."""
+BESIDE = 0.2
+"""Radians round the neck within which cloth hides what lies below it."""
 
 
 def unlike_skin(view: View, ratio: np.ndarray, texels: Texels, graph: HeadGraph) -> np.ndarray:
@@ -36,9 +40,33 @@ def unlike_skin(view: View, ratio: np.ndarray, texels: Texels, graph: HeadGraph)
     for _ in range(ROUNDS):
         observed, seen = texels.to_vertices(ratio, trusted)
         field = graph.field(observed, SLOWNESS * seen, prior, mirrored=False)
-        unlike = smoothstep(_distance(ratio - texels.at(field)), *STRANGE).astype(np.float32)
-        trusted = view.share * (1 - unlike) * (texels.kinds["scalp"] < 0.5)
-    return unlike
+        distance = _distance(ratio - texels.at(field))
+        unlike = smoothstep(distance, *STRANGE).astype(np.float32)
+        # the neck is judged by the face above it: what grew onto a collar would take it for skin
+        trusted = view.share * (1 - unlike) * (texels.kinds["scalp"] < 0.5) * (texels.kinds["neck"] < 0.5)
+    return np.maximum(unlike, _clothed(view, smoothstep(distance, *NECK_STRANGE), texels))
+
+
+def _clothed(view: View, strange: np.ndarray, texels: Texels) -> np.ndarray:
+    """[N] in [0, 1], on the neck alone: what looks strange, and what lies below that, however it looks (a shirt of the
+    skin's own colour begins with its collar).
+
+    Args:
+        strange: [N] in [0, 1].
+    """
+    neck = np.flatnonzero(surface_kinds(texels.data)["neck"])
+    found, seen = texels.to_vertices(strange[:, None], (view.share > 0.1).astype(np.float32))
+    found = np.where(seen[neck] > 0.1, found[neck, 0], 0)
+    place = np.asarray(texels.data.template, np.float64)[neck]
+    if len(neck) == 0:
+        return np.zeros(len(strange), np.float32)
+    middle = place.mean(axis=0)
+    azimuth = np.arctan2(place[:, 0] - middle[0], place[:, 2] - middle[2])
+    apart = np.abs((azimuth[:, None] - azimuth[None] + np.pi) % (2 * np.pi) - np.pi)
+    above = (place[None, :, 1] >= place[:, None, 1]) & (apart < BESIDE)
+    cloth = np.zeros(len(texels.data.template), np.float32)
+    cloth[neck] = np.where(above, found[None], 0).max(axis=1)
+    return texels.at(cloth[:, None])[:, 0] * texels.kinds["neck"]
 
 
 def _distance(difference: np.ndarray) -> np.ndarray:
