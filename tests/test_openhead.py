@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from tokenface.errors import HeadModelError
 from tokenface.geometry.landmarks import LID_PAIRS, LIP_PAIRS, MIRROR68
 from tokenface.head.arkit import ARKIT_NAMES, JAW_OPEN_ANGLE, arkit_to_jaw, from_arkit, jaw_to_arkit, to_arkit
+from tokenface.head.data import HeadData
 from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head, shipped_folder
 
@@ -39,7 +44,7 @@ def random_people(head: HeadModel, count: int, seed: int = 0) -> np.ndarray:
 
 
 def test_file_is_small_and_complete(head):
-    assert (shipped_folder() / "openhead.safetensors").stat().st_size <= 16e6
+    assert (shipped_folder() / "openhead.safetensors").stat().st_size <= 12e6
     data = head.data
     assert head.sizes.shape == 300
     assert head.sizes.texture == 50
@@ -48,6 +53,34 @@ def test_file_is_small_and_complete(head):
     for array in (data.template, data.shape_basis, data.expression_basis, data.joint_basis, data.skinning_weights):
         assert np.isfinite(array.astype(np.float32)).all()
     assert {"face", "lips", "nose", "ears", "scalp", "neck", "left_eyeball", "right_eyeball"} <= set(data.regions)
+
+
+def test_a_symmetric_basis_is_stored_by_half_and_comes_back_bit_for_bit(head, tmp_path):
+    data = head.data
+    data.save(tmp_path / "a.safetensors")
+    assert (tmp_path / "a.safetensors").read_bytes() == (shipped_folder() / "openhead.safetensors").read_bytes()
+    with safe_open(tmp_path / "a.safetensors", "np") as file:
+        assert "shape_basis" not in file.keys()  # noqa: SIM118 (not a dict)
+        assert 0.5 < file.get_tensor("shape_half").nbytes / data.shape_basis.nbytes < 0.53  # and the middle
+    lopsided = data.shape_basis.copy()
+    lopsided[7, int(data.regions["left_eyeball"][0]), 1] += np.float16(1e-3)
+    replace(data, shape_basis=lopsided).save(tmp_path / "b.safetensors")
+    with safe_open(tmp_path / "b.safetensors", "np") as file:
+        assert "shape_half" not in file.keys()  # noqa: SIM118 (not a dict)
+    for name, basis in (("a", data.shape_basis), ("b", lopsided)):
+        back = HeadData.load(tmp_path / f"{name}.safetensors").shape_basis
+        assert back.dtype == basis.dtype
+        assert back.tobytes() == basis.tobytes()
+
+
+def test_half_a_basis_that_does_not_fit_is_a_damaged_file(head, tmp_path):
+    tensors = load_file(shipped_folder() / "openhead.safetensors")
+    with safe_open(shipped_folder() / "openhead.safetensors", "np") as file:
+        facts = file.metadata()
+    for name, wrong in (("signs", tensors["shape_signs"][:9]), ("half", tensors["shape_half"][..., :50].copy())):
+        save_file({**tensors, f"shape_{name}": wrong}, tmp_path / "a.safetensors", facts)
+        with pytest.raises(HeadModelError, match=r"a\.safetensors' is damaged"):
+            HeadData.load(tmp_path / "a.safetensors")
 
 
 def test_mesh_is_manifold_and_its_openings_are_closed_rings(head):

@@ -242,7 +242,10 @@ def test_heads_without_parts_stay_in_one_piece() -> None:
 
 
 @pytest.mark.parametrize("colour", [(88, 58, 40), (104, 134, 158)], ids=["brown", "blue"])
-def test_irises_have_the_photos_colour_whatever_its_light(face: Face, colour: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("pupil", [0.4, 0.55, 0.7], ids=["bright room", "dim room", "dark room"])
+def test_irises_have_the_photos_colour_whatever_its_light(
+    face: Face, colour: tuple[int, int, int], pupil: float
+) -> None:
     camera = FaceCamera(np.array([7.0, 0, 0, 0, 0, 0, 0]), Crop((300.0, 300.0), 600.0), (600, 600))
     calm = face.parameters.replace(expression=torch.zeros_like(face.parameters.expression), jaw=torch.zeros(3))
     looking = replace(face, camera=camera, parameters=calm)
@@ -263,7 +266,7 @@ def test_irises_have_the_photos_colour_whatever_its_light(face: Face, colour: tu
         photo[inside] = lit((236, 229, 222))
         away = np.hypot(columns - x, rows - y)
         photo[inside & (away < 12.5)] = lit(colour)
-        photo[inside & (away < 5)] = 10
+        photo[inside & (away < 12.5 * pupil)] = 10
     found = iris_of_photo(looking, photo)
     assert found is not None
     np.testing.assert_allclose(found.astype(float), colour, atol=14)

@@ -107,7 +107,8 @@ def test_photos_of_one_person_become_one_head_with_one_texture(head, tmp_path):
     results = [PhotoResult(face.item, [face], photo) for face, photo in named]
     model = SimpleNamespace(iterate=lambda *_, **__: iter(results), one_person=lambda faces, *_: same_person(faces))
     run = SimpleNamespace(
-        options=Options(), items=[face.item for face, _ in named], failures=[], model=model, boxes_of=lambda items: None,
+        options=Options(), items=[face.item for face, _ in named], failures=[], model=model,
+        boxes_of=lambda items: None,
         tree=OutputTree(tmp_path, Settings(("glb", "json"), detail=True, maps=("depth", "cutout"))),
     )  # fmt: skip
     person = reconstruct_person(run, tmp_path)

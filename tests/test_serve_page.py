@@ -75,13 +75,14 @@ def page(address: str) -> Iterator[Page]:
         seen.clear()
         made.on("request", lambda request: seen.append(request.url) if outside(request.url, address) else None)
         made.on("pageerror", lambda error: seen.append(str(error)))
+        made.on("console", lambda message: seen.append(message.text) if message.type == "error" else None)
         made.goto(address)
         yield made
         browser.close()
 
 
 seen: list[str] = []
-"""Requests to other places, and errors of scripts."""
+"""Requests to other places, errors of scripts, and what else the console calls an error."""
 
 
 def outside(url: str, address: str) -> bool:
@@ -199,6 +200,16 @@ def test_the_turntable_turns_until_somebody_takes_hold(with_photo: Page) -> None
     with_photo.get_by_role("button", name="Reset view").click()
 
 
+def test_the_dark_side_of_a_lit_photo_keeps_the_skins_colour(with_photo: Page) -> None:
+    with_photo.locator("tokenface-viewer").evaluate("viewer => viewer.canvas.focus()")
+    for _ in range(14):
+        with_photo.keyboard.press("ArrowRight")
+    red, green, blue = np.moveaxis(picture(with_photo), 2, 0)
+    assert (red > blue + 20).mean() > 0.1  # a head
+    assert ((green > red + 8) & (green > blue + 8)).mean() < 1e-4
+    with_photo.get_by_role("button", name="Reset view").click()
+
+
 def test_on_a_phone_the_head_stays_in_sight_of_its_sliders(with_photo: Page) -> None:
     with_photo.set_viewport_size({"width": 390, "height": 844})
     slider = with_photo.locator("#jawOpen")
@@ -256,6 +267,7 @@ def test_a_photo_without_a_face_is_said_so(with_photo: Page, tmp_path: Path) -> 
     with_photo.locator(".examples button").first.click()  # the next action takes it away
     with_photo.wait_for_selector(READY)
     assert not said.count()
+    assert not with_photo.locator(".toast-body").count()
 
 
 def test_a_clip_becomes_an_overlay_and_files(page: Page) -> None:
@@ -274,6 +286,9 @@ def test_an_expression_goes_to_another_head(page: Page) -> None:
     page.locator("#transfer-source").get_by_text("eileen").wait_for()
     page.locator("#transfer").click()
     page.wait_for_selector("#transfer-viewer " + READY)
+    address = page.locator("#transfer-viewer tokenface-viewer").get_attribute("src")
+    shown = page.request.get(f"{page.url}{address}").body()
+    assert len(pygltflib.GLTF2.load_from_bytes(shown).meshes) == 1  # with its eyes: the viewer draws one mesh
     assert page.locator("#transferred img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 1000
     page.locator("#transfer-example").click()  # clears the last result
     page.locator("#transfer-viewer tokenface-viewer").wait_for(state="detached")

@@ -235,7 +235,7 @@ class _Bench:
 
         def photo_session(result: PhotoResult) -> PhotoSession:
             if result.error is not None:
-                raise result.error
+                raise type(result.error)(str(result.error).replace("the encoded picture", f"'{file.name}'"))
             assert result.image is not None  # a photo with faces has been read
             return PhotoSession.of(file.name, data, result.faces, result.image)
 

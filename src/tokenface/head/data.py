@@ -13,6 +13,7 @@ from safetensors.numpy import save
 
 from tokenface.core.tensors import open_tensors
 from tokenface.errors import HeadModelError
+from tokenface.head.mirrored_basis import halved, whole
 
 FORMAT = "tokenface-head-1"
 JOINT_NAMES = ("root", "neck", "jaw", "left_eye", "right_eye")
@@ -70,6 +71,9 @@ class HeadData:
             value = getattr(self, f.name)
             if isinstance(value, np.ndarray):
                 tensors[f.name] = np.ascontiguousarray(value)
+        if (parts := halved(self.shape_basis, np.asarray(self.mirror))) is not None:  # OpenHead's: a fifth of the file
+            del tensors["shape_basis"]
+            tensors["shape_half"], tensors["shape_signs"] = parts
         header = {
             "name": self.name,
             "licence": self.licence,
@@ -100,6 +104,8 @@ class HeadData:
                     )
                 header = json.loads(metadata["head"])
                 arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+            if "shape_half" in arrays:
+                arrays["shape_basis"] = whole(arrays.pop("shape_half"), arrays.pop("shape_signs"), arrays["mirror"])
             regions = {k.removeprefix("region."): arrays.pop(k) for k in sorted(arrays) if k.startswith("region.")}
             names = {f.name for f in fields(HeadData)}
             span = header["expression_range"]

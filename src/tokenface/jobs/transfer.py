@@ -48,10 +48,13 @@ class TransferOptions:
 
 @dataclass(frozen=True)
 class TransferResult:
-    """files: that were written.  moments: how many."""
+    """files: that were written.  moments: how many.  face: the target as the photo's source makes it look, or as it was
+    found when the source is a clip.  texture: [R, R, 3] uint8, its skin."""
 
     files: list[Path]
     moments: int
+    face: Face
+    texture: np.ndarray
 
 
 def transfer(
@@ -84,7 +87,9 @@ def transfer(
     if not photo:
         return _clip_files(model, puppet, source, rest, folder, from_source, options, report)
     moment = next(iter(moments(model, source)))
-    return TransferResult(_photo_files(puppet, moment, rest, folder, from_source, options.picture), 1)
+    posed = posed_by(puppet, moment, rest)
+    files = _photo_files(puppet, posed, moment, folder, from_source, options.picture)
+    return TransferResult(files, 1, posed, puppet.texture)
 
 
 def posed_by(puppet: Puppet, moment: Moment, rest: tuple[Tensor, Tensor] | None) -> Face:
@@ -96,9 +101,8 @@ def posed_by(puppet: Puppet, moment: Moment, rest: tuple[Tensor, Tensor] | None)
 
 
 def _photo_files(
-    puppet: Puppet, moment: Moment, rest: tuple[Tensor, Tensor] | None, folder: Path, from_source: bool, picture: bool
+    puppet: Puppet, posed: Face, moment: Moment, folder: Path, from_source: bool, picture: bool
 ) -> list[Path]:
-    posed = posed_by(puppet, moment, rest)
     files = [
         write_glb(folder / "transfer.glb", posed.riggable_mesh(texture=puppet.texture), posed.rig(iris=puppet.iris)),
         write_parameters(folder / "parameters.json", photo_document([posed], posed.item.name)),
@@ -160,7 +164,7 @@ def _clip_files(
         for _ in posed():
             pass
     files.append(_animation(puppet, done, folder / "transfer.glb"))
-    return TransferResult(files, len(done.times))
+    return TransferResult(files, len(done.times), puppet.face, puppet.texture)
 
 
 def _animation(puppet: Puppet, done: _Performance, path: Path) -> Path:
