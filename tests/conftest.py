@@ -31,10 +31,12 @@ def ray() -> Iterator[ModuleType]:
 
     before = dict(os.environ)
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(tokenface.__file__).parents[1]), str(Path(__file__).parent)])
-    # Ray's processes step behind all others (nice 15): beside a second worker of pytest they would hardly get a turn
+    # Ray's processes step behind all others (nice 15): beside pytest's own they would hardly get a turn
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
-    ray.init("local", num_cpus=2, object_store_memory=80 << 20, include_dashboard=False, log_to_driver=False)
-    os.environ.clear()
-    os.environ.update(before)
+    try:
+        ray.init("local", num_cpus=2, object_store_memory=80 << 20, include_dashboard=False, log_to_driver=False)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
     yield ray
     ray.shutdown()
