@@ -55,11 +55,12 @@ WARPED_ACTIONS = (
     "mouthShrugLower", "mouthShrugUpper", "mouthPressLeft", "mouthPressRight",
 )  # fmt: skip
 """Actions whose change a warp can show; opening lips and turning eyes would need pixels that no photo has."""
-REST_QUANTILE = 0.25
-"""Quantile of each action over the photos that is 0 in finished weights: what `evaluate photos` calls the baseline."""
+REST_QUANTILE = 0.15
+"""Quantile of each action over the photos that is 0 in finished weights: below the baseline of `evaluate photos` (0.25),
+for what falls below 0 is lost as movement."""
 MOST_GAIN = 3.0
 """Largest factor by which one update stretches the targets; updates follow each other."""
-CHANGED = 3.5
+CHANGED = 2.5
 """Actions that a warp changes, on average, where it changes any."""
 LIMITED = {"eyeBlinkLeft": 0.45, "eyeBlinkRight": 0.45}
 """How much of an action a warp adds at the most; others 0.7."""
