@@ -56,8 +56,8 @@ WARPED_ACTIONS = (
 )  # fmt: skip
 """Actions whose change a warp can show; opening lips and turning eyes would need pixels that no photo has."""
 REST_QUANTILE = 0.15
-"""Quantile of each action over the photos that is 0 in finished weights: below the baseline of `evaluate photos` (0.25),
-for what falls below 0 is lost as movement."""
+"""Quantile of each action over the photos that finished weights put at 0. Not the baseline's 0.25: what falls below 0
+is lost as movement."""
 MOST_GAIN = 3.0
 """Largest factor by which one update stretches the targets; updates follow each other."""
 CHANGED = 2.5
