@@ -14,7 +14,7 @@ from tokenface.images.models import model_path
 MESH_SIZE = 192
 NETWORK_OFFSET = 0.77
 """Network pixels by which its points sit too far left, and by the same padding too high: half the disagreement between
-its answers on 76 photos and on their mirror images (± 0.06)."""
+its points on 76 photos and on their mirror images (± 0.06)."""
 MESH_MARGIN = 1.5
 """The network wants the face with a quarter of its size around it [MediaPipe's face-landmark graph]."""
 
@@ -57,7 +57,7 @@ class FaceMesh:
     def __call__(self, image: np.ndarray, crop: Crop) -> MeshResult:
         """Two passes: the second one is cropped from the points of the first, which sets size and roll right.
 
-        The second answer counts unless it lost the face.
+        The second result counts unless it lost the face.
         """
         first = self.once(image, crop)
         if first.presence < 0.05:

@@ -9,7 +9,7 @@ and every doubt makes its targets smaller. So an update brings the targets' spre
 predictions' spread on rendered faces, action by action, and people's shapes as a whole.
 
 In between, each photo that is drawn is warped as if the person had β + δ and ψ + δψ, and the target moves by δ. Let the
-teacher give a share a of the truth b: the student sees b + δ, is told a·b + δ, and answers best with (a + 1)/2 of what
+teacher give a share a of the truth b: the student sees b + δ, is told a·b + δ, and does best with (a + 1)/2 of what
 it sees; update by update a tends to 1, as far as the picture shows it.
 """
 
