@@ -17,7 +17,7 @@ from tokenface.network import FaceParameters
 from tokenface.network.config import NetworkConfig
 from tokenface.network.tokenface import TokenFace
 from tokenface.training.config import TeachingConfig
-from tokenface.training.teaching import Teaching, explained
+from tokenface.training.teaching import REST_QUANTILE, Teaching, explained
 
 SIZE = 96
 AS_IT_COMES = {"action_spread": 0.0, "gaze_spread": 0.0, "shape_spread": 0.0}
@@ -82,7 +82,7 @@ def test_a_lesson_takes_out_what_all_photos_share(taught, faces):
 
 
 def test_finished_weights_say_of_no_photo_what_they_say_of_all(taught):
-    """At rest on a quarter of the photos, and people's mean shape the prior's; how faces differ stays."""
+    """At rest on the share of photos that is meant, and people's mean shape the prior's; how faces differ stays."""
     teaching, _ = taught
     network = TokenFace(NetworkConfig(backbone="vit_tiny_patch16", image_size=SIZE), teaching.head.sizes, seed=1).eval()
     with torch.no_grad():
@@ -94,10 +94,10 @@ def test_finished_weights_say_of_no_photo_what_they_say_of_all(taught):
         bias = teaching.take_out_bias(network)
         after = network(images)
     assert float(bias.expression.sum()) > 3
-    low = after.expression.quantile(0.25, dim=0)
+    low = after.expression.quantile(REST_QUANTILE, dim=0)
     twin = teaching.mirror.expression
     assert float((low + low[twin]).abs().max()) < 1e-4
-    assert float(after.jaw[:, 0].quantile(0.25).abs()) < 1e-5
+    assert float(after.jaw[:, 0].quantile(REST_QUANTILE).abs()) < 1e-5
     assert float(after.shape.mean(0).abs().max()) < 1e-4  # two photos of each
     for name in ("shape", "expression", "jaw"):
         first, then = getattr(before, name), getattr(after, name)

@@ -24,7 +24,7 @@ from tokenface.core.files import (
 from tokenface.errors import OutputError
 from tokenface.formats.parameters import write_parameters
 from tokenface.images.loading import ImageItem
-from tokenface.inference.face import photo_document
+from tokenface.inference.face_document import photo_document
 from tokenface.inference.result import PhotoResult
 from tokenface.jobs.face_files import FaceFiles, write_face, write_overlay
 

@@ -45,5 +45,5 @@ class PhotoBias(NamedTuple):
         jaw = torch.zeros(network.sizes.jaw)
         jaw[0] = self.jaw
         for name, bias in (("shape", self.shape), ("expression", self.expression), ("jaw", jaw)):
-            layer = heads.fc[name]
-            layer.bias -= (bias.to(layer.bias) / getattr(heads, f"{name}_scale")).to(layer.bias)
+            scale = getattr(heads, f"{name}_scale")
+            heads.fc[name].get_parameter("bias").sub_(bias.to(scale) / scale)

@@ -9,7 +9,7 @@ and every doubt makes its targets smaller. So an update brings the targets' spre
 predictions' spread on rendered faces, action by action, and people's shapes as a whole.
 
 In between, each photo that is drawn is warped as if the person had β + δ and ψ + δψ, and the target moves by δ. Let the
-teacher give a share a of the truth b: the student sees b + δ, is told a·b + δ, and answers best with (a + 1)/2 of what
+teacher give a share a of the truth b: the student sees b + δ, is told a·b + δ, and does best with (a + 1)/2 of what
 it sees; update by update a tends to 1, as far as the picture shows it.
 """
 
@@ -55,11 +55,12 @@ WARPED_ACTIONS = (
     "mouthShrugLower", "mouthShrugUpper", "mouthPressLeft", "mouthPressRight",
 )  # fmt: skip
 """Actions whose change a warp can show; opening lips and turning eyes would need pixels that no photo has."""
-REST_QUANTILE = 0.25
-"""Quantile of each action over the photos that is 0 in finished weights: what `evaluate photos` calls the baseline."""
+REST_QUANTILE = 0.15
+"""Quantile of each action over the photos that finished weights put at 0. Not the baseline's 0.25: what falls below 0
+is lost as movement."""
 MOST_GAIN = 3.0
 """Largest factor by which one update stretches the targets; updates follow each other."""
-CHANGED = 3.5
+CHANGED = 2.5
 """Actions that a warp changes, on average, where it changes any."""
 LIMITED = {"eyeBlinkLeft": 0.45, "eyeBlinkRight": 0.45}
 """How much of an action a warp adds at the most; others 0.7."""
