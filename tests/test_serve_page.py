@@ -159,7 +159,16 @@ def weight(page: Page, name: str) -> float:
     return float(page.locator(f"#{name} input[type=number]").input_value())
 
 
+def unfold(page: Page, title: str, slider: str) -> None:
+    """Sliders of a folded part are not on the page."""
+    if not page.locator(f"#{slider}").count():
+        page.get_by_role("button", name=title).click()
+        page.wait_for_selector(f"#{slider}")
+
+
 def test_both_sides_move_together_unless_they_shall_not(with_photo: Page) -> None:
+    unfold(with_photo, "Mouth", "mouthSmileLeft")
+    unfold(with_photo, "Eyes", "eyeLookInRight")
     slide(with_photo, "mouthSmileLeft", 0.8)
     with_photo.wait_for_function("document.querySelector('#mouthSmileRight input[type=number]').value == 0.8")
     slide(with_photo, "eyeLookInRight", 0.6)  # the other eye looks out
@@ -174,6 +183,7 @@ def test_both_sides_move_together_unless_they_shall_not(with_photo: Page) -> Non
 
 
 def test_a_button_sets_a_whole_expression(with_photo: Page, tmp_path: Path) -> None:
+    unfold(with_photo, "Mouth", "mouthSmileLeft")
     overlay = with_photo.locator("#overlay img").get_attribute("src")
     with_photo.get_by_role("button", name="Smile", exact=True).click()
     with_photo.wait_for_function(

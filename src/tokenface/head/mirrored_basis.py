@@ -6,9 +6,11 @@ apart, which a wheel's compression makes a third smaller.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-FLOATS = {2: np.dtype("<f2"), 4: np.dtype("<f4"), 8: np.dtype("<f8")}
+FLOATS: dict[int, np.dtype[Any]] = {2: np.dtype("<f2"), 4: np.dtype("<f4"), 8: np.dtype("<f8")}
 """By the number of byte planes."""
 OTHER_SIDE = (-1, 1, 1)
 """x changes its sign from one side of the head to the other."""
@@ -24,7 +26,9 @@ def halved(basis: np.ndarray, mirror: np.ndarray) -> tuple[np.ndarray, np.ndarra
     count = len(mirror)
     if FLOATS.get(basis.itemsize) != basis.dtype or basis.ndim != 3:
         return None
-    if basis.shape[1:] != (count, 3) or not np.array_equal(mirror[mirror], np.arange(count)):
+    if basis.shape[1:] != (count, 3) or not ((mirror >= 0) & (mirror < count)).all():
+        return None
+    if not np.array_equal(mirror[mirror], np.arange(count)):
         return None
     first = _first(mirror)
     pairs = np.flatnonzero(first & (mirror != np.arange(count)))
