@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -19,3 +21,22 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the shared research data (set TOKENFACE_SHARED to its folder)")
     return folder
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[ModuleType]:
+    """A Ray on this machine with two CPUs, whose processes see the sources and the tests."""
+    ray = pytest.importorskip("ray", reason="needs Ray; pip install 'tokenface[cluster]'")
+    import tokenface
+
+    before = dict(os.environ)
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(tokenface.__file__).parents[1]), str(Path(__file__).parent)])
+    # Ray's processes step behind all others (nice 15): beside pytest's own they would hardly get a turn
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
+    try:
+        ray.init("local", num_cpus=2, object_store_memory=80 << 20, include_dashboard=False, log_to_driver=False)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    yield ray
+    ray.shutdown()

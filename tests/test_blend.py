@@ -23,7 +23,8 @@ from tokenface.formats.parameters import read_parameters, write_parameters
 from tokenface.head.model import HeadModel
 from tokenface.images.loading import ImageItem
 from tokenface.inference.blending import blend, mixed_iris, mixed_skin
-from tokenface.inference.face import Face, photo_document
+from tokenface.inference.face import Face
+from tokenface.inference.face_document import photo_document
 from tokenface.inference.refinement import Refinement
 from tokenface.jobs.blend import BlendOptions, blend_files
 from tokenface.model import Reconstructor

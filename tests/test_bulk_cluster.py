@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 
@@ -11,8 +10,6 @@ import pytest
 from bulk_workers import DEADLY, WISH, MortalWorker, StandInWorker
 from PIL import Image
 from stand_ins import photo_with_marks
-
-import tokenface
 
 pytest.importorskip("pyarrow", reason="needs the extra 'tables'")
 
@@ -33,19 +30,6 @@ def photos(tmp_path) -> Path:
         x, y = random.integers(0, 60, 2)
         Image.fromarray(photo_with_marks((int(x), int(y), 40))).save(folder / f"{number:03d}.png")
     return folder
-
-
-@pytest.fixture(scope="module")
-def ray():
-    ray = pytest.importorskip("ray", reason="needs Ray; pip install 'tokenface[cluster]'")
-    before = dict(os.environ)
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(tokenface.__file__).parents[1]), str(Path(__file__).parent)])
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
-    ray.init("local", num_cpus=2, object_store_memory=80 << 20, include_dashboard=False, log_to_driver=False)
-    os.environ.clear()
-    os.environ.update(before)
-    yield ray
-    ray.shutdown()
 
 
 def tables(folder: Path) -> dict[str, bytes]:

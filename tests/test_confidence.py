@@ -215,7 +215,7 @@ def test_component_errors_are_zero_for_the_truth_and_known_for_known_offsets(hea
 def test_the_json_of_a_face_keeps_its_evidence(head, calibration):
     batch = SyntheticFaces(head, 64).sample(1, 0)
     from tokenface.formats.parameters import plain
-    from tokenface.inference.face import photo_document
+    from tokenface.inference.face_document import photo_document
 
     bare = face_of(head, batch, 0)
     calibrated = replace(

@@ -29,6 +29,8 @@ from tokenface.training.preflight import check_first_batch
 raster_triton = pytest.importorskip("tokenface.render.raster_triton", reason="Triton is not installed")
 
 SIZE = 48
+SMALL = 4
+"""Pixels of a triangle's box."""
 GENERATOR_WAITS = {
     ("nonzero", "render/rasterizer.py:rasterize"),  # how many pixels are covered
     ("repeat_interleave", "render/raster_triton.py:_work_items"),  # how many tiles
@@ -65,16 +67,23 @@ class Kernel:
 
     def __call__(self, keys, owner, tile, table, count, triangles, height, width, *, FRACTION_BITS, TILE, **sizes):
         keys, owner, tile, table = (real(x) for x in (keys, owner, tile, table))
-        row, pixel = table[owner].T[..., None], torch.arange(TILE * TILE)
-        across = ((row[2] + TILE - 1) // TILE).clamp(min=1)
-        i, j = tile[:, None] % across * TILE + pixel % TILE, tile[:, None] // across * TILE + pixel // TILE
-        inside = (i < row[2]) & (j < row[3])
-        for edge in (4, 5, 6):
-            inside &= row[edge] + row[edge + 3] * i + row[edge + 6] * j >= 0
-        depth = ((row[13] + row[14] * i + row[15] * j) >> FRACTION_BITS).clamp(row[16], row[17])
-        target = ((owner // triangles)[:, None] * height + row[1] + j) * width + row[0] + i
-        value = (depth << 32) | (owner % triangles)[:, None]
-        keys.scatter_reduce_(0, target[inside], value[inside], "amin")
+        small = table[owner][:, 2:4].amax(1) <= SMALL  # nearly all: no need to try all pixels of their tiles
+        for chosen, side in ((small, SMALL), (~small, TILE)):
+            _try_pixels(keys, owner[chosen], tile[chosen], table, triangles, height, width, side, FRACTION_BITS, TILE)
+
+
+def _try_pixels(keys, owner, tile, table, triangles, height, width, side, fraction_bits, tile_side):
+    """side: of the square of pixels that is tried in each tile."""
+    row, pixel = table[owner].T[..., None], torch.arange(side * side)
+    across = ((row[2] + tile_side - 1) // tile_side).clamp(min=1)
+    i, j = tile[:, None] % across * tile_side + pixel % side, tile[:, None] // across * tile_side + pixel // side
+    inside = (i < row[2]) & (j < row[3])
+    for edge in (4, 5, 6):
+        inside &= row[edge] + row[edge + 3] * i + row[edge + 6] * j >= 0
+    depth = ((row[13] + row[14] * i + row[15] * j) >> fraction_bits).clamp(row[16], row[17])
+    target = ((owner // triangles)[:, None] * height + row[1] + j) * width + row[0] + i
+    value = (depth << 32) | (owner % triangles)[:, None]
+    keys.scatter_reduce_(0, target[inside], value[inside], "amin")
 
 
 class OneDevice:

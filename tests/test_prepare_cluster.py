@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import sys
 from functools import partial
-from pathlib import Path
 
 import pool_functions
 import pytest
 from test_prepare import OPTIONS, no_networks, photos  # noqa: F401 (a fixture)
 
-import tokenface
 from tokenface.cli import run as command_line
 from tokenface.core.cluster import RayPool
 from tokenface.errors import ConfigError, DataError
 from tokenface.head.registry import load_head
 from tokenface.prepare.run import Preparation
-
-STORE = 80 << 20
-
-
-@pytest.fixture(scope="module")
-def ray():
-    ray = pytest.importorskip("ray", reason="needs Ray; pip install 'tokenface[cluster]'")
-    before = dict(os.environ)
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(tokenface.__file__).parents[1]), str(Path(__file__).parent)])
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
-    ray.init("local", num_cpus=2, object_store_memory=STORE, include_dashboard=False, log_to_driver=False)
-    os.environ.clear()
-    os.environ.update(before)
-    yield ray
-    ray.shutdown()
 
 
 def actors() -> list:

@@ -18,9 +18,10 @@ from tokenface.cli.app import app
 from tokenface.errors import ImageError
 from tokenface.formats.parameters import read_parameters
 from tokenface.head.model import HeadModel
-from tokenface.images.facemesh import Iris
+from tokenface.images.iris import Iris
 from tokenface.images.loading import ImageItem
-from tokenface.inference.face import Face, photo_document
+from tokenface.inference.face import Face
+from tokenface.inference.face_document import photo_document
 from tokenface.inference.refinement import RefineOptions
 from tokenface.refinement.size import pupil_distance, size_from_irises
 

@@ -14,8 +14,10 @@ from tokenface.errors import CheckpointError, ConfigError
 from tokenface.geometry.camera import Camera
 from tokenface.head.registry import load_head
 from tokenface.network import FaceParameters
+from tokenface.network.config import NetworkConfig
+from tokenface.network.tokenface import TokenFace
 from tokenface.training.config import TeachingConfig
-from tokenface.training.teaching import Teaching, explained
+from tokenface.training.teaching import REST_QUANTILE, Teaching, explained
 
 SIZE = 96
 AS_IT_COMES = {"action_spread": 0.0, "gaze_spread": 0.0, "shape_spread": 0.0}
@@ -77,6 +79,29 @@ def test_a_lesson_takes_out_what_all_photos_share(taught, faces):
     rest = faces.parameters.expression.quantile(0.3, dim=0)
     assert torch.allclose(pseudo_labels.expression, (faces.parameters.expression - rest).clamp_min(0), atol=1e-5)
     assert float(pseudo_labels.expression.quantile(0.25, dim=0).sum()) < 1e-4
+
+
+def test_finished_weights_say_of_no_photo_what_they_say_of_all(taught):
+    """At rest on the share of photos that is meant, and people's mean shape the prior's; how faces differ stays."""
+    teaching, _ = taught
+    network = TokenFace(NetworkConfig(backbone="vit_tiny_patch16", image_size=SIZE), teaching.head.sizes, seed=1).eval()
+    with torch.no_grad():
+        network.heads.fc["expression"].bias += 5.0  # a grimace on every photo
+        network.heads.fc["shape"].bias += 0.3
+        network.heads.fc["jaw"].bias[0] += 1.0
+        images = teaching.images.float() / 255
+        before = network(images)
+        bias = teaching.take_out_bias(network)
+        after = network(images)
+    assert float(bias.expression.sum()) > 3
+    low = after.expression.quantile(REST_QUANTILE, dim=0)
+    twin = teaching.mirror.expression
+    assert float((low + low[twin]).abs().max()) < 1e-4
+    assert float(after.jaw[:, 0].quantile(REST_QUANTILE).abs()) < 1e-5
+    assert float(after.shape.mean(0).abs().max()) < 1e-4  # two photos of each
+    for name in ("shape", "expression", "jaw"):
+        first, then = getattr(before, name), getattr(after, name)
+        assert torch.allclose(first - first.mean(0), then - then.mean(0), atol=1e-5)
 
 
 def test_an_update_gives_faces_that_hardly_move_and_differ_their_spread_back(head, faces, tmp_path):

@@ -164,7 +164,7 @@ def test_auto_takes_what_is_there_and_fits(
     model = copy.copy(token_model)
     model.path = tmp_path / "w.safetensors"
     assert choose_temporal(model, "auto") is None
-    assert "come without a centred temporal transformer: each frame is answered by itself" in caplog.text
+    assert "come without a centred temporal transformer: each frame is predicted by itself" in caplog.text
     caplog.clear()
     assert choose_temporal(model, "off") is None
     assert not caplog.text

@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from copied_processes import Copies, alive, copies
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-import tokenface
 from tokenface.training.metrics import TIMINGS, read_curve
 from tokenface.training.run import train
 
@@ -29,19 +27,21 @@ TINY = (
 )  # fmt: skip
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 def test_a_run_that_is_killed_again_and_again_ends_like_an_unbroken_one(tmp_path):
     whole = train(None, [*TINY, f"run.folder={tmp_path}", "run.name=whole"], report=lambda line: None)
     folder, moments = tmp_path / "killed", random.Random(5)
     fresh = [*TINY, f"run.folder={tmp_path}", "run.name=killed"]
-    for rows in (1, 4, 7):
-        resumes = (folder / "config.yaml").is_file()
-        _killed_after(["--resume", str(folder)] if resumes else fresh, folder, rows, moments.uniform(0, 0.4))
-        if (folder / "state.safetensors").is_file():
-            with safe_open(str(folder / "state.safetensors"), framework="pt") as state:
-                assert "ema.component_tokens" in state.keys()  # noqa: SIM118 (not a dict)
+    with copies("tokenface.cli, tokenface.training.run") as processes:
+        for rows in (1, 6):
+            resumes = (folder / "config.yaml").is_file()
+            arguments = ["train", *(["--resume", str(folder)] if resumes else fresh)]
+            _killed_after(processes, arguments, folder, rows, moments.uniform(0, 0.4))
+            if (folder / "state.safetensors").is_file():
+                with safe_open(str(folder / "state.safetensors"), framework="pt") as state:
+                    assert "ema.component_tokens" in state.keys()  # noqa: SIM118 (not a dict)
     rows = read_curve(folder / "train.csv")
-    assert 7 <= len(rows) <= STEPS
+    assert 6 <= len(rows) <= STEPS
     again = train(resume=folder, report=lambda line: None)
     expected, found = read_curve(whole.parent / "train.csv"), read_curve(folder / "train.csv")
     expected, found = ([{**row, **dict.fromkeys(TIMINGS)} for row in rows] for rows in (expected, found))
@@ -51,17 +51,15 @@ def test_a_run_that_is_killed_again_and_again_ends_like_an_unbroken_one(tmp_path
         torch.testing.assert_close(two[name], tensor, rtol=0, atol=0, msg=name)
 
 
-def _killed_after(arguments: list[str], folder: Path, rows: int, seconds: float) -> None:
+def _killed_after(processes: Copies, arguments: list[str], folder: Path, rows: int, seconds: float) -> None:
     """Start the command line, and kill it without warning some time after it wrote so many rows of its curve."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(tokenface.__file__).parents[1])}
-    command = [sys.executable, "-m", "tokenface", "train", *arguments]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    errors = folder.parent / "errors.txt"
+    process = processes.start(f"sys.exit(tokenface.cli.run({arguments}))", errors)
     deadline = time.monotonic() + 300
-    while process.poll() is None and len(read_curve(folder / "train.csv")) < rows:
+    while alive(process) and len(read_curve(folder / "train.csv")) < rows:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     time.sleep(seconds)
-    ended = process.poll()
-    process.send_signal(signal.SIGKILL)
-    _, errors = process.communicate(timeout=60)
-    assert ended is None, errors.decode()[-2000:]  # it was alive when it was killed
+    if alive(process):
+        os.kill(process, signal.SIGKILL)
+    assert processes.ended() == -signal.SIGKILL, errors.read_text()[-2000:]  # it was alive when it was killed

@@ -7,25 +7,24 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pygltflib
 import pytest
+from copied_processes import Copies, copies
 from test_formats import khronos_issues, read_accessor
 
 av = pytest.importorskip("av", reason="needs the extra 'video'")
 
-from video_stand_ins import following_model, lossless, scene, set_display_rotation, write_clip  # noqa: E402
+from video_stand_ins import CHUNK, following_model, lossless, scene, set_display_rotation, write_clip  # noqa: E402
 
 from tokenface.errors import OutputError  # noqa: E402
 from tokenface.formats import mp4  # noqa: E402
 from tokenface.formats.live_link import COLUMNS, timecode  # noqa: E402
 from tokenface.jobs.track import TrackOptions, TrackRun  # noqa: E402
-from tokenface.video.store import CHUNK_FRAMES, Store  # noqa: E402
+from tokenface.video.store import Store  # noqa: E402
 
 HEADER = (
     "Timecode,BlendShapeCount,EyeBlinkLeft,EyeLookDownLeft,EyeLookInLeft,EyeLookOutLeft,EyeLookUpLeft,EyeSquintLeft,"
@@ -238,36 +237,36 @@ def test_a_truncated_clip_is_done_as_far_as_it_goes_and_says_so(model, tmp_path:
     assert any("truncated" in warning or "damaged" in warning for warning in run.warnings)
 
 
-_WORKER = """
-import sys
-sys.path.insert(0, {tests!r})
-import torch
-torch.set_num_threads(1)
-from pathlib import Path
-from video_stand_ins import lossless
-lossless(Path({clip!r}), Path({out!r}))
-"""
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
-    clip = write_clip(folder / "clip.mp4", moving(CHUNK_FRAMES * 2 + 9, (60, 80)), sound=True)
+    clip = write_clip(folder / "clip.mp4", moving(CHUNK * 2 + 9, (60, 80)), sound=True)
     lossless(clip, folder / "out")
     return folder
 
 
-@pytest.mark.parametrize("kill_at", ["track", "overlay"])
-def test_a_killed_run_goes_on_and_ends_the_same(uninterrupted: Path, tmp_path: Path, kill_at: str) -> None:
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Copies]:
+    with copies("torch, video_stand_ins") as made:
+        yield made
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
+@pytest.mark.parametrize(
+    ("owner", "method", "first"),
+    [("Pipeline", "push", "state.npz"), ("HeadPainter", "paint", "overlay_000000.nut")],
+    ids=["track", "overlay"],
+)
+def test_a_killed_run_goes_on_and_ends_the_same(
+    uninterrupted: Path, tmp_path: Path, processes: Copies, owner: str, method: str, first: str
+) -> None:
     clip, reference = uninterrupted / "clip.mp4", uninterrupted / "out"
     out = tmp_path / "killed"
-    pattern = "state.npz" if kill_at == "track" else "overlay_000000.nut"
-    worker = _start(clip, out)
-    deadline = time.monotonic() + 300
-    while not (out / ".track" / pattern).exists() and worker.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.002)
-    os.kill(worker.pid, signal.SIGKILL)
-    assert worker.wait() == -signal.SIGKILL, "the run was over before it could be killed"
+    processes.start(
+        _KILLED.format(owner=owner, method=method, call=CHUNK + 13, clip=str(clip), out=str(out)), tmp_path / "errors"
+    )
+    assert processes.ended() == -signal.SIGKILL, (tmp_path / "errors").read_text()[-2000:]
+    assert (out / ".track" / first).exists()
     assert not (out / "track.json").exists()
     stored = Store(out / ".track").state()
     assert stored is not None
@@ -279,6 +278,17 @@ def test_a_killed_run_goes_on_and_ends_the_same(uninterrupted: Path, tmp_path: P
     if not same_film:  # a rounding in the drawing is allowed, no more
         _assert_same_film(out / "overlay.mp4", reference / "overlay.mp4")
     assert not (out / ".track").exists()
+
+
+_KILLED = """
+from pathlib import Path
+from tokenface.video.painter import HeadPainter
+from tokenface.video.pipeline import Pipeline
+torch.set_num_threads(1)
+video_stand_ins.kill_at({owner}, {method!r}, {call})
+video_stand_ins.lossless(Path({clip!r}), Path({out!r}))
+"""
+"""Dies in the middle of the second chunk."""
 
 
 def _assert_same_film(one: Path, other: Path) -> None:
@@ -299,11 +309,6 @@ def _assert_same_film(one: Path, other: Path) -> None:
     for (_, a), (_, b) in zip(ours, theirs, strict=True):
         difference = np.abs(a - b)
         assert difference.mean() < 0.05, f"{(difference.max(-1) > 0).sum()} pixels by up to {difference.max()}"
-
-
-def _start(clip: Path, out: Path) -> subprocess.Popen:
-    code = _WORKER.format(tests=str(Path(__file__).parent), clip=str(clip), out=str(out))
-    return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -12,7 +12,8 @@ from tokenface.formats.glb import glb_bytes
 from tokenface.formats.obj import obj_files
 from tokenface.formats.parameters import parameters_bytes
 from tokenface.inference.appearance import overlay_picture
-from tokenface.inference.face import Face, photo_document
+from tokenface.inference.face import Face
+from tokenface.inference.face_document import photo_document
 
 
 def face_glb(

@@ -46,7 +46,7 @@ class Surface:
         self._tree.init(self.vertices, self.faces)
 
     def nearest(self, points: np.ndarray) -> Nearest:
-        """Args: points: [P, 3]. Neighbours in space that are neighbours in the array are answered faster."""
+        """Args: points: [P, 3]. Neighbours in space that are neighbours in the array are found faster."""
         query = np.ascontiguousarray(points, dtype=np.float64)
         squared, triangles, closest = self._tree.squared_distance(self.vertices, self.faces, query)
         return Nearest(np.sqrt(np.maximum(squared, 0)), np.asarray(triangles).ravel(), closest)

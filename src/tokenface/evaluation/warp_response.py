@@ -144,7 +144,7 @@ class ResponseTable:
     def row(self, response: Response) -> dict[str, Measured]:
         """Figures of a response.
 
-        "slope": of the answered change on the known one.  "explained": squared correlation of the two.  "own" (of an
+        "slope": of the predicted change on the known one.  "explained": squared correlation of the two.  "own" (of an
         action) and the names of the components: root mean square movement over the population's spread; the own action
         is left out of "expression".  "leak": the largest movement of another component over the own.
         """
@@ -153,7 +153,7 @@ class ResponseTable:
         own = getattr(response.moved, "shape" if is_shape else "expression").double().numpy()
         along = np.einsum("ni,ni->n", own @ gram, response.wanted)
         known = np.einsum("ni,ni->n", response.wanted @ gram, response.wanted)
-        answered = np.einsum("ni,ni->n", own @ gram, own)
+        predicted = np.einsum("ni,ni->n", own @ gram, own)
         squares = self._squares(response, is_shape)
         name = "shape" if is_shape else "own"
 
@@ -162,7 +162,7 @@ class ResponseTable:
             total = along[rows].sum()
             return {
                 "slope": float(total / known[rows].sum()),
-                "explained": float(total**2 / max(known[rows].sum() * answered[rows].sum(), 1e-30)),
+                "explained": float(total**2 / max(known[rows].sum() * predicted[rows].sum(), 1e-30)),
                 **moved,
                 "leak": max(v for c, v in moved.items() if c != name) / max(moved[name], 1e-12),
             }

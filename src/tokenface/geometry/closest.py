@@ -102,7 +102,7 @@ def _closest(points, corners, centre, radius):  # pragma: no cover - compiled
     barycentrics = np.zeros((count, 3))
     for i in prange(count):
         p = points[i]
-        # the nearest centre bounds the answer; triangles whose bounding sphere is farther are rejected
+        # the nearest centre bounds the distance; triangles whose bounding sphere is farther are rejected
         bound = np.inf
         for f in range(corners.shape[0]):
             d = _distance(p, centre[f]) + radius[f]

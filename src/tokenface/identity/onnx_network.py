@@ -36,11 +36,11 @@ def load_onnx_encoder(path: str | Path) -> ScaledInput:
     # mxnet's exports begin with their own (x − 127.5)/128, on 0 … 255
     pixels = network.normalises_itself
     with torch.no_grad():
-        answer = network(torch.zeros(1, 3, shape[2], shape[2]))
-    if not isinstance(answer, Tensor) or answer.dim() != 2:
+        outputs = network(torch.zeros(1, 3, shape[2], shape[2]))
+    if not isinstance(outputs, Tensor) or outputs.dim() != 2:
         raise CheckpointError(f"'{path}' does not give one vector per picture; is it a recognition network?")
     wrapped: nn.Module = _FromUnit(network) if pixels else network
-    return ScaledInput(wrapped, shape[2], answer.shape[1])
+    return ScaledInput(wrapped, shape[2], outputs.shape[1])
 
 
 class _FromUnit(nn.Module):

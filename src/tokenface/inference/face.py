@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tokenface.errors import ImageError, OutputError, TokenFaceError
+from tokenface.errors import ImageError, OutputError
 from tokenface.formats.axes import HEAD_SPACE, Axes
 from tokenface.formats.glb import write_glb
 from tokenface.formats.glb_textures import TextureFormat, check_texture_format
 from tokenface.formats.mesh import TexturedMesh, file_normals, split_seams
 from tokenface.formats.obj import write_obj
-from tokenface.formats.parameters import parameters_document, plain, write_parameters
+from tokenface.formats.parameters import plain, write_parameters
 from tokenface.formats.ply import write_ply
 from tokenface.formats.rig import Rig
 from tokenface.formats.stl import PRINTING, write_stl
 from tokenface.formats.vrm import write_vrm
 from tokenface.geometry.crop import Crop
-from tokenface.geometry.pinhole import FaceCamera, PinholeCamera
+from tokenface.geometry.pinhole import FaceCamera
 from tokenface.images.loading import ImageItem
 from tokenface.inference.appearance import albedo_image, face_rig
 from tokenface.inference.confidence import ConfidenceFeatures
 from tokenface.inference.expressions import arkit_weights, joint_drive
+from tokenface.inference.face_document import Origin, camera_entry, face_entry, face_fields, photo_document
 from tokenface.inference.refinement import Refinement
 from tokenface.moved import former_attribute
 from tokenface.parameters import FaceParameters
@@ -51,16 +51,6 @@ Iris = np.ndarray | Literal["photo"] | None
 """Colour of the irises of a written head: see `Face.save`."""
 
 logger = logging.getLogger("tokenface")
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Provenance of a prediction. weights: the checkpoint's name.  weights_hash: of its file.
-    head_hash: `HeadData.geometry_hash` of the head model."""
-
-    weights: str
-    weights_hash: str
-    head_hash: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,7 +240,7 @@ class Face:
         mesh = self.textured_mesh(neutral, texture)
         facts = {**mesh.facts, "joint_drive": joint_drive(self.head), "units": "metres"}
         if self.refined is not None:
-            facts["camera"] = plain(self._camera_dict()["opencv"])
+            facts["camera"] = plain(camera_entry(self.camera, self.landmarks3d)["opencv"])
         return replace(mesh, facts=facts)
 
     def rig(self, neutral: bool = False, *, parts: bool = True, iris: np.ndarray | None = None) -> Rig:
@@ -344,27 +334,7 @@ class Face:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers and strings: one entry of `parameters.json`."""
-        parameters: dict[str, Any] = {name: np.asarray(value) for name, value in self.parameters.items()}
-        parameters["expression"] = self.expressions
-        parameters["light"] = np.asarray(self.parameters.light).reshape(-1, 3)
-        entry: dict[str, Any] = {
-            "index": self.index,
-            "confidence": self.confidence,
-            "evidence": asdict(self.confidence_features),
-            "box": self.box,
-            "crop": {"centre": list(self.crop.centre), "size": self.crop.size, "angle": self.crop.angle},
-            "parameters": parameters,
-            "camera": self._camera_dict(),
-            "landmarks68": np.round(self.landmarks, 3),
-        }
-        if self.refined is not None:
-            entry["refined"] = asdict(self.refined)
-        if self.arkit is not None:
-            entry["arkit"] = self.arkit
-        if self.landmarks468 is not None:
-            points = np.round(self.landmarks468, 2)
-            entry["landmarks468"] = [point if np.isfinite(point).all() else None for point in points]
-        return plain(entry)
+        return face_entry(self)
 
     @staticmethod
     def from_dict(entry: Mapping[str, Any], document: Mapping[str, Any], head: HeadModel) -> Face:
@@ -373,75 +343,10 @@ class Face:
         Raises:
             TokenFaceError: the document was made with another head model, or lacks something.
         """
-        import torch
-
-        made_with = document["head"]
-        if made_with["geometry_hash"] != head.data.geometry_hash():
-            raise TokenFaceError(
-                f"the parameters belong to head model '{made_with['name']}' ({made_with['geometry_hash']}), not to "
-                f"'{head.name}' ({head.data.geometry_hash()}); load that one with load_head"
-            )
-        try:
-            values = dict(entry["parameters"])
-            values["expression"] = [values["expression"][name] for name in head.expression_names]
-            tensors = {name: torch.tensor(value, dtype=torch.float32).reshape(-1) for name, value in values.items()}
-            for name, tensor in tensors.items():
-                if len(tensor) != head.sizes[name] or not torch.isfinite(tensor).all():
-                    raise ValueError(f"'{name}' must be {head.sizes[name]} finite numbers, got {len(tensor)}")
-            x, y, side, angle = _numbers([*entry["crop"]["centre"], entry["crop"]["size"], entry["crop"]["angle"]], 4)
-            if not side > 0:
-                raise ValueError("the crop has no size")
-            crop = Crop((x, y), side, angle)
-            photo, origin = document["photo"], document["weights"]
-            refined = Refinement.from_dict(entry["refined"]) if "refined" in entry else None
-            size, opencv = (1.0 if refined is None else refined.size), entry["camera"]["opencv"]
-            vector = tensors["camera"].double().numpy()
-            vector[0] /= size
-            lens = None
-            if opencv["focal_given"]:
-                lens = PinholeCamera(*(np.array(opencv[name], np.float64) for name in ("K", "R", "t")))
-            return Face(
-                parameters=FaceParameters(**tensors),
-                camera=FaceCamera(vector, crop, (int(photo["height"]), int(photo["width"])), lens),
-                box=np.array(_numbers(entry["box"], 4)),
-                confidence_features=ConfidenceFeatures(
-                    **{k: math.nan if v is None else v for k, v in entry["evidence"].items()}
-                ),
-                head=head,
-                item=ImageItem(str(photo["name"]), str(photo["name"])),
-                origin=Origin(origin["name"], origin["hash"], made_with["geometry_hash"]),
-                index=int(entry["index"]),
-                refined=refined,
-            )
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RuntimeError) as error:
-            text = " ".join(str(error).split())[:200]
-            raise TokenFaceError(f"the parameters are incomplete ({text}); reconstruct the photo again") from error
+        return Face(**face_fields(entry, document, head))
 
     def _vertices(self, neutral: bool) -> np.ndarray:
         return self.head.posed(self.parameters, neutral) * np.float32(self.size)
-
-    def _camera_dict(self) -> dict[str, Any]:
-        lens = self.camera.lens
-        pinhole = self.camera.pinhole(centre=self.landmarks3d.mean(axis=0))
-        flat = replace(self.camera, lens=None).project(self.landmarks3d)
-        offset = pinhole.project(self.landmarks3d) - flat
-        height, width = self.camera.photo_size
-        yaw, pitch, roll = np.degrees(self.camera.angles)
-        return {
-            "orthographic": self.camera.orthographic(),
-            "pixels_per_metre": self.camera.pixels_per_metre,
-            "angles_degrees": {"yaw": yaw, "pitch": pitch, "roll": roll},
-            "opencv": {
-                "K": pinhole.K,
-                "R": pinhole.R,
-                "t": pinhole.t,
-                "distortion": [0.0] * 5,
-                "width": width,
-                "height": height,
-                "focal_given": lens is not None,
-                "rms_px": float(np.sqrt(np.square(offset).sum(axis=1).mean())),
-            },
-        }
 
     def _facts(self) -> dict[str, object]:
         return {
@@ -456,29 +361,3 @@ class Face:
 
 def _has_torch() -> bool:
     return importlib.util.find_spec("torch") is not None
-
-
-def photo_document(faces: list[Face], photo_name: str) -> dict[str, Any]:
-    """The `parameters.json` of one photo, from its faces (at least one)."""
-    first = faces[0]
-    height, width = first.camera.photo_size
-    data = first.head.data
-    return parameters_document(
-        [face.to_dict() for face in faces],
-        head={
-            "name": data.name,
-            "licence": data.licence,
-            "geometry_hash": first.origin.head_hash,
-            "vertices": len(data.template),
-        },
-        weights={"name": first.origin.weights, "hash": first.origin.weights_hash},
-        photo={"name": photo_name, "width": width, "height": height},
-    )
-
-
-def _numbers(values: Any, count: int) -> list[float]:
-    """So many finite numbers; raises ValueError."""
-    numbers = [float(value) for value in values]
-    if len(numbers) != count or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"expected {count} finite numbers, got {str(values)[:60]}")
-    return numbers

@@ -12,7 +12,8 @@ from tokenface.errors import ConfigError
 from tokenface.formats.glb_textures import TextureFormat
 from tokenface.formats.parameters import write_parameters
 from tokenface.inference.blending import Shown, blend, check_same_head
-from tokenface.inference.face import Face, photo_document
+from tokenface.inference.face import Face
+from tokenface.inference.face_document import photo_document
 from tokenface.jobs.reconstruct import known_formats
 from tokenface.model import Reconstructor
 from tokenface.retarget.performance import largest_face

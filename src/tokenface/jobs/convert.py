@@ -23,7 +23,8 @@ from tokenface.head.model import JAW, LEFT_EYE, RIGHT_EYE, HeadModel
 from tokenface.head.registry import load_head
 from tokenface.inference.appearance import albedo_image
 from tokenface.inference.expressions import eye_rotations, speaks_arkit
-from tokenface.inference.face import FORMATS, Face, Origin, photo_document
+from tokenface.inference.face import FORMATS, Face, Origin
+from tokenface.inference.face_document import photo_document
 from tokenface.retarget.converter import Converted, HeadConverter, Mode, Performance, posed
 from tokenface.retarget.sources import Clip, Mesh, Numbers, Photo, read_source
 

@@ -11,7 +11,8 @@ import numpy as np
 from tokenface.core.files import make_folder
 from tokenface.errors import ImageError
 from tokenface.formats.parameters import write_parameters
-from tokenface.inference.face import Face, Skin, photo_document
+from tokenface.inference.face import Face, Skin
+from tokenface.inference.face_document import photo_document
 from tokenface.inference.photo_texture import photo_texture
 from tokenface.jobs.reconstruct import Run
 

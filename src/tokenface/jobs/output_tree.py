@@ -30,7 +30,8 @@ from tokenface.formats.axes import Axes
 from tokenface.formats.glb_textures import TextureFormat
 from tokenface.formats.parameters import write_parameters
 from tokenface.images.loading import ImageItem
-from tokenface.inference.face import FORMATS, Skin, photo_document
+from tokenface.inference.face import FORMATS, Skin
+from tokenface.inference.face_document import photo_document
 from tokenface.inference.result import PhotoResult
 
 MARKER = PHOTO_MARKER

@@ -21,7 +21,8 @@ from tokenface.formats.glb_animation import Animation, write_animated_glb
 from tokenface.formats.mp4 import encode_piece, join_pieces
 from tokenface.formats.parameters import write_parameters
 from tokenface.inference.expressions import eye_rotations
-from tokenface.inference.face import Face, photo_document
+from tokenface.inference.face import Face
+from tokenface.inference.face_document import photo_document
 from tokenface.model import Reconstructor
 from tokenface.retarget.performance import Moment, around, is_photo, largest_face, moments
 from tokenface.retarget.puppet import FRAME, Puppet

@@ -77,6 +77,6 @@ class ResidualBlock(nn.Module):
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
-    # GroupNorm: one picture's answer never depends on its batch, and an average of weights has no statistics to mend.
+    # GroupNorm: a picture's prediction never depends on its batch; an average of weights has no statistics to mend.
     # The bias before it keeps the picture's brightness, which the norm alone would erase and the light needs.
     return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2), nn.GroupNorm(GROUPS, outputs))

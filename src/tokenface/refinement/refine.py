@@ -15,8 +15,8 @@ from tokenface.errors import ImageError
 from tokenface.geometry.crop import extract
 from tokenface.geometry.mesh_normals import mesh_normals
 from tokenface.head.model import LEFT_EYE, RIGHT_EYE
-from tokenface.images.facemesh import IrisNetwork
 from tokenface.images.focal import Focal, exif_focal, parse_focal
+from tokenface.images.iris import IrisNetwork
 from tokenface.inference.face import Face
 from tokenface.inference.people import pool, same_person
 from tokenface.inference.predictor import Predictor

@@ -12,7 +12,7 @@ import torch
 from tokenface.errors import ImageError
 from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.model import LEFT_EYE, RIGHT_EYE, HeadModel
-from tokenface.images.facemesh import IRIS_METRES, LEAST_PIXELS, Iris
+from tokenface.images.iris import IRIS_METRES, LEAST_PIXELS, Iris
 
 PLAUSIBLE = (0.7, 1.4)
 """Sizes of heads over the average adult's, from a small child's up."""

@@ -28,7 +28,7 @@ def retarget(
 
     Args:
         expression: [B, E] of the source's head model.  jaw: [B, 3] axis-angle, radians.
-        source_rest: [E] and [3]: what the source shows when the face is relaxed (its answers on a neutral photo);
+        source_rest: [E] and [3]: what the source shows when the face is relaxed (the prediction on a neutral photo);
             subtracted.  None: the head model's neutral.
         target_rest: [E'] and [3] of the target, added.
     Returns:

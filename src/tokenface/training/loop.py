@@ -75,6 +75,7 @@ class Trainer:
                 self.scaler.load_state_dict(saved)
             if teaching is not None and self.progress.step:
                 teaching.restore()
+        self._finished: TokenFace | None = None
         self._upcoming: Iterator[tuple[list[StepBatch], int]] | None = None
         self.waited = self.stepped = 0.0
         """Seconds in which steps waited for their batches, and whole steps, since the last line of the curve."""
@@ -100,12 +101,12 @@ class Trainer:
                 report(f"step {progress.step}/{self.steps}  loss {means['total']:.4f}  {rate:.0f} images/s")
                 sums, counted, self.waited, self.stepped = {}, 0, 0.0, 0.0
             if progress.step % run.validate_every == 0 or last:
-                figures = self.validate(metrics)
+                figures = self.validate(metrics, self.finished(report) if last else self.averaged())
                 report("  ".join([f"step {progress.step}", *(f"{k} {v:.4g}" for k, v in figures.items())]))
             if progress.step % run.checkpoint_every == 0 or last:
                 progress.sums, progress.counted = self._means(sums, 1) if sums else {}, counted
                 self.save()
-        return figures or self.validate(metrics)
+        return figures or self.validate(metrics, self.finished(report))
 
     def _update_pseudo_labels(self, report) -> None:
         """Self-training's targets from the averaged weights, when they are due."""
@@ -152,9 +153,8 @@ class Trainer:
         self.stepped += time.monotonic() - begun
         return {"gradient_norm": norm, **figures}
 
-    def validate(self, metrics: Metrics) -> dict[str, float]:
-        """Figures and sample pictures of the averaged weights."""
-        model = self.averaged()
+    def validate(self, metrics: Metrics, model: TokenFace) -> dict[str, float]:
+        """Figures and sample pictures of a network in evaluation mode."""
 
         def predict(images: Tensor) -> FaceParameters:
             return model(images.to(self.fabric.device)).to("cpu")
@@ -169,6 +169,15 @@ class Trainer:
         model = TokenFace(self.model.config, self.model.sizes, seed=0)
         model.load_state_dict({name: whole(value) for name, value in self.average.values.items()})
         return model.to(self.fabric.device).eval()
+
+    def finished(self, report=print) -> TokenFace:
+        """The averaged weights as they leave the run: after self-training without their bias on photos."""
+        if self._finished is None:
+            self._finished = self.averaged()
+            if self.teaching is not None:
+                bias = self.teaching.take_out_bias(self._finished)
+                report(f"bias on photos taken out: expressions {float(bias.expression.sum()):.2f}")
+        return self._finished
 
     def save(self) -> None:
         """Write the state; killed at any moment, the one before it or this one is there."""

@@ -169,11 +169,11 @@ def _run(config: TrainConfig, folder: Path, goes_on: bool, report: Report) -> Pa
     for line in _troubles(batches):
         report(line)
     weights = folder / WEIGHTS
-    averaged = trainer.averaged()  # all processes: it gathers what is spread over them
+    finished = trainer.finished()  # all processes: it gathers what is spread over them
     if fabric.is_global_zero:
         provenance = _provenance(config, trainer, fabric, len(training) if batches.counts.landmark_photos else 0)
         facts = {"crop": 1.25, "licence": WEIGHTS_LICENCE, "training": provenance, "metrics": figures}
-        save_checkpoint(weights, averaged.cpu(), cpu_head, facts)
+        save_checkpoint(weights, finished.cpu(), cpu_head, facts)
     fabric.barrier()
     return weights
 

@@ -9,7 +9,7 @@ and every doubt makes its targets smaller. So an update brings the targets' spre
 predictions' spread on rendered faces, action by action, and people's shapes as a whole.
 
 In between, each photo that is drawn is warped as if the person had β + δ and ψ + δψ, and the target moves by δ. Let the
-teacher give a share a of the truth b: the student sees b + δ, is told a·b + δ, and answers best with (a + 1)/2 of what
+teacher give a share a of the truth b: the student sees b + δ, is told a·b + δ, and does best with (a + 1)/2 of what
 it sees; update by update a tends to 1, as far as the picture shows it.
 """
 
@@ -42,6 +42,7 @@ from tokenface.network.tokenface import TokenFace
 from tokenface.parameters import COMPONENTS, FaceParameters
 from tokenface.training.config import TeachingConfig
 from tokenface.training.labelled_movement import LabelledMovement
+from tokenface.training.photo_bias import PhotoBias
 
 CROP_SCALE = 1.5
 """Side of the photos' crops over the landmark box: the middle of the training crops."""
@@ -54,8 +55,13 @@ WARPED_ACTIONS = (
     "mouthShrugLower", "mouthShrugUpper", "mouthPressLeft", "mouthPressRight",
 )  # fmt: skip
 """Actions whose change a warp can show; opening lips and turning eyes would need pixels that no photo has."""
+REST_QUANTILE = 0.15
+"""Quantile of each action over the photos that finished weights put at 0. Not the baseline's 0.25: what falls below 0
+is lost as movement."""
 MOST_GAIN = 3.0
 """Largest factor by which one update stretches the targets; updates follow each other."""
+CHANGED = 2.5
+"""Actions that a warp changes, on average, where it changes any."""
 LIMITED = {"eyeBlinkLeft": 0.45, "eyeBlinkRight": 0.45}
 """How much of an action a warp adds at the most; others 0.7."""
 
@@ -120,35 +126,39 @@ class Teaching:
         """New pseudo-labels from a network in evaluation mode; renders: faces with truth, to see which actions it
         knows."""
         device = next(network.parameters()).device
-        parts = [
-            network(self.images[i : i + BATCH].to(device).float() / 255) for i in range(0, len(self.images), BATCH)
-        ]
-        raw = FaceParameters.cat([part.to("cpu") for part in parts])
+        raw = self._predicted(network)
         own = person_means(raw.shape, self.person)
-        bias = _mean_over_people(own, self.person)
-        low = torch.quantile(raw.expression, self.config.quantile, dim=0).clamp_min(0)
-        jaw_low = torch.quantile(raw.jaw[:, 0], self.config.quantile).clamp_min(0)
+        bias = PhotoBias.of(raw, self.person, self.config.quantile)
         jaw = raw.jaw.clone()
-        jaw[:, 0] = (jaw[:, 0] - jaw_low).clamp_min(0)
+        jaw[:, 0] = (jaw[:, 0] - bias.jaw).clamp_min(0)
         rendered = FaceParameters.cat([network(faces.image.to(device)).to("cpu") for faces in renders])
         truth = torch.cat([faces.parameters.expression for faces in renders])
         actions, actions_rendered = self._action_spread(raw.expression), self._action_spread(rendered.expression)
-        people, people_rendered = (own - bias).square().mean().sqrt(), rendered.shape.std(dim=0).square().mean().sqrt()
-        expression = ((raw.expression - low) * gain(actions, actions_rendered, self.share)).clamp(0, 1)
+        people, people_rendered = (
+            (own - bias.shape).square().mean().sqrt(),
+            rendered.shape.std(dim=0).square().mean().sqrt(),
+        )
+        expression = ((raw.expression - bias.expression) * gain(actions, actions_rendered, self.share)).clamp(0, 1)
         told = self.movement.correction(raw.replace(expression=expression, jaw=jaw), self.points, self.person)
         self.pseudo_labels = PseudoLabels(
             raw,
-            (own - bias) * gain(people, people_rendered, torch.tensor(self.config.shape_spread)),
+            (own - bias.shape) * gain(people, people_rendered, torch.tensor(self.config.shape_spread)),
             (expression + told).clamp(0, 1),
             jaw,
             explained(rendered.expression, truth).clamp(0, 1),
         )
         return Debiased(
-            float(low.sum()),
-            float(bias.square().mean().sqrt()),
+            float(bias.expression.sum()),
+            float(bias.shape.square().mean().sqrt()),
             float(actions.mean() / actions_rendered.mean().clamp_min(1e-6)),
             float(people / people_rendered.clamp_min(1e-6)),
         )
+
+    def take_out_bias(self, network: TokenFace) -> PhotoBias:
+        """Take what a network in evaluation mode says of all the photos out of its prediction heads."""
+        bias = PhotoBias.of(self._predicted(network), self.person, REST_QUANTILE).symmetric(self.mirror.expression)
+        bias.take_out(network)
+        return bias
 
     def photos(self, seed: int, part: Part) -> PhotoBatch:
         """The rows of a batch: drawn, warped, turned, mirrored, coloured; with targets."""
@@ -201,6 +211,15 @@ class Teaching:
         if len(raw) != len(self.images):
             raise CheckpointError(f"'{self.path}' is of {len(raw)} photos, the run has {len(self.images)}")
 
+    @torch.no_grad()
+    def _predicted(self, network: TokenFace) -> FaceParameters:
+        """Of every photo, on the CPU."""
+        device = next(network.parameters()).device
+        starts = range(0, len(self.images), BATCH)
+        return FaceParameters.cat(
+            [network(self.images[i : i + BATCH].to(device).float() / 255).to("cpu") for i in starts]
+        )
+
     def _action_spread(self, expression: Tensor) -> Tensor:
         """[E] standard deviation of each action of [N, E], both sides' mean."""
         spread = expression.std(dim=0)
@@ -213,7 +232,7 @@ class Teaching:
         spreads = torch.tensor(self.config.shape_warps)
         spread = spreads[torch.randint(len(spreads), (batch,), generator=generator)]
         shape = spread[:, None] * torch.randn(batch, raw.shape.shape[1], generator=generator)
-        chosen = torch.rand(batch, len(self.warped), generator=generator) < 2.5 / max(1, len(self.warped))
+        chosen = torch.rand(batch, len(self.warped), generator=generator) < CHANGED / max(1, len(self.warped))
         chosen &= torch.rand(batch, 1, generator=generator) < self.config.action_share
         amount = torch.rand(batch, len(self.warped), generator=generator) * self.limit
         less = torch.rand(batch, len(self.warped), generator=generator) < 0.3
@@ -233,12 +252,6 @@ def gain(spread: Tensor, rendered: Tensor, share: Tensor) -> Tensor:
     """What brings a spread to a share of that on rendered faces, within MOST_GAIN of 1; 1 where the share is 0."""
     wanted = (share * rendered / spread.clamp_min(1e-6)).clamp(1 / MOST_GAIN, MOST_GAIN)
     return torch.where(share > 0, wanted, 1.0)
-
-
-def _mean_over_people(shape: Tensor, person: Tensor) -> Tensor:
-    """[S] of pooled shapes [N, S], everybody counted once."""
-    weight = 1.0 / torch.bincount(person)[person]
-    return (shape * weight[:, None]).sum(0) / weight.sum()
 
 
 def _crop(record: PhotoRecord, size: int) -> tuple[np.ndarray, np.ndarray]:

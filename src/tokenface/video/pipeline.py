@@ -82,7 +82,7 @@ class Pipeline:
         self._lag = 0 if temporal is None else temporal.lag
         reach = 0 if temporal is None else -min(temporal.window)
         self._ring: deque[_Kept] = deque(maxlen=reach + self._together + self._lag)
-        self._waiting = 0  # frames at the ring's end that have not been answered
+        self._waiting = 0  # frames at the ring's end without a prediction
         self.pushed = 0
 
     def push(self, frame: Frame) -> list[FramePredictions]:

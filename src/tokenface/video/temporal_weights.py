@@ -47,7 +47,7 @@ def choose_temporal(
     if beside is None or not beside.is_file():
         if temporal == "auto":
             logger.warning(
-                "the weights '%s' come without a %s temporal transformer: each frame is answered by itself; train "
+                "the weights '%s' come without a %s temporal transformer: each frame is predicted by itself; train "
                 "one with 'tokenface train-temporal', name one with --temporal-weights, or say --temporal off",
                 predictor.origin.weights,
                 mode,
@@ -62,7 +62,7 @@ def choose_temporal(
     except CheckpointError as error:
         if temporal != "auto":
             raise
-        logger.warning("%s; each frame is answered by itself", error)
+        logger.warning("%s; each frame is predicted by itself", error)
         return None
 
 

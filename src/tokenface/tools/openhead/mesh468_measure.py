@@ -50,7 +50,7 @@ def trace(
 
     Returns:
         For each of the 468 points, the places on the template [3] where it was seen and their weights; and the mean
-        shape [468, 3] of the network's own near-frontal answers, turned to head space, metres.
+        shape [468, 3] of the network's own near-frontal predictions, turned to head space, metres.
     """
     generator = torch.Generator().manual_seed(seed)
     renderer, mesh = Renderer(head), FaceMesh(quiet=True)
