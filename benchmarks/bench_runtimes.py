@@ -23,7 +23,7 @@ import torch
 
 import tokenface
 from benchmarks.bench_detector import portrait
-from tokenface.deploy.cached import RUNTIME_PRECISIONS
+from tokenface.deploy.graph_names import RUNTIME_PRECISIONS
 from tokenface.formats.mp4 import encode_piece
 from tokenface.model import Reconstructor
 

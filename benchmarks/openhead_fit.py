@@ -19,7 +19,7 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from tokenface.geometry.closest import closest_on_mesh, on_triangles, seen_from
-from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.mesh_normals import mesh_normals
 from tokenface.head.data import HeadData
 from tokenface.head.fitting import Surface, fit_surface
 from tokenface.tools.openhead.unfold import flipped, sizeable_triangles

@@ -17,7 +17,7 @@ import numpy as np
 
 import tokenface.tools.openhead
 from tokenface.geometry.closest import closest_on_mesh, exposed, on_triangles
-from tokenface.geometry.normals import mesh_normals, vertex_areas
+from tokenface.geometry.mesh_normals import mesh_normals, vertex_areas
 from tokenface.head.fitting import Surface, fit_surface
 from tokenface.tools.openhead.cut import HeadCut, alignment_weights, cut_head
 from tokenface.tools.openhead.gaussian_process import KERNELS, gp_basis

@@ -27,7 +27,8 @@ NEVER = (
         "av",
         "pyarrow",
     ),
-    *("ray", "onnx", "onnxruntime", "openvino", "lightning_fabric", "pandas", "sklearn", "skimage", "torchvision"),
+    *("ray", "onnx", "onnxscript", "onnxruntime", "openvino", "lightning_fabric"),
+    *("pandas", "sklearn", "skimage", "torchvision"),
 )
 """Nothing of that is needed for a photo."""
 
@@ -98,8 +99,14 @@ def test_help_imports_nothing_heavy(arguments: list[str], tmp_path: Path, starte
 
 
 def test_a_photo_imports_what_it_needs_and_no_more(tmp_path: Path, starter) -> None:
-    out, _ = fresh(starter, "import tokenface, tokenface.jobs.reconstruct; tokenface.load(device='cpu')", tmp_path)
+    code = "import tokenface, tokenface.jobs.reconstruct; tokenface.load(device='cpu', runtime='torch')"
+    out, _ = fresh(starter, code, tmp_path)
     assert imported(out, NEVER) == []
+
+
+def test_the_fastest_runtime_imports_no_exporter(tmp_path: Path, starter) -> None:
+    out, _ = fresh(starter, "import tokenface; tokenface.load(device='cpu')", tmp_path)
+    assert imported(out, tuple(name for name in NEVER if name not in ("onnxruntime", "openvino"))) == []
 
 
 @pytest.mark.parametrize(

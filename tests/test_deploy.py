@@ -16,13 +16,13 @@ from toy_head import toy_head_data
 
 from tokenface.deploy.drift import CALIBRATION, Drift
 from tokenface.deploy.export import export
+from tokenface.deploy.graph_names import PRECISIONS
 from tokenface.deploy.graphs import HeadGraph, ParameterGraph, example_coefficients
 from tokenface.deploy.onnx_files import export_head, export_network
-from tokenface.deploy.precision import PRECISIONS
 from tokenface.deploy.runtime import BFloat16Network, open_head, open_network
 from tokenface.errors import CheckpointError, ConfigError, OutputError
 from tokenface.head.model import HeadModel
-from tokenface.inference.checkpoint import load_checkpoint
+from tokenface.inference.checkpoint import load_checkpoint, save_checkpoint
 from tokenface.network import COMPONENTS, NetworkConfig, TokenFace
 from tokenface.weights import find_weights
 
@@ -157,22 +157,26 @@ def run_example(name: str, folder: Path, picture: Path, obj: Path, precision: st
     return done.stdout
 
 
-def test_runtime_option_gives_the_same_faces_and_keeps_its_file(tmp_path, monkeypatch):
+def test_runtime_option_keeps_its_file_where_no_graph_is_shipped(tmp_path, monkeypatch):
     import tokenface
 
     monkeypatch.setenv("TOKENFACE_CACHE", str(tmp_path))
+    head = tokenface.load_head()
+    network = TokenFace(NetworkConfig(backbone="vit_tiny_stem", image_size=SIZE), head.sizes, seed=0).eval()
+    save_checkpoint(tmp_path / "own.safetensors", network, head)
     photo = np.random.default_rng(1).integers(0, 255, (240, 240, 3), dtype=np.uint8)
     landmarks = np.random.default_rng(2).uniform(80, 160, (68, 2))
-    expected = tokenface.load().reconstruct(photo, landmarks=landmarks)[0]
+    expected = tokenface.load(tmp_path / "own.safetensors", runtime="torch").reconstruct(photo, landmarks=landmarks)[0]
     for _ in range(2):
-        face = tokenface.load(runtime="onnx").reconstruct(photo, landmarks=landmarks)[0]
+        model = tokenface.load(tmp_path / "own.safetensors", runtime="onnx")
+        face = model.reconstruct(photo, landmarks=landmarks)[0]
         assert np.abs(face.vertices - expected.vertices).max() < 2e-5
     kept = [path.name for path in (tmp_path / "exported").rglob("*") if path.is_file()]
     assert kept == ["parameters.fp32.onnx"]
-    with pytest.raises(ConfigError, match="choose torch"):
+    with pytest.raises(ConfigError, match="choose auto, torch"):
         tokenface.load(runtime="tensorrt")
     with pytest.raises(ConfigError, match="'torch' has no precision 'int8'"):
-        tokenface.load(precision="int8")
+        tokenface.load(runtime="torch", precision="int8")
 
 
 def test_a_kept_file_of_other_weights_head_or_version_is_not_used(tmp_path, monkeypatch, head, network):
@@ -186,7 +190,7 @@ def test_a_kept_file_of_other_weights_head_or_version_is_not_used(tmp_path, monk
 
     monkeypatch.setenv("TOKENFACE_CACHE", str(tmp_path))
     monkeypatch.setattr(cached, "_make", make)
-    monkeypatch.setattr(cached, "open_network", lambda path, *_, **__: path)
+    monkeypatch.setattr(cached, "_opened", lambda path, *_: path)
     other_head = HeadModel(toy_head_data(seed=1))
     for number, arguments in enumerate([("a", head), ("b", head), ("a", other_head)], 1):
         for _ in range(2):

@@ -13,9 +13,9 @@ import torch
 import tokenface
 from tokenface.deploy.drift import Drift
 from tokenface.deploy.export import export
+from tokenface.deploy.graph_names import PRECISIONS
 from tokenface.deploy.mip_crops import MipPhotos
 from tokenface.deploy.photo_graph import PHOTO_OUTPUTS, PHOTOS, PhotoGraph, roll_of, square_of_box, square_of_points
-from tokenface.deploy.precision import PRECISIONS
 from tokenface.deploy.tflite_graph import TFLiteGraph
 from tokenface.errors import ModelFileError
 from tokenface.geometry import crop as crops
@@ -153,7 +153,7 @@ def test_the_exported_photo_graph_serves_onnxruntime_alone(exported, portrait, t
 
 @pytest.mark.slow
 def test_photo_graphs_take_any_batch_and_size(exported, portrait):
-    from tokenface.deploy.runtime import open_graph
+    from tokenface.deploy.sessions import open_graph
 
     folder, drifts = exported
     pair = batch(portrait[:400, 20:]).repeat(2, 1, 1, 1).numpy()

@@ -16,7 +16,8 @@ from toy_head import toy_head_data
 from tokenface.deploy.graphs import HeadGraph, example_coefficients
 from tokenface.deploy.onnx_files import export_graph, export_head, export_network
 from tokenface.deploy.precision import eight_bits, half_precision, lowered
-from tokenface.deploy.runtime import open_graph, open_head, open_network
+from tokenface.deploy.runtime import open_head, open_network
+from tokenface.deploy.sessions import open_graph
 from tokenface.errors import TokenFaceError
 from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head

@@ -8,7 +8,7 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from tokenface.errors import HeadModelError
-from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.mesh_normals import mesh_normals
 from tokenface.geometry.similarity import procrustes
 from tokenface.head.contour import sliding_contour, vertices_as_triangles
 from tokenface.head.obj_file import read_obj, read_obj_vertices, triangulate

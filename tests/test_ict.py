@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tokenface.errors import HeadModelError
-from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.mesh_normals import mesh_normals
 from tokenface.head import HeadData, HeadModel, add_head, load_head
 from tokenface.head.ict import ATLAS, CENTIMETRE, KEPT, PARTS, SKIN_POLYGONS, arkit_expressions, build_ict, load_ict
 from tokenface.head.ict_files import read_ict

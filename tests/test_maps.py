@@ -16,7 +16,7 @@ from toy_head import toy_head_data
 from tokenface.core.files import is_result_name
 from tokenface.errors import ConfigError, OutputError
 from tokenface.geometry.crop import Crop
-from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.mesh_normals import mesh_normals
 from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.data import HeadData
 from tokenface.head.model import HeadModel

@@ -10,7 +10,7 @@ pytest.importorskip("anny", reason="building OpenHead needs the 'anny' package (
 
 from tokenface.errors import HeadModelError
 from tokenface.geometry.closest import closest_on_mesh, on_triangles, seen_from
-from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.mesh_normals import mesh_normals
 from tokenface.geometry.similarity import aligned
 from tokenface.head.data import HeadData
 from tokenface.head.fitting import Surface, fit_surface

@@ -8,7 +8,7 @@ import torch
 from test_photo_texture import face_and_photo, on_region
 
 from tokenface.geometry.camera import Camera
-from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.mesh_normals import mesh_normals
 from tokenface.head.registry import load_head
 from tokenface.inference.photo_texture import photo_detail
 from tokenface.render.renderer import Renderer

@@ -71,7 +71,7 @@ _HOMES = {
 def load(
     name: str | os.PathLike | None = None,
     device: str | torch.device = "auto",
-    runtime: str = "torch",
+    runtime: str = "auto",
     precision: str = "fp32",
 ) -> Reconstructor:
     """A network with its head model, ready for photos.
@@ -79,7 +79,8 @@ def load(
     Args:
         name: weights by name, or the path of a checkpoint. None: `$TOKENFACE_WEIGHTS`, else the shipped default.
         device: "auto" (CUDA, Apple's MPS, CPU, whichever is there), or a device by name.
-        runtime: "torch"; "onnx" or "openvino" run an exported file on the CPU (extra `deploy`), made on first use.
+        runtime: "auto": on a GPU torch, on the CPU the fastest that is installed (`docs/deploy.md`). "torch"; "onnx" or
+            "openvino" (extra `deploy`), on the CPU.
         precision: "fp32", or "bf16" (torch, openvino), "fp16" or "int8" (onnx, openvino).
     Raises:
         CheckpointError: no such weights, unreadable, or made for another head model.

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from tokenface.core.device import choose_device
 from tokenface.errors import ImageError, ModelFileError, TokenFaceError
 from tokenface.geometry.crop import TEST_SCALE
 from tokenface.head.model import HeadModel
@@ -64,19 +65,28 @@ class Reconstructor(HubModel, Predictor):
         cls,
         name_or_path: str | os.PathLike | None = None,
         device: str | torch.device = "auto",
-        runtime: str = "torch",
+        runtime: str = "auto",
         precision: str = "fp32",
     ) -> Self:
         """Weights by name or path; see `tokenface.load`."""
         if (runtime, precision) == ("torch", "fp32"):
             return super().load(name_or_path, device)
+        where = choose_device(device) if runtime in ("auto", "torch") else torch.device("cpu")
 
         def running(network: TokenFace, head: HeadModel, origin: Origin) -> nn.Module:
             from tokenface.deploy.cached import other_network
+            from tokenface.deploy.choice import fastest_network
 
-            return other_network(network, head, origin.weights_hash, runtime, precision)
+            if runtime == "auto":
+                found = fastest_network(network, head, origin.weights_hash, precision, where)
+                if found is not None:
+                    return found
+                if precision == "fp32":
+                    return network
+            chosen = "torch" if runtime == "auto" else runtime
+            return other_network(network, head, origin.weights_hash, chosen, precision)
 
-        return cls._loaded(name_or_path, device if runtime == "torch" else "cpu", running)
+        return cls._loaded(name_or_path, where, running)
 
     @property
     def detector(self) -> FaceDetector:

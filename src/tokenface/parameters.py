@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # sizes and names are for those without torch, too
+    from torch import Tensor
 
 COMPONENTS = ("shape", "expression", "jaw", "camera", "texture", "light")
 """Names in the order of the paper: β, ψ, θ, C, α, ι."""
@@ -71,6 +72,8 @@ class FaceParameters:
 
     @staticmethod
     def cat(parts: list[FaceParameters]) -> FaceParameters:
+        import torch
+
         return FaceParameters(
             **{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(FaceParameters)}
         )
@@ -78,6 +81,8 @@ class FaceParameters:
     @staticmethod
     def stack(rows: list[FaceParameters]) -> FaceParameters:
         """Of single faces, every tensor [size], a batch."""
+        import torch
+
         return FaceParameters(
             **{f.name: torch.stack([getattr(row, f.name) for row in rows]) for f in fields(FaceParameters)}
         )

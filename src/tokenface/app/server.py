@@ -41,7 +41,7 @@ class ServerOptions:
     port: int = 7860
     weights: str | None = None
     device: str = "auto"
-    runtime: str = "torch"
+    runtime: str = "auto"
     precision: str = "fp32"
     page: bool = True
     limits: Limits = field(default_factory=Limits)

@@ -57,6 +57,9 @@ def run(arguments: list[str] | None = None) -> int:
         if isinstance(error, TokenFaceError):
             print_error(str(error))
             return SOME_FAILED
+        if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+            print_error("this needs torch; run pip install torch, or use 'tokenface light', which does without")
+            return SOME_FAILED
         if isinstance(error, OSError) and error.filename is not None:
             print_error(f"'{error.filename}': {error.strerror}")
             return SOME_FAILED

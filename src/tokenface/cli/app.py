@@ -16,6 +16,7 @@ from tokenface.cli import (
     evaluate_people,
     export,
     head,
+    light,
     live,
     models,
     prepare,
@@ -36,6 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("reconstruct")(reconstruct.reconstruct)
+app.command("light")(light.light)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.command("track")(track.track)

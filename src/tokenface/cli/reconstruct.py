@@ -50,7 +50,7 @@ def reconstruct(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Faces per network batch.")] = 16,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    runtime: Annotated[str, typer.Option(help="torch, onnx or openvino (extra: deploy).")] = "torch",
+    runtime: Annotated[str, typer.Option(help="auto: the fastest; torch, onnx or openvino.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, bf16 (torch, openvino), fp16, int8 (onnx, openvino).")] = "fp32",
     ray: Annotated[
         str | None,

@@ -14,7 +14,7 @@ def serve(
         str | None, typer.Option("--weights", "-w", help="Weights by name or path.", show_default=False)
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    runtime: Annotated[str, typer.Option(help="torch, onnx or openvino (extra: deploy).")] = "torch",
+    runtime: Annotated[str, typer.Option(help="auto: the fastest; torch, onnx or openvino.")] = "auto",
     precision: Annotated[str, typer.Option(help="Of onnx and openvino: fp32, fp16, int8.")] = "fp32",
     page: Annotated[bool, typer.Option(help="The page for people; without it the API alone, in less memory.")] = True,
     max_upload: Annotated[float, typer.Option(min=0.001, help="Megabytes of a photo.")] = 20,

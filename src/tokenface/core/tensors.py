@@ -9,14 +9,15 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from tokenface.core.files import check_regular
 from tokenface.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_BYTES = 64 << 30
 
@@ -57,6 +58,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             f"'{path}' is a TorchScript program, which is not executed here; if you trust it, save its tensors with "
             "torch.save(torch.jit.load(path).state_dict(), 'weights.pth') and give that file"
         )
+    import torch
+
     try:
         check_regular(path, MAX_BYTES)
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -70,7 +73,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             content = content[key]
     if not isinstance(content, dict):
         raise CheckpointError(f"'{path}' holds a {type(content).__name__}; expected a state dict")
-    return {k: v for k, v in content.items() if isinstance(v, Tensor)}
+    return {k: v for k, v in content.items() if isinstance(v, torch.Tensor)}
 
 
 def _is_torchscript(path: Path) -> bool:

@@ -52,6 +52,12 @@ def use_threads(number: int) -> None:
         numba.set_num_threads(min(number, numba.config.NUMBA_NUM_THREADS))
 
 
+def given_threads() -> int:
+    """What `use_threads` or the environment said; 0: nothing, all cores."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return _given or (int(said) if said.isdigit() else 0)
+
+
 def configured_threads(number: int) -> None:
     """A configuration's number of torch's threads, 0: as they are. The command line's `--threads` goes first."""
     if number and _given is None:

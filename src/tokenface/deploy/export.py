@@ -16,10 +16,12 @@ from torch import Tensor
 from tokenface.core.files import discard, make_folder, read_marker, write_atomically
 from tokenface.core.fingerprint import fingerprint
 from tokenface.deploy.drift import CALIBRATION, Drift, DriftMeter, rendered_crops, rendered_photos
+from tokenface.deploy.graph_names import PRECISIONS, SUFFIX
 from tokenface.deploy.graphs import LARGEST_BATCH, HeadGraph, ParameterGraph, example_coefficients, example_crops
 from tokenface.deploy.onnx_files import convert, export_head, export_network, export_photos
 from tokenface.deploy.photo_graph import PhotoGraph
-from tokenface.deploy.precision import PRECISIONS, lowered
+from tokenface.deploy.precision import lowered
+from tokenface.deploy.templates import GRAPH_VERSION
 from tokenface.errors import ConfigError, ModelFileError, OutputError
 from tokenface.geometry.crop import TEST_SCALE
 from tokenface.head.model import HeadModel
@@ -30,9 +32,6 @@ from tokenface.version import __version__
 from tokenface.weights import file_hash, find_weights
 
 RUNTIMES = ("onnx", "openvino", "torch")
-SUFFIX = {"onnx": "onnx", "openvino": "xml"}
-GRAPH_VERSION = 1
-"""Raised whenever the same weights would give another file."""
 FORMAT = "tokenface-export-1"
 MADE = re.compile(
     rf"((parameters|head|photo)\.(fp32|{'|'.join(PRECISIONS)})\.(onnx|onnx\.data|xml|bin)|(parameters|head)\.pt2|faces\.npy)"

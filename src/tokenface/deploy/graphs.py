@@ -7,16 +7,7 @@ from torch import Tensor, nn
 
 from tokenface.head.model import HeadModel
 from tokenface.network.tokenface import TokenFace
-from tokenface.parameters import COMPONENTS
 
-CROPS = "crops"
-"""Input of the network: [B, 3, S, S] float32, RGB in [0, 1]."""
-EXTRAS = ("log_sigma", "tokens")
-OUTPUTS = (*COMPONENTS, *EXTRAS)
-"""Outputs of the network, as in `FaceParameters` and `NetworkOutput`."""
-HEAD_INPUTS = ("shape", "expression", "jaw")
-VERTICES = "vertices"
-"""Output of the head: [B, V, 3], metres."""
 LARGEST_BATCH = 4096
 
 

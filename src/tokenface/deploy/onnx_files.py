@@ -15,17 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tokenface.deploy.graphs import (
-    CROPS,
-    HEAD_INPUTS,
-    LARGEST_BATCH,
-    OUTPUTS,
-    VERTICES,
-    HeadGraph,
-    ParameterGraph,
-    example_coefficients,
-    example_crops,
-)
+from tokenface.deploy.graph_names import CROPS, HEAD_INPUTS, OUTPUTS, VERTICES
+from tokenface.deploy.graphs import LARGEST_BATCH, HeadGraph, ParameterGraph, example_coefficients, example_crops
 from tokenface.deploy.mip_crops import LARGEST_PHOTO, SMALLEST_PHOTO
 from tokenface.deploy.photo_graph import PHOTO_OUTPUTS, PHOTOS, PhotoGraph, example_photos
 from tokenface.deploy.stored_weights import LARGE, needed

@@ -153,11 +153,8 @@ class _Calibration:
         return None if batch is None else {self.name: batch.numpy()}
 
 
-PRECISIONS = ("fp32", "fp16", "int8")
-
-
 def lowered(full: Path, path: Path, precision: str, pictures: Callable[[], Tensor] | None) -> Path:
-    """An fp32 ONNX file as another one of a precision of PRECISIONS, which for fp32 is the file itself.
+    """An fp32 ONNX file as another one of a precision of `graph_names.PRECISIONS`, which for fp32 is the file itself.
 
     Args:
         pictures: draws what int8 networks are calibrated on, [N, 3, H, W]; None: there is no network in the graph.

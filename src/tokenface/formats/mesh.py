@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.mesh_normals import mesh_normals
 
 
 @dataclass(frozen=True)

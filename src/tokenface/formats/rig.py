@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tokenface.geometry.axis_angle import rotation_matrix
 from tokenface.head.data import JOINT_NAMES, JOINT_PARENTS
 
 INFLUENCES = 4
@@ -113,17 +114,6 @@ def largest_influences(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     kept = kept / kept.sum(axis=1, keepdims=True)
     # glTF asks that a joint with weight 0 be joint 0.
     return np.where(kept > 0, order, 0).astype(np.uint8), kept.astype(np.float32)
-
-
-def rotation_matrix(rotation: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Axis-angle [3] to a rotation matrix [3, 3] (Rodrigues)."""
-    vector = np.asarray(rotation, dtype=np.float64)
-    angle = float(np.linalg.norm(vector))
-    if angle < 1e-12:
-        return np.eye(3)
-    x, y, z = vector / angle
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
 
 
 def quaternion(rotation: Sequence[float] | np.ndarray) -> list[float]:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
 
-Array = TypeVar("Array", np.ndarray, Tensor)
+if TYPE_CHECKING:  # arrays are cropped without torch
+    from torch import Tensor
+
+Array = TypeVar("Array", "np.ndarray", "Tensor")
 Border = Literal["reflect", "grey", "edge"]
 
 LANDMARK_BOX_SCALE = 1.1
@@ -102,7 +103,7 @@ def crop_from_landmarks(
     Args:
         angle: roll of the face; the box is taken along the rotated axes.
     """
-    if isinstance(landmarks, Tensor):
+    if hasattr(landmarks, "detach"):
         landmarks = landmarks.detach().cpu().numpy()
     points = np.asarray(landmarks, dtype=np.float64)[..., :2].reshape(-1, 2)
     if len(points) < 2 or not np.isfinite(points).all():
@@ -135,6 +136,13 @@ def roll_of(right_to_left: np.ndarray, chin_to_brow: np.ndarray | None = None) -
 
 
 def extract(image: np.ndarray, crops: Sequence[Crop], size: int, border: Border = "edge") -> Tensor:
+    """`extract_array` as a tensor [B, 3, size, size]."""
+    import torch
+
+    return torch.from_numpy(extract_array(image, crops, size, border))
+
+
+def extract_array(image: np.ndarray, crops: Sequence[Crop], size: int, border: Border = "edge") -> np.ndarray:
     """Pixels of the crops, antialiased when the photo is finer than the crop.
 
     Args:
@@ -152,7 +160,7 @@ def extract(image: np.ndarray, crops: Sequence[Crop], size: int, border: Border 
         out[:] = _extract_one(image, crop, size, border)
     if image.dtype == np.uint8:
         pixels /= 255
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().clamp_(0, 1)
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).clip(0, 1)
 
 
 def halved(image: np.ndarray, times: int) -> np.ndarray:
@@ -206,7 +214,9 @@ def _region(image: np.ndarray, crop: Crop, margin: int, multiple: int) -> tuple[
 
 
 def _apply(points: Array, linear: np.ndarray, offset: np.ndarray, depth_scale: float) -> Array:
-    if isinstance(points, Tensor):
+    if not isinstance(points, np.ndarray):
+        import torch
+
         linear_t = torch.as_tensor(linear, dtype=points.dtype, device=points.device)
         offset_t = torch.as_tensor(offset, dtype=points.dtype, device=points.device)
         moved = points[..., :2] @ linear_t.T + offset_t

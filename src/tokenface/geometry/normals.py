@@ -1,6 +1,6 @@
 """Vertex normals, area-weighted: `Σ (b − a) × (c − a)` over a vertex's triangles, normalised.
 
-`vertex_normals` for batches of torch tensors, with gradients; `mesh_normals` for one mesh in numpy.
+`vertex_normals` for batches of torch tensors, with gradients; `mesh_normals` has NumPy's for one mesh.
 """
 
 from __future__ import annotations
@@ -37,22 +37,6 @@ def _cross_sums(vertices: Tensor, faces: Tensor) -> Tensor:
     corners = vertices.index_select(1, faces.flatten()).view(len(vertices), -1, 3, 3)
     cross = torch.linalg.cross(corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0])
     return torch.zeros_like(vertices).index_add(1, faces.T.flatten(), cross.repeat(1, 3, 1))
-
-
-def mesh_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """`vertex_normals` of one mesh: [V, 3] float64 of vertices [V, 3]; zero at a vertex without triangles."""
-    corners = vertices[faces].astype(np.float64)
-    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    owner, count = faces.T.ravel(), len(vertices)
-    sums = np.stack([np.bincount(owner, np.tile(cross[:, axis], 3), count) for axis in range(3)], axis=1)
-    return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
-
-
-def vertex_areas(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """[V] a third of the area of the triangles around each vertex, square metres."""
-    corners = vertices[faces]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
-    return np.bincount(faces.ravel(), np.repeat(area / 3, 3), minlength=len(vertices))
 
 
 class _CrossSums(torch.autograd.Function):

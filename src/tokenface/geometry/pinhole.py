@@ -16,9 +16,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import torch
 
-from tokenface.geometry.camera import Camera
+from tokenface.geometry.axis_angle import head_angles, rotation_matrix
 from tokenface.geometry.crop import Crop
 
 FOCAL_PER_LONGER_SIDE = 1.2
@@ -134,15 +133,11 @@ class FaceCamera:
     @cached_property
     def _in_crop(self) -> np.ndarray:
         """[3, 3], head space to the crop's axes."""
-        return self._camera.rotation_matrix()[0].numpy()
+        return rotation_matrix(self.vector[1:4])
 
     @cached_property
-    def _angles_in_crop(self) -> list[float]:
-        return self._camera.angles()[0].tolist()
-
-    @cached_property
-    def _camera(self) -> Camera:
-        return Camera.from_vector(torch.as_tensor(self.vector, dtype=torch.float64)[None])
+    def _angles_in_crop(self) -> tuple[float, float, float]:
+        return head_angles(self._in_crop)
 
 
 def turn_axis_to(direction: np.ndarray) -> np.ndarray:

@@ -7,12 +7,14 @@ them, and is left at rest when weights are written to it. tongueOut is not model
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from tokenface.errors import HeadModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ARKIT_NAMES: tuple[str, ...] = (
     *("eyeBlinkLeft", "eyeLookDownLeft", "eyeLookInLeft", "eyeLookOutLeft", "eyeLookUpLeft", "eyeSquintLeft"),
@@ -52,6 +54,8 @@ def jaw_to_arkit(jaw: Tensor) -> dict[str, Tensor]:
 
 def arkit_to_jaw(jaw_open: Tensor, jaw_left: Tensor, jaw_right: Tensor) -> Tensor:
     """The three actions [...] → axis-angle [..., 3], radians; the inverse of `jaw_to_arkit` inside its range."""
+    import torch
+
     turn = (jaw_left - jaw_right) * JAW_SIDE_ANGLE
     return torch.stack([jaw_open * JAW_OPEN_ANGLE, turn, torch.zeros_like(turn)], dim=-1)
 
@@ -68,6 +72,17 @@ def to_arkit(head: ArkitHead, expression: Tensor, jaw: Tensor) -> Tensor:
     for name, value in jaw_to_arkit(jaw).items():
         column = ARKIT_NAMES.index(name)
         weights[:, column] = (weights[:, column] + value).clamp(0, 1)
+    return weights
+
+
+def arkit_array(head: ArkitHead, expression: np.ndarray, jaw: np.ndarray) -> np.ndarray:
+    """`to_arkit` of one face in NumPy: expression [E] and jaw [3] → [52]."""
+    weights = np.zeros(len(ARKIT_NAMES), np.float32)
+    weights[_columns(head)] = np.clip(expression, 0, 1)
+    opening, turn = jaw[0] / JAW_OPEN_ANGLE, jaw[1] / JAW_SIDE_ANGLE
+    for name, value in (("jawOpen", opening), ("jawLeft", turn), ("jawRight", -turn)):
+        column = ARKIT_NAMES.index(name)
+        weights[column] = np.clip(weights[column] + np.clip(value, 0, 1), 0, 1)
     return weights
 
 

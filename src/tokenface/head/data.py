@@ -18,6 +18,7 @@ from tokenface.head.mirrored_basis import halved, whole
 FORMAT = "tokenface-head-1"
 JOINT_NAMES = ("root", "neck", "jaw", "left_eye", "right_eye")
 JOINT_PARENTS = (-1, 0, 1, 1, 1)
+NECK, JAW, LEFT_EYE, RIGHT_EYE = 1, 2, 3, 4
 
 
 @dataclass

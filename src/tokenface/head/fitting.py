@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 from scipy.spatial.transform import Rotation
 
 from tokenface.geometry.closest import closest_on_mesh, on_triangles
-from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.mesh_normals import mesh_normals
 from tokenface.geometry.similarity import aligned
 
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from tokenface.geometry.rotations import rotvec_to_rotmat
-from tokenface.head.data import JOINT_PARENTS, HeadData
-from tokenface.parameters import ComponentSizes
+from tokenface.head.data import JAW, JOINT_PARENTS, LEFT_EYE, NECK, RIGHT_EYE, HeadData
+from tokenface.parameters import ComponentSizes, FaceParameters
 
-NECK, JAW, LEFT_EYE, RIGHT_EYE = 1, 2, 3, 4
+__all__ = ["JAW", "LEFT_EYE", "NECK", "RIGHT_EYE", "HeadMesh", "HeadModel", "on_triangles"]
 
 
 @dataclass(frozen=True)
@@ -178,6 +178,25 @@ class HeadModel(nn.Module):
     def mesh468_valid(self) -> Tensor:
         """[468] bool: the points that this head model has."""
         return self.mesh468_faces >= 0
+
+    def posed(self, parameters: FaceParameters, neutral: bool = False) -> np.ndarray:
+        """[V, 3] float32, metres, of one face, every tensor [size]; neutral: with a relaxed face."""
+        shape = parameters.shape[None]
+        with torch.inference_mode():
+            mesh = self(shape) if neutral else self(shape, parameters.expression[None], parameters.jaw[None])
+        return mesh.vertices[0].numpy()
+
+    def points68(self, vertices: np.ndarray, yaw: float) -> np.ndarray:
+        """[68, 3] of one face's vertices [V, 3], as `landmarks68`."""
+        return self.landmarks68(torch.from_numpy(vertices)[None], torch.tensor([yaw]))[0].numpy()
+
+    def points468(self, vertices: np.ndarray) -> np.ndarray | None:
+        """[468, 3] of one face's vertices [V, 3], NaN where the head has no such point; None where it has none."""
+        if self.mesh468_faces is None:
+            return None
+        points = self.landmarks468(torch.from_numpy(vertices)[None])[0].numpy()
+        points[~self.mesh468_valid.cpu().numpy()] = np.nan
+        return points
 
     def clamp_expression(self, expression: Tensor) -> Tensor:
         """Weights brought into the range that the model allows (ARKit: [0, 1]); unchanged for FLAME."""

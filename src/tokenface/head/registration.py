@@ -9,7 +9,7 @@ from scipy.interpolate import RBFInterpolator
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.mesh_normals import mesh_normals
 from tokenface.geometry.similarity import procrustes
 from tokenface.head.data import HeadData
 

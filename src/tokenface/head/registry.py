@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import platformdirs
 from safetensors import SafetensorError
@@ -16,7 +16,9 @@ from safetensors import SafetensorError
 from tokenface.core.tensors import open_tensors
 from tokenface.errors import HeadModelError, OutputError
 from tokenface.head.data import FORMAT, HeadData
-from tokenface.head.model import HeadModel
+
+if TYPE_CHECKING:
+    from tokenface.head.model import HeadModel
 
 DEFAULT_HEAD = "openhead"
 SUFFIX = ".safetensors"
@@ -89,6 +91,8 @@ def load_head(name_or_path: str | Path = DEFAULT_HEAD) -> HeadModel:
     Raises:
         HeadModelError: unknown name (the nearest are named), or a damaged file.
     """
+    from tokenface.head.model import HeadModel
+
     return HeadModel(HeadData.load(head_path(name_or_path)))
 
 

@@ -10,7 +10,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
 from tokenface.errors import HeadModelError
-from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.mesh_normals import mesh_normals
 from tokenface.head.data import HeadData
 from tokenface.head.registration import NORMAL_WEIGHT, Layers, register
 

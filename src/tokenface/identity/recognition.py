@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Sequence
 from functools import cache
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +26,9 @@ from tokenface.geometry.crop import Crop, extract
 from tokenface.geometry.similarity import planar_similarity
 from tokenface.identity.alignment import five_points
 from tokenface.identity.dlib_file import DlibLayer, read_dlib_network
+from tokenface.weights import RECOGNITION, recognition_path
 
-NAME = "tokenface-recognition"
+NAME = RECOGNITION
 FORMAT = "tokenface-recognition-1"
 CHIP_POINTS = torch.tensor([[46.0, 55.0], [104.0, 55.0], [75.0, 87.0], [52.0, 112.0], [98.0, 112.0]])
 """[5, 2] pixels of the 150-px chip, which spans 0 … 150: eye centres (the one on the left of the picture first), nose
@@ -113,8 +113,7 @@ def load_recognition(path: str | Path | None = None) -> RecognitionNetwork:
     Raises:
         CheckpointError: missing, damaged, or another file.
     """
-    if path is None:
-        path = Path(str(resources.files("tokenface"))) / "assets" / "weights" / f"{NAME}.safetensors"
+    path = recognition_path() if path is None else path
     if not Path(path).is_file():
         raise CheckpointError(
             f"no recognition network at '{path}'; make it with 'python scripts/convert_recognition.py DAT'"

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from tokenface.errors import ImageError, ModelFileError
-from tokenface.geometry.crop import Crop, crop_from_box, extract, halved, roll_of
+from tokenface.geometry.crop import Crop, crop_from_box, extract_array, halved, roll_of
 from tokenface.images.blazeface import BACK, FULL_RANGE, BlazeFace, Candidates, box_iou, weighted_nms
 from tokenface.images.detection import Detection
 from tokenface.images.facemesh import FaceMesh
@@ -286,7 +286,7 @@ def _look(model: BlazeFace, photo: np.ndarray, views: Sequence[Crop], threshold:
     size = model.options.size
     parts = []
     for view in views:
-        picture = extract(photo, [view], size, border="grey")[0].permute(1, 2, 0).numpy()
+        picture = extract_array(photo, [view], size, border="grey")[0].transpose(1, 2, 0)
         seen = model(picture, threshold)
         if len(seen):
             parts.append(seen.mapped(view.pixel_matrix(1)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tokenface.geometry.crop import Crop, crop_from_landmarks, extract, roll_of
+from tokenface.geometry.crop import Crop, crop_from_landmarks, extract_array, roll_of
 from tokenface.images.blazeface import TFLiteModel
 from tokenface.images.models import model_path
 
@@ -47,7 +47,7 @@ class FaceMesh:
         Args:
             image: [H, W, 3] uint8 RGB.
         """
-        picture = extract(image, [crop], MESH_SIZE)[0].permute(1, 2, 0).numpy()
+        picture = extract_array(image, [crop], MESH_SIZE)[0].transpose(1, 2, 0)
         outputs = self._network(picture)
         raw = next(out for out in outputs if out.size == 468 * 3).reshape(468, 3).astype(np.float64)
         logit = float(next(out for out in outputs if out.size == 1).reshape(()))

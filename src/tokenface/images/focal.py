@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image
-from torch import Tensor
 
 from tokenface.core.files import read_regular
 from tokenface.errors import ImageError
-from tokenface.images.loading import MAX_BYTES, open_picture
+from tokenface.images.loading import MAX_BYTES, is_tensor, open_picture
 
 FULL_FRAME_DIAGONAL = math.hypot(36.0, 24.0)
 """Millimetres. A "35-mm equivalent" focal length has the same angle of view along the diagonal (CIPA DCG-001)."""
@@ -107,7 +106,7 @@ def _focal_plane(tags: dict[int, Any], longer: int, stored_longer: float) -> Foc
 
 def _tags(source: Any) -> dict[int, Any]:
     """The EXIF directory of a picture, empty where there is none or it is damaged."""
-    if isinstance(source, np.ndarray | Tensor):
+    if isinstance(source, np.ndarray) or is_tensor(source):
         return {}
     try:
         if isinstance(source, Image.Image):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tokenface.geometry.crop import Crop, extract
+from tokenface.geometry.crop import Crop, extract_array
 from tokenface.images.blazeface import TFLiteModel
 from tokenface.images.facemesh import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS, mesh_roll
 from tokenface.images.models import model_path
@@ -56,7 +56,7 @@ class IrisNetwork:
         side = max(float(np.linalg.norm(corners[1] - corners[0])) * EYE_MARGIN, 1.0)
         middle = corners.mean(0)
         crop = Crop((float(middle[0]), float(middle[1])), side, roll)
-        picture = extract(image, [crop], IRIS_SIZE)[0].permute(1, 2, 0).numpy()
+        picture = extract_array(image, [crop], IRIS_SIZE)[0].transpose(1, 2, 0)
         outputs = self._network(picture[:, ::-1] if mirrored else picture)
         points = next(out for out in outputs if out.size == 5 * 3).reshape(5, 3)[:, :2].astype(np.float64)
         ndc = points * (2 / IRIS_SIZE) - 1

@@ -5,22 +5,25 @@ from __future__ import annotations
 import io
 import math
 import os
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeGuard
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from tokenface.core.files import read_regular, without_results
 from tokenface.errors import ImageError
 from tokenface.images.colour import to_srgb
 from tokenface.images.tiff import ORIENTATION, PROFILE, Tags, is_tiff, largest_page, size_of, stored_numbers
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DECODING_BYTES = 3 << 30
 """Memory of all pictures that are being decoded at a time; one that needs more is decoded alone."""
@@ -74,7 +77,7 @@ IMAGE_SUFFIXES = frozenset(
 BACKGROUND = 127
 """Grey level that shows through transparent pixels."""
 
-ImageLike: TypeAlias = str | os.PathLike | bytes | BinaryIO | np.ndarray | Image.Image | Tensor
+ImageLike: TypeAlias = "str | os.PathLike | bytes | BinaryIO | np.ndarray | Image.Image | Tensor"
 
 _pillow_limit_lock = threading.Lock()
 
@@ -91,6 +94,12 @@ class ImageItem:
         return load_image(self.source, max_pixels)
 
 
+def is_tensor(source: Any) -> TypeGuard[Tensor]:
+    """Whether it is one of torch's, which is not imported for the question."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(source, torch.Tensor)
+
+
 def load_image(source: ImageLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Load one picture.
 
@@ -104,7 +113,7 @@ def load_image(source: ImageLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Raises:
         ImageError: missing, empty, truncated, not a picture, too large.
     """
-    if isinstance(source, Tensor):
+    if is_tensor(source):
         return _from_tensor(source, max_pixels)
     if isinstance(source, np.ndarray):
         return _from_array(source, "the array", max_pixels)
@@ -139,9 +148,9 @@ def collect_images(source: ImageLike | Iterable[Any], recursive: bool = False) -
 def _collect(source: Any, recursive: bool, name: str) -> list[ImageItem]:
     if isinstance(source, ImageItem):
         return [source]
-    if isinstance(source, np.ndarray | Tensor) and source.ndim == 4:
+    if (isinstance(source, np.ndarray) or is_tensor(source)) and source.ndim == 4:
         return [ImageItem(f"{name}_{i:04d}", frame) for i, frame in enumerate(source)]
-    if isinstance(source, np.ndarray | Tensor | Image.Image | bytes | bytearray | memoryview):
+    if is_tensor(source) or isinstance(source, np.ndarray | Image.Image | bytes | bytearray | memoryview):
         filename = getattr(source, "filename", "")
         picture = bytes(source) if isinstance(source, bytearray | memoryview) else source
         return [ImageItem(Path(filename).stem if filename else name, picture)]

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
-from tokenface.formats.rig import Rig, rotation_matrix
+from tokenface.formats.rig import Rig
+from tokenface.geometry.axis_angle import rotation_matrix
 from tokenface.geometry.pinhole import FaceCamera
-from tokenface.head.data import JOINT_NAMES
-from tokenface.head.model import JAW, LEFT_EYE, RIGHT_EYE, HeadModel
+from tokenface.head.arrays import AnyHead
+from tokenface.head.data import JAW, JOINT_NAMES, LEFT_EYE, RIGHT_EYE, HeadData
 from tokenface.inference.expressions import jaw_displacements
 from tokenface.inference.part_rig import iris_of_albedo, parts_of, rig_parts
 from tokenface.parameters import FaceParameters
-from tokenface.render.overlay import PhotoFace, overlay_strip
-from tokenface.render.texture import HeadAlbedo
+
+if TYPE_CHECKING:
+    from tokenface.render.overlay import PhotoFace
 
 
 def face_rig(
-    head: HeadModel,
+    head: AnyHead,
     parameters: FaceParameters,
     neutral: bool = False,
     *,
@@ -46,9 +45,9 @@ def face_rig(
         iris: [3] uint8 sRGB; None: of the predicted albedo.
     """
     data = head.data
-    shape = parameters.shape.detach().cpu().double().numpy()
-    expression = parameters.expression.detach().cpu().double().numpy() * (0.0 if neutral else 1.0)
-    jaw = parameters.jaw.detach().cpu().double().numpy() * (0.0 if neutral else 1.0)
+    shape = np.asarray(parameters.shape, np.float64)
+    expression = np.asarray(parameters.expression, np.float64) * (0.0 if neutral else 1.0)
+    jaw = np.asarray(parameters.jaw, np.float64) * (0.0 if neutral else 1.0)
 
     rest = data.template.astype(np.float64) + np.tensordot(shape, data.shape_basis[: len(shape)], axes=1)
     joint_shape = data.joint_basis[: data.shape_basis.shape[0]][: len(shape)]
@@ -64,7 +63,7 @@ def face_rig(
         turned = np.stack([rotation_matrix(rotation) - np.eye(3) for rotation in rotations[1:]])
         rest = rest + np.tensordot(turned.reshape(-1), data.pose_basis, axes=1)
 
-    extra = jaw_displacements(head, parameters.shape)
+    extra = jaw_displacements(head, np.asarray(parameters.shape))
     own = parts_of(head)
     if own is not None:
         extra = {**extra, "tongueOut": own.tongue_out}
@@ -80,7 +79,7 @@ def face_rig(
     if own is None or not parts:
         return rig
     if iris is None:
-        iris = iris_of_albedo(head, albedo_image(head, parameters.texture))
+        iris = iris_of_albedo(head, albedo_image(data, np.asarray(parameters.texture)))
     meshes = rig_parts(head, own, rig.rest, rig.joints, expression, iris)
     return replace(rig, parts=meshes, skin_faces=own.skin_faces)
 
@@ -88,18 +87,16 @@ def face_rig(
 PLAIN_SKIN = (200, 170, 152)
 """sRGB of a head model that has no albedo basis (FLAME without its texture file)."""
 
-_albedo_of: WeakKeyDictionary[HeadModel, HeadAlbedo] = WeakKeyDictionary()
 
-
-def albedo_image(head: HeadModel, texture: Tensor) -> np.ndarray:
+def albedo_image(data: HeadData, texture: np.ndarray) -> np.ndarray:
     """Coefficients [A] → [R, R, 3] uint8 sRGB, row 0 at v = 1; one plain colour where the head has no albedo."""
-    if head.data.albedo_mean is None or head.data.albedo_basis is None:
+    if data.albedo_mean is None or data.albedo_basis is None:
         return np.full((8, 8, 3), PLAIN_SKIN, np.uint8)
-    if head not in _albedo_of:
-        _albedo_of[head] = HeadAlbedo(head)
-    with torch.inference_mode():
-        albedo = _albedo_of[head](texture[None].cpu())[0]
-    return (albedo.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy().copy()
+    albedo = data.albedo_mean.astype(np.float32)
+    scales = np.ones(len(texture)) if data.albedo_scale is None else data.albedo_scale
+    for weight, scale, mode in zip(texture, scales, data.albedo_basis, strict=False):  # trailing modes may be left out
+        albedo += np.float32(weight * scale) * mode
+    return (albedo.clip(0, 1) * 255).round().astype(np.uint8)
 
 
 class PlacedFace(Protocol):
@@ -117,11 +114,15 @@ class PlacedFace(Protocol):
 
 def overlay_picture(photo: np.ndarray, faces: Sequence[PlacedFace]) -> Image.Image:
     """Photo, mesh over photo, shaded mesh, landmarks, as one picture. photo: [H, W, 3] uint8."""
+    from tokenface.render.overlay import overlay_strip
+
     return Image.fromarray(overlay_strip(photo, [photo_face(face) for face in faces]))
 
 
 def photo_face(face: PlacedFace) -> PhotoFace:
     """A face as the picture makers take it: vertices in photo pixels with depth in pixels."""
+    from tokenface.render.overlay import PhotoFace
+
     depth = face.camera.depth(face.vertices) * face.camera.pixels_per_metre
     vertices = np.column_stack([face.camera.project(face.vertices), depth]).astype(np.float32)
     return PhotoFace(vertices, face.faces, landmarks=face.landmarks.astype(np.float32))

@@ -7,12 +7,11 @@ import logging
 import math
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save
-from torch import Tensor
 
 from tokenface.core.files import write_atomically
 from tokenface.core.fingerprint import Facts
@@ -22,6 +21,9 @@ from tokenface.geometry.pinhole import FaceCamera
 from tokenface.inference.confidence import ConfidenceFeatures
 from tokenface.parameters import COMPONENTS, FaceParameters
 from tokenface.weights import companion
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT = "tokenface-confidence-1"
 FEATURES = (
@@ -170,7 +172,7 @@ def _arrays() -> list[str]:
 
 
 def calibration_input(
-    found: ConfidenceFeatures, parameters: FaceParameters, camera: FaceCamera, sigma: float, tokens: Tensor
+    found: ConfidenceFeatures, parameters: FaceParameters, camera: FaceCamera, sigma: float, tokens: np.ndarray | Tensor
 ) -> CalibrationInput:
     """Regression input of one face.
 
@@ -182,7 +184,7 @@ def calibration_input(
     apart, apart_known = _distance(found.agreement), found.presence > 0
     moved, moved_known = _distance(found.stability), found.stability < 1
     apart, moved = apart * apart_known, moved * moved_known
-    vector = parameters.camera.double().numpy()
+    vector = np.asarray(parameters.camera, np.float64)
     sure = math.log(max(sigma, 1e-4))
     features = (
         *(sure, sure**2),
@@ -194,11 +196,11 @@ def calibration_input(
         _outside(camera),
         *(abs(yaw), yaw**2, abs(pitch)),
         *(_rms(values) for values in (parameters.shape, parameters.texture, parameters.expression)),
-        float(parameters.jaw.norm()),
+        float(np.linalg.norm(np.asarray(parameters.jaw))),
         float(np.hypot(*vector[4:6])),
         math.log(max(vector[0], 1e-3)),
     )
-    return CalibrationInput(np.asarray(features, np.float64), tokens.float().numpy().ravel())
+    return CalibrationInput(np.asarray(features, np.float64), np.asarray(tokens, np.float32).ravel())
 
 
 def _distance(score: float) -> float:
@@ -215,5 +217,6 @@ def _outside(camera: FaceCamera) -> float:
     return float(1 - inside.mean())
 
 
-def _rms(values: Tensor) -> float:
-    return float(values.square().mean().sqrt()) if values.numel() else 0.0
+def _rms(values: np.ndarray | Tensor) -> float:
+    array = np.asarray(values)
+    return float(np.sqrt(np.square(array).mean())) if array.size else 0.0

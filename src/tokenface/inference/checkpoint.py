@@ -22,9 +22,8 @@ from tokenface.network.config import NetworkConfig
 from tokenface.network.pretrained import resample_positions
 from tokenface.network.tokenface import TokenFace
 from tokenface.version import __version__
-from tokenface.weights import COMPANIONS, companion, find_weights
+from tokenface.weights import COMPANIONS, FORMAT, companion, find_weights
 
-FORMAT = "tokenface-checkpoint-1"
 RESERVED = ("network", "head")
 
 

@@ -4,50 +4,54 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from tokenface.formats.rig import rotation_matrix
+from tokenface.geometry.axis_angle import rotation_matrix
 from tokenface.geometry.pinhole import FaceCamera
-from tokenface.head.arkit import ARKIT_NAMES, JAW_OPEN_ANGLE, JAW_SIDE_ANGLE, arkit_to_jaw, to_arkit
-from tokenface.head.model import HeadModel
+from tokenface.head.arkit import ARKIT_NAMES, JAW_OPEN_ANGLE, JAW_SIDE_ANGLE, arkit_array
+from tokenface.head.arrays import AnyHead, HeadArrays
 from tokenface.parameters import FaceParameters
 
-JAW_ACTIONS = ("jawOpen", "jawLeft", "jawRight")
+if TYPE_CHECKING:
+    from torch import Tensor
+
+JAW_TURNS = {
+    "jawOpen": [JAW_OPEN_ANGLE, 0.0, 0.0],
+    "jawLeft": [0.0, JAW_SIDE_ANGLE, 0.0],
+    "jawRight": [0.0, -JAW_SIDE_ANGLE, 0.0],
+}
+"""Axis-angle of the jaw at weight 1 of each of its actions, radians."""
 
 
-def speaks_arkit(head: HeadModel) -> bool:
+def speaks_arkit(head: AnyHead) -> bool:
     """Whether the head model's expressions are ARKit's actions (OpenHead, ICT); FLAME's are not."""
     return bool(head.expression_names) and set(head.expression_names) <= set(ARKIT_NAMES)
 
 
-def arkit_weights(head: HeadModel, parameters: FaceParameters) -> dict[str, float] | None:
+def arkit_weights(head: AnyHead, parameters: FaceParameters) -> dict[str, float] | None:
     """The 52 ARKit coefficients in [0, 1] of one face; None where the head model does not speak ARKit."""
     if not speaks_arkit(head):
         return None
-    weights = to_arkit(head, parameters.expression[None], parameters.jaw[None])[0]
+    weights = arkit_array(head, np.asarray(parameters.expression), np.asarray(parameters.jaw))
     return dict(zip(ARKIT_NAMES, weights.tolist(), strict=True))
 
 
-def jaw_displacements(head: HeadModel, shape: Tensor) -> dict[str, np.ndarray]:
+def jaw_displacements(head: AnyHead, shape: np.ndarray) -> dict[str, np.ndarray]:
     """The jaw actions that the head model leaves to its jaw joint, as displacements [V, 3] of a person's neutral head.
 
     Straight lines in place of arcs: for players that know morph targets alone. shape: [S].
     """
-    missing = [name for name in JAW_ACTIONS if name not in head.expression_names] if speaks_arkit(head) else []
+    missing = [name for name in JAW_TURNS if name not in head.expression_names] if speaks_arkit(head) else []
     if not missing:
         return {}
-    switches = torch.eye(3)
-    jaw = arkit_to_jaw(switches[0], switches[1], switches[2])
-    with torch.inference_mode():
-        neutral = head(shape[None]).vertices[0]
-        opened = head(shape[None].expand(3, -1), jaw=jaw).vertices
-    return {name: (opened[JAW_ACTIONS.index(name)] - neutral).numpy() for name in missing}
+    decoder, relaxed = HeadArrays(head.data), np.zeros(len(head.expression_names), np.float32)
+    neutral = decoder.vertices(shape, relaxed, np.zeros(3))
+    return {name: decoder.vertices(shape, relaxed, np.array(JAW_TURNS[name])) - neutral for name in missing}
 
 
-def joint_drive(head: HeadModel) -> dict[str, dict[str, list[float]]]:
+def joint_drive(head: AnyHead) -> dict[str, dict[str, list[float]]]:
     """Action → joint → axis-angle in radians per unit of weight: what turns the joints along with the morphs."""
     facts: dict[str, dict[str, list[float]]] = {}
     if head.data.eye_drive is not None:
@@ -56,12 +60,7 @@ def joint_drive(head: HeadModel) -> dict[str, dict[str, list[float]]]:
                 if np.abs(rotation).max() > 1e-6:
                     facts.setdefault(name, {})[joint] = [round(float(x), 6) for x in rotation]
     if speaks_arkit(head):
-        turns = {
-            "jawOpen": [JAW_OPEN_ANGLE, 0.0, 0.0],
-            "jawLeft": [0.0, JAW_SIDE_ANGLE, 0.0],
-            "jawRight": [0.0, -JAW_SIDE_ANGLE, 0.0],
-        }
-        facts |= {name: {"jaw": turn} for name, turn in turns.items() if name not in head.expression_names}
+        facts |= {name: {"jaw": turn} for name, turn in JAW_TURNS.items() if name not in head.expression_names}
     return facts
 
 
@@ -83,15 +82,15 @@ class Gaze:
     direction: np.ndarray
 
 
-def eye_rotations(head: HeadModel, expression: torch.Tensor) -> np.ndarray:
+def eye_rotations(head: AnyHead, expression: np.ndarray | Tensor) -> np.ndarray:
     """[..., E] expression weights → [..., 2, 3] axis-angle of the left and right eye, radians; zeros where the head
     model does not drive its eyes."""
     if head.data.eye_drive is None:
         return np.zeros((*expression.shape[:-1], 2, 3))
-    return np.tensordot(expression.numpy().astype(np.float64), np.asarray(head.data.eye_drive, np.float64), axes=1)
+    return np.tensordot(np.asarray(expression, np.float64), np.asarray(head.data.eye_drive, np.float64), axes=1)
 
 
-def gaze_of(head: HeadModel, parameters: FaceParameters, camera: FaceCamera) -> Gaze:
+def gaze_of(head: AnyHead, parameters: FaceParameters, camera: FaceCamera) -> Gaze:
     """Gaze of one face (every tensor [size])."""
     forward = np.array([rotation_matrix(eye) @ [0.0, 0.0, 1.0] for eye in eye_rotations(head, parameters.expression)])
     mean = camera.rotation @ forward.mean(axis=0)
@@ -106,7 +105,7 @@ def yaw_pitch(direction: np.ndarray) -> tuple[float, float]:
     return math.degrees(math.atan2(x, z)), math.degrees(math.asin(max(-1.0, min(1.0, y))))
 
 
-def blink_of(head: HeadModel, parameters: FaceParameters) -> tuple[float, float] | None:
+def blink_of(head: AnyHead, parameters: FaceParameters) -> tuple[float, float] | None:
     """Closure of the left and the right eye, in [0, 1]; None where the head model has no such action."""
     names = ("eyeBlinkLeft", "eyeBlinkRight")
     if not set(names) <= set(head.expression_names):

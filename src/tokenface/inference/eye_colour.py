@@ -7,8 +7,9 @@ from typing import Protocol
 import numpy as np
 
 from tokenface.errors import OutputError
-from tokenface.formats.rig import rotation_matrix
-from tokenface.head.model import LEFT_EYE, RIGHT_EYE, HeadModel
+from tokenface.geometry.axis_angle import rotation_matrix
+from tokenface.head.arrays import AnyHead
+from tokenface.head.data import LEFT_EYE, RIGHT_EYE
 from tokenface.head.parts import IRIS
 from tokenface.images.srgb import LUMINANCE, from_linear, to_linear
 from tokenface.inference.expressions import eye_rotations
@@ -79,7 +80,7 @@ def iris_of_photo(face: EyedFace, photo: np.ndarray) -> np.ndarray | None:
     return None if not found else _balanced(*max(found, key=_contrast))
 
 
-def _radius(head: HeadModel) -> float:
+def _radius(head: AnyHead) -> float:
     """Metres of the iris on the mean head."""
     eye = head.data.template[head.data.regions["left_eyeball"]] - head.data.joint_template[LEFT_EYE]
     return float(np.sin(np.radians(IRIS)) * np.linalg.norm(eye, axis=1).mean())

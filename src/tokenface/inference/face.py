@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 
 from tokenface.errors import ImageError, OutputError
 from tokenface.formats.axes import HEAD_SPACE, Axes
@@ -25,7 +25,6 @@ from tokenface.formats.stl import PRINTING, write_stl
 from tokenface.formats.vrm import write_vrm
 from tokenface.geometry.crop import Crop
 from tokenface.geometry.pinhole import FaceCamera
-from tokenface.head.model import HeadModel
 from tokenface.images.loading import ImageItem
 from tokenface.inference.appearance import albedo_image, face_rig
 from tokenface.inference.confidence import ConfidenceFeatures
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     import trimesh
     from PIL import Image
 
+    from tokenface.head.model import HeadModel
     from tokenface.inference.maps import FaceMaps
 
 FORMATS = ("glb", "obj", "ply", "json")
@@ -60,7 +60,7 @@ class Face:
     parameters: the six components; every tensor [size], float32 on the CPU.
     camera: projects head space to the photo.  box: [4] x0, y0, x1, y1, photo pixels.
     confidence: in [0, 1]: probability that the 68 points are right, calibrated with the weights (`ConfidenceFeatures`).
-    head: the head model.  item: the photo that the face was found in.
+    head: the head model (`HeadArrays` where torch is not at work).  item: the photo that the face was found in.
     observed468: [468, 3] the face mesh's own points on the photo, pixels, which a refinement follows; None without.
     refined: what a refinement did to it; None: it is as the network gave it.
     """
@@ -121,23 +121,18 @@ class Face:
     @cached_property
     def landmarks3d(self) -> np.ndarray:
         """[68, 3] the same points on the head, metres."""
-        yaw = torch.tensor([self.camera.angles[0]])
-        return self.head.landmarks68(torch.from_numpy(self.vertices)[None], yaw)[0].numpy()
+        return self.head.points68(self.vertices, self.camera.angles[0])
 
     @cached_property
     def landmarks468(self) -> np.ndarray | None:
         """[468, 2] face-mesh points in photo pixels, NaN where the head model has none; None without any."""
-        if self.head.mesh468_faces is None:
-            return None
-        points = self.head.landmarks468(torch.from_numpy(self.vertices)[None])[0].numpy()
-        projected = self.camera.project(points)
-        projected[~self.head.mesh468_valid.cpu().numpy()] = np.nan
-        return projected
+        points = self.head.points468(self.vertices)
+        return None if points is None else self.camera.project(points)
 
     @cached_property
     def albedo(self) -> np.ndarray:
         """[R, R, 3] uint8 sRGB: the skin without light, over the head model's texture coordinates."""
-        return albedo_image(self.head, self.parameters.texture)
+        return albedo_image(self.head.data, np.asarray(self.parameters.texture))
 
     @property
     def expressions(self) -> dict[str, float]:
@@ -191,7 +186,10 @@ class Face:
 
     @cached_property
     def _own_skin(self) -> np.ndarray:
-        """`photo_texture`, or the albedo where the photo cannot be read any more."""
+        """`photo_texture`, or the albedo where the photo cannot be read any more, or torch is not installed."""
+        if not _has_torch():
+            logger.warning("the skin as the photo shows it needs torch; the skin is the predicted albedo")
+            return self.albedo
         try:
             return self.photo_texture(self._own_photo())
         except ImageError as error:
@@ -204,6 +202,8 @@ class Face:
     @cached_property
     def _own_iris(self) -> np.ndarray | None:
         """`iris_colour`; None where the photo does not show it or cannot be read any more."""
+        if not _has_torch():
+            return None
         try:
             return self.iris_colour(self._own_photo())
         except ImageError:
@@ -346,10 +346,7 @@ class Face:
         return Face(**face_fields(entry, document, head))
 
     def _vertices(self, neutral: bool) -> np.ndarray:
-        batch = self.parameters[None]
-        with torch.inference_mode():
-            mesh = self.head(batch.shape) if neutral else self.head(batch.shape, batch.expression, batch.jaw)
-        return mesh.vertices[0].numpy() * np.float32(self.size)
+        return self.head.posed(self.parameters, neutral) * np.float32(self.size)
 
     def _facts(self) -> dict[str, object]:
         return {
@@ -360,3 +357,7 @@ class Face:
             "confidence": round(self.confidence, 4),
             **({} if self.refined is None else {"refined": True, "size": round(self.size, 5)}),
         }
+
+
+def _has_torch() -> bool:
+    return importlib.util.find_spec("torch") is not None

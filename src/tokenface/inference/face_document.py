@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 
 from tokenface.errors import TokenFaceError
 from tokenface.formats.parameters import parameters_document, plain
 from tokenface.geometry.crop import Crop
 from tokenface.geometry.pinhole import FaceCamera, PinholeCamera
-from tokenface.head.model import HeadModel
 from tokenface.images.loading import ImageItem
 from tokenface.inference.confidence import ConfidenceFeatures
 from tokenface.inference.refinement import Refinement
 from tokenface.parameters import FaceParameters
+
+if TYPE_CHECKING:
+    from tokenface.head.model import HeadModel
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,9 @@ class Written(Protocol):
 
 def face_entry(face: Written) -> dict[str, Any]:
     """Everything of a face as plain numbers and strings: one entry of `parameters.json`."""
-    parameters: dict[str, Any] = {name: value.numpy() for name, value in face.parameters.items()}
+    parameters: dict[str, Any] = {name: np.asarray(value) for name, value in face.parameters.items()}
     parameters["expression"] = face.expressions
-    parameters["light"] = face.parameters.light.numpy().reshape(-1, 3)
+    parameters["light"] = np.asarray(face.parameters.light).reshape(-1, 3)
     entry: dict[str, Any] = {
         "index": face.index,
         "confidence": face.confidence,
@@ -97,6 +98,8 @@ def face_fields(entry: Mapping[str, Any], document: Mapping[str, Any], head: Hea
     Raises:
         TokenFaceError: the document was made with another head model, or lacks something.
     """
+    import torch
+
     made_with = document["head"]
     if made_with["geometry_hash"] != head.data.geometry_hash():
         raise TokenFaceError(

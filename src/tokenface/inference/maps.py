@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tokenface.errors import OutputError
-from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.mesh_normals import mesh_normals
 from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.data import HeadData
 from tokenface.render.rasterizer import Fragments, interpolate, rasterize

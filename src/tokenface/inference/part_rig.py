@@ -8,11 +8,12 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from tokenface.formats.rig import PartMaterial, RigPart, rotation_matrix
-from tokenface.head.arkit import JAW_OPEN_ANGLE, JAW_SIDE_ANGLE
-from tokenface.head.data import JOINT_NAMES
-from tokenface.head.model import LEFT_EYE, HeadModel
+from tokenface.formats.rig import PartMaterial, RigPart
+from tokenface.geometry.axis_angle import rotation_matrix
+from tokenface.head.arrays import AnyHead
+from tokenface.head.data import JOINT_NAMES, LEFT_EYE
 from tokenface.head.parts import IRIS, TONGUE, HeadParts, PartShape, head_parts
+from tokenface.inference.expressions import JAW_TURNS
 
 EYE_SIZE, MOUTH_SIZE = 256, 128
 SCLERA = (236, 229, 222)
@@ -42,7 +43,7 @@ def tongue_material() -> PartMaterial:
     return PartMaterial("tongue", _mouth(), TONGUE_ROUGHNESS)
 
 
-def iris_of_albedo(head: HeadModel, albedo: np.ndarray) -> np.ndarray:
+def iris_of_albedo(head: AnyHead, albedo: np.ndarray) -> np.ndarray:
     """[3] uint8 sRGB: the head model's texture halfway between pupil and rim. albedo: [R, R, 3] uint8."""
     data = head.data
     eye = data.regions["left_eyeball"]
@@ -94,18 +95,13 @@ def _step(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
-JAW_TURNS = {
-    "jawOpen": (JAW_OPEN_ANGLE, 0.0, 0.0),
-    "jawLeft": (0.0, JAW_SIDE_ANGLE, 0.0),
-    "jawRight": (0.0, -JAW_SIDE_ANGLE, 0.0),
-}
 LEAST = 2e-4
 """Metres: a part has no morph target for actions that move it less."""
 
-_parts_of: WeakKeyDictionary[HeadModel, HeadParts | None] = WeakKeyDictionary()
+_parts_of: WeakKeyDictionary[AnyHead, HeadParts | None] = WeakKeyDictionary()
 
 
-def parts_of(head: HeadModel) -> HeadParts | None:
+def parts_of(head: AnyHead) -> HeadParts | None:
     """The parts that go with a head model; None without any."""
     if head not in _parts_of:
         _parts_of[head] = head_parts(head.data)
@@ -113,7 +109,7 @@ def parts_of(head: HeadModel) -> HeadParts | None:
 
 
 def rig_parts(
-    head: HeadModel, parts: HeadParts, rest: np.ndarray, joints: np.ndarray, weights: np.ndarray, iris: np.ndarray
+    head: AnyHead, parts: HeadParts, rest: np.ndarray, joints: np.ndarray, weights: np.ndarray, iris: np.ndarray
 ) -> tuple[RigPart, ...]:
     """The parts on a person's neutral head.
 
@@ -173,7 +169,7 @@ def _part(head, parts, shape: PartShape, rest, joints, weights, material) -> Rig
     )
 
 
-def _eye_turn(head: HeadModel, action: int, joint: int) -> np.ndarray | None:
+def _eye_turn(head: AnyHead, action: int, joint: int) -> np.ndarray | None:
     """[3] axis-angle of an eye's joint at weight 1 of the action; None for what does not turn it."""
     side = {"left_eye": 0, "right_eye": 1}.get(JOINT_NAMES[joint])
     if side is None or head.data.eye_drive is None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.mesh_normals import mesh_normals
 from tokenface.images.srgb import LUMINANCE, bytes_to_linear, to_bytes
 from tokenface.texture.detail import DetailMaps, detail_maps
 from tokenface.texture.fill import HeadGraph

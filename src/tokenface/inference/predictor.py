@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -23,6 +22,7 @@ from tokenface.inference.calibration import Calibration, calibration_input, find
 from tokenface.inference.checkpoint import calibration_facts, load_checkpoint, model_facts
 from tokenface.inference.confidence import ConfidenceFeatures
 from tokenface.inference.face import Origin
+from tokenface.inference.prediction import Prediction
 from tokenface.network.tokenface import TokenFace
 from tokenface.parameters import FaceParameters
 from tokenface.version import __version__
@@ -32,35 +32,6 @@ BATCH_SIZE = 16
 """Crops that go through the network together, unless a caller says otherwise."""
 Runner = Callable[[TokenFace, HeadModel, Origin], nn.Module]
 """What the network of a checkpoint runs as: itself, or its file on another runtime."""
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """One pass of the network for one crop.
-
-    parameters: every tensor [size], float32 on the CPU.  camera: of the face in its picture.
-    landmarks68: [68, 2] picture pixels.  landmarks468: [468, 2], NaN where the head model has no such point; None where
-    it has none at all, or they were not asked for.
-    sigma: mean expected error of the landmarks, crop half-widths.  tokens: [T, D] component tokens; both None where the
-    network does not say.  pixels: [3, S, S] in [0, 1], the crop that the network saw.
-    """
-
-    parameters: FaceParameters
-    camera: FaceCamera
-    landmarks68: np.ndarray
-    landmarks468: np.ndarray | None
-    sigma: float | None
-    tokens: Tensor | None
-    pixels: Tensor
-
-    @property
-    def crop(self) -> Crop:
-        return self.camera.crop
-
-    @cached_property
-    def roll(self) -> float:
-        """Of the camera's angles, radians."""
-        return self.camera.angles[2]
 
 
 class Predictor:
@@ -119,8 +90,8 @@ class Predictor:
 
     @property
     def has_tokens(self) -> bool:
-        """Whether the network gives component tokens that `decoded` turns into parameters; exported ones do not."""
-        return isinstance(self.network, TokenFace)
+        """Whether the network gives component tokens that `decoded` turns into parameters."""
+        return getattr(self.network, "heads", None) is not None
 
     def predict(self, crops: Tensor, batch_size: int = BATCH_SIZE) -> FaceParameters:
         """Crops [B, 3, S, S] to parameters on the CPU, float32; expression weights in the head model's range.
@@ -160,8 +131,9 @@ class Predictor:
         Raises:
             CheckpointError: the network gives numbers that are not finite.
         """
-        assert isinstance(self.network, TokenFace)
-        parameters = self._finished(self.network.heads(tokens.to(self.device))[0].to("cpu", torch.float32))
+        heads = self.network.heads
+        assert isinstance(heads, nn.Module)
+        parameters = self._finished(heads(tokens.to(self.device))[0].to("cpu", torch.float32))
         return [one_of(parameters, index) for index in range(len(tokens))]
 
     def calibrated(self, features: ConfidenceFeatures, prediction: Prediction) -> ConfidenceFeatures:

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from tokenface.geometry.crop import Crop, crop_from_landmarks
 from tokenface.images.detection import Detection
 from tokenface.inference.confidence import ConfidenceFeatures, box_size, confidence_features_of, landmark_distance
-from tokenface.inference.face import Face
+from tokenface.inference.face import Face, Origin
 from tokenface.inference.photos import Photo
-from tokenface.inference.predictor import Prediction, Predictor
+from tokenface.inference.prediction import Prediction
+
+if TYPE_CHECKING:
+    from tokenface.head.model import HeadModel
 
 LOST = 0.35
 """A first prediction further from the detector's points (over the root of their box area) is not cropped from again."""
 
 
-def read_faces(predictor: Predictor, photos: Sequence[Photo], batch_size: int, second_crop: bool) -> list[Face]:
+class CropReader(Protocol):
+    """Protocol of what predicts crops: `Predictor`, and `LightModel`, which does without torch."""
+
+    crop_scale: float
+    origin: Origin
+
+    @property
+    def head(self) -> HeadModel: ...
+    def predictions(self, images: Sequence[np.ndarray], crops: Sequence[Crop], batch_size: int) -> list[Prediction]: ...
+    def calibrated(self, features: ConfidenceFeatures, prediction: Prediction) -> ConfidenceFeatures: ...
+
+
+def read_faces(predictor: CropReader, photos: Sequence[Photo], batch_size: int, second_crop: bool) -> list[Face]:
     """All faces that were found in some photos, in their order; `second_crop`: predict again from the crop around the
     landmarks of the first pass."""
     seen = [(photo, index, face) for photo in photos for index, face in enumerate(photo.detections)]
@@ -64,6 +80,6 @@ def _confidence_features(detection: Detection, before: Prediction, prediction: P
         prediction.landmarks68,
         prediction.landmarks468,
         before.landmarks68,
-        prediction.parameters.shape.numpy(),
+        np.asarray(prediction.parameters.shape),
         prediction.camera,
     )

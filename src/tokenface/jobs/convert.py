@@ -202,7 +202,7 @@ def _convert_mesh(
         data.uv,
         data.uv_faces,
         file_normals(vertices, data.faces),
-        albedo_image(target, torch.zeros(target.sizes.texture)),
+        albedo_image(target.data, np.zeros(target.sizes.texture)),
         facts={"made_by": "TokenFace", "head_model": target.name, "head_licence": data.licence},
     )
     files = write_obj(folder / f"{source.name}.obj", mesh)

@@ -10,6 +10,7 @@ from typing import Any
 
 from tokenface.core.files import read_json
 from tokenface.core.fingerprint import fingerprint
+from tokenface.deploy.graph_names import arithmetic, runtime_for
 from tokenface.errors import ConfigError, ImageError, OutputError
 from tokenface.formats.axes import Axes
 from tokenface.formats.glb_textures import TextureFormat, check_texture_format
@@ -38,7 +39,7 @@ class Options:
     weights: str | None = None
     batch_size: int = BATCH_SIZE
     device: str = "auto"
-    runtime: str = "torch"
+    runtime: str = "auto"
     precision: str = "fp32"
     max_faces: int | None = None
     boxes: Path | None = None
@@ -104,7 +105,8 @@ class Run:
     def model(self) -> Reconstructor:
         """The network, loaded when there is something to do."""
         options = self.options
-        return Reconstructor.load(options.weights, options.device, options.runtime, options.precision)
+        runtime = runtime_for(options.runtime, options.precision, len(self.todo))
+        return Reconstructor.load(options.weights, options.device, runtime, options.precision)
 
     def __iter__(self) -> Iterator[PhotoResult]:
         if not self.todo:
@@ -178,7 +180,7 @@ class Run:
                 "faces": options.max_faces,
                 "second crop": options.second_crop,
                 "boxes": self._boxes,
-                "runtime": (options.runtime, options.precision),
+                "arithmetic": arithmetic(options.runtime, options.precision),
                 "refine": options.refine,
             }
         )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal
 
 from tokenface.core.configuration import from_dict
 from tokenface.errors import ConfigError
 from tokenface.parameters import TOKEN_LAYOUTS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Readout = Literal["tokens", "global"]
 

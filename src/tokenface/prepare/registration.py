@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from tokenface.data.readers.dataset import ScanMesh
 from tokenface.errors import DataError
 from tokenface.geometry.closest import closest_on_mesh, on_triangles
-from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.mesh_normals import mesh_normals
 from tokenface.geometry.similarity import procrustes
 from tokenface.head.data import HeadData
 from tokenface.head.fitting import Surface, fit_surface

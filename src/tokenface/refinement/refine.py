@@ -13,7 +13,7 @@ import torch
 
 from tokenface.errors import ImageError
 from tokenface.geometry.crop import extract
-from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.mesh_normals import mesh_normals
 from tokenface.head.model import LEFT_EYE, RIGHT_EYE
 from tokenface.images.focal import Focal, exif_focal, parse_focal
 from tokenface.images.iris import IrisNetwork

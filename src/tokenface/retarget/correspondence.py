@@ -13,7 +13,7 @@ import numpy as np
 from tokenface.core.arrays import open_arrays
 from tokenface.core.files import write_atomically
 from tokenface.errors import HeadModelError, OutputError
-from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.mesh_normals import mesh_normals
 from tokenface.head.data import HeadData
 from tokenface.head.registration import NORMAL_WEIGHT, Layers, register
 from tokenface.head.registry import data_folder

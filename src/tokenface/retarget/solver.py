@@ -10,7 +10,7 @@ import torch
 from numba import njit
 from scipy.spatial.transform import Rotation
 
-from tokenface.geometry.normals import mesh_normals, vertex_areas
+from tokenface.geometry.mesh_normals import mesh_normals, vertex_areas
 from tokenface.geometry.similarity import Similarity, procrustes
 from tokenface.head.arkit import JAW_OPEN_ANGLE, JAW_SIDE_ANGLE
 from tokenface.head.data import HeadData

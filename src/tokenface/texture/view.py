@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 
-from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.mesh_normals import mesh_normals
 from tokenface.images.srgb import bytes_to_linear
 from tokenface.render.rasterizer import rasterize
 from tokenface.texture.layout import Texels, smoothstep, surface_kinds

@@ -21,7 +21,7 @@ from tokenface.data.record import FaceBatch
 from tokenface.data.synthetic import SyntheticFaces
 from tokenface.evaluation.open_methods import as_photos, camera_on_picture
 from tokenface.geometry.crop import Crop
-from tokenface.geometry.normals import mesh_normals
+from tokenface.geometry.mesh_normals import mesh_normals
 from tokenface.geometry.pinhole import FaceCamera
 from tokenface.inference.face import Face
 from tokenface.model import Reconstructor

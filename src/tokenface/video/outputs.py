@@ -199,7 +199,7 @@ class PersonWriter:
             data.uv,
             data.uv_faces,
             file_normals(rest, data.faces),
-            albedo_image(self.head, identity.texture) if self.texture is None else self.texture,
+            albedo_image(self.head.data, identity.texture.numpy()) if self.texture is None else self.texture,
             facts={
                 "made_by": "TokenFace",
                 "head_model": self.head.name,

@@ -11,6 +11,7 @@ from typing import Any
 
 from tokenface.core.arrays import open_arrays
 from tokenface.core.fingerprint import Facts, fingerprint
+from tokenface.deploy.graph_names import arithmetic
 from tokenface.images.loading import MAX_PIXELS
 from tokenface.images.places import Picture, Place
 from tokenface.inference.predictor import BATCH_SIZE
@@ -33,7 +34,7 @@ class BulkOptions:
     weights: str | None = None
     batch_size: int = BATCH_SIZE
     device: str = "auto"
-    runtime: str = "torch"
+    runtime: str = "auto"
     precision: str = "fp32"
     max_faces: int | None = None
     second_crop: bool = True
@@ -44,7 +45,9 @@ class BulkOptions:
     def signature(self, model: Facts) -> str:
         """Dependencies of the tables besides the photos. model: facts of the weights (`model_facts`)."""
         device = "cpu" if self.device == "auto" else self.device
-        return fingerprint({**model, "options": replace(self, weights=None, device=device, overwrite=False)})
+        runtime = arithmetic(self.runtime, self.precision)
+        options = replace(self, weights=None, device=device, runtime=runtime, overwrite=False)
+        return fingerprint({**model, "options": options})
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from tokenface.errors import HeadModelError
-from tokenface.geometry.normals import vertex_areas
+from tokenface.geometry.mesh_normals import vertex_areas
 from tokenface.tools.openhead.source import BASE_VERTEX_COUNT, AnnySource
 
 EYES_FROM_ORIGIN = np.array([0.0, 0.025, 0.040])

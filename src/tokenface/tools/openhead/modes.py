@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tokenface.geometry.normals import vertex_areas
+from tokenface.geometry.mesh_normals import vertex_areas
 from tokenface.geometry.similarity import aligned
 from tokenface.tools.openhead.cut import HeadCut, alignment_weights, face_weight
 from tokenface.tools.openhead.gaussian_process import EyeKeeper

@@ -1,0 +1,157 @@
+"""Photos to heads without torch: the same numbers, and really without."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from needed import needs
+from toy_head import toy_head_data
+
+import tokenface
+from tokenface.errors import CheckpointError, ConfigError
+from tokenface.head.arrays import HeadArrays
+from tokenface.head.data import HeadData
+from tokenface.head.model import HeadModel
+from tokenface.head.registry import head_path
+from tokenface.images.loading import load_image
+from tokenface.inference.checkpoint import save_checkpoint
+from tokenface.inference.face import Face
+from tokenface.light import LightModel
+from tokenface.network import COMPONENTS, FaceParameters, NetworkConfig, TokenFace
+
+needs("onnxruntime", reason="needs the extra 'deploy'")
+
+PORTRAIT = Path(str(resources.files("tokenface"))) / "assets" / "eileen_collins.jpg"
+HEAD_SIZE = 0.25
+"""Metres: lengths are compared with it."""
+
+
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    return load_image(str(PORTRAIT))
+
+
+@pytest.fixture(scope="module")
+def landmarks(photo) -> np.ndarray:
+    height, width = photo.shape[:2]
+    return np.random.default_rng(0).uniform(0.3, 0.6, (68, 2)) * [width, height]
+
+
+@pytest.fixture(scope="module")
+def pair(photo, landmarks) -> tuple[Face, Face]:
+    """The face as torch and as onnxruntime with NumPy give it."""
+    heavy = tokenface.load(device="cpu", runtime="torch").reconstruct(photo, landmarks=landmarks)[0]
+    return heavy, LightModel(threads=1).reconstruct(photo, landmarks)[0]
+
+
+def test_faces_are_those_of_torch(pair) -> None:
+    heavy, light = pair
+    for name in COMPONENTS:
+        assert np.abs(getattr(light.parameters, name) - getattr(heavy.parameters, name).numpy()).max() < 5e-5, name
+    assert np.abs(light.vertices - heavy.vertices).max() < 1e-5 * HEAD_SIZE
+    assert np.abs(light.neutral_vertices - heavy.neutral_vertices).max() < 1e-5 * HEAD_SIZE
+    assert np.abs(light.landmarks - heavy.landmarks).max() < 0.01
+    assert np.nanmax(np.abs(light.landmarks468 - heavy.landmarks468)) < 0.01
+    assert light.arkit == pytest.approx(heavy.arkit, abs=1e-4)
+    assert light.confidence == pytest.approx(heavy.confidence, abs=1e-4)
+    assert light.expected_errors == pytest.approx(heavy.expected_errors, rel=1e-3)
+
+
+def test_documents_are_alike(pair) -> None:
+    heavy, light = (face.to_dict() for face in pair)
+    assert light.keys() == heavy.keys()
+    assert np.allclose(light["camera"]["orthographic"], heavy["camera"]["orthographic"], atol=0.01)
+    assert np.allclose(light["camera"]["opencv"]["R"], heavy["camera"]["opencv"]["R"], atol=1e-4)
+    assert np.allclose(light["parameters"]["light"], heavy["parameters"]["light"], atol=1e-4)
+
+
+def test_rigs_and_albedos_are_alike(pair) -> None:
+    heavy, light = (face.rig() for face in pair)
+    assert light.morph_names == heavy.morph_names
+    assert np.abs(light.posed() - heavy.posed()).max() < 1e-5 * HEAD_SIZE
+    assert np.abs(light.morphs - heavy.morphs).max() < 1e-5 * HEAD_SIZE
+    assert [part.name for part in light.parts] == [part.name for part in heavy.parts]
+    assert np.abs(pair[0].albedo.astype(int) - pair[1].albedo).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["openhead", "toy"])
+def test_arrays_pose_a_head_as_tensors_do(name: str) -> None:
+    """Wilder than people: every joint and every basis counts."""
+    data = HeadData.load(head_path("openhead")) if name == "openhead" else toy_head_data()
+    tensors, arrays = HeadModel(data), HeadArrays(data)
+    random = np.random.default_rng(3)
+    values = {
+        "shape": random.normal(size=tensors.sizes.shape),
+        "expression": random.uniform(0, 1, tensors.sizes.expression),
+        "jaw": random.normal(size=3) * 0.3,
+    }
+    rest = {"camera": np.zeros(7), "texture": np.zeros(tensors.sizes.texture), "light": np.zeros(27)}
+    small = {key: value.astype(np.float32) for key, value in {**values, **rest}.items()}
+    ours = FaceParameters(**{key: torch.from_numpy(value) for key, value in small.items()})
+    expected = tensors.posed(ours)
+    vertices = arrays.posed(FaceParameters(**small))
+    size = np.ptp(expected, axis=0).max()
+    assert np.abs(vertices - expected).max() < 1e-5 * size
+    for yaw in (-1.2, 0.0, 0.4):
+        assert np.abs(arrays.points68(vertices, yaw) - tensors.points68(expected, yaw)).max() < 1e-5 * size
+    if data.mesh468_faces is not None:
+        assert np.array_equal(np.isnan(arrays.points468(vertices)), np.isnan(tensors.points468(expected)))
+        assert np.nanmax(np.abs(arrays.points468(vertices) - tensors.points468(expected))) < 1e-5 * size
+    assert np.array_equal(
+        arrays.clamp_expression(small["expression"] * 3), tensors.clamp_expression(ours.expression * 3).numpy()
+    )
+
+
+WITHOUT = """
+import json, sys
+for name in ("torch", "timm", "numba", "scipy", "trimesh", "onnx", "onnxscript"):
+    sys.modules[name] = None
+import numpy as np
+from tokenface.light import load
+landmarks = np.array(json.load(sys.stdin))
+face = load(threads=1).reconstruct(sys.argv[1], landmarks)[0]
+for suffix in ("glb", "obj", "ply", "json"):
+    face.save(f"{sys.argv[2]}/face.{suffix}")
+print(json.dumps({"vertices": face.vertices.tolist(), "smile": face.arkit["mouthSmileLeft"]}))
+"""
+
+
+def test_it_runs_where_torch_is_not_installed(pair, landmarks, tmp_path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, str(PORTRAIT), str(tmp_path)],
+        input=json.dumps(landmarks.tolist()),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert np.abs(np.array(found["vertices"]) - pair[0].vertices).max() < 1e-5 * HEAD_SIZE
+    assert found["smile"] == pytest.approx(pair[0].arkit["mouthSmileLeft"], abs=1e-4)
+    assert "needs torch" in done.stderr  # the photo's skin, which save() asks for; once
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert (tmp_path / "face.glb").read_bytes()[:4] == b"glTF"
+    assert (tmp_path / "face.obj").read_text(encoding="utf-8").count("\nv ") == len(pair[0].vertices)
+    assert json.loads((tmp_path / "face.json").read_text(encoding="utf-8"))["faces"][0]["arkit"]
+
+
+def test_an_architecture_without_a_graph_is_said(tmp_path) -> None:
+    head = tokenface.load_head()
+    network = TokenFace(NetworkConfig(backbone="vit_tiny_stem", image_size=64), head.sizes, seed=0)
+    save_checkpoint(tmp_path / "own.safetensors", network, head)
+    with pytest.raises(CheckpointError, match="graph is not shipped"):
+        LightModel(tmp_path / "own.safetensors")
+
+
+def test_a_missing_runtime_is_said_in_one_line(monkeypatch) -> None:
+    for name in ("onnxruntime", "openvino"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ConfigError, match="pip install onnxruntime"):
+        LightModel()
