@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 
+from tokenface.core.assets import recognition_path
 from tokenface.core.tensors import open_tensors
 from tokenface.deploy.graph_names import CROPS, OUTPUTS
 from tokenface.deploy.sessions import open_graph
@@ -40,7 +41,7 @@ from tokenface.inference.prediction import Prediction
 from tokenface.inference.reader import read_faces
 from tokenface.network.config import NetworkConfig
 from tokenface.parameters import COMPONENTS, FaceParameters
-from tokenface.weights import FORMAT, file_hash, find_weights, recognition_path
+from tokenface.weights import FORMAT, file_hash, find_weights
 
 BATCH_SIZE = 16
 PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}

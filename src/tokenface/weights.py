@@ -16,8 +16,6 @@ WEIGHTS_VARIABLE = "TOKENFACE_WEIGHTS"
 SUFFIX = ".safetensors"
 FORMAT = "tokenface-checkpoint-1"
 """Key of a checkpoint's facts in its header."""
-RECOGNITION = "tokenface-recognition"
-"""The recognition network's file, whose features the network reads."""
 COMPANIONS = ("confidence", "centred.temporal", "causal.temporal")
 """Small files that belong to some weights, and say by their hash to which."""
 
@@ -89,11 +87,6 @@ def companion(weights: str | os.PathLike, kind: str) -> Path:
 def companion_names(weights: str) -> list[str]:
     """Names of the files that may lie beside some weights."""
     return [companion(weights, kind).name for kind in COMPANIONS]
-
-
-def recognition_path() -> Path:
-    """The shipped recognition network."""
-    return Path(str(resources.files("tokenface"))) / "assets" / "weights" / f"{RECOGNITION}{SUFFIX}"
 
 
 def file_hash(path: str | os.PathLike) -> str:

@@ -75,7 +75,7 @@ def exported_path(network: TokenFace, head: HeadModel, weights_hash: str, runtim
         "size": network.config.image_size,
     }
     if network.config.recognition:  # weights of a file of their own
-        from tokenface.weights import recognition_path
+        from tokenface.core.assets import recognition_path
 
         facts["recognition"] = content_hash(recognition_path())
     folder = cache_folder() / "exported" / f"{weights_hash}-{fingerprint(facts)[:12]}"

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from tokenface.core.assets import RECOGNITION, recognition_path
 from tokenface.core.files import write_atomically
 from tokenface.core.tensors import open_tensors
 from tokenface.errors import CheckpointError
@@ -26,7 +27,6 @@ from tokenface.geometry.crop import Crop, extract
 from tokenface.geometry.similarity import planar_similarity
 from tokenface.identity.alignment import five_points
 from tokenface.identity.dlib_file import DlibLayer, read_dlib_network
-from tokenface.weights import RECOGNITION, recognition_path
 
 NAME = RECOGNITION
 FORMAT = "tokenface-recognition-1"
