@@ -31,7 +31,7 @@ BLEND = 0.75
 
 
 def alignment(model: Reconstructor, batch: FaceBatch) -> Image.Image:
-    """The pictures with the largest landmark errors, and under each the head as it was answered."""
+    """The pictures with the largest landmark errors, and under each the head as it was predicted."""
     errors = normalised_mean_error(predict_landmarks(model.predict, model.head, batch.image), batch.landmarks68)
     worst = torch.as_tensor(errors).argsort(descending=True)[:COLUMNS]
     images = batch.image[worst]
@@ -43,14 +43,14 @@ def alignment(model: Reconstructor, batch: FaceBatch) -> Image.Image:
 
 
 def identity(model: Reconstructor, batch: FaceBatch) -> Image.Image:
-    """People of all degrees of error, a row each: the true neutral heads, then the answered ones."""
+    """People of all degrees of error, a row each: the true neutral heads, then the predicted ones."""
     head = model.head
     predicted = head(model.predict(batch.image).shape).vertices.numpy()
     errors = face_error(PeopleScans.of(head, batch.neutral), predicted, head)
     chosen = np.argsort(errors)[np.linspace(0, len(errors) - 1, COLUMNS).round().astype(int)]
     rows = [batch.neutral.numpy()[chosen], predicted[chosen]]
     pictures = [clay(head, vertices, SIDE, yaw=20) for row in rows for vertices in row]
-    labels = ["true" for _ in chosen] + [f"answered, {errors[i]:.1f} mm" for i in chosen]
+    labels = ["true" for _ in chosen] + [f"predicted, {errors[i]:.1f} mm" for i in chosen]
     return Image.fromarray(sheet(pictures, COLUMNS, labels))
 
 
