@@ -319,7 +319,7 @@ function slide(id, actions, pairs, [both, ...values]) {
   const partner = Object.fromEntries(pairs.flatMap(([left, right]) => [[left, right], [right, left]]));
   const { arkit } = element.shown, known = element.sliders;
   const now = known ? [...known.now] : actions.map((name) => arkit[name] ?? 0);
-  const last = known?.raw ?? now;
+  const last = known?.raw ?? [...now]; // a copy: a partner that moves along has not been moved itself
   actions.forEach((name, index) => {
     if (Math.abs(values[index] - last[index]) <= (known ? 0 : ROUNDED)) return;
     now[index] = values[index];
