@@ -90,7 +90,7 @@ def test_squares_equal_the_crops_of_the_images_package():
 
 
 def test_the_whole_graph_finds_what_reconstruct_finds(detector_files, portrait):
-    model = tokenface.load()
+    model = tokenface.load(runtime="torch")
     graph = PhotoGraph(model.network, model.head, model.crop_scale, faces=2).eval()
     face = model.reconstruct(portrait)[0]
     pair = np.concatenate([portrait, portrait[:, ::-1]], axis=1)
