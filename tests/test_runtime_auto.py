@@ -29,7 +29,7 @@ from tokenface.weights import WEIGHTS, find_weights
 
 needs("onnxruntime", reason="needs the extra 'deploy'")
 
-NEAR = 5e-5
+NEAR = 1e-4
 CPU = torch.device("cpu")
 
 

@@ -27,6 +27,14 @@ METRICS = {
     "synthetic_nme": ("landmarks on rendered people kept out of training", "% of the box's size"),
     "neutral_mm": ("neutral head of rendered people", "mm"),
     "neutral_ratio": ("the same over the mean head's error", "ratio"),
+    "photo_nme_unbiased": ("landmarks on photos of people kept out, annotators' bias removed", "% of the box's size"),
+    "expression_baseline": ("25th percentiles of the actions on photos, summed; 0 is right", "sum"),
+    "mean_prediction_mm": ("mean neutral head on photos from the mean head", "mm"),
+    "within_between": ("shapes of a person's photos over people's", "ratio"),
+    "r2_actions": ("actions of rendered people kept out, mean", "r²"),
+    "r2_shape": ("shape of rendered people kept out", "r²"),
+    "r2_light": ("light of rendered people kept out", "r²"),
+    "cheek_correlation": ("cheek albedo of rendered people kept out", "correlation"),
 }
 """Metrics of a checkpoint that a reader of the card understands: what they measure, unit."""
 
