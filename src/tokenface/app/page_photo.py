@@ -258,8 +258,8 @@ class _Bench:
 
 
 def _nobody() -> dict[str, Any]:
-    """No faces to choose from, so none is chosen."""
-    return gr.update(choices=[], value=None, visible=False)
+    """No faces to choose from. Choices and choice stay as they were: what is under way when they go still sends one."""
+    return gr.update(visible=False)
 
 
 def hidden() -> dict[str, Any]:
