@@ -18,7 +18,7 @@ import numpy as np
 from safetensors import SafetensorError
 
 from tokenface.core.tensors import open_tensors
-from tokenface.deploy.graph_names import CROPS, OUTPUTS
+from tokenface.deploy.graph_names import CROPS, OUTPUTS, PACKAGES
 from tokenface.deploy.sessions import open_graph
 from tokenface.deploy.templates import filled, find_template, stored_tensors
 from tokenface.errors import CheckpointError, ConfigError, ImageError
@@ -43,8 +43,6 @@ from tokenface.parameters import COMPONENTS, FaceParameters
 from tokenface.weights import FORMAT, file_hash, find_weights, recognition_path
 
 BATCH_SIZE = 16
-PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
-"""Runtime → its package, in the order of choice."""
 
 
 class LightModel:

@@ -9,15 +9,12 @@ import torch
 from torch import nn
 
 from tokenface.deploy.cached import other_network, ready_network
-from tokenface.deploy.graph_names import RUNTIME_PRECISIONS
+from tokenface.deploy.graph_names import PACKAGES, RUNTIME_PRECISIONS
 from tokenface.deploy.runtime import AnotherNetwork
 from tokenface.errors import TokenFaceError
 from tokenface.head.model import HeadModel
 from tokenface.network.tokenface import TokenFace
 
-ORDER = ("onnx", "openvino")
-"""Fastest first. In fp32 they are equally fast; onnxruntime is opened in a third of the time (docs/lab/runtimes.md)."""
-PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
 TOLERANCE = 1e-3
 """Largest difference of a parameter from torch's; what is right differs by less than 2e-5."""
 
@@ -35,8 +32,8 @@ def fastest_network(
     if device.type != "cpu":
         return None
     opening = ready_network if precision in ("fp32", "bf16") else other_network
-    for runtime in ORDER:
-        if precision not in RUNTIME_PRECISIONS[runtime] or importlib.util.find_spec(PACKAGES[runtime]) is None:
+    for runtime, package in PACKAGES.items():
+        if precision not in RUNTIME_PRECISIONS[runtime] or importlib.util.find_spec(package) is None:
             continue
         try:
             found = opening(network, head, weights_hash, runtime, precision)
@@ -48,7 +45,7 @@ def fastest_network(
         except Exception as error:  # a broken installation fails in its own ways
             said = error if error.__cause__ is None else error.__cause__
             reason = " ".join(str(said).split())[:200] or type(said).__name__
-            logger.warning("%s is installed but not used (%s); torch takes its place", PACKAGES[runtime], reason)
+            logger.warning("%s is installed but not used (%s); torch takes its place", package, reason)
     return None
 
 

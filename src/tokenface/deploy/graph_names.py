@@ -19,6 +19,9 @@ SUFFIX = {"onnx": "onnx", "openvino": "xml"}
 PRECISIONS = ("fp32", "fp16", "int8")
 """Of exported files."""
 RUNTIME_PRECISIONS = {"torch": ("fp32", "bf16"), "onnx": PRECISIONS, "openvino": (*PRECISIONS, "bf16")}
+PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
+"""Runtime → its package, fastest first. In fp32 they are equally fast; onnxruntime is opened in a third of the time
+(docs/lab/runtimes.md)."""
 AUTO = "auto"
 """The fastest runtime that is installed."""
 
