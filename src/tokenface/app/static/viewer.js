@@ -58,14 +58,18 @@ class Viewer extends HTMLElement {
   #azimuth = 0; #elevation = 0; #zoom = 1; #watcher = null; #starting = false;
   #found = {}; #state = START; #turning = false; #turnButton = null;
 
-  static observedAttributes = ["src", "partner", "state"];
+  static observedAttributes = ["src", "partner", "state", "ready"];
 
   connectedCallback() { this.#start(); }
 
   disconnectedCallback() { this.#stop(); }
 
   /** The page changes the attributes of the element that is there: look at another head. */
-  attributeChangedCallback(name) {
+  attributeChangedCallback(name, _, value) {
+    if (name === "ready") { // the page's new attributes take the place of all old ones, this one too
+      if (value === null && this.#head) this.setAttribute("ready", "");
+      return;
+    }
     this.sliders = null; // what the page's sliders have done: they are told anew as well
     if (this.#starting || !this.#watcher) return;
     if (name === "state") {
@@ -336,8 +340,9 @@ function slide(id, actions, pairs, [both, ...values]) {
 function settled(id, actions, values) {
   const element = viewer(id), now = element?.sliders?.now;
   if (!now) return values;
-  element.sliders = { raw: now, now };
-  return [...now, ...values.slice(actions.length)];
+  const rounded = now.map((value) => Math.round(value * 1000) / 1000);
+  element.sliders = { raw: rounded, now };
+  return [...rounded, ...values.slice(actions.length)];
 }
 
 /** All of an expression at once: what `weights` does not name is at rest. */
