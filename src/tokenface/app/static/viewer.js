@@ -104,9 +104,6 @@ class Viewer extends HTMLElement {
     this.#load(this.canvas).catch((error) => this.#wrong(error.message));
   }
 
-  /** Whether a head is there; the attribute `ready` goes when the page rewrites the others. */
-  get loaded() { return this.#head !== null; }
-
   /** What is shown: see `show`. */
   get shown() { return this.#state; }
 
@@ -322,7 +319,7 @@ const ROUNDED = 0.006; // a slider's step rounds a found weight by as much
  */
 function slide(id, actions, pairs, [both, ...values]) {
   const element = viewer(id);
-  if (!element?.loaded) return;
+  if (!element?.hasAttribute("ready")) return;
   const partner = Object.fromEntries(pairs.flatMap(([left, right]) => [[left, right], [right, left]]));
   const { arkit } = element.shown, known = element.sliders;
   const now = known ? [...known.now] : actions.map((name) => arkit[name] ?? 0);
@@ -348,7 +345,7 @@ function settled(id, actions, values) {
 /** All of an expression at once: what `weights` does not name is at rest. */
 function preset(id, actions, weights, values) {
   const element = viewer(id), now = actions.map((name) => weights[name] ?? 0);
-  if (!element?.loaded) return values;
+  if (!element?.hasAttribute("ready")) return values;
   const set = [...now, ...values.slice(actions.length)];
   element.sliders = { raw: now, now };
   show(id, actions, set);
