@@ -162,7 +162,8 @@ class FaceBatch:
     neutral: [B, V, 3] without expression and jaw.  landmarks68: [B, 68, 2], visible68: [B, 68] bool (inside the crop,
     not behind the head itself, not behind hair, glasses frames, hats or hands); likewise the 468 mesh points, zeros
     and never visible on heads without them.  mask: [B, 1, S, S] face skin that nothing opaque covers, in [0, 1].
-    identity: [B] int64, equal for pictures of one person of this batch.
+    identity: [B] int64, equal for pictures of one person of this batch.  regions: [B, S, S] uint8, what each pixel
+    shows (`parsing.regions`).
     """
 
     image: Tensor
@@ -175,6 +176,7 @@ class FaceBatch:
     visible468: Tensor
     mask: Tensor
     identity: Tensor
+    regions: Tensor
 
     def __len__(self) -> int:
         return self.image.shape[0]

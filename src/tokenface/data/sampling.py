@@ -30,11 +30,12 @@ class PoseRange:
 
 @dataclass(frozen=True)
 class Framing:
-    """Framing of a face in a detector's crop: crop side over landmark box (`(w+h)/2 · 1.1`), shift in crop
-    half-widths."""
+    """Framing of a face in a crop: crop side over landmark box (`(w+h)/2 · 1.1`); random shift, and how far the face
+    lies below the middle, both in crop half-widths."""
 
     zoom: tuple[float, float] = (1.2, 1.85)
     shift: float = 0.06
+    lowered: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def frame_faces(draw: Draw, points: Tensor, rotation: Tensor, distance: Tensor, 
     scale = 2 / (side * zoom)
     shift = draw.normal(batch, 2, std=framing.shift).clamp(-3 * framing.shift, 3 * framing.shift)
     centre = (low + high) / 2 * scale[:, None]
-    translation = torch.stack([shift[:, 0] - centre[:, 0], centre[:, 1] - shift[:, 1]], dim=1)
+    translation = torch.stack([shift[:, 0] - centre[:, 0], centre[:, 1] - shift[:, 1] - framing.lowered], dim=1)
     return View(rotation, scale, translation, distance, depth)
 
 

@@ -175,6 +175,7 @@ class SyntheticFaces:
             visible468=visible468,
             mask=picture.mask,
             identity=person_of,
+            regions=picture.regions,
         )
 
     def _points(self, points: Tensor, view: View, picture: Picture, slack: float) -> tuple[Tensor, Tensor]:

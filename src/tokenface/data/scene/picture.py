@@ -23,7 +23,7 @@ from tokenface.data.scene.layers import Drawn, Layer, join
 from tokenface.data.scene.lighting import Hemisphere, Light, ShadowTable
 from tokenface.data.scene.occluders import OccluderMesh
 from tokenface.data.scene.outfit import Outfit, Person
-from tokenface.data.scene.paint import CHANNELS, FaceMap
+from tokenface.data.scene.paint import CHANNELS, SIZE, FaceMap
 from tokenface.data.scene.parts import Look, Shape, Topology, hide
 from tokenface.data.scene.shell import Shell
 from tokenface.data.scene.surface import (
@@ -40,6 +40,7 @@ from tokenface.data.scene.surface import (
     unit,
 )
 from tokenface.head.model import HeadModel
+from tokenface.parsing import regions
 from tokenface.render.rasterizer import Backend
 
 KEPT = 4
@@ -81,6 +82,11 @@ def _content(head: HeadModel) -> str:
 
 HAIR, BUN, HAT, BRIM, FRAME, LENS, HAND, OBJECT = range(8)
 HEAD = 0
+REGION_OF_COVER = (
+    regions.HAIR, regions.HAIR, regions.HAT, regions.HAT, regions.GLASSES, regions.GLASSES, regions.OBJECT,
+    regions.OBJECT,
+)  # fmt: skip
+"""Of the parts of the upper layer."""
 INSIDE_SKIN = (0.30, 0.12, 0.10)
 """Surfaces seen from their inner side are the inside of a mouth or a nostril."""
 
@@ -88,13 +94,15 @@ INSIDE_SKIN = (0.30, 0.12, 0.10)
 @dataclass(frozen=True)
 class Picture:
     """image: [B, 3, S, S] sRGB.  mask: [B, 1, S, S] face skin in sight.  depth: [B, S, S] of head and clothes.
-    cover, cover_depth: [B, S, S] opacity and depth of what is in front (hair, glasses, hats, hands)."""
+    cover, cover_depth: [B, S, S] opacity and depth of what is in front (hair, glasses, hats, hands).
+    regions: [B, S, S] uint8, what each pixel shows (`parsing.regions`)."""
 
     image: Tensor
     mask: Tensor
     depth: Tensor
     cover: Tensor
     cover_depth: Tensor
+    regions: Tensor
 
 
 class Painter:
@@ -168,7 +176,8 @@ class Painter:
         hemisphere = Hemisphere(light)
         colour, mask = self._shade_base(base, person, outfit, light, hemisphere, factor, albedo)
         over_colour, alpha = self._shade_over(over, outfit, light, hemisphere, factor)
-        return self._compose(base, colour, mask, over, over_colour, alpha, light, background)
+        shown = self._base_regions(base, outfit)
+        return self._compose(base, colour, mask, shown, over, over_colour, alpha, light, background)
 
     def _draw_base(self, place: Placement, outfit: Outfit, view: View, light: Light) -> Drawn:
         garment, panel, tie = self.body.shapes(place, outfit.clothes)
@@ -258,11 +267,22 @@ class Painter:
         glare = (alpha + 0.25 * (shaded.mean(0) - 0.75).clamp(min=0)).clamp(0, 1)
         return shaded, torch.where(is_lens, glare, alpha)
 
+    def _base_regions(self, base: Drawn, outfit: Outfit) -> Tensor:
+        """[N] uint8 of the lower layer; hair that is painted on a scalp is hair."""
+        column, row = (base.static[:2] * SIZE).int().clamp(0, SIZE - 1)
+        scalp = self.face_map[CHANNELS.index("scalp")].index_select(0, row * SIZE + column) > 0.5
+        hairy = scalp & per_pixel(outfit.hair.shown, base.rows)
+        shown = torch.where(hairy, regions.HAIR, regions.SKIN)
+        shown = torch.where((base.static[3] > 0.5) | base.behind, regions.MOUTH, shown)
+        shown = torch.where(base.static[2] > 0.5, regions.EYES, shown)
+        return torch.where(base.part == HEAD, shown, regions.CLOTHES).to(torch.uint8)
+
     def _compose(
         self,
         base: Drawn,
         colour: Tensor,
         mask: Tensor,
+        shown: Tensor,
         over: Drawn,
         over_colour: Tensor,
         alpha: Tensor,
@@ -285,6 +305,10 @@ class Painter:
         labels = torch.zeros_like(depth)
         labels[base.index] = 1.0 + base.part
         labels[over.index] = torch.where(alpha > 0.5, 10.0 + over.part, labels.index_select(0, over.index))
+        what = torch.zeros(len(depth), dtype=torch.uint8, device=depth.device)
+        what[base.index] = shown
+        covering = constant(REGION_OF_COVER, depth.device, torch.uint8).index_select(0, over.part)
+        what[over.index] = torch.where(alpha > 0.5, covering, what.index_select(0, over.index))
         image = canvas.view(3, batch, size, size).transpose(0, 1)
         return Picture(
             image=soften_edges(image, labels.view(batch, size, size)),
@@ -292,6 +316,7 @@ class Painter:
             depth=base.depth_map,
             cover=cover.view(batch, size, size),
             cover_depth=over.depth_map,
+            regions=what.view(batch, size, size),
         )
 
     def _contact_shadow(self, solid: Tensor, base: Drawn, light: Light) -> Tensor:

@@ -1,0 +1,1 @@
+"""Face parsing: what each pixel of a picture shows."""

@@ -1,0 +1,98 @@
+"""Face parsing of photos with the package's own weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+
+from tokenface.errors import CheckpointError
+from tokenface.geometry.crop import Crop, crop_from_landmarks, extract
+from tokenface.parsing.network import SIZE, ParsingNetwork
+from tokenface.parsing.regions import REGIONS
+
+FILE_NAME = "parsing.safetensors"
+SCALE = 2.55
+"""Side of the crop over the landmarks' box (`crop_from_landmarks`): the skull with its hair, and the collar."""
+LOWERED = 0.16
+"""The face lies below the crop's middle by this share of half its side."""
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """crop: of the photo.  shares: [REGIONS, P, P] float32 probabilities on it."""
+
+    crop: Crop
+    shares: np.ndarray
+
+    def at(self, points: np.ndarray) -> np.ndarray:
+        """[N, 2] photo pixels → [N, REGIONS]; points beyond the crop get those at its edge."""
+        size = self.shares.shape[-1]
+        place = ((self.crop.to_ndc(np.asarray(points, np.float64)) + 1) * (size / 2) - 0.5).astype(np.float32)
+        planes = np.ascontiguousarray(self.shares.transpose(1, 2, 0))
+        found = [
+            cv2.remap(planes, part[None, :, 0], part[None, :, 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
+            for part in np.array_split(place, max(1, -(-len(place) // 32_000)))  # OpenCV's rows are short
+        ]
+        return np.concatenate(found) if found else np.zeros((0, len(REGIONS)), np.float32)
+
+    def on_photo(self, height: int, width: int) -> np.ndarray:
+        """[H, W] uint8 labels; background beyond the crop."""
+        size = self.shares.shape[-1]
+        matrix = self.crop.pixel_matrix(size)
+        labels = self.shares.argmax(0).astype(np.uint8)
+        flags = cv2.INTER_NEAREST
+        matrix[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5
+        return np.asarray(cv2.warpAffine(labels, matrix, (width, height), flags=flags, borderValue=0), np.uint8)
+
+
+def parsing_crop(landmarks: np.ndarray, roll: float) -> Crop:
+    """The square that is parsed.
+
+    Args:
+        landmarks: [68, 2] photo pixels.  roll: radians, as `Camera`'s; the head is upright in the crop.
+    """
+    crop = crop_from_landmarks(landmarks, SCALE, roll)
+    centre = crop.to_photo(np.array([[0.0, -LOWERED]]))[0]
+    return Crop((float(centre[0]), float(centre[1])), crop.size, roll)
+
+
+def parse(photo: np.ndarray, landmarks: np.ndarray, roll: float, size: int = SIZE) -> Regions:
+    """What the pixels round a head show.
+
+    Args:
+        photo: [H, W, 3] uint8 RGB.  landmarks: [68, 2] photo pixels.  roll: radians, as `Camera`'s.
+        size: side of the network's picture, a multiple of 32.
+    Raises:
+        CheckpointError: the package's weights are missing or damaged.
+    """
+    crop = parsing_crop(landmarks, roll)
+    network = package_network()
+    with torch.inference_mode():
+        pictures = extract(photo, [crop], size)
+        both = network(torch.cat([pictures, pictures.flip(3)])).softmax(1)
+        shares = (both[0] + both[1].flip(2)) / 2
+    return Regions(crop, shares.numpy())
+
+
+@lru_cache(maxsize=1)
+def package_network() -> ParsingNetwork:
+    """The network with the package's weights, on the CPU; not to be changed."""
+    return load_network(resources.files("tokenface").joinpath("assets", FILE_NAME).read_bytes(), FILE_NAME)
+
+
+def load_network(data: bytes, called: str | Path) -> ParsingNetwork:
+    """Raises CheckpointError for a damaged file."""
+    network = ParsingNetwork()
+    try:
+        network.load_state_dict({name: tensor.float() for name, tensor in load(data).items()})
+    except (SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"'{called}' holds no weights of face parsing ({error})") from error
+    return network.eval().to(memory_format=torch.channels_last)
