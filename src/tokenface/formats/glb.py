@@ -178,8 +178,12 @@ def _material(
     document: gltf.GLTF2, buffer: GlbBuffer, material: PartMaterial, image: str, textures: TextureFormat
 ) -> gltf.Material:
     texture = add_texture(document, buffer.append, material.texture, image, textures)
+    holes = material.texture.shape[2] == 4
     return gltf.Material(
         name=material.name,
+        alphaMode=gltf.MASK if holes else gltf.OPAQUE,
+        alphaCutoff=0.5 if holes else None,
+        doubleSided=holes or None,
         pbrMetallicRoughness=gltf.PbrMetallicRoughness(
             baseColorTexture=gltf.TextureInfo(index=texture),
             metallicFactor=0.0,

@@ -39,7 +39,7 @@ def add_texture(
 
     Args:
         append: puts bytes into the binary chunk; returns the buffer view.
-        picture: [H, W, 3] uint8 sRGB.
+        picture: [H, W, 3] uint8 sRGB, or [H, W, 4] with opacity, which JPEG cannot hold: PNG then.
         name: of the image.
         form: "webp": smallest, and required of readers; "webp+png": with a PNG for those that do not know it.
     Returns:
@@ -47,6 +47,7 @@ def add_texture(
     """
 
     def image(kind: str) -> int:
+        kind = "png" if kind == "jpeg" and picture.shape[2] == 4 else kind
         view = append(encoded(picture, kind))
         document.images.append(gltf.Image(name=name, mimeType=f"image/{kind}", bufferView=view))
         return len(document.images) - 1
@@ -64,7 +65,7 @@ def add_texture(
 
 
 def encoded(picture: np.ndarray, kind: str) -> bytes:
-    """[H, W, 3] uint8 as "png", "jpeg" or "webp"; the same pixels give the same bytes."""
+    """[H, W, 3 or 4] uint8 as "png", "jpeg" or "webp"; the same pixels give the same bytes."""
     if kind == "png":
         return png_bytes(picture)
     buffer = io.BytesIO()

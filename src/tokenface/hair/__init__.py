@@ -1,0 +1,1 @@
+"""Hair of a head: style and colour from the photo, as a mesh of a cap and cards."""
