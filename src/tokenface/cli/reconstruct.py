@@ -77,6 +77,9 @@ def reconstruct(
     texture_format: Annotated[
         str, typer.Option(help="Pictures in a GLB: png, jpeg, webp, or webp+png (for readers without WebP).")
     ] = "png",
+    hair: Annotated[
+        bool, typer.Option("--hair", help="GLB, VRM: hair like the photo's, as a mesh of its own.")
+    ] = False,
     delight: Annotated[bool, typer.Option("--delight", help="With --texture photo: take the light out of it.")] = False,
     detail: Annotated[
         bool, typer.Option("--detail", help="Also write normal and displacement maps from the photo's shading.")
@@ -190,6 +193,7 @@ def reconstruct(
             maps=wanted_maps,
             axes=axes,
             texture_format=texture_format,  # type: ignore[arg-type]
+            hair=hair,
         ),
     )
     if same_person and run.items:

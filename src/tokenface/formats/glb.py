@@ -82,7 +82,7 @@ def rigged_document(mesh: TexturedMesh, rig: Rig, textures: TextureFormat = "png
         _Surfaces(document, buffer).add(
             part.name,
             split_seams(part.faces, part.uv, part.faces),
-            file_normals(part.rest, part.faces),
+            file_normals(part.rest, part.faces) if part.normals is None else part.normals,
             list(morph_normals(part.rest, part.morphs, part.faces)),
             part,
             shared[part.material.name],

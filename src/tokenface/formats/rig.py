@@ -30,6 +30,7 @@ class RigPart:
 
     rest, faces, uv (v up), skinning_weights, morph_names, morphs [M, N, 3], morph_weights: as of `Rig`.
     fallbacks: the morphs for players that know no joints, weight 0: the joints carry that motion in the file.
+    normals: [N, 3] unit vectors to shade it with at rest; None: those of its triangles.
     """
 
     name: str
@@ -42,6 +43,7 @@ class RigPart:
     morph_weights: np.ndarray
     fallbacks: frozenset[str]
     material: PartMaterial
+    normals: np.ndarray | None = None
 
     def resized(self, factor: float) -> RigPart:
         """The same part `factor` times as large."""
@@ -82,6 +84,10 @@ class Rig:
             morphs=self.morphs * np.float32(factor),
             parts=tuple(part.resized(factor) for part in self.parts),
         )
+
+    def with_part(self, part: RigPart | None) -> Rig:
+        """The same rig and one more part, if there is one."""
+        return self if part is None else replace(self, parts=(*self.parts, part))
 
     def posed(self) -> np.ndarray:
         """[V, 3] float64: morph first, then linear blend skinning, as glTF orders them."""

@@ -23,12 +23,17 @@ from tokenface.inference.face import Face
 from tokenface.parsing.parser import Regions
 from tokenface.parsing.regions import CLOTHES, HAIR, HAT, OBJECT
 from tokenface.render.rasterizer import rasterize
+from tokenface.texture.layout import smoothstep
 
-FIRST, KEPT, CHILDREN, ROUNDS = 320, 24, 96, 4
+FIRST, KEPT, CHILDREN, ROUNDS = 448, 24, 112, 6
 """Styles that are tried at first; how many have children, how many, and how often."""
 BATCH = 64
 LEAST_HAIR = 0.012
 """Of the crop's pixels; less is a shaved head."""
+SURE = (0.2, 0.7)
+"""Probability of hair below which a pixel counts as bare, and from which as hair."""
+PLAIN = 0.3
+"""What a metre of hanging hair costs, in overlap: what hardly shows is left out."""
 CLOTHES_COUNT = 0.25
 """Weight of pixels of clothes: hair may fall behind the shoulders, which are not drawn."""
 TURNED = 0.4
@@ -59,22 +64,22 @@ def fit_hair(face: Face, regions: Regions, seed: int = 0) -> HairStyle | None:
     Args:
         regions: of the photo that the face was found in (`parsing.parser.parse`).
     """
-    if regions.shares[HAIR].mean() < LEAST_HAIR:
+    if (regions.shares[HAIR] > 0.5).mean() < LEAST_HAIR:
         return None
     sight = _Sight.of(face, regions)
     draw = Draw.seeded(seed, "cpu")
     styles = sample_hair(draw, FIRST, torch.full((FIRST,), 0.6)).shell
     worn = (styles.top > 0).nonzero()[:, 0]
     styles = repeat_rows(styles, worn)
-    scores = sight.scores(styles)
+    scores = sight.scores(styles) - PLAIN * styles.hang
     for turn in range(ROUNDS):
         best = scores.argsort(descending=True)[:KEPT]
         parents, scores = repeat_rows(styles, best), scores[best]
-        children = _children(draw, parents, 0.7**turn)
+        children = _children(draw, parents, 0.75**turn)
         styles = _joined(parents, children)
-        scores = torch.cat([scores, sight.scores(children)])
+        scores = torch.cat([scores, sight.scores(children) - PLAIN * children.hang])
     winner = scores.argmax()
-    return HairStyle(_evened(repeat_rows(styles, winner[None]), face.camera.angles[0]), float(scores[winner]))
+    return HairStyle(_evened(repeat_rows(styles, winner[None]), face.camera.angles[0]), float(scores[winner] + PLAIN * styles.hang[winner]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +113,7 @@ class _Sight:
             placement(face.head, face.vertices),
             Shell(ROWS, HANGING_ROWS),
             regions,
-            torch.from_numpy(np.ascontiguousarray(shares[HAIR])),
+            torch.from_numpy(smoothstep(shares[HAIR], *SURE).astype(np.float32)),
             torch.from_numpy(counts.astype(np.float32)),
             depth,
         )
@@ -165,7 +170,7 @@ def _children(draw: Draw, parents: ShellStyle, strength: float) -> ShellStyle:
         values[name] = values[name] * torch.exp(draw.normal(CHILDREN, std=spread * strength))
 
     rim = values["rim"]
-    shift = draw.normal(CHILDREN, 1, 1, std=0.004 * strength) + draw.normal(*rim.shape, std=0.005 * strength)
+    shift = draw.normal(CHILDREN, 1, 1, std=0.004 * strength) + draw.normal(*rim.shape, std=0.006 * strength)
     rim = rim + shift
     rim[:, :, 0] = rim[:, :, 0].mean(1, keepdim=True)
     rim[:, :, -1] = rim[:, :, -1].mean(1, keepdim=True)

@@ -41,9 +41,10 @@ DEGENERATE = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class _Sheet:
-    """vertices: [n, 3].  faces: [m, 3].  uv: [n, 2], v up."""
+    """vertices, normals: [n, 3].  faces: [m, 3].  uv: [n, 2], v up."""
 
     vertices: np.ndarray
+    normals: np.ndarray
     faces: np.ndarray
     uv: np.ndarray
 
@@ -62,7 +63,7 @@ def hair_part(
     ends = (torch.zeros_like(shape.vertices[0, :, 0]) if shape.end is None else shape.end[0]).numpy()
     grid = _beside_neck(grid, head, neutral)
     outward = _outward(grid)
-    cap = _cap(grid - CAP_INSIDE * outward, ends.reshape(grid.shape[:2]), shell.topology.faces.numpy())
+    cap = _cap(grid - CAP_INSIDE * outward, outward, ends.reshape(grid.shape[:2]), shell.topology.faces.numpy())
     cards = _cards(grid, outward, np.random.default_rng(seed))
     vertices = np.concatenate([cap.vertices, cards.vertices]).astype(np.float32)
     faces = np.concatenate([cap.faces, cards.faces + len(cap.vertices)]).astype(np.int64)
@@ -79,6 +80,7 @@ def hair_part(
         morph_weights=np.zeros(0, np.float32),
         fallbacks=frozenset(),
         material=material,
+        normals=np.concatenate([cap.normals, cards.normals]).astype(np.float32),
     )
 
 
@@ -131,7 +133,7 @@ def _outward(grid: np.ndarray) -> np.ndarray:
     return np.where((normals * away).sum(-1, keepdims=True) < 0, -normals, normals)
 
 
-def _cap(grid: np.ndarray, ends: np.ndarray, faces: np.ndarray) -> _Sheet:
+def _cap(grid: np.ndarray, outward: np.ndarray, ends: np.ndarray, faces: np.ndarray) -> _Sheet:
     vertices = grid.reshape(-1, 3)
     a, b, c = vertices[faces].transpose(1, 0, 2)
     kept = faces[np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2 > DEGENERATE]
@@ -139,7 +141,7 @@ def _cap(grid: np.ndarray, ends: np.ndarray, faces: np.ndarray) -> _Sheet:
     wave = np.abs((turn * 4) % 2 - 1)  # to and fro, so that no repeated texture is needed
     u = np.broadcast_to(wave * CAP_SHARE, grid.shape[:2])
     v = 1 - np.exp(-ends.clip(0) / FADE)
-    return _Sheet(vertices, kept, np.stack([u, v], axis=-1).reshape(-1, 2))
+    return _Sheet(vertices, outward.reshape(-1, 3), kept, np.stack([u, v], axis=-1).reshape(-1, 2))
 
 
 def _cards(grid: np.ndarray, outward: np.ndarray, random: np.random.Generator) -> _Sheet:
@@ -147,7 +149,7 @@ def _cards(grid: np.ndarray, outward: np.ndarray, random: np.random.Generator) -
     rows, columns = grid.shape[:2]
     steps = np.linalg.norm(np.diff(grid, axis=0), axis=-1)
     depth = np.vstack([np.zeros(columns), steps.cumsum(axis=0)])  # metres from the whorl
-    vertices, faces, uv = [], [], []
+    vertices, normals, faces, uv = [], [], [], []
     for _ in range(CARDS):
         column = random.uniform(0, columns - 1)
         length_of_column = np.interp(column, np.arange(columns), depth[-1])
@@ -156,7 +158,7 @@ def _cards(grid: np.ndarray, outward: np.ndarray, random: np.random.Generator) -
         start = length_of_column - length if random.random() < 0.35 else None
         if start is None:
             start = random.random() ** 0.8 * (length_of_column - length)
-        strip = _strip(grid, outward, depth, column, start, length, random)
+        strip, normal = _strip(grid, outward, depth, column, start, length, random)
         lock = random.integers(LOCKS)
         low = CAP_SHARE + (1 - CAP_SHARE) * lock / LOCKS
         high = CAP_SHARE + (1 - CAP_SHARE) * (lock + 1) / LOCKS
@@ -164,11 +166,12 @@ def _cards(grid: np.ndarray, outward: np.ndarray, random: np.random.Generator) -
             low, high = high, low
         first = sum(len(each) for each in vertices)
         vertices.append(strip.reshape(-1, 3))
+        normals.append(np.repeat(normal, 2, axis=0))
         along = 1 - np.linspace(0, 1, CARD_POINTS)
         uv.append(np.stack([np.tile([low, high], CARD_POINTS), np.repeat(along, 2)], axis=1))
         corner = first + 2 * np.arange(CARD_POINTS - 1)[:, None]
         faces.append(np.concatenate([corner + [0, 2, 1], corner + [1, 2, 3]]))
-    return _Sheet(np.concatenate(vertices), np.concatenate(faces), np.concatenate(uv))
+    return _Sheet(np.concatenate(vertices), np.concatenate(normals), np.concatenate(faces), np.concatenate(uv))
 
 
 def _strip(
@@ -179,8 +182,8 @@ def _strip(
     start: float,
     length: float,
     random: np.random.Generator,
-) -> np.ndarray:
-    """[CARD_POINTS, 2, 3] left and right edge of a card."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """[CARD_POINTS, 2, 3] left and right edge of a card, and [CARD_POINTS, 3] the normals of the shell below it."""
     along = np.linspace(0, 1, CARD_POINTS)
     drift = random.normal() * 1.2 * along**1.5  # columns
     path = np.clip(column + drift, 0, grid.shape[1] - 1 - 1e-6)
@@ -194,7 +197,7 @@ def _strip(
     rise = -1.6 * CAP_INSIDE * (1 - along / ROOT).clip(0) + random.uniform(*LIFT) * along**1.3
     width = random.uniform(*CARD_WIDTH) / 2 * (0.75 + 0.25 * np.sin(np.pi * along))
     middle = centre + normal * rise[:, None]
-    return np.stack([middle - side * width[:, None], middle + side * width[:, None]], axis=1)
+    return np.stack([middle - side * width[:, None], middle + side * width[:, None]], axis=1), normal
 
 
 def _at(grid: np.ndarray, depth: np.ndarray, column: float, down: float) -> np.ndarray:

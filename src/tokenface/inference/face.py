@@ -20,7 +20,7 @@ from tokenface.formats.mesh import TexturedMesh, file_normals, split_seams
 from tokenface.formats.obj import write_obj
 from tokenface.formats.parameters import plain, write_parameters
 from tokenface.formats.ply import write_ply
-from tokenface.formats.rig import Rig
+from tokenface.formats.rig import Rig, RigPart
 from tokenface.formats.stl import PRINTING, write_stl
 from tokenface.formats.vrm import write_vrm
 from tokenface.geometry.crop import Crop
@@ -272,6 +272,7 @@ class Face:
         iris: Iris = "photo",
         axes: Axes | None = None,
         texture_format: TextureFormat = "png",
+        hair: RigPart | None = None,
     ) -> Path:
         """Write the face; the suffix chooses the format: .glb (rigged, textured), .vrm (avatar, relaxed), .obj, .ply,
         .stl (for printing) or .json.
@@ -284,6 +285,7 @@ class Face:
                 the predicted albedo's.
             axes: unit and up axis of .obj, .ply and .stl; None: metres and y, for .stl millimetres and z.
             texture_format: of the pictures in a .glb: "png", "jpeg", "webp", or "webp+png": both.
+            hair: of .glb and .vrm: a mesh beside the head's (`tokenface.hair.photo_hair`).
         Raises:
             OutputError: an unknown suffix or texture format, or a file that cannot be written.
         """
@@ -301,9 +303,9 @@ class Face:
         described = mesh(neutral, None if isinstance(skin, str) else skin)
         match suffix:
             case ".glb":
-                write_glb(path, described, self.rig(neutral, iris=self._iris(iris)), texture_format)
+                write_glb(path, described, self.rig(neutral, iris=self._iris(iris)).with_part(hair), texture_format)
             case ".vrm":
-                write_vrm(path, described, self.rig(neutral, iris=self._iris(iris)))
+                write_vrm(path, described, self.rig(neutral, iris=self._iris(iris)).with_part(hair))
             case ".obj":
                 write_obj(path, described, axes or HEAD_SPACE)
             case ".ply":

@@ -26,7 +26,7 @@ class FaceFiles:
     written as well.  texture: "photo", "delit" (the photo without its light), or "model": the albedo as predicted.
     detail: whether normal and displacement maps are written as well.
     maps: of `map_files.MAPS`.  axes: of OBJ, PLY and STL; None: each format's usual ones.
-    texture_format: of the pictures in a GLB.
+    texture_format: of the pictures in a GLB.  hair: whether GLB and VRM have the photo's hair.
     """
 
     formats: tuple[str, ...] = FORMATS
@@ -37,6 +37,7 @@ class FaceFiles:
     maps: tuple[str, ...] = ()
     axes: Axes | None = None
     texture_format: TextureFormat = "png"
+    hair: bool = False
 
 
 def write_face(
@@ -64,12 +65,17 @@ def write_face(
         from tokenface.inference.photo_texture import photo_texture
 
         skin = photo_texture(face, photo, others, delight=wanted.texture == "delit")
+    hair = None
+    if wanted.hair and photo is not None and {"glb", "vrm"} & set(meshes):
+        from tokenface.hair.photo import photo_hair
+
+        hair = photo_hair(face, photo)
     stem = f"face_{face.index:02d}"
     paths: list[Path] = []
     for suffix in meshes:
         for neutral in (False, True) if wanted.neutral else (False,):
             path = folder / f"{stem}{'_neutral' if neutral else ''}.{suffix}"
-            paths.append(face.save(path, neutral, skin, iris, wanted.axes, wanted.texture_format))
+            paths.append(face.save(path, neutral, skin, iris, wanted.axes, wanted.texture_format, hair))
     if wanted.detail and photo is not None:
         from tokenface.inference.photo_texture import photo_detail
 

@@ -55,6 +55,7 @@ class Options:
     maps: tuple[str, ...] = ()
     axes: Axes | None = None
     texture_format: TextureFormat = "png"
+    hair: bool = False
 
 
 class Run:
@@ -88,6 +89,7 @@ class Run:
             maps=chosen_maps(options.maps),
             axes=options.axes,
             texture_format=check_texture_format(options.texture_format),
+            hair=with_hair(options.hair, formats),
             signature=self._signature(),
         )
         self.tree = OutputTree(output, settings, options.overwrite)
@@ -210,6 +212,13 @@ def _outside(source: str | Path, output: Path, items: list[ImageItem]) -> list[I
     if not kept:
         raise ImageError(f"no pictures in folder '{source}' outside of the output folder '{output}'")
     return kept
+
+
+def with_hair(wanted: bool, formats: Sequence[str]) -> bool:
+    """Raises ConfigError where no file of these formats can hold it."""
+    if wanted and not {"glb", "vrm"} & set(formats):
+        raise ConfigError("--hair goes into GLB and VRM files; choose one of them with --format")
+    return wanted
 
 
 def known_formats(formats: Sequence[str]) -> tuple[str, ...]:

@@ -21,6 +21,8 @@ from tokenface.parsing.regions import REGIONS
 FILE_NAME = "parsing.safetensors"
 SCALE = 2.55
 """Side of the crop over the landmarks' box (`crop_from_landmarks`): the skull with its hair, and the collar."""
+SHORT = 32_000
+"""Points that OpenCV looks up in one row."""
 LOWERED = 0.16
 """The face lies below the crop's middle by this share of half its side."""
 
@@ -37,11 +39,11 @@ class Regions:
         size = self.shares.shape[-1]
         place = ((self.crop.to_ndc(np.asarray(points, np.float64)) + 1) * (size / 2) - 0.5).astype(np.float32)
         planes = np.ascontiguousarray(self.shares.transpose(1, 2, 0))
-        found = [
-            cv2.remap(planes, part[None, :, 0], part[None, :, 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
-            for part in np.array_split(place, max(1, -(-len(place) // 32_000)))  # OpenCV's rows are short
-        ]
-        return np.concatenate(found) if found else np.zeros((0, len(REGIONS)), np.float32)
+        found = [np.zeros((0, len(REGIONS)), np.float32)]
+        for first in range(0, len(place), SHORT):
+            x, y = place[None, first : first + SHORT].transpose(2, 0, 1)
+            found.append(cv2.remap(planes, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0])
+        return np.concatenate(found)
 
     def on_photo(self, height: int, width: int) -> np.ndarray:
         """[H, W] uint8 labels; background beyond the crop."""

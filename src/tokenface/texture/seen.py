@@ -11,7 +11,8 @@ from tokenface.head.model import HeadModel
 
 
 class SeenFace(Protocol):
-    """A reconstructed face as `inference.face.Face` has it: head model, camera, mesh in metres, predicted albedo."""
+    """A reconstructed face as `inference.face.Face` has it: head model, camera, mesh in metres, predicted albedo, the
+    68 points on the photo."""
 
     @property
     def head(self) -> HeadModel: ...
@@ -21,5 +22,7 @@ class SeenFace(Protocol):
     def vertices(self) -> np.ndarray: ...
     @property
     def faces(self) -> np.ndarray: ...
+    @property
+    def landmarks(self) -> np.ndarray: ...
     @property
     def albedo(self) -> np.ndarray: ...

@@ -10,6 +10,8 @@ import torch
 
 from tokenface.geometry.mesh_normals import mesh_normals
 from tokenface.images.srgb import bytes_to_linear
+from tokenface.parsing.parser import Regions, parse
+from tokenface.parsing.regions import EYES, HAIR, MOUTH, SKIN
 from tokenface.render.rasterizer import rasterize
 from tokenface.texture.layout import Texels, smoothstep, surface_kinds
 from tokenface.texture.seen import SeenFace
@@ -28,6 +30,8 @@ OPENINGS = (0.0008, 0.0022)
 """Metres, the same, from a visible eyeball or the mouth's inside: neither may be smeared over lids and lips."""
 PIXELS = 1.5
 """Of the photo, which is as near to an opening as its colours are sure not to be blurred with it."""
+OWN = (0.25, 0.6)
+"""Probability that a pixel shows what a texel is of, below which nothing is taken, and from which all."""
 FEATHER = 6.0
 """Texels of a 512-texel map over which photo and fill blend."""
 FEATHER_MAP = 512
@@ -68,7 +72,8 @@ def view_of(face: SeenFace, photo: np.ndarray, texels: Texels, ears: bool = Fals
         photo: [H, W, 3] uint8 RGB.  ears: they may be taken, too: seldom right where hair hangs over them.
     """
     depth, facing = _depth(face), mesh_normals(face.vertices, face.faces) @ face.camera.rotation.T.astype(np.float32)
-    own, other = (_look(face, photo, texels, depth, facing, ears, mirrored) for mirrored in (False, True))
+    regions = parse(photo, face.landmarks, face.camera.angles[2])
+    own, other = (_look(face, photo, texels, depth, facing, regions, ears, mirrored) for mirrored in (False, True))
     return own, other
 
 
@@ -88,7 +93,14 @@ def feathered(share: np.ndarray, texels: Texels) -> np.ndarray:
 
 
 def _look(
-    face: SeenFace, photo: np.ndarray, texels: Texels, depth: _Depth, facing: np.ndarray, ears: bool, mirrored: bool
+    face: SeenFace,
+    photo: np.ndarray,
+    texels: Texels,
+    depth: _Depth,
+    facing: np.ndarray,
+    regions: Regions,
+    ears: bool,
+    mirrored: bool,
 ) -> View:
     """facing: [V, 3] normals, camera space."""
     points = texels.at(face.vertices, mirrored).astype(np.float64)
@@ -105,9 +117,20 @@ def _look(
     inside = depth.inside[row, column]
     share *= np.where(texels.kinds["scalp"] > 0.5, smoothstep(inside, *SCALP), smoothstep(inside, *OUTLINE))
     share *= smoothstep(depth.opening[row, column], near, far)
+    share *= smoothstep(_own(regions.at(places), texels), *OWN)
     if not ears:
         share *= 1 - texels.kinds["ears"]
     return View(_sampled(photo, places, texels), share.astype(np.float32), normals[:, 2], normals)
+
+
+def _own(shown: np.ndarray, texels: Texels) -> np.ndarray:
+    """[N] probability that the photo shows the head there, and nothing before it. shown: [N, REGIONS].
+
+    Hair counts where hair grows; eyes and the mouth have borders of their own.
+    """
+    kinds = texels.kinds
+    hairy = np.maximum.reduce([kinds["scalp"], kinds["beard"], kinds["brows"]])
+    return shown[:, SKIN] + shown[:, EYES] + shown[:, MOUTH] + hairy * shown[:, HAIR]
 
 
 def colours_of(face: SeenFace, photo: np.ndarray, texels: Texels, mirrored: bool = False) -> np.ndarray:

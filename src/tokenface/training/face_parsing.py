@@ -150,9 +150,15 @@ def overlaps(network: torch.nn.Module, pictures: Pictures, seed: int = 5) -> dic
 
 
 def train(
-    pictures: Pictures, held_out: Pictures, folder: Path, steps: int, backgrounds: Tensor | None
+    pictures: Pictures,
+    held_out: Pictures,
+    folder: Path,
+    steps: int,
+    backgrounds: Tensor | None,
+    until: int | None = None,
 ) -> ParsingNetwork:
-    """Returns the moving average of the weights."""
+    """Returns the moving average of the weights. until: a step to stop at before the last one."""
+    folder.mkdir(parents=True, exist_ok=True)
     network = ParsingNetwork().to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=DECAY)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(EMA), use_buffers=True)
@@ -166,7 +172,7 @@ def train(
         first = state["step"]
     batches = _shuffled(len(pictures.images), first)
     losses: list[float] = []
-    for step in range(first, steps):
+    for step in range(first, until or steps):
         rate = RATE * min(1, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / steps))
         for group in optimiser.param_groups:
             group["lr"] = rate
