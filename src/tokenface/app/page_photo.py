@@ -235,11 +235,12 @@ class _Bench:
 
         def photo_session(result: PhotoResult) -> PhotoSession:
             if result.error is not None:
-                raise type(result.error)(str(result.error).replace("the encoded picture", f"'{file.name}'"))
+                raise result.error
             assert result.image is not None  # a photo with faces has been read
             return PhotoSession.of(file.name, data, result.faces, result.image)
 
-        return waited(self.worker.photo(data, photo_session, session.client), self.limits.seconds, session)
+        future = self.worker.photo(data, photo_session, session.client, called=f"'{file.name}'")
+        return waited(future, self.limits.seconds, session)
 
     def _nothing(self) -> list[Any]:
         return [HINT, "", "", *(gr.skip() for _ in self.sliders.all)]
