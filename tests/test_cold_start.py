@@ -29,8 +29,9 @@ NEVER = (
     ),
     *("ray", "onnx", "onnxscript", "onnxruntime", "openvino", "lightning_fabric"),
     *("pandas", "sklearn", "skimage", "torchvision"),
+    *("scipy.optimize", "scipy.interpolate", "scipy.spatial", "scipy.stats", "scipy.ndimage"),
 )
-"""Nothing of that is needed for a photo."""
+"""Nothing of that is needed for a photo; of SciPy its sparse matrices are, when a texture is made."""
 
 
 STARTER = """
@@ -100,6 +101,12 @@ def test_help_imports_nothing_heavy(arguments: list[str], tmp_path: Path, starte
 
 def test_a_photo_imports_what_it_needs_and_no_more(tmp_path: Path, starter) -> None:
     code = "import tokenface, tokenface.jobs.reconstruct; tokenface.load(device='cpu', runtime='torch')"
+    out, _ = fresh(starter, code, tmp_path)
+    assert imported(out, NEVER) == []
+
+
+def test_a_photos_texture_and_overlay_import_what_they_need_and_no_more(tmp_path: Path, starter) -> None:
+    code = "import tokenface.inference.photo_texture, tokenface.inference.map_files, tokenface.render.overlay"
     out, _ = fresh(starter, code, tmp_path)
     assert imported(out, NEVER) == []
 

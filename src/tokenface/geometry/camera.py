@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import least_squares
 from torch import Tensor
 
 from tokenface.geometry import rotations
@@ -100,6 +99,8 @@ def fit_camera(points3d: np.ndarray, points2d: np.ndarray) -> np.ndarray:
     Returns:
         [7] camera vector; t_z = 0.
     """
+    from scipy.optimize import least_squares  # a second of imports, which a photo does not need
+
     up = points2d * np.array([1.0, -1.0])
     scale, rotation, shift = first_camera(points3d, up)
     turn = rotations.rotmat_to_rotvec(torch.from_numpy(rotation)).numpy()

@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.interpolate import RBFInterpolator
-from scipy.spatial import cKDTree
-from scipy.spatial.transform import Rotation
 
 from tokenface.geometry.mesh_normals import mesh_normals
 from tokenface.geometry.similarity import procrustes
@@ -70,6 +67,8 @@ def register(target: HeadData, source: HeadData) -> np.ndarray:
     Landmarks start it (similarity, then a smooth warp); closest skin points refine it, round by round nearer and less
     smooth. Eyeballs are laid on each other as spheres.
     """
+    from scipy.spatial import cKDTree  # only here: `Layers` serve every photo, which needs none of SciPy's half second
+
     moved = _landmark_warp(target, source)
     layers, source_layers = Layers.of(target), Layers.of(source)
     source_points = source.template.astype(np.float64)
@@ -95,6 +94,9 @@ def register(target: HeadData, source: HeadData) -> np.ndarray:
 
 
 def _landmark_warp(target: HeadData, source: HeadData) -> np.ndarray:
+    from scipy.interpolate import RBFInterpolator
+    from scipy.spatial import cKDTree
+
     mine, theirs = landmarks68(target), landmarks68(source)
     pose = procrustes(mine, theirs)
     points = pose.apply(target.template.astype(np.float64))
@@ -109,6 +111,8 @@ def averaged(
     points: np.ndarray, values: np.ndarray, at: np.ndarray, width: float, softness: float = 1e-3
 ) -> np.ndarray:
     """Gaussian average of scattered vectors; it fades to 0 where there are none within reach."""
+    from scipy.spatial import cKDTree
+
     if not len(points):
         return np.zeros_like(at)
     distance, nearest = cKDTree(points).query(at, k=min(48, len(points)))
@@ -143,5 +147,7 @@ class _Eye:
 
     def laid_on(self, other: _Eye) -> np.ndarray:
         """The other eye's points on this eye's sphere, pupil on pupil."""
+        from scipy.spatial.transform import Rotation
+
         turn = Rotation.align_vectors(np.stack([self.axis, [0, 1, 0]]), np.stack([other.axis, [0, 1, 0]]), [1e6, 1])[0]
         return self.centre + self.radius * turn.apply(other.directions)
