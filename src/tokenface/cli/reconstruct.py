@@ -77,6 +77,14 @@ def reconstruct(
     texture_format: Annotated[
         str, typer.Option(help="Pictures in a GLB: png, jpeg, webp, or webp+png (for readers without WebP).")
     ] = "png",
+    rounded: Annotated[
+        bool | None,
+        typer.Option(
+            "--rounded/--no-rounded",
+            help="Split long triangles for a round outline.",
+            show_default="GLB, VRM, STL: yes; OBJ, PLY: no",
+        ),
+    ] = None,
     delight: Annotated[bool, typer.Option("--delight", help="With --texture photo: take the light out of it.")] = False,
     detail: Annotated[
         bool, typer.Option("--detail", help="Also write normal and displacement maps from the photo's shading.")
@@ -190,6 +198,7 @@ def reconstruct(
             maps=wanted_maps,
             axes=axes,
             texture_format=texture_format,  # type: ignore[arg-type]
+            rounded=rounded,
         ),
     )
     if same_person and run.items:

@@ -26,7 +26,7 @@ class FaceFiles:
     written as well.  texture: "photo", "delit" (the photo without its light), or "model": the albedo as predicted.
     detail: whether normal and displacement maps are written as well.
     maps: of `map_files.MAPS`.  axes: of OBJ, PLY and STL; None: each format's usual ones.
-    texture_format: of the pictures in a GLB.
+    texture_format: of the pictures in a GLB.  rounded: round outlines; None: as each format has them (`Face.save`).
     """
 
     formats: tuple[str, ...] = FORMATS
@@ -37,6 +37,7 @@ class FaceFiles:
     maps: tuple[str, ...] = ()
     axes: Axes | None = None
     texture_format: TextureFormat = "png"
+    rounded: bool | None = None
 
 
 def write_face(
@@ -69,7 +70,7 @@ def write_face(
     for suffix in meshes:
         for neutral in (False, True) if wanted.neutral else (False,):
             path = folder / f"{stem}{'_neutral' if neutral else ''}.{suffix}"
-            paths.append(face.save(path, neutral, skin, iris, wanted.axes, wanted.texture_format))
+            paths.append(face.save(path, neutral, skin, iris, wanted.axes, wanted.texture_format, wanted.rounded))
     if wanted.detail and photo is not None:
         from tokenface.inference.photo_texture import photo_detail
 

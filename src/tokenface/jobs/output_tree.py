@@ -52,6 +52,8 @@ class Settings(FaceFiles):
             parts.append(str(self.axes))
         if self.texture_format != "png":
             parts.append(self.texture_format)
+        if self.rounded is not None:
+            parts.append(f"rounded {self.rounded}")
         text = json.dumps(parts)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -55,6 +55,7 @@ class Options:
     maps: tuple[str, ...] = ()
     axes: Axes | None = None
     texture_format: TextureFormat = "png"
+    rounded: bool | None = None
 
 
 class Run:
@@ -88,6 +89,7 @@ class Run:
             maps=chosen_maps(options.maps),
             axes=options.axes,
             texture_format=check_texture_format(options.texture_format),
+            rounded=options.rounded,
             signature=self._signature(),
         )
         self.tree = OutputTree(output, settings, options.overwrite)
