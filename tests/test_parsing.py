@@ -150,7 +150,10 @@ def test_swapped_backgrounds_leave_the_head(monkeypatch, head):
     images = (batch.image.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
     monkeypatch.setattr(face_parsing, "SIZE", SIZE)
     shown, labels = face_parsing.shown(
-        face_parsing.Pictures(images, batch.regions.numpy()), np.arange(4), Draw.seeded(0, "cpu"), torch.ones(1, 3, 8, 8)
+        face_parsing.Pictures(images, batch.regions.numpy()),
+        np.arange(4),
+        Draw.seeded(0, "cpu"),
+        torch.ones(1, 3, 8, 8),
     )
     assert shown.shape == (4, 3, SIZE, SIZE) and labels.shape == (4, SIZE, SIZE)
     assert set(np.unique(labels.numpy())) <= set(range(len(REGIONS)))

@@ -26,6 +26,7 @@ from tokenface.head.registry import load_head
 from tokenface.inference.eye_colour import iris_of_photo
 from tokenface.inference.face import Face
 from tokenface.inference.maps import PARTS
+from tokenface.inference.part_rig import eye_material
 from tokenface.render.rasterizer import rasterize
 
 NAMES = ("left_eye", "right_eye", "upper_teeth", "lower_teeth", "tongue")
@@ -273,6 +274,43 @@ def test_irises_have_the_photos_colour_whatever_its_light(
     shut = face.parameters.expression.clone()
     shut[[face.head.expression_names.index(f"eyeBlink{side}") for side in ("Left", "Right")]] = 1
     assert iris_of_photo(replace(looking, parameters=calm.replace(expression=shut)), photo) is None
+
+
+def test_skin_where_the_lids_do_not_fit_is_no_iris(face: Face) -> None:
+    """Behind glasses, or under a raised lid that is predicted too low, skin lies where the iris should be."""
+    camera = FaceCamera(np.array([7.0, 0, 0, 0, 0, 0, 0]), Crop((300.0, 300.0), 600.0), (600, 600))
+    calm = face.parameters.replace(expression=torch.zeros_like(face.parameters.expression), jaw=torch.zeros(3))
+    looking = replace(face, camera=camera, parameters=calm)
+    maps = looking.maps()
+    labels = maps.on_photo(maps.parts)
+    columns, rows = np.meshgrid(np.arange(600) + 0.5, np.arange(600) + 0.5)
+
+    def found(iris: tuple[int, int, int]) -> np.ndarray | None:
+        photo = np.full((600, 600, 3), (205, 165, 140), np.uint8)
+        for name, region in (("left_eye", "left_eyeball"), ("right_eye", "right_eyeball")):
+            eye = looking.vertices[face.head.data.regions[region]]
+            x, y = camera.project(eye[[int(np.argmax(eye[:, 2]))]])[0]
+            inside = labels == PARTS.index(name)
+            photo[inside] = (240, 235, 230)
+            photo[inside & (np.hypot(columns - x, rows - y) < 12.5)] = iris
+        return iris_of_photo(looking, photo)
+
+    assert found((196, 158, 134)) is None  # skin in the shade
+    pale = found((126, 152, 172))  # the lightest blue
+    assert pale is not None
+    assert pale[2] > pale[0]
+
+
+def test_the_white_of_an_eye_is_darker_towards_its_corners() -> None:
+    texture = eye_material(np.array([90, 60, 40], np.uint8)).texture.astype(int)
+    middle = len(texture) // 2
+
+    def white(angle: float) -> int:
+        return int(texture[middle, middle + round(middle * np.sqrt(np.radians(angle) / np.pi)), 1])
+
+    assert 190 < white(25) < 215  # no glare beside skin
+    assert white(55) < 0.82 * white(25)
+    assert white(22.2) > 2 * white(12)  # and still much lighter than the iris
 
 
 def test_a_damaged_file_of_parts_is_one_line(head: HeadModel, tmp_path: Path, monkeypatch) -> None:

@@ -80,6 +80,14 @@ def reconstruct(
     hair: Annotated[
         bool, typer.Option("--hair", help="GLB, VRM: hair like the photo's, as a mesh of its own.")
     ] = False,
+    rounded: Annotated[
+        bool | None,
+        typer.Option(
+            "--rounded/--no-rounded",
+            help="Split long triangles for a round outline.",
+            show_default="GLB, VRM, STL: yes; OBJ, PLY: no",
+        ),
+    ] = None,
     delight: Annotated[bool, typer.Option("--delight", help="With --texture photo: take the light out of it.")] = False,
     detail: Annotated[
         bool, typer.Option("--detail", help="Also write normal and displacement maps from the photo's shading.")
@@ -194,6 +202,7 @@ def reconstruct(
             axes=axes,
             texture_format=texture_format,  # type: ignore[arg-type]
             hair=hair,
+            rounded=rounded,
         ),
     )
     if same_person and run.items:

@@ -6,7 +6,7 @@ an animator changes the weights. glTF's axes (+y up, +z forward, +x to the subje
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pygltflib as gltf
 
 from tokenface.core.files import write_atomically
 from tokenface.formats.glb_textures import TextureFormat, add_texture
-from tokenface.formats.mesh import SeamSplit, TexturedMesh, file_normals, morph_normals, split_seams
+from tokenface.formats.mesh import SeamSplit, TexturedMesh, file_normals, morph_normals, rounded_mesh, split_seams
 from tokenface.formats.rig import PartMaterial, Rig, RigPart, largest_influences, quaternion
 
 NEGLIGIBLE = 1e-7
@@ -47,10 +47,8 @@ def rigged_document(mesh: TexturedMesh, rig: Rig, textures: TextureFormat = "png
 
     Node 0 carries the head's skin; joint j of the rig is node 1 + j; the rig's parts follow, each a node and a mesh.
     """
-    faces, uv_faces = mesh.faces, mesh.uv_faces
-    if rig.skin_faces is not None:
-        faces, uv_faces = faces[rig.skin_faces], uv_faces[rig.skin_faces]
-    split = split_seams(faces, mesh.uv, uv_faces)
+    mesh, skin = _drawn(mesh, rig)
+    split = split_seams(mesh.faces, mesh.uv, mesh.uv_faces)
     buffer = GlbBuffer()
     document = gltf.GLTF2(
         asset=gltf.Asset(version="2.0", generator="TokenFace", extras=dict(mesh.facts)),
@@ -63,13 +61,12 @@ def rigged_document(mesh: TexturedMesh, rig: Rig, textures: TextureFormat = "png
     _Surfaces(document, buffer).add(
         mesh.name,
         split,
-        # every triangle counts for the normals, so that a file with parts is shaded as one without
-        file_normals(rig.rest, mesh.faces),
-        list(morph_normals(rig.rest, rig.morphs, mesh.faces)),
-        rig,
+        file_normals(skin.rest, mesh.faces),
+        list(morph_normals(skin.rest, skin.morphs, mesh.faces)),
+        skin,
     )
-    skin = PartMaterial("skin", mesh.texture, SKIN_ROUGHNESS)
-    document.materials.append(_material(document, buffer, skin, "albedo", textures))
+    material = PartMaterial("skin", mesh.texture, SKIN_ROUGHNESS)
+    document.materials.append(_material(document, buffer, material, "albedo", textures))
     # The neck is open below; from there the inside should not be invisible.
     document.materials[0].doubleSided = True
     shared: dict[str, int] = {}
@@ -89,6 +86,23 @@ def rigged_document(mesh: TexturedMesh, rig: Rig, textures: TextureFormat = "png
         )
     document.skins = [_skin(rig, buffer, first_node=1)]
     return document, buffer
+
+
+def _drawn(mesh: TexturedMesh, rig: Rig) -> tuple[TexturedMesh, Rig]:
+    """The head as it is drawn: round, and without the triangles that parts replace (no other touches those)."""
+    drawn = np.arange(len(mesh.faces)) if rig.skin_faces is None else rig.skin_faces
+    if rig.round is not None:
+        mesh = rounded_mesh(mesh, rig.round)
+        drawn = np.flatnonzero(np.isin(rig.round.origin, drawn))
+        rig = replace(
+            rig,
+            rest=rig.round.places(rig.rest),
+            skinning_weights=rig.round.along_edges(rig.skinning_weights),
+            morphs=np.array([rig.round.places(morph) for morph in rig.morphs], np.float32).reshape(
+                len(rig.morphs), -1, 3
+            ),
+        )
+    return replace(mesh, faces=mesh.faces[drawn], uv_faces=mesh.uv_faces[drawn]), rig
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from PIL import Image
 
 from tokenface.geometry.mesh_normals import mesh_normals
+from tokenface.geometry.subdivision import Subdivision
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,19 @@ def morph_normals(rest: np.ndarray, morphs: np.ndarray, faces: np.ndarray) -> It
     at_rest = mesh_normals(rest, faces)
     for morph in morphs:
         yield (mesh_normals(rest + morph, faces) - at_rest).astype(np.float32)
+
+
+def rounded_mesh(mesh: TexturedMesh, round: Subdivision) -> TexturedMesh:
+    """The mesh with its long triangles split; its own vertices come first, in their order and places."""
+    vertices = round.places(mesh.vertices)
+    return replace(
+        mesh,
+        vertices=vertices,
+        faces=round.faces,
+        uv=round.coordinates(mesh.uv),
+        uv_faces=round.uv_faces,
+        normals=file_normals(vertices, round.faces),
+    )
 
 
 def vertex_colours(mesh: TexturedMesh) -> np.ndarray:

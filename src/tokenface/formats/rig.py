@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tokenface.geometry.axis_angle import rotation_matrix
+from tokenface.geometry.subdivision import Subdivision
 from tokenface.head.data import JOINT_NAMES, JOINT_PARENTS
 
 INFLUENCES = 4
@@ -59,6 +60,7 @@ class Rig:
     morph_weights: [M] the weights that make this face's expression.
     parts: eyes, teeth and tongue as meshes of their own; skin_faces: [S] the triangles of the head that stay beside
     them. Without parts the head is drawn as a whole.
+    round: of all triangles of the head, for files with a round outline; None: they are drawn as they are.
     """
 
     rest: np.ndarray
@@ -72,6 +74,7 @@ class Rig:
     joint_parents: tuple[int, ...] = JOINT_PARENTS
     parts: tuple[RigPart, ...] = ()
     skin_faces: np.ndarray | None = None
+    round: Subdivision | None = None
 
     def resized(self, factor: float) -> Rig:
         """The same person `factor` times as large."""

@@ -79,7 +79,10 @@ def fit_hair(face: Face, regions: Regions, seed: int = 0) -> HairStyle | None:
         styles = _joined(parents, children)
         scores = torch.cat([scores, sight.scores(children) - PLAIN * children.hang])
     winner = scores.argmax()
-    return HairStyle(_evened(repeat_rows(styles, winner[None]), face.camera.angles[0]), float(scores[winner] + PLAIN * styles.hang[winner]))
+    return HairStyle(
+        _evened(repeat_rows(styles, winner[None]), face.camera.angles[0]),
+        float(scores[winner] + PLAIN * styles.hang[winner]),
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,9 +49,7 @@ class _Sheet:
     uv: np.ndarray
 
 
-def hair_part(
-    head: HeadModel, neutral: np.ndarray, style: HairStyle, material: PartMaterial, seed: int = 0
-) -> RigPart:
+def hair_part(head: HeadModel, neutral: np.ndarray, style: HairStyle, material: PartMaterial, seed: int = 0) -> RigPart:
     """The hair of a relaxed head, carried by the joint that turns the skull.
 
     Args:

@@ -16,6 +16,7 @@ from tokenface.head.arrays import AnyHead
 from tokenface.head.data import JAW, JOINT_NAMES, LEFT_EYE, RIGHT_EYE, HeadData
 from tokenface.inference.expressions import jaw_displacements
 from tokenface.inference.part_rig import iris_of_albedo, parts_of, rig_parts
+from tokenface.inference.round_head import round_head
 from tokenface.parameters import FaceParameters
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def face_rig(
     *,
     parts: bool = True,
     iris: np.ndarray | None = None,
+    rounded: bool = True,
 ) -> Rig:
     """The rig whose morph weights and joint rotations are the face's own.
 
@@ -43,6 +45,7 @@ def face_rig(
         neutral: expression and jaw at rest.
         parts: eyes, teeth and tongue as meshes of their own, where the head model has such parts.
         iris: [3] uint8 sRGB; None: of the predicted albedo.
+        rounded: files have a round outline (`round_head`).
     """
     data = head.data
     shape = np.asarray(parameters.shape, np.float64)
@@ -75,6 +78,7 @@ def face_rig(
         morph_names=(*data.expression_names, *extra),
         morphs=np.concatenate([data.expression_basis.astype(np.float32), *(m[None] for m in extra.values())]),
         morph_weights=np.concatenate([expression, np.zeros(len(extra))]).astype(np.float32),
+        round=round_head(head) if rounded else None,
     )
     if own is None or not parts:
         return rig

@@ -41,6 +41,9 @@ FINER = np.linspace(-0.1, 0.1, 5)
 """The same about the best of those."""
 CONTRAST = 0.12
 """Of sRGB, white over iris, below which the eye counts as not found (shut, in shadow, behind glasses)."""
+PALEST = 0.38
+"""Linear luminance of an iris over the white's, at most (light blue ones: 0.3). What is paler is skin or a reflection,
+seen where the predicted lids do not fit the photo's."""
 GAIN = (0.75, 2.5)
 """Limits of the correction that makes the white of the eye white, linear light."""
 
@@ -125,7 +128,7 @@ def _ring_colours(
     if iris is None:
         return None
     pair = np.median(iris, axis=0), white_colour
-    return pair if _contrast(pair) > CONTRAST else None
+    return pair if _contrast(pair) > CONTRAST and _paleness(pair) < PALEST else None
 
 
 def _pupil(photo: np.ndarray, open_to: np.ndarray, place: np.ndarray, radius: float, white: float) -> float:
@@ -171,6 +174,12 @@ def _samples(photo, open_to, place, radius, ring, needed) -> np.ndarray | None:
 def _contrast(pair: tuple[np.ndarray, np.ndarray]) -> float:
     """White over iris."""
     return float((pair[1] - pair[0]) @ LUMINANCE)
+
+
+def _paleness(pair: tuple[np.ndarray, np.ndarray]) -> float:
+    """Iris over white, linear light."""
+    iris, white = (float(to_linear(colour) @ LUMINANCE) for colour in pair)
+    return iris / max(white, 1e-6)
 
 
 def _balanced(iris: np.ndarray, white: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from tokenface.errors import ImageError, OutputError
 from tokenface.formats.axes import HEAD_SPACE, Axes
 from tokenface.formats.glb import write_glb
 from tokenface.formats.glb_textures import TextureFormat, check_texture_format
-from tokenface.formats.mesh import TexturedMesh, file_normals, split_seams
+from tokenface.formats.mesh import TexturedMesh, file_normals, rounded_mesh, split_seams
 from tokenface.formats.obj import write_obj
 from tokenface.formats.parameters import plain, write_parameters
 from tokenface.formats.ply import write_ply
@@ -31,6 +31,7 @@ from tokenface.inference.confidence import ConfidenceFeatures
 from tokenface.inference.expressions import arkit_weights, joint_drive
 from tokenface.inference.face_document import Origin, camera_entry, face_entry, face_fields, photo_document
 from tokenface.inference.refinement import Refinement
+from tokenface.inference.round_head import round_head
 from tokenface.moved import former_attribute
 from tokenface.parameters import FaceParameters
 
@@ -243,14 +244,18 @@ class Face:
             facts["camera"] = plain(camera_entry(self.camera, self.landmarks3d)["opencv"])
         return replace(mesh, facts=facts)
 
-    def rig(self, neutral: bool = False, *, parts: bool = True, iris: np.ndarray | None = None) -> Rig:
+    def rig(
+        self, neutral: bool = False, *, parts: bool = True, iris: np.ndarray | None = None, rounded: bool = True
+    ) -> Rig:
         """Rest mesh, joints and morph targets, with this face's weights and rotations (zero when neutral).
 
         Args:
             parts: eyes, teeth and tongue as meshes of their own, as files for animators have them.
             iris: [3] uint8 sRGB (`iris_colour`); None: the predicted albedo's.
+            rounded: files made of it have the head's long triangles split, for a round outline.
         """
-        return face_rig(self.head, self.parameters, neutral, parts=parts, iris=iris).resized(self.size)
+        rig = face_rig(self.head, self.parameters, neutral, parts=parts, iris=iris, rounded=rounded)
+        return rig.resized(self.size)
 
     def iris_colour(self, photo: np.ndarray | None = None) -> np.ndarray | None:
         """[3] uint8 sRGB of the irises, for `save`; None where the photo does not show it.
@@ -272,6 +277,7 @@ class Face:
         iris: Iris = "photo",
         axes: Axes | None = None,
         texture_format: TextureFormat = "png",
+        rounded: bool | None = None,
         hair: RigPart | None = None,
     ) -> Path:
         """Write the face; the suffix chooses the format: .glb (rigged, textured), .vrm (avatar, relaxed), .obj, .ply,
@@ -286,6 +292,8 @@ class Face:
             axes: unit and up axis of .obj, .ply and .stl; None: metres and y, for .stl millimetres and z.
             texture_format: of the pictures in a .glb: "png", "jpeg", "webp", or "webp+png": both.
             hair: of .glb and .vrm: a mesh beside the head's (`tokenface.hair.photo_hair`).
+            rounded: a round outline: the head model's long triangles are split, its own vertices come first and stay.
+                None: .glb, .vrm and .stl; .obj and .ply keep the head model's vertices.
         Raises:
             OutputError: an unknown suffix or texture format, or a file that cannot be written.
         """
@@ -295,22 +303,29 @@ class Face:
             return write_parameters(path, photo_document([self], self.item.name))
         if suffix[1:] not in SAVED:
             raise OutputError(f"cannot save '{path}': suffix '{path.suffix}' is not one of .{', .'.join(SAVED)}")
+        if rounded is None:
+            rounded = suffix in (".glb", ".vrm", ".stl")
         if suffix == ".stl":  # no colour
-            return write_stl(path, self.textured_mesh(neutral), axes or PRINTING)
+            return write_stl(path, self._outlined(self.textured_mesh(neutral), rounded), axes or PRINTING)
         neutral = neutral or suffix == ".vrm"
         skin = self._own_skin if isinstance(texture, str) and texture == "photo" else texture
         mesh = self.riggable_mesh if suffix in (".glb", ".vrm") else self.textured_mesh
         described = mesh(neutral, None if isinstance(skin, str) else skin)
         match suffix:
             case ".glb":
-                write_glb(path, described, self.rig(neutral, iris=self._iris(iris)).with_part(hair), texture_format)
+                rig = self.rig(neutral, iris=self._iris(iris), rounded=rounded).with_part(hair)
+                write_glb(path, described, rig, texture_format)
             case ".vrm":
-                write_vrm(path, described, self.rig(neutral, iris=self._iris(iris)).with_part(hair))
+                rig = self.rig(neutral, iris=self._iris(iris), rounded=rounded).with_part(hair)
+                write_vrm(path, described, rig)
             case ".obj":
-                write_obj(path, described, axes or HEAD_SPACE)
+                write_obj(path, self._outlined(described, rounded), axes or HEAD_SPACE)
             case ".ply":
-                write_ply(path, described, axes or HEAD_SPACE)
+                write_ply(path, self._outlined(described, rounded), axes or HEAD_SPACE)
         return path
+
+    def _outlined(self, mesh: TexturedMesh, rounded: bool) -> TexturedMesh:
+        return rounded_mesh(mesh, round_head(self.head)) if rounded else mesh
 
     def overlay(self, photo: np.ndarray | None = None) -> Image.Image:
         """Picture for people: photo, mesh over photo, shaded mesh, landmarks.

@@ -17,6 +17,11 @@ from tokenface.inference.expressions import JAW_TURNS
 
 EYE_SIZE, MOUTH_SIZE = 256, 128
 SCLERA = (236, 229, 222)
+"""The white of an eye under white light, which photos are compared with."""
+SHADED = (212, 203, 196)
+"""The same behind lids and lashes, which shade it everywhere: players without ambient occlusion show it glaring."""
+CORNER_SHADE = 0.3
+"""What the corners, far from the iris, lose of that."""
 VEINS = (214, 160, 146)
 PUPIL_SHARE = 0.36
 """Radius of the pupil over the iris's, in a lit room."""
@@ -74,7 +79,8 @@ def _eye(iris: tuple[int, int, int]) -> np.ndarray:
     colour = np.array(iris, float) * (fibres * ring * glow)[..., None]
     colour = colour * _step(share, PUPIL_SHARE - 0.05, PUPIL_SHARE + 0.05)[..., None] + 8
     reddening = (0.75 * _step(angle, 45, 95))[..., None]
-    white = np.array(SCLERA) * (1 - reddening) + np.array(VEINS) * reddening
+    shade = (1 - CORNER_SHADE * _step(angle, 22, 62))[..., None]
+    white = np.array(SHADED) * shade * (1 - reddening) + np.array(VEINS) * reddening
     edge = _step(share, 0.95, 1.08)[..., None]
     return (colour * (1 - edge) + white * edge).clip(0, 255).astype(np.uint8)
 

@@ -26,7 +26,8 @@ class FaceFiles:
     written as well.  texture: "photo", "delit" (the photo without its light), or "model": the albedo as predicted.
     detail: whether normal and displacement maps are written as well.
     maps: of `map_files.MAPS`.  axes: of OBJ, PLY and STL; None: each format's usual ones.
-    texture_format: of the pictures in a GLB.  hair: whether GLB and VRM have the photo's hair.
+    texture_format: of the pictures in a GLB.  rounded: round outlines; None: as each format has them (`Face.save`).
+    hair: whether GLB and VRM have the photo's hair.
     """
 
     formats: tuple[str, ...] = FORMATS
@@ -38,6 +39,7 @@ class FaceFiles:
     axes: Axes | None = None
     texture_format: TextureFormat = "png"
     hair: bool = False
+    rounded: bool | None = None
 
 
 def write_face(
@@ -75,7 +77,18 @@ def write_face(
     for suffix in meshes:
         for neutral in (False, True) if wanted.neutral else (False,):
             path = folder / f"{stem}{'_neutral' if neutral else ''}.{suffix}"
-            paths.append(face.save(path, neutral, skin, iris, wanted.axes, wanted.texture_format, hair))
+            paths.append(
+                face.save(
+                    path,
+                    neutral,
+                    skin,
+                    iris,
+                    wanted.axes,
+                    texture_format=wanted.texture_format,
+                    rounded=wanted.rounded,
+                    hair=hair,
+                )
+            )
     if wanted.detail and photo is not None:
         from tokenface.inference.photo_texture import photo_detail
 

@@ -54,6 +54,8 @@ class Settings(FaceFiles):
             parts.append(self.texture_format)
         if self.hair:
             parts.append("hair")
+        if self.rounded is not None:
+            parts.append(f"rounded {self.rounded}")
         text = json.dumps(parts)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

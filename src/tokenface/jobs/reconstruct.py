@@ -56,6 +56,7 @@ class Options:
     axes: Axes | None = None
     texture_format: TextureFormat = "png"
     hair: bool = False
+    rounded: bool | None = None
 
 
 class Run:
@@ -90,6 +91,7 @@ class Run:
             axes=options.axes,
             texture_format=check_texture_format(options.texture_format),
             hair=with_hair(options.hair, formats),
+            rounded=options.rounded,
             signature=self._signature(),
         )
         self.tree = OutputTree(output, settings, options.overwrite)
