@@ -75,15 +75,18 @@ def haired(seen) -> tuple[Face, np.ndarray, Regions]:
 def test_the_style_covers_the_hair_of_the_picture(seen):
     found = [fit.fit_hair(face, regions) for face, _, regions in seen]
     shown = [regions.shares[HAIR].mean() >= fit.LEAST_HAIR for _, _, regions in seen]
-    assert [style is not None for style in found] == shown and sum(shown) >= 5
+    assert [style is not None for style in found] == shown
+    assert sum(shown) >= 5
     overlaps = [style.overlap for style in found if style is not None]
-    assert np.mean(overlaps) > 0.7 and min(overlaps) > 0.5, overlaps
+    assert np.mean(overlaps) > 0.7, overlaps
+    assert min(overlaps) > 0.5, overlaps
 
 
 def test_a_style_is_the_same_every_time(haired):
     face, _, regions = haired
     first, second = fit.fit_hair(face, regions), fit.fit_hair(face, regions)
-    assert torch.equal(first.shell.rim, second.shell.rim) and first.overlap == second.overlap
+    assert torch.equal(first.shell.rim, second.shell.rim)
+    assert first.overlap == second.overlap
 
 
 def test_a_hat_or_a_bald_head_gets_no_hair(seen):
@@ -111,7 +114,8 @@ def test_hair_lies_round_the_skull_and_on_no_face(haired, part):
     assert part.rest[:, 1].max() > rest[:, 1].max()
     nose = rest[face.head.data.regions["nose"]]
     assert cKDTree(part.rest).query(nose)[0].min() > 0.012
-    assert np.isfinite(part.rest).all() and part.faces.max() < len(part.rest)
+    assert np.isfinite(part.rest).all()
+    assert part.faces.max() < len(part.rest)
     assert ((part.uv >= 0) & (part.uv <= 1)).all()
 
 
@@ -122,7 +126,7 @@ def test_hair_turns_with_the_skull(part):
 
 def test_long_hair_stays_outside_of_the_neck(head, seen):
     face = seen[0][0]
-    style = fit.fit_hair(*[each for each in seen if each[2].shares[HAIR].mean() > fit.LEAST_HAIR][0][::2])
+    style = fit.fit_hair(*next(each for each in seen if each[2].shares[HAIR].mean() > fit.LEAST_HAIR)[::2])
     shell = replace(style.shell, hang=torch.tensor([0.2]), opening=torch.tensor([1.2]), flare=torch.tensor([-0.3]))
     made = mesh.hair_part(head, face.neutral_vertices, replace(style, shell=shell), texture_of((0.2, 0.1, 0.05)))
     rest = np.asarray(face.neutral_vertices, np.float64)
@@ -148,7 +152,8 @@ def test_hair_has_the_photos_colour(colour):
     shares = np.zeros((len(REGIONS), 32, 32), np.float32)
     shares[HAIR, :16], shares[BACKGROUND, 16:] = 1, 1
     found, contrast = texture.hair_colour(photo, Regions(Crop((32.0, 32.0), 64.0), shares))
-    assert np.allclose(found, colour, rtol=0.1, atol=0.002) and contrast == pytest.approx(texture.CONTRAST[0])
+    assert np.allclose(found, colour, rtol=0.1, atol=0.002)
+    assert contrast == pytest.approx(texture.CONTRAST[0])
     strands = texture.strands(found, contrast)
     opaque = strands[..., 3] > 127
     assert 0.4 < opaque.mean() < 0.9
@@ -161,7 +166,8 @@ def test_a_glb_holds_hair_with_holes(haired, part):
     data = glb_bytes(face.riggable_mesh(), face.rig().with_part(part), "jpeg")
     document = gltf.GLTF2.load_from_bytes(data)
     names = [node.name for node in document.nodes]
-    assert names.count("hair") == 1 and names[-1] == "hair"
+    assert names.count("hair") == 1
+    assert names[-1] == "hair"
     primitive = document.meshes[document.nodes[-1].mesh].primitives[0]
     material = document.materials[primitive.material]
     assert (material.alphaMode, material.alphaCutoff, material.doubleSided) == ("MASK", 0.5, True)
@@ -175,7 +181,8 @@ def test_a_glb_holds_hair_with_holes(haired, part):
 
 
 def test_hair_asks_for_a_file_that_holds_it():
-    assert with_hair(True, ("vrm", "obj")) and not with_hair(False, ("obj",))
+    assert with_hair(True, ("vrm", "obj"))
+    assert not with_hair(False, ("obj",))
     with pytest.raises(ConfigError, match="--hair goes into GLB and VRM"):
         with_hair(True, ("obj", "json"))
 
@@ -184,10 +191,12 @@ def test_a_photo_of_a_person_gives_files_with_hair(tmp_path: Path):
     photo = Path(str(resources.files("tokenface").joinpath("assets", "eileen_collins.jpg")))
     (face,) = Reconstructor.load().reconstruct(photo)
     found = photo_hair(face)
-    assert found is not None and len(found.rest) > 2000
+    assert found is not None
+    assert len(found.rest) > 2000
     for name in ("head.glb", "head.vrm"):
         path = face.save(tmp_path / name, texture="model", iris=None, hair=found)
         document = gltf.GLTF2.load_from_bytes(path.read_bytes())
         assert "hair" in [node.name for node in document.nodes]
     colour = texture.bytes_to_linear(found.material.texture[..., :3])[found.material.texture[..., 3] > 127].mean(0)
-    assert colour[0] > colour[2] and colour.mean() < 0.25  # brown
+    assert colour[0] > colour[2]
+    assert colour.mean() < 0.25

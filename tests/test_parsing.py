@@ -38,7 +38,8 @@ def pictures(head, seed: int, count: int = 8, **chances: float):
 def test_a_rendered_pixel_says_what_it_shows(head):
     batch = pictures(head, 3)
     regions, face_skin = batch.regions, batch.mask[:, 0] > 0.95
-    assert regions.dtype == torch.uint8 and regions.shape == (8, SIZE, SIZE)
+    assert regions.dtype == torch.uint8
+    assert regions.shape == (8, SIZE, SIZE)
     of_face = regions[face_skin]
     assert (of_face == SKIN).float().mean() > 0.95
     assert ((of_face == SKIN) | (of_face == HAIR)).all()  # what is painted of a hairline
@@ -93,7 +94,8 @@ def test_the_package_tells_regions_of_unseen_people_apart(head):
             if b.sum() > 60:
                 found.append((a & b).sum() / (a | b).sum())
     means = {REGIONS[region]: float(np.mean(found)) for region, found in right.items()}
-    assert means["skin"] > 0.8 and means["hair"] > 0.7 and means["background"] > 0.75 and means["clothes"] > 0.6, means
+    least = {"skin": 0.8, "hair": 0.7, "background": 0.75, "clothes": 0.6}
+    assert all(means[name] > bound for name, bound in least.items()), means
 
 
 def test_a_mirrored_photo_has_mirrored_regions(head):
@@ -128,7 +130,8 @@ def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch, head):
     for name, tensor in whole.state_dict().items():
         assert torch.allclose(tensor, again.state_dict()[name], atol=1e-6), name
     found = face_parsing.overlaps(whole, data)
-    assert set(found) == set(REGIONS) and all(0 <= value <= 1 for value in found.values())
+    assert set(found) == set(REGIONS)
+    assert all(0 <= value <= 1 for value in found.values())
 
 
 def test_rendered_chunks_are_kept(tmp_path, monkeypatch):
@@ -136,7 +139,8 @@ def test_rendered_chunks_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(face_parsing, "CHUNK", 4)
     monkeypatch.setattr(face_parsing, "RENDERED", 2)
     first = face_parsing.render(tmp_path, 6, 7, None)
-    assert first.images.shape == (6, 64, 64, 3) and first.labels.max() < len(REGIONS)
+    assert first.images.shape == (6, 64, 64, 3)
+    assert first.labels.max() < len(REGIONS)
     assert len(np.unique(first.images.reshape(6, -1), axis=0)) == 6
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     again = face_parsing.render(tmp_path, 6, 7, None)
@@ -155,7 +159,8 @@ def test_swapped_backgrounds_leave_the_head(monkeypatch, head):
         Draw.seeded(0, "cpu"),
         torch.ones(1, 3, 8, 8),
     )
-    assert shown.shape == (4, 3, SIZE, SIZE) and labels.shape == (4, SIZE, SIZE)
+    assert shown.shape == (4, 3, SIZE, SIZE)
+    assert labels.shape == (4, SIZE, SIZE)
     assert set(np.unique(labels.numpy())) <= set(range(len(REGIONS)))
     own = torch.bincount(torch.from_numpy(batch.regions.numpy().astype(np.int64)).flatten(), minlength=9)[SKIN]
     assert abs(int((labels == SKIN).sum()) - int(own)) < 0.3 * int(own)

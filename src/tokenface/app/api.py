@@ -21,6 +21,8 @@ from tokenface.app.metrics import CONTENT_TYPE, Counted, Metrics
 from tokenface.app.shares import client_of
 from tokenface.app.worker import Busy, TooLate, Worker, answer
 from tokenface.errors import TokenFaceError, plain_words
+from tokenface.formats.rig import RigPart
+from tokenface.hair import photo_hair
 from tokenface.inference.face import Face
 from tokenface.inference.photo_texture import SERVED, photo_texture, texture_size
 from tokenface.inference.result import PhotoResult
@@ -63,6 +65,7 @@ def _router(worker: Worker, limits: Limits, metrics: Metrics) -> APIRouter:
         texture: Literal["photo", "model"] = Query(
             "photo", description="Skin of meshes: the photo, hidden parts filled in; or the model's predicted albedo."
         ),
+        hair: bool = Query(False, description="GLB files have hair like the photo's, as a mesh of its own."),
         max_faces: int = Query(limits.faces, ge=1, le=limits.faces, description="Only the largest faces."),
     ) -> Response:
         """Finds the faces, reconstructs them and answers with JSON (as `parameters.json`), a rigged and textured GLB,
@@ -74,7 +77,7 @@ def _router(worker: Worker, limits: Limits, metrics: Metrics) -> APIRouter:
         def encoded(result: PhotoResult) -> bytes:
             metrics.photos.labels(result.status).inc()
             metrics.faces.inc(len(result.faces))
-            return _encoded(result, name, chosen, face, max_faces, texture)
+            return _encoded(result, name, chosen, face, max_faces, texture, hair)
 
         future = worker.photo(data, encoded, client_of(request.scope))
         content = await answer(future, begin + limits.seconds - time.monotonic(), request.is_disconnected)
@@ -113,7 +116,9 @@ async def _photo(request: Request) -> tuple[str, bytes]:
         return "".join(letter for letter in name if letter.isprintable())[:100] or "photo", await photo.read()
 
 
-def _encoded(result: PhotoResult, name: str, form: Format, face: int, max_faces: int, texture: str) -> bytes:
+def _encoded(
+    result: PhotoResult, name: str, form: Format, face: int, max_faces: int, texture: str, hair: bool
+) -> bytes:
     if result.error is not None:
         raise result.error
     faces = result.faces[:max_faces]
@@ -125,13 +130,24 @@ def _encoded(result: PhotoResult, name: str, form: Format, face: int, max_faces:
     def skin(one: Face) -> np.ndarray | None:
         return photo_texture(one, image, size=min(texture_size(one), SERVED)) if texture == "photo" else None
 
+    def worn(one: Face) -> RigPart | None:
+        return photo_hair(one, image) if hair else None
+
     if form == "zip":
         skins = {one.index: skin(one) for one in faces}
         irises = {one.index: one.iris_colour(image) for one in faces}
-        return everything(faces, image, name, {i: own for i, own in skins.items() if own is not None}, irises)
+        return everything(
+            faces,
+            image,
+            name,
+            {i: own for i, own in skins.items() if own is not None},
+            irises,
+            {one.index: worn(one) for one in faces},
+        )
     if face >= len(faces):
         raise TokenFaceError(f"there is no face {face}; the photo has {len(faces)}, counted from 0")
-    return face_glb(faces[face], skin(faces[face]), iris=faces[face].iris_colour(image))
+    one = faces[face]
+    return face_glb(one, skin(one), iris=one.iris_colour(image), hair=worn(one))
 
 
 def _accepted(header: str) -> Format:

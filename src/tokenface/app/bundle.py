@@ -11,17 +11,23 @@ import numpy as np
 from tokenface.formats.glb import glb_bytes
 from tokenface.formats.obj import obj_files
 from tokenface.formats.parameters import parameters_bytes
+from tokenface.formats.rig import RigPart
 from tokenface.inference.appearance import overlay_picture
 from tokenface.inference.face import Face
 from tokenface.inference.face_document import photo_document
 
 
 def face_glb(
-    face: Face, texture: np.ndarray | None = None, *, parts: bool = True, iris: np.ndarray | None = None
+    face: Face,
+    texture: np.ndarray | None = None,
+    *,
+    parts: bool = True,
+    iris: np.ndarray | None = None,
+    hair: RigPart | None = None,
 ) -> bytes:
     """Rigged and textured, as `Face.save` writes it. texture: [R, R, 3] uint8 instead of the albedo.
-    parts, iris: see `Face.rig`."""
-    return glb_bytes(face.riggable_mesh(texture=texture), face.rig(parts=parts, iris=iris))
+    parts, iris: see `Face.rig`.  hair: see `Face.save`."""
+    return glb_bytes(face.riggable_mesh(texture=texture), face.rig(parts=parts, iris=iris).with_part(hair))
 
 
 def face_obj(face: Face, texture: np.ndarray | None = None, stem: str = "face") -> dict[str, bytes]:
@@ -40,6 +46,7 @@ def everything(
     photo_name: str,
     textures: Mapping[int, np.ndarray] | None = None,
     irises: Mapping[int, np.ndarray | None] | None = None,
+    hairs: Mapping[int, RigPart | None] | None = None,
 ) -> bytes:
     """What `tokenface reconstruct` writes for a photo, as a ZIP.
 
@@ -47,12 +54,14 @@ def everything(
         faces: of one photo, at least one.  photo: [H, W, 3] uint8.
         textures: [R, R, 3] uint8 by `Face.index`, instead of the albedo.
         irises: [3] uint8 sRGB by `Face.index`, as the photo shows them; None: the albedo's.
+        hairs: by `Face.index`; None: without.
     """
     files: dict[str, bytes] = {}
     for face in faces:
         texture = (textures or {}).get(face.index)
         stem = f"face_{face.index:02d}"
-        files[f"{stem}.glb"] = face_glb(face, texture, iris=(irises or {}).get(face.index))
+        iris, hair = (irises or {}).get(face.index), (hairs or {}).get(face.index)
+        files[f"{stem}.glb"] = face_glb(face, texture, iris=iris, hair=hair)
         files |= face_obj(face, texture, stem)
     files["parameters.json"] = faces_json(faces, photo_name)
     picture = io.BytesIO()

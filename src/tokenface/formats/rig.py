@@ -17,8 +17,8 @@ INFLUENCES = 4
 
 @dataclass(frozen=True)
 class PartMaterial:
-    """texture: [R, R, 3] uint8 sRGB, row 0 at v = 1; a fourth channel is opacity: pixels below half of it are holes, and
-    both sides are seen.  roughness: 0 is a mirror; the highlight of a wet eye is small."""
+    """texture: [R, R, 3] uint8 sRGB, row 0 at v = 1; a fourth channel is opacity: pixels below half of it are
+    holes, and both sides are seen.  roughness: 0 is a mirror; the highlight of a wet eye is small."""
 
     name: str
     texture: np.ndarray

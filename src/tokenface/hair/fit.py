@@ -73,16 +73,14 @@ def fit_hair(face: Face, regions: Regions, seed: int = 0) -> HairStyle | None:
     styles = repeat_rows(styles, worn)
     scores = sight.scores(styles) - PLAIN * styles.hang
     for turn in range(ROUNDS):
-        best = scores.argsort(descending=True)[:KEPT]
-        parents, scores = repeat_rows(styles, best), scores[best]
+        kept = scores.argsort(descending=True)[:KEPT]
+        parents, scores = repeat_rows(styles, kept), scores[kept]
         children = _children(draw, parents, 0.75**turn)
         styles = _joined(parents, children)
         scores = torch.cat([scores, sight.scores(children) - PLAIN * children.hang])
     winner = scores.argmax()
-    return HairStyle(
-        _evened(repeat_rows(styles, winner[None]), face.camera.angles[0]),
-        float(scores[winner] + PLAIN * styles.hang[winner]),
-    )
+    best = repeat_rows(styles, winner[None])
+    return HairStyle(_evened(best, face.camera.angles[0]), float(scores[winner] + PLAIN * best.hang[0]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -144,10 +144,13 @@ def _cap(grid: np.ndarray, outward: np.ndarray, ends: np.ndarray, faces: np.ndar
 
 def _cards(grid: np.ndarray, outward: np.ndarray, random: np.random.Generator) -> _Sheet:
     """Strips down the shell's columns: beginning in the cap, ending on or above the shell."""
-    rows, columns = grid.shape[:2]
+    columns = grid.shape[1]
     steps = np.linalg.norm(np.diff(grid, axis=0), axis=-1)
     depth = np.vstack([np.zeros(columns), steps.cumsum(axis=0)])  # metres from the whorl
-    vertices, normals, faces, uv = [], [], [], []
+    vertices: list[np.ndarray] = []
+    normals: list[np.ndarray] = []
+    faces: list[np.ndarray] = []
+    uv: list[np.ndarray] = []
     for _ in range(CARDS):
         column = random.uniform(0, columns - 1)
         length_of_column = np.interp(column, np.arange(columns), depth[-1])
@@ -162,13 +165,13 @@ def _cards(grid: np.ndarray, outward: np.ndarray, random: np.random.Generator) -
         high = CAP_SHARE + (1 - CAP_SHARE) * (lock + 1) / LOCKS
         if random.random() < 0.5:
             low, high = high, low
-        first = sum(len(each) for each in vertices)
+        first = 2 * CARD_POINTS * len(vertices)
         vertices.append(strip.reshape(-1, 3))
         normals.append(np.repeat(normal, 2, axis=0))
         along = 1 - np.linspace(0, 1, CARD_POINTS)
         uv.append(np.stack([np.tile([low, high], CARD_POINTS), np.repeat(along, 2)], axis=1))
         corner = first + 2 * np.arange(CARD_POINTS - 1)[:, None]
-        faces.append(np.concatenate([corner + [0, 2, 1], corner + [1, 2, 3]]))
+        faces.append(np.concatenate([corner + np.array([0, 2, 1]), corner + np.array([1, 2, 3])]))
     return _Sheet(np.concatenate(vertices), np.concatenate(normals), np.concatenate(faces), np.concatenate(uv))
 
 

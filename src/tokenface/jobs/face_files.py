@@ -69,7 +69,7 @@ def write_face(
         skin = photo_texture(face, photo, others, delight=wanted.texture == "delit")
     hair = None
     if wanted.hair and photo is not None and {"glb", "vrm"} & set(meshes):
-        from tokenface.hair.photo import photo_hair
+        from tokenface.hair import photo_hair
 
         hair = photo_hair(face, photo)
     stem = f"face_{face.index:02d}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ class ParsingNetwork(nn.Module):
         self.stem = _convolution(3, WIDTHS[0], stride=2)
         self.down = nn.ModuleList(
             nn.Sequential(_convolution(narrow, wide, stride=2), _Residual(wide), _Residual(wide))
-            for narrow, wide in zip(WIDTHS[:-1], WIDTHS[1:], strict=True)
+            for narrow, wide in pairwise(WIDTHS)
         )
         self.up = nn.ModuleList(
             _Joined(wide, narrow) for narrow, wide in zip(WIDTHS[-2::-1], WIDTHS[:0:-1], strict=True)

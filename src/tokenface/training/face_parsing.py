@@ -82,12 +82,12 @@ def render(folder: Path, count: int, seed: int, backgrounds: Tensor | None) -> P
         if not path.is_file():
             faces = faces or SyntheticFaces(load_head("openhead"), SIZE, config, backgrounds=backgrounds)
             drawn = [faces.sample(RENDERED, seed + chunk * CHUNK + k) for k in range(0, CHUNK, RENDERED)]
-            both = {
-                "images": np.concatenate([_bytes(batch.image) for batch in drawn]),
-                "labels": np.concatenate([batch.regions.numpy() for batch in drawn]),
-            }
             with path.with_suffix(".part").open("wb") as file:
-                np.savez(file, **both)
+                np.savez(
+                    file,
+                    images=np.concatenate([_bytes(batch.image) for batch in drawn]),
+                    labels=np.concatenate([batch.regions.numpy() for batch in drawn]),
+                )
             path.with_suffix(".part").replace(path)
             print(f"{folder.name}: {(chunk + 1) * CHUNK} pictures", flush=True)
         with np.load(path, allow_pickle=False) as stored:
@@ -193,7 +193,9 @@ def train(
             found = overlaps(average.eval(), quick)
             print(f"step {step + 1}: loss {np.mean(losses):.3f}, overlaps {json.dumps(found)}", flush=True)
             losses = []
-    return average.module.eval()
+    trained = average.module
+    assert isinstance(trained, ParsingNetwork)
+    return trained.eval()
 
 
 def _shuffled(count: int, first: int) -> Iterator[np.ndarray]:
@@ -217,7 +219,8 @@ def read_backgrounds(folder: Path | None, side: int = 256) -> Tensor | None:
         if image is not None:
             edge = min(image.shape[:2])
             top, left = (image.shape[0] - edge) // 2, (image.shape[1] - edge) // 2
-            square = cv2.resize(image[top : top + edge, left : left + edge, ::-1], (side, side), cv2.INTER_AREA)
+            middle = image[top : top + edge, left : left + edge, ::-1]
+            square = cv2.resize(middle, (side, side), interpolation=cv2.INTER_AREA)
             squares.append(torch.from_numpy(np.ascontiguousarray(square)).permute(2, 0, 1).float() / 255)
     return torch.stack(squares) if squares else None
 
