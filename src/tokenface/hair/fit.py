@@ -64,7 +64,7 @@ def fit_hair(face: Face, regions: Regions, seed: int = 0) -> HairStyle | None:
     Args:
         regions: of the photo that the face was found in (`parsing.parser.parse`).
     """
-    if (regions.shares[HAIR] > 0.5).mean() < LEAST_HAIR:
+    if (hair_and_hat(regions)[0] > 0.5).mean() < LEAST_HAIR:
         return None
     sight = _Sight.of(face, regions)
     draw = Draw.seeded(seed, "cpu")
@@ -81,6 +81,12 @@ def fit_hair(face: Face, regions: Regions, seed: int = 0) -> HairStyle | None:
     winner = scores.argmax()
     best = repeat_rows(styles, winner[None])
     return HairStyle(_evened(best, face.camera.angles[0]), float(scores[winner] + PLAIN * best.hang[0]))
+
+
+def hair_and_hat(regions: Regions) -> tuple[np.ndarray, np.ndarray]:
+    """[P, P] probabilities. Where there is more hair than hat, nobody wears one: then it is smooth hair that looks so."""
+    hair, hat = regions.shares[HAIR], regions.shares[HAT]
+    return (hair + hat, np.zeros_like(hat)) if hat.sum() < hair.sum() else (hair, hat)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +110,8 @@ class _Sight:
         centres = (np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1) + 0.5) * (2 / size) - 1
         on_photo = regions.crop.to_photo(centres.reshape(-1, 2)).reshape(size, size, 2)
         there = ((on_photo > 0) & (on_photo < [width, height])).all(-1)
-        unknown = shares[HAT] + shares[OBJECT] + (1 - CLOTHES_COUNT) * shares[CLOTHES]
+        hair, hat = hair_and_hat(regions)
+        unknown = hat + shares[OBJECT] + (1 - CLOTHES_COUNT) * shares[CLOTHES]
         counts = (1 - unknown).clip(0, 1) * there
         ndc = _ndc(face, regions, face.vertices[None])
         fragments = rasterize(torch.from_numpy(ndc), torch.from_numpy(np.array(face.faces, np.int64)), size, size)
@@ -114,7 +121,7 @@ class _Sight:
             placement(face.head, face.vertices),
             Shell(ROWS, HANGING_ROWS),
             regions,
-            torch.from_numpy(smoothstep(shares[HAIR], *SURE).astype(np.float32)),
+            torch.from_numpy(smoothstep(hair, *SURE).astype(np.float32)),
             torch.from_numpy(counts.astype(np.float32)),
             depth,
         )
