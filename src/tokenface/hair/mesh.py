@@ -127,8 +127,9 @@ def _outward(grid: np.ndarray) -> np.ndarray:
     away = grid - middle
     away /= np.linalg.norm(away, axis=-1, keepdims=True).clip(1e-9)
     # rows that do not hang lie on one another
-    normals = np.where(length > 1e-10, normals / length.clip(1e-12), away)
-    return np.where((normals * away).sum(-1, keepdims=True) < 0, -normals, normals)
+    flat = length < 1e-10
+    turned = np.sign((normals * away)[:ROWS].sum())  # one side of the whole sheet is its outer one
+    return np.where(flat, away, turned * normals / length.clip(1e-12))
 
 
 def _cap(grid: np.ndarray, outward: np.ndarray, ends: np.ndarray, faces: np.ndarray) -> _Sheet:

@@ -19,7 +19,7 @@ SURE = 0.8
 """Share of hair from which a pixel's colour counts."""
 CONTRAST = (0.12, 0.45)
 """Of strands: standard deviation of the logarithm of their light."""
-LIT = (0.4, 0.9)
+LIT = (0.5, 0.95)
 """Quantiles of the hair's pixels, by their light, between which its colour is taken: neither shadows nor highlights."""
 ENDS = 0.30
 """Share of the picture's height, from below, over which the cap's strands end one by one."""
@@ -66,8 +66,9 @@ def strands(colour: np.ndarray, contrast: float, seed: int = 0) -> np.ndarray:
     column = (np.arange(SIZE)[None] + shift) % SIZE
     fine = np.interp(column, np.arange(SIZE + 1), np.append(across, across[0]))
     fine = fine + 0.25 * cv2.GaussianBlur(random.normal(size=(SIZE, SIZE)), (0, 0), sigmaX=0.7, sigmaY=18) * 6
-    light = np.exp(contrast * (fine / fine.std()) - contrast**2 / 2)
+    light = np.exp(contrast * fine / fine.std())
     light = light * (0.84 + 0.16 * np.minimum(rows / 0.35, 1))  # the roots lie in shadow
+    light /= light.mean()
     picture = np.zeros((SIZE, SIZE, 4), np.uint8)
     picture[..., :3] = to_bytes((colour * light[..., None]).clip(0, 1))
     half = int(SIZE * CAP_SHARE)
