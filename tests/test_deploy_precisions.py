@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from test_deploy import SIZE, crops, largest_difference
-from toy_head import toy_head_data
 
 from tokenface.deploy.graphs import HeadGraph, example_coefficients
 from tokenface.deploy.onnx_files import export_graph, export_head
