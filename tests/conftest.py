@@ -6,9 +6,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from tokenface.network import TokenFace
 
 torch.set_num_threads(1)
 
@@ -21,6 +25,18 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the shared research data (set TOKENFACE_SHARED to its folder)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def exported_network(tmp_path_factory) -> tuple[TokenFace, Path]:
+    """A tiny network of OpenHead, crops of 64 pixels, and its fp32 ONNX file: half a minute, once for all files."""
+    from tokenface.deploy.onnx_files import export_network
+    from tokenface.head.registry import load_head
+    from tokenface.network import NetworkConfig, TokenFace
+
+    config = NetworkConfig(backbone="vit_tiny_stem", image_size=64)
+    network = TokenFace(config, load_head().sizes, seed=0).eval()
+    return network, export_network(network, tmp_path_factory.mktemp("exported") / "parameters.fp32.onnx")
 
 
 @pytest.fixture(scope="module")

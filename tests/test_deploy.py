@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,12 +19,12 @@ from tokenface.deploy.drift import CALIBRATION, Drift
 from tokenface.deploy.export import export
 from tokenface.deploy.graph_names import PRECISIONS
 from tokenface.deploy.graphs import HeadGraph, ParameterGraph, example_coefficients
-from tokenface.deploy.onnx_files import export_head, export_network
+from tokenface.deploy.onnx_files import export_head
 from tokenface.deploy.runtime import BFloat16Network, open_head, open_network
 from tokenface.errors import CheckpointError, ConfigError, OutputError
 from tokenface.head.model import HeadModel
 from tokenface.inference.checkpoint import load_checkpoint, save_checkpoint
-from tokenface.network import COMPONENTS, NetworkConfig, TokenFace
+from tokenface.network import COMPONENTS, TokenFace
 from tokenface.weights import find_weights
 
 needs("onnxruntime", reason="needs the extra 'deploy'")
@@ -40,13 +41,13 @@ def head() -> HeadModel:
 
 
 @pytest.fixture(scope="module")
-def network(head) -> TokenFace:
-    return TokenFace(NetworkConfig(backbone="vit_tiny_stem", image_size=SIZE), head.sizes, seed=0).eval()
+def network(exported_network) -> TokenFace:
+    return exported_network[0]
 
 
 @pytest.fixture(scope="module")
-def file(network, tmp_path_factory) -> Path:
-    return export_network(network, tmp_path_factory.mktemp("onnx") / "parameters.fp32.onnx")
+def file(exported_network) -> Path:
+    return exported_network[1]
 
 
 def crops(batch: int, seed: int = 0) -> torch.Tensor:
@@ -159,13 +160,20 @@ def run_example(name: str, folder: Path, picture: Path, obj: Path, precision: st
     return done.stdout
 
 
-def test_runtime_option_keeps_its_file_where_no_graph_is_shipped(tmp_path, monkeypatch):
+def test_runtime_option_keeps_its_file_where_no_graph_is_shipped(network, file, tmp_path, monkeypatch):
     import tokenface
 
+    exports: list[Path] = []
+
+    def exported_before(own: TokenFace, path: Path) -> Path:
+        """`export_network`, whose file of these very weights is there: it takes half a minute."""
+        assert all(torch.equal(value, network.state_dict()[name]) for name, value in own.state_dict().items())
+        exports.append(path)
+        return Path(shutil.copyfile(file, path))
+
     monkeypatch.setenv("TOKENFACE_CACHE", str(tmp_path))
-    head = tokenface.load_head()
-    network = TokenFace(NetworkConfig(backbone="vit_tiny_stem", image_size=SIZE), head.sizes, seed=0).eval()
-    save_checkpoint(tmp_path / "own.safetensors", network, head)
+    monkeypatch.setattr("tokenface.deploy.onnx_files.export_network", exported_before)
+    save_checkpoint(tmp_path / "own.safetensors", network, tokenface.load_head(), half=False)
     photo = np.random.default_rng(1).integers(0, 255, (240, 240, 3), dtype=np.uint8)
     landmarks = np.random.default_rng(2).uniform(80, 160, (68, 2))
     expected = tokenface.load(tmp_path / "own.safetensors", runtime="torch").reconstruct(photo, landmarks=landmarks)[0]
@@ -175,6 +183,7 @@ def test_runtime_option_keeps_its_file_where_no_graph_is_shipped(tmp_path, monke
         assert np.abs(face.vertices - expected.vertices).max() < 2e-5
     kept = [path.name for path in (tmp_path / "exported").rglob("*") if path.is_file()]
     assert kept == ["parameters.fp32.onnx"]
+    assert len(exports) == 1
     with pytest.raises(ConfigError, match="choose auto, torch"):
         tokenface.load(runtime="tensorrt")
     with pytest.raises(ConfigError, match="'torch' has no precision 'int8'"):

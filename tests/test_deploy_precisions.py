@@ -11,31 +11,29 @@ import numpy as np
 import pytest
 import torch
 from test_deploy import SIZE, crops, largest_difference
-from toy_head import toy_head_data
 
 from tokenface.deploy.graphs import HeadGraph, example_coefficients
-from tokenface.deploy.onnx_files import export_graph, export_head, export_network
+from tokenface.deploy.onnx_files import export_graph, export_head
 from tokenface.deploy.precision import eight_bits, half_precision, lowered
 from tokenface.deploy.runtime import open_head, open_network
 from tokenface.deploy.sessions import open_graph
 from tokenface.errors import TokenFaceError
 from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head
-from tokenface.network import NetworkConfig, TokenFace
+from tokenface.network import TokenFace
 
 onnx = pytest.importorskip("onnx", reason="needs the extra 'deploy'")
 pytest.importorskip("onnxruntime", reason="needs the extra 'deploy'")
 
 
 @pytest.fixture(scope="module")
-def network() -> TokenFace:
-    sizes = HeadModel(toy_head_data()).sizes
-    return TokenFace(NetworkConfig(backbone="vit_tiny_stem", image_size=SIZE), sizes, seed=0).eval()
+def network(exported_network) -> TokenFace:
+    return exported_network[0]
 
 
 @pytest.fixture(scope="module")
-def full(network, tmp_path_factory) -> Path:
-    return export_network(network, tmp_path_factory.mktemp("onnx") / "parameters.fp32.onnx")
+def full(exported_network) -> Path:
+    return exported_network[1]
 
 
 def products(path: Path) -> Counter[str]:

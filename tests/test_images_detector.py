@@ -12,7 +12,7 @@ import pytest
 from tokenface.errors import ImageError, ModelFileError
 from tokenface.geometry.landmarks import MIRROR68
 from tokenface.images import Crop, Detection, FaceDetector, extract, load_image
-from tokenface.images.blazeface import box_iou
+from tokenface.images.blazeface import TFLiteModel, box_iou
 from tokenface.images.detector import tiles
 from tokenface.images.models import fetch_models
 
@@ -185,6 +185,20 @@ def test_threads_and_batches_give_what_one_thread_gives(detector, astronaut):
     for thread in threads:
         thread.join()
     assert not errors
+
+
+def test_threads_that_come_and_go_load_no_network_again(detector, astronaut, monkeypatch):
+    """Every call that looks ahead starts a thread; a server's run into thousands."""
+    detector.detect(astronaut)
+    loaded = []
+    monkeypatch.setattr(TFLiteModel, "_load", lambda self: loaded.append(self.path))
+    faces: list[Detection] = []
+    for _ in range(3):
+        thread = threading.Thread(target=lambda: faces.extend(detector.detect(astronaut)))
+        thread.start()
+        thread.join()
+    assert loaded == []
+    assert len(faces) == 3
 
 
 def test_boxes_of_the_caller_are_aligned_in_their_order(detector, astronaut):

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from tokenface.core.spares import Spares
 from tokenface.errors import ModelFileError
 from tokenface.images.models import model_path
 
@@ -115,22 +116,19 @@ def anchors(options: BlazeFaceOptions) -> np.ndarray:
 
 
 class TFLiteModel:
-    """A TFLite network with one interpreter per thread: an interpreter must not be shared between threads."""
+    """A TFLite network. Callable from several threads: each uses an interpreter that no other one is using."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._local = threading.local()
+        self._interpreters = Spares(self._load)
 
     def __call__(self, picture: np.ndarray) -> list[np.ndarray]:
         """[H, W, 3] float32 → every output, in the model's order."""
-        interpreter = getattr(self._local, "interpreter", None)
-        if interpreter is None:
-            interpreter = self._local.interpreter = self._load()
-            self._local.inputs = interpreter.get_input_details()[0]["index"]
-            self._local.outputs = [detail["index"] for detail in interpreter.get_output_details()]
-        interpreter.set_tensor(self._local.inputs, np.ascontiguousarray(picture[None], dtype=np.float32))
-        interpreter.invoke()
-        return [interpreter.get_tensor(index) for index in self._local.outputs]
+        with self._interpreters.one() as interpreter:
+            place = interpreter.get_input_details()[0]["index"]
+            interpreter.set_tensor(place, np.ascontiguousarray(picture[None], dtype=np.float32))
+            interpreter.invoke()
+            return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
 
     def _load(self) -> Any:
         try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from tokenface.core.spares import Spares
 from tokenface.errors import ImageError, ModelFileError
 from tokenface.geometry.crop import Crop, crop_from_box, extract_array, halved, roll_of
 from tokenface.images.blazeface import BACK, FULL_RANGE, BlazeFace, Candidates, box_iou, weighted_nms
@@ -44,19 +44,17 @@ class HogDetector:
                 "the dlib backend needs the package dlib-bin; run 'pip install tokenface[dlib]', "
                 "or use backend='blazeface'."
             ) from error
-        self._dlib = dlib
-        self._local = threading.local()
+        self._detectors = Spares(dlib.get_frontal_face_detector)
 
     def detect(self, photo: np.ndarray) -> list[Detection]:
         """[H, W, 3] uint8 RGB → faces without landmarks. The score is the classifier's margin squeezed to [0, 1]."""
-        if not hasattr(self._local, "detector"):
-            self._local.detector = self._dlib.get_frontal_face_detector()
         side = max(photo.shape[:2])
         factor = LONG_SIDE / side if side > LONG_SIDE else (2.0 if side < SMALL_SIDE else 1.0)
         if factor != 1:
             method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
             photo = cv2.resize(photo, None, fx=factor, fy=factor, interpolation=method)
-        rectangles, scores, _ = self._local.detector.run(np.ascontiguousarray(photo), 1, LOWEST_MARGIN)
+        with self._detectors.one() as detector:
+            rectangles, scores, _ = detector.run(np.ascontiguousarray(photo), 1, LOWEST_MARGIN)
         faces = []
         for rectangle, margin in zip(rectangles, scores, strict=True):
             corners = [rectangle.left(), rectangle.top(), rectangle.right() + 1, rectangle.bottom() + 1]
