@@ -30,6 +30,7 @@ class RigPart:
 
     rest, faces, uv (v up), skinning_weights, morph_names, morphs [M, N, 3], morph_weights: as of `Rig`.
     fallbacks: the morphs for players that know no joints, weight 0: the joints carry that motion in the file.
+    shade: [N] in [0, 1], what is left of the light in there; None: nothing shades it.
     """
 
     name: str
@@ -42,6 +43,7 @@ class RigPart:
     morph_weights: np.ndarray
     fallbacks: frozenset[str]
     material: PartMaterial
+    shade: np.ndarray | None = None
 
     def resized(self, factor: float) -> RigPart:
         """The same part `factor` times as large."""
