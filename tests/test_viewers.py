@@ -247,9 +247,8 @@ def test_three_js_shows_the_expression_and_moves_it(page, face):
     data = face.head.data
     skin = rig.skin_faces
     source = split_seams(data.faces[skin], data.uv, data.uv_faces[skin]).source[::25]
-    assert (
-        np.linalg.norm(page.evaluate("vertices()")[: len(source)] - face.vertices[source], axis=1).max() < 5e-5
-    )  # metres
+    off = page.evaluate("vertices()")[: len(source)] - face.vertices[source]
+    assert np.linalg.norm(off, axis=1).max() < 5e-5  # metres
     as_is = picture(page, "three_face")
     page.evaluate("pose({mouthSmileLeft: 0, mouthSmileRight: 0, mouthFunnel: 1, eyeBlinkLeft: 0.8}, 0.4)")
     changed = rig.morph_weights.copy()

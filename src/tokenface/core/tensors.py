@@ -53,14 +53,16 @@ class _Joined:
 
     def get_tensor(self, name: str) -> Any:
         found = self._file.get_tensor(name)
-        if self._framework == "np":
-            import numpy as np
+        if str(found.dtype).removeprefix("torch.") != "uint8":
+            return found
+        import numpy as np
 
-            whole = found.dtype != np.uint8
-            return found if whole else np.ascontiguousarray(np.moveaxis(found, 0, -1)).view(np.float16)[..., 0]
+        whole = np.ascontiguousarray(np.moveaxis(np.asarray(found), 0, -1)).view(np.float16)[..., 0]
+        if self._framework == "np":
+            return whole
         import torch
 
-        return found if found.dtype != torch.uint8 else found.movedim(0, -1).contiguous().view(torch.float16)[..., 0]
+        return torch.from_numpy(whole.copy())
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
