@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from needed import needs
+from safetensors.numpy import save
 from toy_head import toy_head_data
 
 import tokenface
@@ -22,9 +23,11 @@ from tokenface.head.model import HeadModel
 from tokenface.head.registry import head_path
 from tokenface.images.loading import load_image
 from tokenface.inference.checkpoint import save_checkpoint
+from tokenface.inference.checkpoint_facts import FORMAT, read_metadata
 from tokenface.inference.face import Face
 from tokenface.light import LightModel
 from tokenface.network import COMPONENTS, FaceParameters, NetworkConfig, TokenFace
+from tokenface.weights import find_weights
 
 needs("onnxruntime", reason="needs the extra 'deploy'")
 
@@ -148,6 +151,14 @@ def test_an_architecture_without_a_graph_is_said(tmp_path) -> None:
     save_checkpoint(tmp_path / "own.safetensors", network, head)
     with pytest.raises(CheckpointError, match="graph is not shipped"):
         LightModel(tmp_path / "own.safetensors")
+
+
+def test_a_checkpoint_names_no_path_of_its_choosing(tmp_path) -> None:
+    facts = {**read_metadata(find_weights()), "head": {"name": "../openhead", "geometry_hash": "0"}}
+    path = tmp_path / "own.safetensors"
+    path.write_bytes(save({"x": np.zeros(1, np.float32)}, metadata={FORMAT: json.dumps(facts)}))
+    with pytest.raises(CheckpointError, match="impossible head model"):
+        LightModel(path)
 
 
 def test_a_missing_runtime_is_said_in_one_line(monkeypatch) -> None:

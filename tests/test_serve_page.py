@@ -121,7 +121,7 @@ def download(page: Page, label: str, path: Path) -> bytes:
 @pytest.fixture(scope="module")
 def with_photo(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Page:
     photo = astronaut(tmp_path_factory.mktemp("photo") / "astronaut.png")
-    page.locator("input[type=file]").first.set_input_files(photo)
+    page.locator("#photo input[type=file]").set_input_files(photo)
     page.wait_for_selector(READY)
     return page
 
@@ -260,7 +260,7 @@ def test_another_person_can_be_blended_in(with_photo: Page, tmp_path: Path) -> N
     other.save(tmp_path / "other.png")
     with_photo.get_by_role("button", name="Blend with another person").click()
     before = picture(with_photo)
-    with_photo.locator("input[type=file]").nth(1).set_input_files(tmp_path / "other.png")
+    with_photo.locator("#partner input[type=file]").set_input_files(tmp_path / "other.png")
     with_photo.wait_for_selector(READY + "[partner]")
     slide(with_photo, "share", 1.0)
     assert np.abs(picture(with_photo) - before).mean() > 0.3
@@ -268,9 +268,9 @@ def test_another_person_can_be_blended_in(with_photo: Page, tmp_path: Path) -> N
 
 def test_a_photo_without_a_face_is_said_so(with_photo: Page, tmp_path: Path) -> None:
     Image.new("RGB", (200, 200), (90, 120, 90)).save(tmp_path / "grass.png")
-    with_photo.get_by_label("Remove Image").first.click()
+    with_photo.locator("#photo").get_by_label("Remove Image").click()
     with_photo.wait_for_selector("#head-viewer .tokenface-empty")
-    with_photo.locator("input[type=file]").first.set_input_files(tmp_path / "grass.png")
+    with_photo.locator("#photo input[type=file]").set_input_files(tmp_path / "grass.png")
     said = with_photo.locator("#head-viewer [role=alert]")
     said.get_by_text("no face found").wait_for()
     assert not with_photo.locator("#overlay img").count()

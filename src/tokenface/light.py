@@ -7,22 +7,18 @@ rasteriser (refinement, clips, photo textures, overlays, training) needs torch.
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
 
-from tokenface.core.tensors import open_tensors
 from tokenface.deploy.graph_names import CROPS, OUTPUTS, PACKAGES
 from tokenface.deploy.sessions import open_graph
 from tokenface.deploy.templates import filled, find_template, stored_tensors
 from tokenface.errors import CheckpointError, ConfigError, ImageError
-from tokenface.geometry.crop import TEST_SCALE, Crop, extract_array
+from tokenface.geometry.crop import Crop, extract_array
 from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.arrays import HeadArrays
 from tokenface.head.data import HeadData
@@ -32,6 +28,7 @@ from tokenface.images.detector import FaceDetector
 from tokenface.images.loading import MAX_PIXELS
 from tokenface.images.remote import collect_photos
 from tokenface.inference.calibration import calibration_input, find_calibration
+from tokenface.inference.checkpoint_facts import check_head_name, crop_scale, read_metadata
 from tokenface.inference.confidence import ConfidenceFeatures
 from tokenface.inference.doubles import without_doubles
 from tokenface.inference.face import Face, Origin
@@ -40,7 +37,7 @@ from tokenface.inference.prediction import Prediction
 from tokenface.inference.reader import read_faces
 from tokenface.network.config import NetworkConfig
 from tokenface.parameters import COMPONENTS, FaceParameters
-from tokenface.weights import FORMAT, file_hash, find_weights, recognition_path
+from tokenface.weights import file_hash, find_weights, recognition_path
 
 BATCH_SIZE = 16
 
@@ -58,17 +55,18 @@ class LightModel:
 
     def __init__(self, weights: str | os.PathLike | None = None, threads: int = 0) -> None:
         runtime, path = _runtime(), find_weights(weights)
-        facts = _facts(path)
+        facts = read_metadata(path)
         try:
             config = NetworkConfig.from_dict(facts["network"])
-            data = HeadData.load(head_path(str(facts["head"]["name"])))
-            expected, scale = facts["head"]["geometry_hash"], float(facts.get("crop", TEST_SCALE))
+            name, expected = str(facts["head"]["name"]), str(facts["head"]["geometry_hash"])
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"'{path}' describes a network that this version cannot use ({error})") from error
+        check_head_name(path, name)
+        data = HeadData.load(head_path(name))
         if data.geometry_hash() != expected:
             raise CheckpointError(f"'{path}' was trained on another head model than the installed '{data.name}'")
         self.head: Any = HeadArrays(data)
-        self.crop_size, self.crop_scale = config.image_size, scale
+        self.crop_size, self.crop_scale = config.image_size, crop_scale(path, facts)
         self.origin = Origin(path.stem, file_hash(path), expected)
         self.calibration = find_calibration(path, self.origin.weights_hash)
         template = find_template(config, self.head.sizes)
@@ -181,14 +179,3 @@ def _runtime() -> str:
         if importlib.util.find_spec(package) is not None:
             return runtime
     raise ConfigError("without torch the network needs onnxruntime or openvino; run pip install onnxruntime")
-
-
-def _facts(path: Path) -> dict[str, Any]:
-    try:
-        with open_tensors(path, "np") as file:
-            facts = json.loads((file.metadata() or {})[FORMAT])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise CheckpointError(f"'{path}' is no checkpoint of tokenface ({error}); download it again") from error
-    if not isinstance(facts, dict):
-        raise CheckpointError(f"checkpoint '{path}' has malformed metadata; download or train it again")
-    return facts

@@ -22,9 +22,9 @@ from tokenface.images.detection import Detection
 from tokenface.images.detector import FaceDetector
 from tokenface.images.loading import MAX_PIXELS
 from tokenface.images.remote import collect_photos
+from tokenface.inference.doubles import without_doubles
 from tokenface.inference.face import Face, Origin
 from tokenface.inference.people import same_person as one_identity
-from tokenface.inference.people import without_doubles
 from tokenface.inference.photos import Photo, groups, per_photo, prepared, unexpected
 from tokenface.inference.predictor import BATCH_SIZE, Predictor
 from tokenface.inference.reader import read_faces

@@ -15,8 +15,6 @@ from tokenface.errors import CheckpointError
 DEFAULT_WEIGHTS = "tokenface-s"
 WEIGHTS_VARIABLE = "TOKENFACE_WEIGHTS"
 SUFFIX = ".safetensors"
-FORMAT = "tokenface-checkpoint-1"
-"""Key of a checkpoint's facts in its header."""
 RECOGNITION = "tokenface-recognition"
 """The recognition network's file, whose features the network reads."""
 COMPANIONS = ("confidence", "centred.temporal", "causal.temporal")

@@ -83,7 +83,13 @@ def photo_tab(worker: Worker, photo_sessions: PhotoSessions, examples: dict[str,
     with gr.Row():
         with gr.Column(scale=2, min_width=260, elem_id="given"):
             photo = as_uploaded(
-                gr.Image(label="Photo", type="filepath", sources=["upload", "webcam", "clipboard"], height=300)
+                gr.Image(
+                    label="Photo",
+                    type="filepath",
+                    sources=["upload", "webcam", "clipboard"],
+                    height=300,
+                    elem_id="photo",
+                )
             )
             with gr.Row(elem_classes="examples"):
                 buttons = [gr.Button(_title(name), size="sm", min_width=90) for name in examples]
@@ -144,7 +150,9 @@ def _controls(arkit: bool) -> tuple[Sliders, gr.Image, gr.HTML, gr.Button]:
         ]
     with gr.Accordion("Blend with another person", open=False):
         partner = as_uploaded(
-            gr.Image(label="Photo of another person", type="filepath", sources=["upload"], height=180)
+            gr.Image(
+                label="Photo of another person", type="filepath", sources=["upload"], height=180, elem_id="partner"
+            )
         )
         met = gr.HTML(elem_id="partner-note")
         others.append(gr.Slider(0, 1, 0, step=0.01, label="Share of the other", elem_id="share", buttons=[]))
@@ -235,11 +243,12 @@ class _Bench:
 
         def photo_session(result: PhotoResult) -> PhotoSession:
             if result.error is not None:
-                raise type(result.error)(str(result.error).replace("the encoded picture", f"'{file.name}'"))
+                raise result.error
             assert result.image is not None  # a photo with faces has been read
             return PhotoSession.of(file.name, data, result.faces, result.image)
 
-        return waited(self.worker.photo(data, photo_session, session.client), self.limits.seconds, session)
+        future = self.worker.photo(data, photo_session, session.client, called=f"'{file.name}'")
+        return waited(future, self.limits.seconds, session)
 
     def _nothing(self) -> list[Any]:
         return [HINT, "", "", *(gr.skip() for _ in self.sliders.all)]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from tokenface.errors import TokenFaceError
-from tokenface.images.loading import ImageItem
+from tokenface.images.loading import ENCODED, EncodedItem
 from tokenface.inference.result import PhotoResult
 from tokenface.model import Reconstructor
 
@@ -80,7 +80,7 @@ class _Job:
     deadline: float
     run: Callable[..., Any]
     client: str
-    photo: bytes | None = None
+    photo: EncodedItem | None = None
     turn: int = 0
 
 
@@ -126,13 +126,18 @@ class Worker:
             self._model = self.load()
         return self._model
 
-    def photo(self, data: bytes, then: Callable[[PhotoResult], T], client: str = "") -> Future[T]:
+    def photo(
+        self, data: bytes, then: Callable[[PhotoResult], T], client: str = "", called: str = ENCODED
+    ) -> Future[T]:
         """The faces of an encoded picture, and what `then` makes of them (the result may hold an error).
 
+        Args:
+            called: what errors call the picture.
         Raises:
             Busy: the queue is full, or so long that the answer would come too late.
         """
-        return self._put(_Job(Future(), time.monotonic() + self.seconds, then, client, data))
+        item = EncodedItem("photo", data, called)
+        return self._put(_Job(Future(), time.monotonic() + self.seconds, then, client, item))
 
     def call(self, run: Callable[[], T], client: str = "") -> Future[T]:
         """Any other work.
@@ -205,7 +210,7 @@ class Worker:
             _answer(jobs[0])
             return
         self.watch(len(jobs))
-        items = [ImageItem("photo", job.photo or b"") for job in jobs]
+        items = [job.photo for job in jobs]
         results = self.model.iterate(items, max_faces=self.faces, max_pixels=self.pixels)
         for job, result in zip(jobs, results, strict=True):
             _answer(job, result)

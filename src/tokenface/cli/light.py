@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-FORMATS = ("glb", "obj", "ply", "stl", "vrm", "json")
-
 
 def light(
     sources: Annotated[list[str], typer.Argument(help="Photos, folders, addresses.", show_default=False)],
@@ -31,41 +29,36 @@ def light(
     """
     from tokenface.cli.console import out, print_error
     from tokenface.cli.needs import need_one_of, need_photo, words
+    from tokenface.inference.face import SAVED
 
     chosen = words(formats)
     for name in chosen:
-        need_one_of("--format", name, FORMATS)
+        need_one_of("--format", name, SAVED)
     need_photo(*sources)
 
+    from tokenface.core.files import make_folder
     from tokenface.core.threads import given_threads
     from tokenface.errors import TokenFaceError
+    from tokenface.formats.parameters import write_parameters
     from tokenface.images.remote import collect_photos
+    from tokenface.inference.face_document import photo_document
+    from tokenface.jobs.face_files import FaceFiles, write_face
     from tokenface.light import load
 
-    model, failed = load(weights, given_threads()), 0
+    model, failed, wanted = load(weights, given_threads()), 0, FaceFiles(tuple(chosen))
     for item in (item for source in sources for item in collect_photos(source, recursive=recursive)):
         try:
             faces = model.reconstruct(item, max_faces=max_faces)
             folder = output / Path(item.name).stem
             if not faces:
                 raise TokenFaceError(f"no face found in '{item.name}'")
-            _write(faces, folder, chosen)
+            make_folder(folder)
+            if "json" in chosen:
+                write_parameters(folder / "parameters.json", photo_document(faces, faces[0].item.name))
+            for face in faces:
+                write_face(folder, face, None, wanted)
             out().print(f"{item.name}: {len(faces)} {'face' if len(faces) == 1 else 'faces'} in {folder}")
         except TokenFaceError as error:
             print_error(str(error))
             failed += 1
     return 1 if failed else 0
-
-
-def _write(faces: list, folder: Path, formats: list[str]) -> None:
-    from tokenface.core.files import make_folder
-    from tokenface.formats.parameters import write_parameters
-    from tokenface.inference.face import photo_document
-
-    make_folder(folder)
-    if "json" in formats:
-        write_parameters(folder / "parameters.json", photo_document(faces, faces[0].item.name))
-    for face in faces:
-        for name in formats:
-            if name != "json":
-                face.save(folder / f"face_{face.index:02d}.{name}", texture="model", iris=None)

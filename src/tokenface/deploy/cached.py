@@ -35,13 +35,12 @@ def other_network(
     check_precision(runtime, precision)
     if runtime == "torch":
         return BFloat16Network(network)
-    stored = "fp32" if precision == "bf16" else precision
-    graph = filled_graph(network) if stored == "fp32" else None
-    if graph is not None:
-        return _opened(graph, network, runtime, precision)
+    ready = ready_network(network, head, weights_hash, runtime, precision)
+    if ready is not None:
+        return ready
+    stored = _stored(precision)
     path = exported_path(network, head, weights_hash, runtime, stored)
-    if not path.is_file():
-        _make(network.eval(), head, path, stored)
+    _make(network.eval(), head, path, stored)
     return _opened(path, network, runtime, precision)
 
 
@@ -49,12 +48,17 @@ def ready_network(
     network: TokenFace, head: HeadModel, weights_hash: str, runtime: str, precision: str
 ) -> AnotherNetwork | None:
     """As `other_network`, where that takes no export; else None."""
-    stored = "fp32" if precision == "bf16" else precision
+    stored = _stored(precision)
     graph = filled_graph(network) if stored == "fp32" else None
     if graph is not None:
         return _opened(graph, network, runtime, precision)
     path = exported_path(network, head, weights_hash, runtime, stored)
     return _opened(path, network, runtime, precision) if path.is_file() else None
+
+
+def _stored(precision: str) -> str:
+    """The precision of the weights in the file."""
+    return "fp32" if precision == "bf16" else precision
 
 
 def filled_graph(network: TokenFace) -> bytes | None:

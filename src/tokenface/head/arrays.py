@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from tokenface.geometry.axis_angle import rotation_matrix
 from tokenface.head.data import JAW, JOINT_NAMES, JOINT_PARENTS, LEFT_EYE, RIGHT_EYE, HeadData
-from tokenface.parameters import ComponentSizes, FaceParameters
+from tokenface.parameters import FaceParameters
 
 if TYPE_CHECKING:
     from tokenface.head.model import HeadModel
@@ -27,11 +28,7 @@ class HeadArrays:
         self.name = data.name
         self.expression_names = data.expression_names
         self.expression_range = data.expression_range
-        self.sizes = ComponentSizes(
-            shape=data.shape_basis.shape[0],
-            expression=data.expression_basis.shape[0],
-            texture=0 if data.albedo_basis is None else data.albedo_basis.shape[0],
-        )
+        self.sizes = data.sizes
 
     @cached_property
     def _basis(self) -> np.ndarray:
@@ -83,6 +80,18 @@ class HeadArrays:
     def clamp_expression(self, expression: np.ndarray) -> np.ndarray:
         """Weights brought into the range that the model allows."""
         return expression if self.expression_range is None else expression.clip(*self.expression_range)
+
+
+_arrays_of: WeakKeyDictionary[HeadModel, HeadArrays] = WeakKeyDictionary()
+
+
+def arrays_of(head: AnyHead) -> HeadArrays:
+    """A head model in NumPy, made once."""
+    if isinstance(head, HeadArrays):
+        return head
+    if head not in _arrays_of:
+        _arrays_of[head] = HeadArrays(head.data)
+    return _arrays_of[head]
 
 
 def _on_triangles(vertices: np.ndarray, corners: np.ndarray, barycentrics: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from safetensors.numpy import save
 from tokenface.core.tensors import open_tensors
 from tokenface.errors import HeadModelError
 from tokenface.head.mirrored_basis import halved, whole
+from tokenface.parameters import ComponentSizes
 
 FORMAT = "tokenface-head-1"
 JOINT_NAMES = ("root", "neck", "jaw", "left_eye", "right_eye")
@@ -57,6 +58,15 @@ class HeadData:
     albedo_scale: np.ndarray | None = None  # [A] sRGB per int8 step; None when the basis is float
     regions: dict[str, np.ndarray] = field(default_factory=dict)  # name → vertex indices
     facts: dict[str, str] = field(default_factory=dict)  # provenance: sources, versions, seeds
+
+    @property
+    def sizes(self) -> ComponentSizes:
+        """Of the components that the head decodes."""
+        return ComponentSizes(
+            shape=self.shape_basis.shape[0],
+            expression=self.expression_basis.shape[0],
+            texture=0 if self.albedo_basis is None else self.albedo_basis.shape[0],
+        )
 
     def save(self, path: str | Path) -> None:
         """Write the file atomically; the same arrays give the same bytes."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tokenface.geometry.rotations import rotvec_to_rotmat
 from tokenface.head.data import JAW, JOINT_PARENTS, LEFT_EYE, NECK, RIGHT_EYE, HeadData
-from tokenface.parameters import ComponentSizes, FaceParameters
+from tokenface.parameters import FaceParameters
 
 __all__ = ["JAW", "LEFT_EYE", "NECK", "RIGHT_EYE", "HeadMesh", "HeadModel", "on_triangles"]
 
@@ -48,11 +48,7 @@ class HeadModel(nn.Module):
         self.name = data.name
         self.expression_names = data.expression_names
         self.expression_range = data.expression_range
-        self.sizes = ComponentSizes(
-            shape=data.shape_basis.shape[0],
-            expression=data.expression_basis.shape[0],
-            texture=0 if data.albedo_basis is None else data.albedo_basis.shape[0],
-        )
+        self.sizes = data.sizes
         basis = np.concatenate([data.shape_basis, data.expression_basis]).astype(np.float32)
         self._buffer("template", data.template, torch.float32)
         self._buffer("basis", basis, torch.float32)

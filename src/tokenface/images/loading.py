@@ -77,6 +77,9 @@ IMAGE_SUFFIXES = frozenset(
 BACKGROUND = 127
 """Grey level that shows through transparent pixels."""
 
+ENCODED = "the encoded picture"
+"""What messages call encoded bytes that have no name."""
+
 ImageLike: TypeAlias = "str | os.PathLike | bytes | BinaryIO | np.ndarray | Image.Image | Tensor"
 
 _pillow_limit_lock = threading.Lock()
@@ -94,13 +97,23 @@ class ImageItem:
         return load_image(self.source, max_pixels)
 
 
+@dataclass(frozen=True)
+class EncodedItem(ImageItem):
+    """`source`: encoded bytes.  called: what messages call them."""
+
+    called: str = ENCODED
+
+    def load(self, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+        return load_image(self.source, max_pixels, encoded=self.called)
+
+
 def is_tensor(source: Any) -> TypeGuard[Tensor]:
     """Whether it is one of torch's, which is not imported for the question."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(source, torch.Tensor)
 
 
-def load_image(source: ImageLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def load_image(source: ImageLike, max_pixels: int = MAX_PIXELS, *, encoded: str = ENCODED) -> np.ndarray:
     """Load one picture.
 
     Args:
@@ -108,6 +121,7 @@ def load_image(source: ImageLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
             [H, W, C]; a tensor [C, H, W] or [1, C, H, W]. Integer arrays use the full range of their type; floats are
             in [0, 1], or in [0, 255] when any value exceeds 1.
         max_pixels: width × height that is still accepted.
+        encoded: what messages call encoded bytes.
     Returns:
         [H, W, 3] uint8 RGB, contiguous. Animations give their first frame, transparency shows grey.
     Raises:
@@ -120,7 +134,7 @@ def load_image(source: ImageLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     if isinstance(source, Image.Image):
         return _from_pillow(source, "the PIL image", max_pixels)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _decode(bytes(source), "the encoded picture", max_pixels)
+        return _decode(bytes(source), encoded, max_pixels)
     if isinstance(source, str | os.PathLike):
         return _decode(_read(source), f"'{os.fspath(source)}'", max_pixels)
     if hasattr(source, "read"):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenface.core.files import names_without_results, read_regular, write_atomically
 from tokenface.errors import ConfigError, ImageError, OutputError, TokenFaceError
-from tokenface.images.loading import IMAGE_SUFFIXES, MAX_BYTES, ImageItem, load_image
+from tokenface.images.loading import IMAGE_SUFFIXES, MAX_BYTES, MAX_PIXELS, ImageItem, load_image
 
 if TYPE_CHECKING:
     from pyarrow import fs as arrow_fs
@@ -167,10 +167,7 @@ class _RemoteItem(ImageItem):
             data = Place(str(self.source)).read(self.name)
         except OSError as error:
             raise ImageError(f"cannot read '{self.name}' ({_reason(error)})") from error
-        try:
-            return load_image(data, max_pixels) if max_pixels else load_image(data)
-        except ImageError as error:
-            raise ImageError(str(error).replace("the encoded picture", f"'{self.name}'")) from error
+        return load_image(data, max_pixels or MAX_PIXELS, encoded=f"'{self.name}'")
 
 
 _opened: dict[str, tuple[Any, str]] = {}

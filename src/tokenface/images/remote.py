@@ -52,10 +52,8 @@ class RemoteItem(ImageItem):
     address: str = ""
 
     def load(self, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-        try:
-            return load_image(_fetch(self.address, str(self.source)), max_pixels)
-        except ImageError as error:
-            raise ImageError(str(error).replace("the encoded picture", f"'{self.source!s}'")) from error
+        shown = str(self.source)
+        return load_image(_fetch(self.address, shown), max_pixels, encoded=f"'{shown}'")
 
 
 def _collect(address: str, recursive: bool) -> list[ImageItem]:

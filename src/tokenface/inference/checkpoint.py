@@ -17,12 +17,13 @@ from tokenface.core.tensors import open_tensors
 from tokenface.errors import CheckpointError, ConfigError, HeadModelError, OutputError, TokenFaceError
 from tokenface.head.model import HeadModel
 from tokenface.head.registry import head_path, load_head
+from tokenface.inference.checkpoint_facts import FORMAT, check_head_name, damaged, read_metadata
 from tokenface.network.backbone import VisionTransformer
 from tokenface.network.config import NetworkConfig
 from tokenface.network.pretrained import resample_positions
 from tokenface.network.tokenface import TokenFace
 from tokenface.version import __version__
-from tokenface.weights import COMPANIONS, FORMAT, companion, find_weights
+from tokenface.weights import COMPANIONS, companion, find_weights
 
 RESERVED = ("network", "head")
 
@@ -103,42 +104,17 @@ def load_checkpoint(
     return model.eval(), head, facts
 
 
-def read_metadata(path: str | Path) -> dict[str, Any]:
-    """The JSON facts of a checkpoint: network, head, crop, training, metrics; cheap, weights are not read.
-
-    Raises:
-        CheckpointError: missing, damaged, or not a checkpoint.
-    """
-    return _read(Path(path), weights=False)[0]
-
-
-def _read(path: Path, weights: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise CheckpointError(f"checkpoint '{path}' {what}; expected a .safetensors file made by 'tokenface train'")
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    facts = read_metadata(path)
     try:
         with open_tensors(path) as file:
-            header = file.metadata() or {}
-            if FORMAT not in header:
-                raise CheckpointError(
-                    f"'{path}' is a safetensors file, but not a tokenface checkpoint; expected one made by "
-                    "'tokenface train'"
-                )
-            facts = json.loads(header[FORMAT])
-            tensors = {key: file.get_tensor(key) for key in file.keys()} if weights else {}  # noqa: SIM118 (no dict)
-    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"checkpoint '{path}' is damaged or no safetensors file ({error}); download or train it again"
-        ) from error
-    if not isinstance(facts, dict):
-        raise CheckpointError(f"checkpoint '{path}' has malformed metadata; download or train it again")
-    return facts, tensors
+            return facts, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no dict)
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise damaged(path, error) from error
 
 
 def _installed_head(path: str | Path, name: str) -> HeadModel:
-    # a bare name only: a checkpoint must not make us open paths of its choosing
-    if Path(name).name != name or name.endswith(".safetensors"):
-        raise CheckpointError(f"checkpoint '{path}' names an impossible head model {name!r}; give the head model")
+    check_head_name(path, name)
     try:
         return load_head(name)
     except HeadModelError as error:

@@ -11,7 +11,7 @@ import numpy as np
 from tokenface.geometry.axis_angle import rotation_matrix
 from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.arkit import ARKIT_NAMES, JAW_OPEN_ANGLE, JAW_SIDE_ANGLE, arkit_array
-from tokenface.head.arrays import AnyHead, HeadArrays
+from tokenface.head.arrays import AnyHead, arrays_of
 from tokenface.parameters import FaceParameters
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def jaw_displacements(head: AnyHead, shape: np.ndarray) -> dict[str, np.ndarray]
     missing = [name for name in JAW_TURNS if name not in head.expression_names] if speaks_arkit(head) else []
     if not missing:
         return {}
-    decoder, relaxed = HeadArrays(head.data), np.zeros(len(head.expression_names), np.float32)
+    decoder, relaxed = arrays_of(head), np.zeros(len(head.expression_names), np.float32)
     neutral = decoder.vertices(shape, relaxed, np.zeros(3))
     return {name: decoder.vertices(shape, relaxed, np.array(JAW_TURNS[name])) - neutral for name in missing}
 

@@ -11,10 +11,7 @@ from torch import Tensor
 
 from tokenface.errors import ImageError
 from tokenface.identity.recognition import recognition_vectors
-from tokenface.inference.doubles import without_doubles
 from tokenface.inference.face import Face
-
-__all__ = ["group_people", "group_vectors", "pool", "same_person", "without_doubles"]
 
 THRESHOLD = 0.55
 """Mean distance up to which two groups are one person: of the pairs that it joins among 227 people of YouTube Faces

@@ -20,6 +20,7 @@ from tokenface.head.model import HeadModel
 from tokenface.head.subset import VertexSubset
 from tokenface.inference.calibration import Calibration, calibration_input, find_calibration
 from tokenface.inference.checkpoint import calibration_facts, load_checkpoint, model_facts
+from tokenface.inference.checkpoint_facts import crop_scale
 from tokenface.inference.confidence import ConfidenceFeatures
 from tokenface.inference.face import Origin
 from tokenface.inference.prediction import Prediction
@@ -79,11 +80,9 @@ class Predictor:
         path = find_weights(name_or_path)
         network, head, facts = load_checkpoint(path)
         origin = Origin(path.stem, file_hash(path), head.data.geometry_hash())
-        scale = facts.get("crop", TEST_SCALE)
-        if not isinstance(scale, int | float) or not 0.5 < scale < 4:
-            raise CheckpointError(f"'{path}' has an impossible crop scale {scale!r}; expected about {TEST_SCALE}")
+        scale = crop_scale(path, facts)
         running = runner(network, head, origin)
-        predictor = cls(running, head, network.config.image_size, origin, device, crop_scale=float(scale))
+        predictor = cls(running, head, network.config.image_size, origin, device, crop_scale=scale)
         predictor.path = path
         predictor.calibration = find_calibration(path, origin.weights_hash, calibration_facts(path))
         return predictor

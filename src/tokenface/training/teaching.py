@@ -134,10 +134,8 @@ class Teaching:
         rendered = FaceParameters.cat([network(faces.image.to(device)).to("cpu") for faces in renders])
         truth = torch.cat([faces.parameters.expression for faces in renders])
         actions, actions_rendered = self._action_spread(raw.expression), self._action_spread(rendered.expression)
-        people, people_rendered = (
-            (own - bias.shape).square().mean().sqrt(),
-            rendered.shape.std(dim=0).square().mean().sqrt(),
-        )
+        people = (own - bias.shape).square().mean().sqrt()
+        people_rendered = rendered.shape.std(dim=0).square().mean().sqrt()
         expression = ((raw.expression - bias.expression) * gain(actions, actions_rendered, self.share)).clamp(0, 1)
         told = self.movement.correction(raw.replace(expression=expression, jaw=jaw), self.points, self.person)
         self.pseudo_labels = PseudoLabels(
