@@ -7,7 +7,7 @@ FROM python:3.12-slim AS build
 WORKDIR /source
 # torch alone first: it changes least, and its CPU build leaves CUDA's libraries out
 RUN pip install --no-cache-dir --prefix=/installed torch --index-url https://download.pytorch.org/whl/cpu
-COPY pyproject.toml README.md LICENSE LICENSES.md constraints.txt ./
+COPY pyproject.toml hatch_build.py README.md LICENSE LICENSES.md constraints.txt ./
 COPY src ./src
 RUN PYTHONPATH=/installed/lib/python3.12/site-packages pip install --no-cache-dir --prefix=/installed \
     --constraint constraints.txt ".[web,video,onnx]"

@@ -65,7 +65,10 @@ def test_stl_is_a_closed_solid_in_millimetres_that_stands_upright(face: Face, tm
     assert solid.is_watertight
     assert solid.is_winding_consistent
     expected = face.vertices[:, [0, 2, 1]] * [1000, -1000, 1000]
-    np.testing.assert_allclose(solid.bounds, [expected.min(axis=0), expected.max(axis=0)], atol=1e-3)
+    bounds = np.array([expected.min(axis=0), expected.max(axis=0)])
+    beyond = (solid.bounds - bounds) * [[-1], [1]]  # a round skull, between the vertices
+    assert beyond.min() > -1e-3
+    assert beyond.max() < 0.4
     assert solid.volume > 1e6  # cubic millimetres: more than a litre
     assert not (tmp_path / "head.stl").read_bytes().startswith(b"solid")
 
@@ -198,4 +201,5 @@ def test_khronos_validator_finds_no_error_in_a_vrm(vrm: Path) -> None:
 def test_a_relaxed_head_can_be_printed(face: Face, tmp_path: Path) -> None:
     calm = replace(face, parameters=face.parameters.replace(jaw=torch.zeros(3)))
     relaxed = trimesh.load(calm.save(tmp_path / "n.stl", neutral=True))
-    assert relaxed.extents[2] == pytest.approx(np.ptp(calm.neutral_vertices[:, 1]) * 1000, abs=1e-3)
+    beyond = relaxed.extents[2] - np.ptp(calm.neutral_vertices[:, 1]) * 1000
+    assert -1e-3 < beyond < 0.4

@@ -161,15 +161,16 @@ def test_a_morphs_normals_are_those_of_the_moved_mesh(face: Face, action: str) -
         normals = read_accessor(document, primitive.attributes.NORMAL) + read_accessor(document, target["NORMAL"])
         faces = read_accessor(document, primitive.indices).reshape(-1, 3).astype(int)
         np.testing.assert_allclose(normals, _normals(moved, faces), atol=8e-3)
-    data = face.head.data
     rig = face.rig()
+    assert rig.round is not None
     number = rig.morph_names.index(action)
     primitive = document.meshes[0].primitives[0]
     target = primitive.targets[number]
     normals = read_accessor(document, primitive.attributes.NORMAL) + read_accessor(document, target["NORMAL"])
-    wanted = _normals(rig.rest.astype(np.float64) + rig.morphs[number], data.faces)
+    rest = rig.round.places(rig.rest)
+    wanted = _normals(rest.astype(np.float64) + rig.round.places(rig.morphs[number]), rig.round.faces)
     at = read_accessor(document, primitive.attributes.POSITION)
-    first = {tuple(place): index for index, place in enumerate(rig.rest)}
+    first = {tuple(place): index for index, place in enumerate(rest)}
     source = np.array([first[tuple(place)] for place in at])
     np.testing.assert_allclose(normals, wanted[source], atol=8e-3)
 
@@ -274,6 +275,24 @@ def test_irises_have_the_photos_colour_whatever_its_light(
     shut = face.parameters.expression.clone()
     shut[[face.head.expression_names.index(f"eyeBlink{side}") for side in ("Left", "Right")]] = 1
     assert iris_of_photo(replace(looking, parameters=calm.replace(expression=shut)), photo) is None
+
+
+def test_what_lies_deep_in_the_mouth_is_dark_in_every_player(face: Face) -> None:
+    document = pygltflib.GLTF2.load_from_bytes(glb_bytes(face.riggable_mesh(), face.rig()))
+    shaded = set()
+    for mesh in document.meshes:
+        attributes = mesh.primitives[0].attributes
+        if attributes.COLOR_0 is None:
+            continue
+        shaded.add(mesh.name)
+        assert document.accessors[attributes.COLOR_0].normalized
+        colour = read_accessor(document, attributes.COLOR_0).astype(float) / 255
+        depth = read_accessor(document, attributes.POSITION)[:, 2]
+        front, back = depth > np.quantile(depth, 0.98), depth < np.quantile(depth, 0.1)
+        assert colour[front, :3].min() > 0.7, mesh.name
+        assert colour[back, :3].max() < 0.4, mesh.name
+        assert (colour[:, 3] == 1).all()
+    assert shaded == {"upper_teeth", "lower_teeth", "tongue"}
 
 
 def test_skin_where_the_lids_do_not_fit_is_no_iris(face: Face) -> None:

@@ -12,11 +12,13 @@ import pytest
 import trimesh
 from stand_ins import photo_with_marks, stand_in_model
 from test_formats import read_accessor
+from toy_head import toy_head_data
 from typer.testing import CliRunner
 
 from tokenface.formats.glb import glb_bytes
 from tokenface.formats.mesh import split_seams
 from tokenface.geometry.subdivision import Subdivision, subdivision
+from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head
 from tokenface.inference.face import Face
 from tokenface.inference.round_head import AS_THEY_ARE, LONGEST, round_head
@@ -152,6 +154,13 @@ def test_a_glb_shows_it_with_the_old_vertices_first(face: Face) -> None:
     along = (attribute(after, "NORMAL")[faces].mean(axis=1) * flat).sum(axis=1)
     assert (along > 0).mean() > 0.999
     assert [mesh.name for mesh in after.meshes[1:]] == [mesh.name for mesh in before.meshes[1:]]
+
+
+def test_a_head_that_is_coarse_everywhere_stays_as_it_is() -> None:
+    head = HeadModel(toy_head_data())
+    found = round_head(head)
+    np.testing.assert_array_equal(found.faces, head.data.faces)
+    np.testing.assert_array_equal(found.places(head.data.template), head.data.template)
 
 
 @pytest.mark.parametrize(("suffix", "usual"), [("obj", False), ("ply", False), ("stl", True)])

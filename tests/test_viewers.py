@@ -117,9 +117,11 @@ def test_blender_shows_the_vertices_that_we_mean(blender, face):
     data = face.head.data
     skin = face.rig().skin_faces
     split = split_seams(data.faces[skin], data.uv, data.uv_faces[skin])
-    wanted = face.vertices[split.source][:: max(len(split.source) // 200, 1)] @ _Z_UP.T
+    wanted = face.vertices[split.source] @ _Z_UP.T
     found = np.array(blender["face"]["first"])
-    assert found.shape == wanted.shape
+    assert len(found) > len(wanted)  # a round outline has more, behind the head model's own
+    step = len(found) // 200
+    found, wanted = found[: len(wanted) : step], wanted[::step]
     assert np.linalg.norm(found - wanted, axis=1).max() < 2e-4  # metres
 
 
@@ -245,7 +247,8 @@ def test_three_js_shows_the_expression_and_moves_it(page, face):
     data = face.head.data
     skin = rig.skin_faces
     source = split_seams(data.faces[skin], data.uv, data.uv_faces[skin]).source[::25]
-    assert np.linalg.norm(page.evaluate("vertices()") - face.vertices[source], axis=1).max() < 5e-5  # metres
+    off = page.evaluate("vertices()")[: len(source)] - face.vertices[source]
+    assert np.linalg.norm(off, axis=1).max() < 5e-5  # metres
     as_is = picture(page, "three_face")
     page.evaluate("pose({mouthSmileLeft: 0, mouthSmileRight: 0, mouthFunnel: 1, eyeBlinkLeft: 0.8}, 0.4)")
     changed = rig.morph_weights.copy()
@@ -254,7 +257,7 @@ def test_three_js_shows_the_expression_and_moves_it(page, face):
     rotations = rig.rotations.copy()
     rotations[2] = [0.4, 0, 0]
     wanted = replace(rig, morph_weights=changed, rotations=rotations).posed()
-    assert np.linalg.norm(page.evaluate("vertices()") - wanted[source], axis=1).max() < 5e-5
+    assert np.linalg.norm(page.evaluate("vertices()")[: len(source)] - wanted[source], axis=1).max() < 5e-5
     opened = picture(page, "three_jaw_open")
     skin = (as_is[..., 0] > as_is[..., 2] + 10).mean()
     assert 0.1 < skin < 0.9  # a head, not all of the picture
@@ -265,7 +268,7 @@ def test_three_js_plays_the_animation(page, face):
     facts = page.evaluate("load('/animated.glb')")
     ((_, duration, tracks),) = facts["clips"]
     assert duration == pytest.approx((FRAMES - 1) / 25, abs=1e-5)
-    assert tracks == 4
+    assert tracks == 4 + 2  # morphs and three joints; lower teeth and tongue follow
     page.evaluate("play(0)")
     first = np.array(page.evaluate("vertices()"))
     start = picture(page, "three_animation_start")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from tokenface.core.halves import are_apart, joined
 from tokenface.core.hub_files import PREFIX, WEIGHTS_FILE, fetch
 from tokenface.errors import CheckpointError
 
@@ -95,9 +96,16 @@ def recognition_path() -> Path:
 
 
 def file_hash(path: str | os.PathLike) -> str:
-    """Sixteen hex digits of a file's SHA-256: what results remember of the weights that made them."""
+    """Sixteen hex digits of a file's SHA-256: what results remember of the weights that made them.
+
+    A wheel's file has its halves apart, and the hash of the plain one.
+    """
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:
-        while block := file.read(1 << 20):
+        block = file.read(1 << 20)
+        if are_apart(block):
+            return hashlib.sha256(joined(block + file.read())).hexdigest()[:16]
+        while block:
             digest.update(block)
+            block = file.read(1 << 20)
     return digest.hexdigest()[:16]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from safetensors import SafetensorError, safe_open
 
 from tokenface.core.files import check_regular
+from tokenface.core.halves import MARK
 from tokenface.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ MAX_BYTES = 64 << 30
 
 @contextmanager
 def open_tensors(path: str | os.PathLike, framework: Literal["pt", "np"] = "pt") -> Iterator[Any]:
-    """`safe_open` of a regular file.
+    """`safe_open` of a regular file; of one with its halves apart (`halves`), as if they were not.
 
     Raises:
         OSError: as `check_regular`, or the system cannot map the file.  SafetensorError: no safetensors file.
@@ -35,7 +36,33 @@ def open_tensors(path: str | os.PathLike, framework: Literal["pt", "np"] = "pt")
             file = opened.enter_context(safe_open(os.fspath(path), framework=framework))
         except MemoryError as error:
             raise OSError(errno.ENOMEM, "there is not enough memory to map it", os.fspath(path)) from error
-        yield file
+        yield _Joined(file, framework) if MARK in (file.metadata() or {}) else file
+
+
+class _Joined:
+    """`safe_open`'s file whose U8 tensors [2, ...] are float16 [...]."""
+
+    def __init__(self, file: Any, framework: str) -> None:
+        self._file, self._framework = file, framework
+
+    def keys(self) -> list[str]:
+        return list(self._file.keys())
+
+    def metadata(self) -> dict[str, str]:
+        return {key: value for key, value in self._file.metadata().items() if key != MARK}
+
+    def get_tensor(self, name: str) -> Any:
+        found = self._file.get_tensor(name)
+        if str(found.dtype).removeprefix("torch.") != "uint8":
+            return found
+        import numpy as np
+
+        whole = np.ascontiguousarray(np.moveaxis(np.asarray(found), 0, -1)).view(np.float16)[..., 0]
+        if self._framework == "np":
+            return whole
+        import torch
+
+        return torch.from_numpy(whole.copy())
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:

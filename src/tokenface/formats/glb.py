@@ -133,6 +133,8 @@ class _Surfaces:
             JOINTS_0=buffer.joints(joints[split.source]),
             WEIGHTS_0=buffer.vertices(weights[split.source], gltf.VEC4),
         )
+        if isinstance(of, RigPart) and of.shade is not None:
+            attributes.COLOR_0 = buffer.greys(of.shade[split.source])
         primitive = gltf.Primitive(attributes=attributes, indices=buffer.triangles(split.faces), material=material)
         targets = [
             {
@@ -230,6 +232,12 @@ class GlbBuffer:
         values = values.astype(np.float32)
         facts = _bounds(values) if bounds else {}
         return self.accessor(values, kind, gltf.FLOAT, gltf.ARRAY_BUFFER, **facts)
+
+    def greys(self, values: np.ndarray) -> int:
+        """Vertex colours, which multiply the texture: [N] in [0, 1], linear light."""
+        grey = np.rint(values * 255).astype(np.uint8)
+        colour = np.column_stack([grey, grey, grey, np.full_like(grey, 255)])
+        return self.accessor(colour, gltf.VEC4, gltf.UNSIGNED_BYTE, gltf.ARRAY_BUFFER, normalized=True)
 
     def joints(self, values: np.ndarray) -> int:
         return self.accessor(values.astype(np.uint8), gltf.VEC4, gltf.UNSIGNED_BYTE, gltf.ARRAY_BUFFER)

@@ -32,6 +32,7 @@ class RigPart:
     rest, faces, uv (v up), skinning_weights, morph_names, morphs [M, N, 3], morph_weights: as of `Rig`.
     fallbacks: the morphs for players that know no joints, weight 0: the joints carry that motion in the file.
     normals: [N, 3] unit vectors to shade it with at rest; None: those of its triangles.
+    shade: [N] in [0, 1], what is left of the light in there; None: nothing shades it.
     """
 
     name: str
@@ -45,6 +46,7 @@ class RigPart:
     fallbacks: frozenset[str]
     material: PartMaterial
     normals: np.ndarray | None = None
+    shade: np.ndarray | None = None
 
     def resized(self, factor: float) -> RigPart:
         """The same part `factor` times as large."""

@@ -1,9 +1,9 @@
 """Subdivision of long triangles: the same surface with a round outline, as a linear function of its vertices.
 
-The vertices that there are keep their places and indices; every edge longer than a limit gets a vertex in the middle of
-the cubic whose tangents are square to the normals of its ends (Vlachos et al. 2001, "Curved PN Triangles"). That place is
-written as a weighted sum of the vertices around the edge, once, on one mesh; the weights then hold for every shape and
-every displacement of it, and follow affine motions exactly.
+The vertices that there are keep their places and indices; every edge longer than a limit gets a vertex in the middle
+of the cubic whose tangents are square to the normals of its ends (Vlachos et al. 2001, "Curved PN Triangles"). That
+place is written as a weighted sum of the vertices around the edge, once, on one mesh; the weights then hold for every
+shape and every displacement of it, and follow affine motions exactly.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ PUPIL_SHARE = 0.36
 """Radius of the pupil over the iris's, in a lit room."""
 EYE_ROUGHNESS, TEETH_ROUGHNESS, TONGUE_ROUGHNESS = 0.06, 0.28, 0.4
 TOOTH_ROOT, TOOTH_EDGE, GUM, TONGUE_BACK, TONGUE_TIP = (
-    np.array(colour) for colour in ((226, 208, 176), (238, 232, 218), (196, 106, 108), (150, 66, 70), (202, 112, 114))
+    np.array(colour) for colour in ((214, 196, 166), (228, 221, 207), (186, 100, 102), (150, 66, 70), (196, 108, 110))
 )
 
 
@@ -101,6 +101,10 @@ def _step(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
+FRONT, BACK = 0.85, 0.12
+"""Light left on the front teeth and at the throat, linear."""
+DARKENING = (0.002, 0.038)
+"""Metres behind the foremost point of a part, between which that falls."""
 LEAST = 2e-4
 """Metres: a part has no morph target for actions that move it less."""
 
@@ -172,6 +176,7 @@ def _part(head, parts, shape: PartShape, rest, joints, weights, material) -> Rig
         morph_weights=np.array(shown, np.float32),
         fallbacks=frozenset(fallbacks & set(names)),
         material=material,
+        shade=_depth_shade(shape),
     )
 
 
@@ -182,6 +187,14 @@ def _eye_turn(head: AnyHead, action: int, joint: int) -> np.ndarray | None:
         return None
     turn = np.asarray(head.data.eye_drive[action, side], np.float64)
     return turn if np.abs(turn).max() > 1e-6 else None
+
+
+def _depth_shade(shape: PartShape) -> np.ndarray | None:
+    """[N] of `RigPart.shade`: what lies deep in the mouth is dark, in players without ambient occlusion too."""
+    if shape.name not in (TONGUE, "upper_teeth", "lower_teeth"):
+        return None
+    deep = shape.vertices[:, 2].max() - shape.vertices[:, 2]
+    return FRONT + (BACK - FRONT) * _step(deep, *DARKENING)
 
 
 def _turned(place: np.ndarray, joint: np.ndarray, turn: np.ndarray) -> np.ndarray:

@@ -11,6 +11,8 @@ from tokenface.head.arrays import AnyHead
 
 LONGEST = 0.012
 """Metres: longer edges are split. On a skull a chord of that length lies 0.2 mm below the arc."""
+MOST = 1.6
+"""Vertices over the head model's own, at most; coarser heads stay as they are."""
 AS_THEY_ARE = ("mouth_interior", "left_socket", "right_socket", "eyeballs", "teeth", "tongue")
 """Regions without an outline."""
 
@@ -18,10 +20,13 @@ _rounded: WeakKeyDictionary[AnyHead, Subdivision] = WeakKeyDictionary()
 
 
 def round_head(head: AnyHead) -> Subdivision:
-    """Of all triangles of a head model; found once."""
+    """Of all triangles of a head model; found once. OpenHead grows by 37 %, its GLB by 7 %."""
     if head not in _rounded:
         data = head.data
         hidden = [data.regions[name] for name in AS_THEY_ARE if name in data.regions]
         keep = np.concatenate(hidden) if hidden else None
-        _rounded[head] = subdivision(data.template, data.faces, data.uv_faces, len(data.uv), LONGEST, keep)
+        found = subdivision(data.template, data.faces, data.uv_faces, len(data.uv), LONGEST, keep)
+        if sum(len(places.source) for places, *_ in found.rounds) > (MOST - 1) * len(data.template):
+            found = Subdivision((), data.faces, data.uv_faces, np.arange(len(data.faces)))
+        _rounded[head] = found
     return _rounded[head]

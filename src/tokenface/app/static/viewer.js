@@ -362,4 +362,11 @@ function show(id, actions, values) {
   });
 }
 
+// A picture that cannot be shown leaves its place empty: what is wrong with it is said in words beside it.
+for (const kind of ["error", "load"]) {
+  document.addEventListener(kind, ({ target }) => {
+    if (target instanceof HTMLImageElement) target.style.visibility = kind === "error" ? "hidden" : "";
+  }, true);
+}
+
 window.tokenface = { viewer, slide, settled, preset };
