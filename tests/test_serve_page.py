@@ -155,6 +155,19 @@ def test_sliders_move_the_head_and_the_downloads(with_photo: Page, model: Recons
     assert any(np.abs(picture(with_photo) - before).mean() < 0.5 for _ in range(20))
 
 
+def test_hair_is_put_on_and_taken_off(with_photo: Page, tmp_path: Path) -> None:
+    before = picture(with_photo)
+    with_photo.locator("#hair input").check()
+    with_photo.wait_for_selector("tokenface-viewer[src*='hair=true'][ready]")
+    worn = picture(with_photo)
+    assert np.abs(worn - before).max(axis=2).mean() > 1
+    head = pygltflib.GLTF2.load_from_bytes(download(with_photo, "GLB", tmp_path / "hair.glb"))
+    assert "hair" in [mesh.name for mesh in head.meshes]
+    with_photo.locator("#hair input").uncheck()
+    with_photo.wait_for_selector("tokenface-viewer:not([src*='hair'])[ready]")
+    assert any(np.abs(picture(with_photo) - before).mean() < 0.5 for _ in range(20))
+
+
 def weight(page: Page, name: str) -> float:
     return float(page.locator(f"#{name} input[type=number]").input_value())
 

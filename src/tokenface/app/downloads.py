@@ -38,13 +38,15 @@ def download_router(worker: Worker, photo_sessions: PhotoSessions, limits: Limit
         return photo_session
 
     @router.get("/downloads/{token}/{index}/{name}")
-    async def download(request: Request, token: str, index: int, name: Download, skin: Skin = "model") -> Response:
+    async def download(
+        request: Request, token: str, index: int, name: Download, skin: Skin = "model", hair: bool = False
+    ) -> Response:
         photo_session = known(token)
         if not 0 <= index < len(photo_session.faces):
             raise HTTPException(404, "there is no such face")
         if name == "partner.glb" and photo_session.partner is None:
             raise HTTPException(404, "there is nobody to blend with")
-        future = worker.call(lambda: _make(photo_session, index, name, skin), client_of(request.scope))
+        future = worker.call(lambda: _make(photo_session, index, name, skin, hair), client_of(request.scope))
         content = await answer(future, limits.seconds, request.is_disconnected)
         return Response(content, media_type=KINDS[name.rpartition(".")[2]], headers=NEVER_STORED)
 
@@ -65,12 +67,12 @@ def download_router(worker: Worker, photo_sessions: PhotoSessions, limits: Limit
     return router
 
 
-def _make(photo_session: PhotoSession, index: int, name: Download, skin: Skin) -> bytes:
+def _make(photo_session: PhotoSession, index: int, name: Download, skin: Skin, hair: bool) -> bytes:
     match name:
         case "face.glb":
-            return photo_session.glb(index, skin)
+            return photo_session.glb(index, skin, hair)
         case "found.glb":
-            return photo_session.glb(index, skin, as_found=True)
+            return photo_session.glb(index, skin, hair, as_found=True)
         case "partner.glb":
             assert photo_session.partner is not None
             return photo_session.partner.glb(0, skin, as_found=True)
@@ -79,7 +81,7 @@ def _make(photo_session: PhotoSession, index: int, name: Download, skin: Skin) -
         case "parameters.json":
             return photo_session.json()
         case "all.zip":
-            return photo_session.everything(skin)
+            return photo_session.everything(skin, hair)
         case "overlay.jpg":
             return jpeg(photo_session.overlay())
 

@@ -95,6 +95,7 @@ def photo_tab(worker: Worker, photo_sessions: PhotoSessions, examples: dict[str,
                 buttons = [gr.Button(_title(name), size="sm", min_width=90) for name in examples]
             who = gr.Radio([], label="Face", visible=False, elem_id="faces")
             skin = gr.Radio(list(SKINS), value="Photo", label="Skin", elem_id="skin")
+            hair = gr.Checkbox(False, label="Hair", elem_id="hair")
             overlay = gr.HTML(elem_id="overlay")
         with gr.Column(scale=3, min_width=320, elem_id="stage"):
             viewer = gr.HTML(HINT, elem_id=VIEWER)
@@ -107,16 +108,17 @@ def photo_tab(worker: Worker, photo_sessions: PhotoSessions, examples: dict[str,
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
     photo.input(None, None, [viewer, overlay, links], js=CLEAR, **quiet)
-    photo.input(bench.reconstruct, [photo, skin, token], [token, who, partner, *shown], api_visibility="private",
+    photo.input(bench.reconstruct, [photo, skin, hair, token], [token, who, partner, *shown], api_visibility="private",
                 show_progress_on=[viewer])  # fmt: skip
     for button, path in zip(buttons, examples.values(), strict=True):
         button.click(None, None, [viewer, overlay, links], js=CLEAR, **quiet)
         button.click(example_of(path), None, photo, **quiet).then(
-            bench.reconstruct, [photo, skin, token], [token, who, partner, *shown], api_visibility="private",
+            bench.reconstruct, [photo, skin, hair, token], [token, who, partner, *shown], api_visibility="private",
             show_progress_on=[viewer])  # fmt: skip
-    who.input(bench.show, [token, who, skin], shown, **quiet)
-    skin.input(bench.show, [token, who, skin], shown, **quiet)
-    partner.change(bench.meet, [token, who, skin, partner], [met, *shown], **quiet)
+    who.input(bench.show, [token, who, skin, hair], shown, **quiet)
+    hair.input(bench.show, [token, who, skin, hair], shown, **quiet)
+    skin.input(bench.show, [token, who, skin, hair], shown, **quiet)
+    partner.change(bench.meet, [token, who, skin, hair, partner], [met, *shown], **quiet)
     keep: dict[str, Any] = {"fn": bench.keep, "inputs": [token, who, *sliders.all], "outputs": overlay}
     gr.on([slider.input for slider in sliders.all], None, [sliders.both, *sliders.all], None, js=sliders.moving,
           **quiet)  # fmt: skip
@@ -124,7 +126,7 @@ def photo_tab(worker: Worker, photo_sessions: PhotoSessions, examples: dict[str,
           **quiet).then(**keep, trigger_mode="always_last", **quiet)  # fmt: skip
     for name, preset in sliders.presets.items():
         preset.click(None, sliders.all, sliders.all, js=sliders.preset(name), **quiet).then(**keep, **quiet)
-    reset.click(bench.undo, [token, who, skin], shown, **quiet)
+    reset.click(bench.undo, [token, who, skin, hair], shown, **quiet)
 
 
 def _controls(arkit: bool) -> tuple[Sliders, gr.Image, gr.HTML, gr.Button]:
@@ -165,7 +167,7 @@ class _Bench:
     def __init__(self, worker: Worker, photo_sessions: PhotoSessions, limits: Limits, sliders: Sliders) -> None:
         self.worker, self.photo_sessions, self.limits, self.sliders = worker, photo_sessions, limits, sliders
 
-    def reconstruct(self, path: str | None, skin: str, token: str, request: gr.Request) -> list[Any]:
+    def reconstruct(self, path: str | None, skin: str, hair: bool, token: str, request: gr.Request) -> list[Any]:
         """A new photo: token, faces to choose from, nobody to blend with, and what `show` returns."""
         self.photo_sessions.forget(token)
         if path is None:
@@ -178,22 +180,25 @@ class _Bench:
         token = self.photo_sessions.add(photo_session)
         names = [(f"{index + 1}", index) for index in range(len(photo_session.faces))]
         who = gr.Radio(names, value=0, visible=len(names) > 1)
-        return [token, who, None, *self.show(token, 0, skin)]
+        return [token, who, None, *self.show(token, 0, skin, hair)]
 
-    def show(self, token: str, index: int | None, skin: str) -> list[Any]:
+    def show(self, token: str, index: int | None, skin: str, hair: bool) -> list[Any]:
         """Viewer, overlay, downloads and the sliders' values."""
         photo_session = self.photo_sessions.get(token)
         if not isinstance(photo_session, PhotoSession):
             return self._nothing()
-        index, kind = _face(photo_session, index), SKINS.get(skin, "model")
+        index = _face(photo_session, index)
+        look = f"skin={SKINS.get(skin, 'model')}" + ("&hair=true" if hair else "")
         return [
-            _viewer(token, photo_session, index, kind),
+            _viewer(token, photo_session, index, SKINS.get(skin, "model"), look),
             _overlay(token),
-            _links(token, index, kind),
+            _links(token, index, look),
             *self._values(photo_session, index),
         ]
 
-    def meet(self, token: str, index: int | None, skin: str, path: str | None, request: gr.Request) -> list[Any]:
+    def meet(
+        self, token: str, index: int | None, skin: str, hair: bool, path: str | None, request: gr.Request
+    ) -> list[Any]:
         """Somebody to blend with, or nobody; what was wrong with the photo, and what `show` returns."""
         photo_session, note = self.photo_sessions.get(token), ""
         if not isinstance(photo_session, PhotoSession):  # what stands there stays
@@ -205,7 +210,7 @@ class _Bench:
             photo_session.partner, note = None, said(error)
         for face, edit in list(photo_session.edits.items()):
             photo_session.edit(face, edit)
-        return [note, *self.show(token, index, skin)]
+        return [note, *self.show(token, index, skin, hair)]
 
     def keep(self, token: str, index: int | None, *values: float) -> str:
         """Remember where the sliders stand: downloads and overlay show it."""
@@ -228,12 +233,12 @@ class _Bench:
         photo_session.edit(index, edit)
         return _overlay(token)
 
-    def undo(self, token: str, index: int | None, skin: str) -> list[Any]:
+    def undo(self, token: str, index: int | None, skin: str, hair: bool) -> list[Any]:
         """The face as it was found."""
         photo_session = self.photo_sessions.get(token)
         if isinstance(photo_session, PhotoSession):
             photo_session.edits.pop(_face(photo_session, index), None)
-        return self.show(token, index, skin)
+        return self.show(token, index, skin, hair)
 
     def _photo_session(self, path: str, session: Session) -> PhotoSession:
         file = owned(path, session)
@@ -300,7 +305,7 @@ def said(error: gr.Error, *classes: str) -> str:
     return tag("div", {"class": " ".join(["tokenface-wrong", *classes]), "role": "alert"}, str(error.message))
 
 
-def _viewer(token: str, photo_session: PhotoSession, index: int, skin: Skin) -> str:
+def _viewer(token: str, photo_session: PhotoSession, index: int, skin: Skin, look: str) -> str:
     face, shown, edit = photo_session.faces[index], photo_session.shown(index), photo_session.edits.get(index, Edit())
     state = {
         "arkit": shown.arkit or {},
@@ -312,7 +317,7 @@ def _viewer(token: str, photo_session: PhotoSession, index: int, skin: Skin) -> 
         "told": time.monotonic_ns(),  # the browser's sliders may have moved it since: say it again
     }
     attributes: dict[str, str] = {
-        "src": f"downloads/{token}/{index}/found.glb?skin={skin}",
+        "src": f"downloads/{token}/{index}/found.glb?{look}",
         "skin": skin,
         "light": json.dumps(_shader_light(face)),
         "arkit": json.dumps(face.arkit or {}),
@@ -334,9 +339,9 @@ def _overlay(token: str) -> str:
     return tag("img", {"src": address, "alt": "the head over the photo"})
 
 
-def _links(token: str, index: int, skin: Skin) -> str:
+def _links(token: str, index: int, look: str) -> str:
     wanted = (("GLB", "face.glb"), ("OBJ", "face-obj.zip"), ("JSON", "parameters.json"), ("Everything", "all.zip"))
-    addresses = ((label, name, f"downloads/{token}/{index}/{name}?skin={skin}") for label, name in wanted)
+    addresses = ((label, name, f"downloads/{token}/{index}/{name}?{look}") for label, name in wanted)
     return "".join(tag("a", {"href": address, "download": name}, label) for label, name, address in addresses)
 
 

@@ -13,6 +13,8 @@ import numpy as np
 
 from tokenface.app.bundle import everything, face_glb, face_obj, faces_json, zipped
 from tokenface.app.editing import Edit, edited
+from tokenface.formats.rig import RigPart
+from tokenface.hair import Hair
 from tokenface.images.loading import load_image
 from tokenface.inference.appearance import photo_face
 from tokenface.inference.blending import mixed_iris, mixed_skin
@@ -42,6 +44,7 @@ class PhotoSession:
     edits: dict[int, Edit] = field(default_factory=dict)
     partner: PhotoSession | None = None
     _textures: dict[int, np.ndarray] = field(default_factory=dict)
+    _hairs: dict[int, Hair | None] = field(default_factory=dict)
 
     @staticmethod
     def of(name: str, data: bytes, faces: list[Face], image: np.ndarray) -> PhotoSession:
@@ -65,11 +68,15 @@ class PhotoSession:
         face = self.faces[index]
         return edited(face, self.edits[index]) if index in self.edits else face
 
-    def glb(self, index: int, skin: Skin, as_found: bool = False) -> bytes:
+    def glb(self, index: int, skin: Skin, hair: bool = False, as_found: bool = False) -> bytes:
         """as_found: without the changes and in one piece, as the page's viewer draws it."""
         if as_found:
-            return face_glb(self.faces[index], self._own_texture(index, skin), parts=False)
-        return face_glb(self.shown(index), self._texture(index, skin), iris=self._iris(index))
+            face = self.faces[index]
+            worn = self._worn(face) if hair else None
+            return face_glb(face, self._own_texture(index, skin), parts=False, hair=worn)
+        face = self.shown(index)
+        worn = self._worn(face) if hair else None
+        return face_glb(face, self._texture(index, skin), iris=self._iris(index), hair=worn)
 
     def obj(self, index: int, skin: Skin) -> bytes:
         """A ZIP: an OBJ is three files."""
@@ -79,12 +86,13 @@ class PhotoSession:
         """All faces, as `parameters.json`."""
         return faces_json(self._all(), self.name)
 
-    def everything(self, skin: Skin) -> bytes:
+    def everything(self, skin: Skin, hair: bool = False) -> bytes:
         """A ZIP of all files of all faces."""
         textures = {face.index: self._texture(face.index, skin) for face in self.faces}
         known = {index: texture for index, texture in textures.items() if texture is not None}
         irises = {face.index: self._iris(face.index) for face in self.faces}
-        return everything(self._all(), self._photo(), self.name, known, irises)
+        hairs = {face.index: self._worn(face) for face in self._all()} if hair else {}
+        return everything(self._all(), self._photo(), self.name, known, irises, hairs)
 
     def overlay(self) -> np.ndarray:
         """[h, w, 3] uint8: all faces over the photo, or over the part of it where they are."""
@@ -99,6 +107,13 @@ class PhotoSession:
 
     def _photo(self) -> np.ndarray:
         return load_image(self.data, self.pixels)
+
+    def _worn(self, face: Face) -> RigPart | None:
+        """The hair that the photo shows, on the face as it is now."""
+        if face.index not in self._hairs:
+            self._hairs[face.index] = Hair.of(self.faces[face.index], self._photo())
+        found = self._hairs[face.index]
+        return None if found is None else found.on(face)
 
     def _iris(self, index: int) -> np.ndarray | None:
         """[3] uint8 sRGB, by the face as it was found: the changed one does not lie on the photo."""

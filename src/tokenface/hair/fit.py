@@ -84,7 +84,7 @@ def fit_hair(face: Face, regions: Regions, seed: int = 0) -> HairStyle | None:
 
 
 def hair_and_hat(regions: Regions) -> tuple[np.ndarray, np.ndarray]:
-    """[P, P] probabilities. Where there is more hair than hat, nobody wears one: then it is smooth hair that looks so."""
+    """[P, P] probabilities. Where there is more hair than hat, nobody wears one: it is smooth hair that looks so."""
     hair, hat = regions.shares[HAIR], regions.shares[HAT]
     return (hair + hat, np.zeros_like(hat)) if hat.sum() < hair.sum() else (hair, hat)
 

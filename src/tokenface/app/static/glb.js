@@ -1,9 +1,9 @@
-// Reads the GLB files that TokenFace writes: one skinned, textured mesh with morph targets.
+// Reads the GLB files that TokenFace writes: one skinned, textured mesh with morph targets, and hair.
 
 const COMPONENTS = { SCALAR: 1, VEC2: 2, VEC3: 3, VEC4: 4, MAT4: 16 };
 const ARRAYS = { 5121: Uint8Array, 5123: Uint16Array, 5125: Uint32Array, 5126: Float32Array };
 
-/** ArrayBuffer → { json, positions, uvs, triangles, joints, weights, morphs, skeleton, image }. Throws on anything else. */
+/** ArrayBuffer → { json, positions, uvs, triangles, joints, weights, morphs, skeleton, image, hair }. Throws on anything else. */
 export function readGlb(buffer) {
   const view = new DataView(buffer);
   if (view.byteLength < 20 || view.getUint32(0, true) !== 0x46546c67) throw new Error("not a GLB file");
@@ -31,8 +31,11 @@ export function readGlb(buffer) {
 
   const mesh = json.meshes[0], primitive = mesh.primitives[0], { attributes } = primitive;
   const names = mesh.extras?.targetNames ?? [];
-  const image = json.images[0], imageView = json.bufferViews[image.bufferView];
-  const imageAt = start + (imageView.byteOffset ?? 0);
+  const picture = (index) => {
+    const { bufferView, mimeType: type } = json.images[index], view = json.bufferViews[bufferView];
+    const at = start + (view.byteOffset ?? 0);
+    return new Blob([buffer.slice(at, at + view.byteLength)], { type });
+  };
   return {
     json,
     positions: dense(attributes.POSITION),
@@ -42,7 +45,22 @@ export function readGlb(buffer) {
     weights: dense(attributes.WEIGHTS_0),
     morphs: (primitive.targets ?? []).map((target, i) => ({ name: names[i], weight: mesh.weights?.[i] ?? 0, ...morph(target.POSITION) })),
     skeleton: skeleton(json),
-    image: new Blob([buffer.slice(imageAt, imageAt + imageView.byteLength)], { type: image.mimeType }),
+    image: picture(0),
+    hair: hair(json, dense, picture),
+  };
+}
+
+/** A mesh that stands still on the skull: { positions, normals, uvs, triangles, image }; null without one. */
+function hair(json, dense, picture) {
+  const primitive = json.meshes.find(({ name }) => name === "hair")?.primitives[0];
+  if (!primitive) return null;
+  const texture = json.materials[primitive.material].pbrMetallicRoughness.baseColorTexture.index;
+  return {
+    positions: dense(primitive.attributes.POSITION),
+    normals: dense(primitive.attributes.NORMAL),
+    uvs: dense(primitive.attributes.TEXCOORD_0),
+    triangles: dense(primitive.indices),
+    image: picture(json.textures[texture].source),
   };
 }
 

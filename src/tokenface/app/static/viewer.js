@@ -25,7 +25,7 @@ void main() {
 const FRAGMENT = `#version 300 es
 precision highp float;
 in vec3 facing; in vec2 place; in float rim;
-uniform sampler2D skin, otherSkin; uniform float share, strength; uniform bool baked; uniform mat3 lightTurn;
+uniform sampler2D skin, otherSkin, strands; uniform float share, strength; uniform bool baked, hairy; uniform mat3 lightTurn;
 uniform vec3 light[9];
 out vec4 colour;
 vec3 received(vec3 n) {
@@ -35,7 +35,9 @@ vec3 received(vec3 n) {
 void main() {
   vec3 n = normalize(gl_FrontFacing ? facing : -facing);
   vec3 moved = strength * received(n * lightTurn); // row vector: the inverse turn
-  vec3 albedo = mix(texture(skin, place).rgb, texture(otherSkin, place).rgb, share);
+  vec4 strand = texture(strands, place);
+  if (hairy && strand.a < 0.5) discard;
+  vec3 albedo = hairy ? strand.rgb / strand.a : mix(texture(skin, place).rgb, texture(otherSkin, place).rgb, share);
   vec3 before = max(received(n), 0.15); // the unmoved light on a baked skin is 1 everywhere, the dark back of it too
   vec3 shade = baked ? clamp(max(moved, strength * 0.15) / before, 0.0, 3.0) : max(moved, 0.0);
   colour = vec4(clamp(albedo * shade, 0.0, 1.0), 1.0);
@@ -54,7 +56,7 @@ p { position: absolute; inset: auto 0 .6rem; margin: 0; text-align: center; colo
 p.wrong { inset: 40% 1rem auto; font-size: 1rem; color: #fff; }`;
 
 class Viewer extends HTMLElement {
-  #gl = null; #program = null; #places = {}; #buffers = {}; #head = null; #partner = null; #waiting = false;
+  #gl = null; #program = null; #places = {}; #buffers = {}; #skinned = null; #hair = null; #head = null; #partner = null; #waiting = false;
   #azimuth = 0; #elevation = 0; #zoom = 1; #watcher = null; #starting = false;
   #found = {}; #state = START; #turning = false; #turnButton = null;
 
@@ -173,25 +175,20 @@ class Viewer extends HTMLElement {
     gl.linkProgram(program);
     if (!gl.getProgramParameter(program, gl.LINK_STATUS)) throw new Error(gl.getProgramInfoLog(program));
     gl.useProgram(program);
-    for (const name of ["turn", "view", "centre", "scale", "distance", "range", "share", "strength", "baked", "lightTurn", "skin", "otherSkin", "light"]) {
+    for (const name of ["turn", "view", "centre", "scale", "distance", "range", "share", "strength", "baked", "lightTurn", "skin", "otherSkin", "strands", "hairy", "light"]) {
       this.#places[name] = gl.getUniformLocation(program, name);
     }
-    for (const [name, size, data] of [["position", 3, null], ["normal", 3, null], ["uv", 2, own.head.file.uvs]]) {
-      const buffer = this.#buffers[name] = gl.createBuffer(), at = gl.getAttribLocation(program, name);
-      gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
-      if (data) gl.bufferData(gl.ARRAY_BUFFER, data, gl.STATIC_DRAW);
-      gl.enableVertexAttribArray(at);
-      gl.vertexAttribPointer(at, size, gl.FLOAT, false, 0, 0);
-    }
-    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
-    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, new Uint32Array(own.head.file.triangles), gl.STATIC_DRAW);
-    [own.bitmap, other.bitmap].forEach((bitmap, unit) => {
+    const { file } = own.head, { hair } = file;
+    [this.#skinned, this.#buffers] = this.#mesh({ ...file, positions: null, normals: null });
+    this.#hair = hair && { sheet: this.#mesh(hair)[0], corners: hair.triangles.length };
+    [own.bitmap, other.bitmap, own.strands].forEach((bitmap, unit) => {
+      gl.uniform1i(this.#places[["skin", "otherSkin", "strands"][unit]], unit);
+      if (!bitmap) return;
       gl.activeTexture(gl.TEXTURE0 + unit);
       gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
       gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, bitmap);
       gl.generateMipmap(gl.TEXTURE_2D);
       gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.LINEAR_MIPMAP_LINEAR);
-      gl.uniform1i(this.#places[unit ? "otherSkin" : "skin"], unit);
     });
     const light = JSON.parse(this.getAttribute("light") ?? "[[1,1,1]]").flat();
     gl.uniform3fv(this.#places.light, new Float32Array([...light, ...new Array(27 - light.length).fill(0)]));
@@ -199,12 +196,28 @@ class Viewer extends HTMLElement {
     gl.enable(gl.DEPTH_TEST);
   }
 
+  /** A mesh on the graphics card: its vertex array and its buffers by name; what is null comes with every pose. */
+  #mesh({ positions, normals, uvs, triangles }) {
+    const gl = this.#gl, sheet = gl.createVertexArray(), buffers = {};
+    gl.bindVertexArray(sheet);
+    for (const [name, size, data] of [["position", 3, positions], ["normal", 3, normals], ["uv", 2, uvs]]) {
+      const buffer = buffers[name] = gl.createBuffer(), at = gl.getAttribLocation(this.#program, name);
+      gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
+      if (data) gl.bufferData(gl.ARRAY_BUFFER, data, gl.STATIC_DRAW);
+      gl.enableVertexAttribArray(at);
+      gl.vertexAttribPointer(at, size, gl.FLOAT, false, 0, 0);
+    }
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
+    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, new Uint32Array(triangles), gl.STATIC_DRAW);
+    return [sheet, buffers];
+  }
+
   #pose() {
     if (!this.#head || !this.#gl) return;
     const gl = this.#gl, head = this.#head;
     const changes = Object.fromEntries(Object.entries(this.#state.arkit).map(([name, weight]) => [name, weight - (this.#found[name] ?? 0)]));
     head.pose(changes, this.#partner, this.#state.share);
-    this.frame ??= frame(head.positions);
+    this.frame ??= frame([head.positions, head.file.hair?.positions ?? []]);
     for (const [name, data] of [["position", head.positions], ["normal", head.normals]]) {
       gl.bindBuffer(gl.ARRAY_BUFFER, this.#buffers[name]);
       gl.bufferData(gl.ARRAY_BUFFER, data, gl.DYNAMIC_DRAW);
@@ -241,7 +254,12 @@ class Viewer extends HTMLElement {
     gl.uniform1f(at.range, 1.5 * radius);
     gl.uniform1f(at.share, this.#partner ? share : 0);
     gl.uniform1f(at.strength, lightStrength);
-    gl.drawElements(gl.TRIANGLES, this.#head.file.triangles.length, gl.UNSIGNED_INT, 0);
+    for (const [sheet, corners, hairy] of [[this.#skinned, this.#head.file.triangles.length, 0], [this.#hair?.sheet, this.#hair?.corners, 1]]) {
+      if (!sheet || (hairy && this.#partner && share > 0.5)) continue; // the other person's hair is not known here
+      gl.bindVertexArray(sheet);
+      gl.uniform1i(at.hairy, hairy);
+      gl.drawElements(gl.TRIANGLES, corners, gl.UNSIGNED_INT, 0);
+    }
   }
 
   #look(azimuth, elevation, zoom) {
@@ -296,13 +314,15 @@ async function fetchHead(address) {
   const response = await fetch(address);
   if (!response.ok) throw new Error((await response.json().catch(() => ({}))).error ?? `the head could not be fetched (${response.status})`);
   const head = new Head(readGlb(await response.arrayBuffer()));
-  return { head, bitmap: await createImageBitmap(head.file.image) };
+  const bitmap = await createImageBitmap(head.file.image), { hair } = head.file;
+  const strands = hair && await createImageBitmap(hair.image, { premultiplyAlpha: "premultiply" });
+  return { head, bitmap, strands };
 }
 
-/** Middle and radius of a head, from its box. */
-function frame(positions) {
+/** Middle and radius of a head, from the box of its meshes. */
+function frame(meshes) {
   const low = [Infinity, Infinity, Infinity], high = [-Infinity, -Infinity, -Infinity];
-  positions.forEach((value, i) => { low[i % 3] = Math.min(low[i % 3], value); high[i % 3] = Math.max(high[i % 3], value); });
+  for (const positions of meshes) positions.forEach((value, i) => { low[i % 3] = Math.min(low[i % 3], value); high[i % 3] = Math.max(high[i % 3], value); });
   const size = low.map((value, axis) => high[axis] - value);
   return { centre: low.map((value, axis) => value + size[axis] / 2), radius: Math.hypot(size[0], size[1]) / 2 };
 }
