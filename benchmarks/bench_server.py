@@ -43,7 +43,7 @@ MIXTURE = ("json", "json", "json", "json", "glb", "zip")
 SAMPLE_EVERY = 5.0
 SMALL_SIDE = 320
 """Pixels of a small photo."""
-TOLD_EVERY = 100
+TOLD_EVERY = 50
 """Requests between two lines about the memory."""
 
 
