@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from tokenface.core.fingerprint import content_hash
 from tokenface.core.halves import apart, are_apart, joined
 from tokenface.core.tensors import open_tensors
 from tokenface.inference.checkpoint import read_metadata
@@ -87,6 +88,7 @@ def test_the_wheels_weights_are_the_clones(tmp_path: Path) -> None:
             copy = tmp_path / path.name
             copy.write_bytes(changed)
             assert file_hash(copy) == file_hash(path)
+            assert content_hash(copy) == content_hash(path)
             assert read_metadata(copy) == read_metadata(path)
 
 
