@@ -11,7 +11,7 @@ import torch
 from tokenface.geometry.mesh_normals import mesh_normals
 from tokenface.images.srgb import bytes_to_linear
 from tokenface.parsing.parser import Regions, parse
-from tokenface.parsing.regions import EYES, HAIR, MOUTH, SKIN
+from tokenface.parsing.regions import EYES, HAIR, SKIN
 from tokenface.render.rasterizer import rasterize
 from tokenface.texture.layout import Texels, smoothstep, surface_kinds
 from tokenface.texture.seen import SeenFace
@@ -126,11 +126,11 @@ def _look(
 def _own(shown: np.ndarray, texels: Texels) -> np.ndarray:
     """[N] probability that the photo shows the head there, and nothing before it. shown: [N, REGIONS].
 
-    Hair counts where hair grows; eyes and the mouth have borders of their own.
+    Hair counts where hair grows, eyes have a border of their own; what an open mouth shows is no lip.
     """
     kinds = texels.kinds
     hairy = np.maximum.reduce([kinds["scalp"], kinds["beard"], kinds["brows"]])
-    return shown[:, SKIN] + shown[:, EYES] + shown[:, MOUTH] + hairy * shown[:, HAIR]
+    return shown[:, SKIN] + shown[:, EYES] + hairy * shown[:, HAIR]
 
 
 def colours_of(face: SeenFace, photo: np.ndarray, texels: Texels, mirrored: bool = False) -> np.ndarray:
