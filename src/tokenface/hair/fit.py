@@ -107,9 +107,8 @@ class _Sight:
         shares = regions.shares
         size = shares.shape[-1]
         height, width = face.camera.photo_size
-        centres = (np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1) + 0.5) * (2 / size) - 1
-        on_photo = regions.crop.to_photo(centres.reshape(-1, 2)).reshape(size, size, 2)
-        there = ((on_photo > 0) & (on_photo < [width, height])).all(-1)
+        places = regions.places()
+        there = ((places > 0) & (places < [width, height])).all(-1)
         hair, hat = hair_and_hat(regions)
         unknown = hat + shares[OBJECT] + (1 - CLOTHES_COUNT) * shares[CLOTHES]
         counts = (1 - unknown).clip(0, 1) * there

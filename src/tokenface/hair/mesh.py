@@ -31,6 +31,8 @@ SHORTEST, LONGEST = 0.018, 0.14
 """Metres of a card."""
 FADE = 0.035
 """Metres before a free end over which the cap's strands thin out."""
+NECK_BEHIND = 0.02
+"""Metres from the middle of the head's vertices back to the neck's axis."""
 CLEAR = 0.006
 """Metres that hanging hair keeps from the neck."""
 SECTORS, SLICES = 24, 12
@@ -86,7 +88,7 @@ def _beside_neck(grid: np.ndarray, head: HeadModel, neutral: np.ndarray) -> np.n
     """The shell whose hanging rows stand clear of the neck; below it they keep the distance of its lower end."""
     data = head.data
     skin = np.asarray(neutral, np.float64)[Layers.of(data).skin]
-    axis = np.array([0.0, np.asarray(neutral)[:, 2].mean() - 0.02])
+    axis = np.array([0.0, np.asarray(neutral)[:, 2].mean() - NECK_BEHIND])
     low, high = skin[:, 1].min(), grid[ROWS - 1, :, 1].max()
     around = np.arctan2(skin[:, 0], skin[:, 2] - axis[1])
     radius = np.hypot(skin[:, 0], skin[:, 2] - axis[1])

@@ -37,9 +37,7 @@ def hair_material(photo: np.ndarray, regions: Regions, seed: int = 0) -> PartMat
 
 def hair_colour(photo: np.ndarray, regions: Regions) -> tuple[np.ndarray, float]:
     """[3] linear light, mean of the hair that lies in light, and the standard deviation of its light's logarithm."""
-    size = regions.shares.shape[-1]
-    centres = (np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1) + 0.5) * (2 / size) - 1
-    places = np.floor(regions.crop.to_photo(centres.reshape(-1, 2))).astype(np.int64)
+    places = np.floor(regions.places().reshape(-1, 2)).astype(np.int64)
     height, width = photo.shape[:2]
     there = ((places >= 0) & (places < [width, height])).all(1)
     share = regions.shares[HAIR].ravel()

@@ -48,6 +48,12 @@ class Regions:
             found.append(cv2.remap(planes, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0])
         return np.concatenate(found)
 
+    def places(self) -> np.ndarray:
+        """[P, P, 2] photo pixels of the shares' own pixels."""
+        size = self.shares.shape[-1]
+        centres = (np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1) + 0.5) * (2 / size) - 1
+        return self.crop.to_photo(centres.reshape(-1, 2)).reshape(size, size, 2)
+
     def on_photo(self, height: int, width: int) -> np.ndarray:
         """[H, W] uint8 labels; background beyond the crop."""
         size = self.shares.shape[-1]
