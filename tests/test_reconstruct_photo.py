@@ -23,6 +23,7 @@ from tokenface.head.registry import load_head
 from tokenface.images.detector import FaceDetector
 from tokenface.images.models import MODEL_FILES, find_model
 from tokenface.inference.face import Face
+from tokenface.inference.round_head import round_head
 from tokenface.weights import DEFAULT_WEIGHTS, WEIGHTS, WEIGHTS_VARIABLE
 
 needs_detector = pytest.mark.skipif(
@@ -37,12 +38,20 @@ def openhead_face() -> Face:
 
 
 def test_openheads_glb_shows_the_vertices_and_has_arkits_targets(openhead_face: Face, tmp_path: Path) -> None:
-    path = openhead_face.save(tmp_path / "face.glb")
-    document = pygltflib.GLTF2().load(str(path))
     data = openhead_face.head.data
     skin = openhead_face.rig().skin_faces
+    plain = pygltflib.GLTF2().load(str(openhead_face.save(tmp_path / "plain.glb", rounded=False)))
     source = split_seams(data.faces[skin], data.uv, data.uv_faces[skin]).source
-    np.testing.assert_allclose(displayed_vertices(document), openhead_face.vertices[source], atol=1e-5)
+    np.testing.assert_allclose(displayed_vertices(plain), openhead_face.vertices[source], atol=1e-5)
+    path = openhead_face.save(tmp_path / "face.glb")
+    document = pygltflib.GLTF2().load(str(path))
+    finer = round_head(openhead_face.head)
+    drawn = np.isin(finer.origin, skin)
+    source = split_seams(finer.faces[drawn], finer.coordinates(data.uv), finer.uv_faces[drawn]).source
+    shown, own = displayed_vertices(document), source < len(data.template)
+    np.testing.assert_allclose(shown[own], openhead_face.vertices[source[own]], atol=1e-5)
+    between = finer.places(openhead_face.vertices)[source]
+    assert np.linalg.norm(shown - between, axis=1).max() < 5e-4  # an edge's middle does not turn quite as its ends do
     assert set(document.meshes[0].extras["targetNames"]) == set(ARKIT_NAMES)
     assert document.asset.extras["joint_drive"]["eyeLookUpLeft"]["left_eye"][0] < 0  # +x would turn the gaze down
     assert path.stat().st_size < 3_000_000
@@ -56,7 +65,9 @@ def test_openheads_glb_passes_the_khronos_validator(openhead_face: Face, tmp_pat
 def test_texture_lies_alike_in_glb_obj_and_ply(openhead_face: Face, tmp_path: Path) -> None:
     """Three writers, three conventions of v: trimesh looks the colours up in each file."""
     files = {suffix: openhead_face.save(tmp_path / f"face.{suffix}", texture="model") for suffix in ("obj", "ply")}
-    files["glb"] = write_glb(tmp_path / "face.glb", openhead_face.riggable_mesh(), openhead_face.rig(parts=False))
+    files["glb"] = write_glb(
+        tmp_path / "face.glb", openhead_face.riggable_mesh(), openhead_face.rig(parts=False, rounded=False)
+    )
     ply = trimesh.load(files["ply"], process=False)
     order = {
         tuple(p): c for p, c in zip(np.round(ply.vertices, 5), ply.visual.vertex_colors[:, :3].astype(int), strict=True)

@@ -292,7 +292,7 @@ def test_what_is_no_json_is_refused_in_one_form(visitor: TestClient, text: bytes
     assert (answer.status_code in (413, 422), "error" in answer.json()) == (True, True)
 
 
-@pytest.mark.parametrize("values", [[None, "Nothing", None], [None, {"path": "x"}, 3]])
+@pytest.mark.parametrize("values", [[None, "Nothing", True, None], [None, {"path": "x"}, "no", 3]])
 def test_odd_values_of_a_function_end_in_peace(visitor: TestClient, values: list[Any]) -> None:
     number, usual = function(visitor, RECONSTRUCT)
     body = {"fn_index": number, "data": values, "session_hash": "odd"}

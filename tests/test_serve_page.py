@@ -23,6 +23,8 @@ from tokenface.app.folder import WorkFolder, work_folder
 from tokenface.app.limits import Limits
 from tokenface.app.presets import PRESETS
 from tokenface.app.server import create_app
+from tokenface.formats.mesh import rounded_mesh, split_seams
+from tokenface.inference.round_head import round_head
 from tokenface.model import Reconstructor
 
 BROWSER = next((path for name in ("chromium", "google-chrome", "chrome") if (path := shutil.which(name))), None)
@@ -262,10 +264,13 @@ def test_the_browser_moves_the_head_as_the_head_model_does(
         return [[...head.positions], [...head.normals]];
     }"""
     positions, normals = with_photo.evaluate(script, [source, weights, face.arkit])
-    mesh = edited(face, Edit(arkit=weights)).trimesh()
-    assert np.abs(np.reshape(positions, (-1, 3)) - mesh.vertices).max() < 2e-6
-    cosines = (np.reshape(normals, (-1, 3)) * mesh.vertex_normals).sum(axis=1)
-    assert np.quantile(cosines, 0.01) > 0.999
+    mesh = rounded_mesh(edited(face, Edit(arkit=weights)).textured_mesh(), round_head(face.head))
+    source = split_seams(mesh.faces, mesh.uv, mesh.uv_faces).source
+    away = np.linalg.norm(np.reshape(positions, (-1, 3)) - mesh.vertices[source], axis=1)
+    assert away[source < len(face.vertices)].max() < 4e-6
+    assert away.max() < 1e-3  # an edge's middle does not turn quite as its ends do
+    cosines = (np.reshape(normals, (-1, 3)) * mesh.normals[source]).sum(axis=1)
+    assert np.quantile(cosines, 0.01) > 0.99
 
 
 def test_another_person_can_be_blended_in(with_photo: Page, tmp_path: Path) -> None:
@@ -334,7 +339,9 @@ def test_an_expression_goes_to_another_head(page: Page) -> None:
 
 def test_what_is_missing_is_said_until_it_is_there(page: Page) -> None:
     page.get_by_role("tab", name="Transfer").click()
-    page.locator("#transfer-target").get_by_label("Remove Image").click()
+    page.locator("#transfer-target").wait_for()
+    for there in page.locator("#transfer-target").get_by_label("Remove Image").all():  # a former transfer's
+        there.click()
     page.locator("#transfer").click()
     said = page.locator("#transfer-note [role=alert]")
     said.get_by_text("choose a source and a target first").wait_for()
