@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from scipy.spatial import cKDTree
+from test_formats import khronos_issues
 
 from tokenface.data.scene.outfit import Chances
 from tokenface.data.synthetic import SyntheticConfig, SyntheticFaces
@@ -178,6 +179,12 @@ def test_a_glb_holds_hair_with_holes(haired, part):
     assert picture.mode == "RGBA"
     others = [each for each in document.materials if each.name != "hair"]
     assert all(each.alphaMode == "OPAQUE" and each.alphaCutoff is None for each in others)
+
+
+def test_the_khronos_validator_likes_hair(haired, part, tmp_path):
+    path = haired[0].save(tmp_path / "hair.glb", texture="model", iris=None, hair=part)
+    issues = khronos_issues(path)
+    assert issues["numErrors"] == issues["numWarnings"] == 0, issues["messages"]
 
 
 def test_hair_asks_for_a_file_that_holds_it():
