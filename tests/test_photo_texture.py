@@ -82,6 +82,17 @@ def truth(head, yaw: float) -> np.ndarray:
     return cv2.resize(face_and_photo(head, yaw)[0].albedo, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
 
 
+def test_teeth_are_lighter_than_the_albedo_of_a_one_piece_head(head):
+    face, photo = face_and_photo(head, 0.0)
+    texels = Texels.of(head.data, SIZE)
+    image = photo_texture(face, photo, size=SIZE)[texels.covered]
+    albedo = cv2.resize(face.albedo, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)[texels.covered]
+    ratio = to_linear(image / 255.0).mean(1) / to_linear(albedo / 255.0).mean(1).clip(1e-3)
+    teeth = texels.kinds["teeth"] > 0.99
+    inside = (texels.kinds["mouth"] > 0.99) & (texels.kinds["teeth"] < 0.01)
+    assert np.median(ratio[teeth]) > 1.8 * np.median(ratio[inside])
+
+
 def test_seen_and_mirrored_skin_is_the_photos_though_the_prediction_is_wrong(head):
     face, photo = face_and_photo(head, yaw=0.6, tint=0.3)
     texture = photo_texture(face, photo, size=SIZE).astype(float)

@@ -31,6 +31,8 @@ ANALYSIS = 512
 LIGHT_SAMPLES = 10_000
 DARKEST_MOUTH = -2.6
 """Natural logarithm of the light in a mouth."""
+TEETH = 0.8
+"""Natural logarithm by which teeth are lighter than the albedo of one-piece heads has them."""
 DARKEST = 0.004
 """Linear light below which ratios say nothing."""
 SHARPNESS = 4
@@ -233,6 +235,7 @@ def _joint_field(layers: list[_Layer], graph: HeadGraph, kinds: dict[str, np.nda
     bright = float(first.tone @ LUMINANCE)
     field[kinds["eyes"]] = bright
     field[kinds["mouth"]] = np.clip(bright, DARKEST_MOUTH, 0)
+    field[kinds["teeth"]] += TEETH
     return field
 
 

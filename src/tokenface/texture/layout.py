@@ -102,7 +102,7 @@ class Texels:
 
 
 def surface_kinds(data: HeadData) -> dict[str, np.ndarray]:
-    """[V] bool each: skin (outer), mouth (teeth too), eyes, sockets, scalp, face, ears, beard, features,
+    """[V] bool each: skin (outer), mouth (teeth too), teeth, eyes, sockets, scalp, face, ears, beard, features,
     lips, brows, middle, neck."""
     layers, count = Layers.of(data), len(data.template)
 
@@ -121,6 +121,7 @@ def surface_kinds(data: HeadData) -> dict[str, np.ndarray]:
     return {
         "skin": layers.skin & ~sockets,
         "mouth": layers.mouth | layers.teeth,
+        "teeth": layers.teeth,
         "eyes": layers.left_eye | layers.right_eye,
         "sockets": sockets,
         "scalp": named("scalp") & ~face,
