@@ -172,6 +172,8 @@ def test_a_glb_holds_hair_with_holes(haired, part):
     primitive = document.meshes[document.nodes[-1].mesh].primitives[0]
     material = document.materials[primitive.material]
     assert (material.alphaMode, material.alphaCutoff, material.doubleSided) == ("MASK", 0.5, True)
+    sampler = document.samplers[document.textures[material.pbrMetallicRoughness.baseColorTexture.index].sampler]
+    assert (sampler.wrapS, sampler.wrapT) == (gltf.CLAMP_TO_EDGE, gltf.CLAMP_TO_EDGE)
     image = document.images[document.textures[material.pbrMetallicRoughness.baseColorTexture.index].source]
     assert image.mimeType == "image/png"  # JPEG has no opacity
     view = document.bufferViews[image.bufferView]

@@ -52,7 +52,7 @@ def add_texture(
         document.images.append(gltf.Image(name=name, mimeType=f"image/{kind}", bufferView=view))
         return len(document.images) - 1
 
-    texture = gltf.Texture(sampler=0)
+    texture = gltf.Texture(sampler=_unrepeated(document) if picture.shape[2] == 4 else 0)
     if form != "webp":
         texture.source = image("png" if form == "webp+png" else form)
     if form in ("webp", "webp+png"):
@@ -62,6 +62,20 @@ def add_texture(
             document.extensionsRequired = sorted({*(document.extensionsRequired or ()), WEBP})
     document.textures.append(texture)
     return len(document.textures) - 1
+
+
+def _unrepeated(document: gltf.GLTF2) -> int:
+    """Index of a sampler for pictures with holes: beyond an edge stands that edge, not the opposite one, opaque."""
+    common = document.samplers[0]
+    document.samplers.append(
+        gltf.Sampler(
+            magFilter=common.magFilter,
+            minFilter=common.minFilter,
+            wrapS=gltf.CLAMP_TO_EDGE,
+            wrapT=gltf.CLAMP_TO_EDGE,
+        )
+    )
+    return len(document.samplers) - 1
 
 
 def encoded(picture: np.ndarray, kind: str) -> bytes:

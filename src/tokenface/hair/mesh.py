@@ -33,6 +33,8 @@ FADE = 0.035
 """Metres before a free end over which the cap's strands thin out."""
 NECK_BEHIND = 0.02
 """Metres from the middle of the head's vertices back to the neck's axis."""
+MARGIN = 0.02
+"""Of the texture's height, kept from its upper and lower edge: players that repeat it blend the two."""
 CLEAR = 0.006
 """Metres that hanging hair keeps from the neck."""
 SECTORS, SLICES = 24, 12
@@ -141,7 +143,7 @@ def _cap(grid: np.ndarray, outward: np.ndarray, ends: np.ndarray, faces: np.ndar
     turn = np.arange(grid.shape[1]) / (grid.shape[1] - 1)
     wave = np.abs((turn * 4) % 2 - 1)  # to and fro, so that no repeated texture is needed
     u = np.broadcast_to(wave * CAP_SHARE, grid.shape[:2])
-    v = 1 - np.exp(-ends.clip(0) / FADE)
+    v = MARGIN + (1 - 2 * MARGIN) * (1 - np.exp(-ends.clip(0) / FADE))
     return _Sheet(vertices, outward.reshape(-1, 3), kept, np.stack([u, v], axis=-1).reshape(-1, 2))
 
 
@@ -171,7 +173,7 @@ def _cards(grid: np.ndarray, outward: np.ndarray, random: np.random.Generator) -
         first = 2 * CARD_POINTS * len(vertices)
         vertices.append(strip.reshape(-1, 3))
         normals.append(np.repeat(normal, 2, axis=0))
-        along = 1 - np.linspace(0, 1, CARD_POINTS)
+        along = np.linspace(1 - MARGIN, MARGIN, CARD_POINTS)
         uv.append(np.stack([np.tile([low, high], CARD_POINTS), np.repeat(along, 2)], axis=1))
         corner = first + 2 * np.arange(CARD_POINTS - 1)[:, None]
         faces.append(np.concatenate([corner + np.array([0, 2, 1]), corner + np.array([1, 2, 3])]))

@@ -189,6 +189,7 @@ class Viewer extends HTMLElement {
       gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, bitmap);
       gl.generateMipmap(gl.TEXTURE_2D);
       gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.LINEAR_MIPMAP_LINEAR);
+      for (const side of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, side, gl.CLAMP_TO_EDGE);
     });
     const light = JSON.parse(this.getAttribute("light") ?? "[[1,1,1]]").flat();
     gl.uniform3fv(this.#places.light, new Float32Array([...light, ...new Array(27 - light.length).fill(0)]));
