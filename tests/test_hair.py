@@ -19,9 +19,11 @@ from tokenface.data.scene.outfit import Chances
 from tokenface.data.synthetic import SyntheticConfig, SyntheticFaces
 from tokenface.errors import ConfigError
 from tokenface.formats.glb import glb_bytes
+from tokenface.geometry.closest import closest_on_mesh, on_triangles
 from tokenface.geometry.crop import Crop
 from tokenface.geometry.pinhole import FaceCamera
 from tokenface.hair import fit, mesh, texture
+from tokenface.hair.brows import brows_material, brows_part
 from tokenface.hair.photo import photo_hair
 from tokenface.head.registry import load_head
 from tokenface.images.loading import ImageItem
@@ -164,7 +166,7 @@ def test_hair_has_the_photos_colour(colour):
 
 def test_a_glb_holds_hair_with_holes(haired, part):
     face = haired[0]
-    data = glb_bytes(face.riggable_mesh(), face.rig().with_part(part), "jpeg")
+    data = glb_bytes(face.riggable_mesh(), face.rig().with_parts([part]), "jpeg")
     document = gltf.GLTF2.load_from_bytes(data)
     names = [node.name for node in document.nodes]
     assert names.count("hair") == 1
@@ -184,9 +186,43 @@ def test_a_glb_holds_hair_with_holes(haired, part):
 
 
 def test_the_khronos_validator_likes_hair(haired, part, tmp_path):
-    path = haired[0].save(tmp_path / "hair.glb", texture="model", iris=None, hair=part)
+    path = haired[0].save(tmp_path / "hair.glb", texture="model", iris=None, hair=[part])
     issues = khronos_issues(path)
     assert issues["numErrors"] == issues["numWarnings"] == 0, issues["messages"]
+
+
+@pytest.fixture(scope="module")
+def brows(haired):
+    face, photo, _ = haired
+    return brows_part(face.head, face.rig(parts=False), brows_material(face, photo))
+
+
+def test_brows_lie_on_the_skin_above_the_eyes(haired, brows):
+    face = haired[0]
+    rest = face.neutral_vertices
+    triangle, weights = closest_on_mesh(brows.rest, rest, face.faces)
+    away = np.linalg.norm(on_triangles(rest, face.faces, triangle, weights) - brows.rest, axis=1)
+    assert away.max() < 0.0015
+    points = face.head.points68(rest, 0.0)
+    assert brows.rest[:, 1].min() > points[36:48, 1].max()  # the lids
+    assert np.ptp(brows.rest[:, 0]) > 0.9 * np.ptp(points[17:27, 0])
+    assert (np.abs(brows.rest[:, 0]) > 0.004).all()  # two of them
+
+
+def test_brows_move_with_the_skin(haired, brows):
+    face = haired[0]
+    rig = face.rig(parts=False)
+    assert {"browInnerUp", "browDownLeft", "browOuterUpRight"} <= set(brows.morph_names)
+    assert "tongueOut" not in brows.morph_names
+    name = "browInnerUp"
+    skin = rig.morphs[rig.morph_names.index(name)]
+    moved = brows.morphs[brows.morph_names.index(name)]
+    nearest = cKDTree(rig.rest).query(brows.rest)[1]
+    assert np.linalg.norm(moved - skin[nearest], axis=1).max() < 0.4 * np.linalg.norm(skin, axis=1).max()
+    shown = rig.with_parts([brows]).parts[-1]
+    weights = dict(zip(rig.morph_names, rig.morph_weights, strict=True))
+    assert [weights[each] for each in shown.morph_names] == list(shown.morph_weights)
+    assert not face.rig(neutral=True, parts=False).with_parts([brows]).parts[-1].morph_weights.any()
 
 
 def test_hair_asks_for_a_file_that_holds_it():
@@ -199,11 +235,12 @@ def test_hair_asks_for_a_file_that_holds_it():
 def test_a_photo_of_a_person_gives_files_with_hair(tmp_path: Path):
     photo = Path(str(resources.files("tokenface").joinpath("assets", "eileen_collins.jpg")))
     (face,) = Reconstructor.load().reconstruct(photo)
-    found = photo_hair(face)
-    assert found is not None
+    brows, found = photo_hair(face)
+    assert brows.name == "brows"
+    assert found.name == "hair"
     assert len(found.rest) > 2000
     for name in ("head.glb", "head.vrm"):
-        path = face.save(tmp_path / name, texture="model", iris=None, hair=found)
+        path = face.save(tmp_path / name, texture="model", iris=None, hair=[brows, found])
         document = gltf.GLTF2.load_from_bytes(path.read_bytes())
         assert "hair" in [node.name for node in document.nodes]
     colour = texture.bytes_to_linear(found.material.texture[..., :3])[found.material.texture[..., 3] > 127].mean(0)

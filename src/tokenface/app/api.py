@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any, Literal
 
@@ -130,8 +131,8 @@ def _encoded(
     def skin(one: Face) -> np.ndarray | None:
         return photo_texture(one, image, size=min(texture_size(one), SERVED)) if texture == "photo" else None
 
-    def worn(one: Face) -> RigPart | None:
-        return photo_hair(one, image) if hair else None
+    def worn(one: Face) -> Sequence[RigPart]:
+        return photo_hair(one, image) if hair else ()
 
     if form == "zip":
         skins = {one.index: skin(one) for one in faces}

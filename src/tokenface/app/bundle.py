@@ -23,11 +23,11 @@ def face_glb(
     *,
     parts: bool = True,
     iris: np.ndarray | None = None,
-    hair: RigPart | None = None,
+    hair: Sequence[RigPart] = (),
 ) -> bytes:
     """Rigged and textured, as `Face.save` writes it. texture: [R, R, 3] uint8 instead of the albedo.
     parts, iris: see `Face.rig`.  hair: see `Face.save`."""
-    return glb_bytes(face.riggable_mesh(texture=texture), face.rig(parts=parts, iris=iris).with_part(hair))
+    return glb_bytes(face.riggable_mesh(texture=texture), face.rig(parts=parts, iris=iris).with_parts(hair))
 
 
 def face_obj(face: Face, texture: np.ndarray | None = None, stem: str = "face") -> dict[str, bytes]:
@@ -46,7 +46,7 @@ def everything(
     photo_name: str,
     textures: Mapping[int, np.ndarray] | None = None,
     irises: Mapping[int, np.ndarray | None] | None = None,
-    hairs: Mapping[int, RigPart | None] | None = None,
+    hairs: Mapping[int, Sequence[RigPart]] | None = None,
 ) -> bytes:
     """What `tokenface reconstruct` writes for a photo, as a ZIP.
 
@@ -60,7 +60,7 @@ def everything(
     for face in faces:
         texture = (textures or {}).get(face.index)
         stem = f"face_{face.index:02d}"
-        iris, hair = (irises or {}).get(face.index), (hairs or {}).get(face.index)
+        iris, hair = (irises or {}).get(face.index), (hairs or {}).get(face.index, ())
         files[f"{stem}.glb"] = face_glb(face, texture, iris=iris, hair=hair)
         files |= face_obj(face, texture, stem)
     files["parameters.json"] = faces_json(faces, photo_name)

@@ -6,6 +6,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -44,7 +45,7 @@ class PhotoSession:
     edits: dict[int, Edit] = field(default_factory=dict)
     partner: PhotoSession | None = None
     _textures: dict[int, np.ndarray] = field(default_factory=dict)
-    _hairs: dict[int, Hair | None] = field(default_factory=dict)
+    _hairs: dict[int, Hair] = field(default_factory=dict)
 
     @staticmethod
     def of(name: str, data: bytes, faces: list[Face], image: np.ndarray) -> PhotoSession:
@@ -72,10 +73,10 @@ class PhotoSession:
         """as_found: without the changes and in one piece, as the page's viewer draws it."""
         if as_found:
             face = self.faces[index]
-            worn = self._worn(face) if hair else None
+            worn = self._worn(face) if hair else ()
             return face_glb(face, self._own_texture(index, skin), parts=False, hair=worn)
         face = self.shown(index)
-        worn = self._worn(face) if hair else None
+        worn = self._worn(face) if hair else ()
         return face_glb(face, self._texture(index, skin), iris=self._iris(index), hair=worn)
 
     def obj(self, index: int, skin: Skin) -> bytes:
@@ -108,12 +109,11 @@ class PhotoSession:
     def _photo(self) -> np.ndarray:
         return load_image(self.data, self.pixels)
 
-    def _worn(self, face: Face) -> RigPart | None:
+    def _worn(self, face: Face) -> Sequence[RigPart]:
         """The hair that the photo shows, on the face as it is now."""
         if face.index not in self._hairs:
             self._hairs[face.index] = Hair.of(self.faces[face.index], self._photo())
-        found = self._hairs[face.index]
-        return None if found is None else found.on(face)
+        return self._hairs[face.index].on(face)
 
     def _iris(self, index: int) -> np.ndarray | None:
         """[3] uint8 sRGB, by the face as it was found: the changed one does not lie on the photo."""

@@ -90,9 +90,14 @@ class Rig:
             parts=tuple(part.resized(factor) for part in self.parts),
         )
 
-    def with_part(self, part: RigPart | None) -> Rig:
-        """The same rig and one more part, if there is one."""
-        return self if part is None else replace(self, parts=(*self.parts, part))
+    def with_parts(self, parts: Sequence[RigPart]) -> Rig:
+        """The same rig and more parts, which show this rig's expression."""
+        weights = dict(zip(self.morph_names, self.morph_weights, strict=True))
+        shown = (
+            replace(part, morph_weights=np.array([weights.get(name, 0) for name in part.morph_names], np.float32))
+            for part in parts
+        )
+        return replace(self, parts=(*self.parts, *shown))
 
     def posed(self) -> np.ndarray:
         """[V, 3] float64: morph first, then linear blend skinning, as glTF orders them."""

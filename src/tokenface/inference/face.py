@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -278,7 +278,7 @@ class Face:
         axes: Axes | None = None,
         texture_format: TextureFormat = "png",
         rounded: bool | None = None,
-        hair: RigPart | None = None,
+        hair: Sequence[RigPart] = (),
     ) -> Path:
         """Write the face; the suffix chooses the format: .glb (rigged, textured), .vrm (avatar, relaxed), .obj, .ply,
         .stl (for printing) or .json.
@@ -291,7 +291,7 @@ class Face:
                 the predicted albedo's.
             axes: unit and up axis of .obj, .ply and .stl; None: metres and y, for .stl millimetres and z.
             texture_format: of the pictures in a .glb: "png", "jpeg", "webp", or "webp+png": both.
-            hair: of .glb and .vrm: a mesh beside the head's (`tokenface.hair.photo_hair`).
+            hair: of .glb and .vrm: meshes beside the head's (`tokenface.hair.photo_hair`).
             rounded: a round outline: the head model's long triangles are split, its own vertices come first and stay.
                 None: .glb, .vrm and .stl; .obj and .ply keep the head model's vertices.
         Raises:
@@ -313,10 +313,10 @@ class Face:
         described = mesh(neutral, None if isinstance(skin, str) else skin)
         match suffix:
             case ".glb":
-                rig = self.rig(neutral, iris=self._iris(iris), rounded=rounded).with_part(hair)
+                rig = self.rig(neutral, iris=self._iris(iris), rounded=rounded).with_parts(hair)
                 write_glb(path, described, rig, texture_format)
             case ".vrm":
-                rig = self.rig(neutral, iris=self._iris(iris), rounded=rounded).with_part(hair)
+                rig = self.rig(neutral, iris=self._iris(iris), rounded=rounded).with_parts(hair)
                 write_vrm(path, described, rig)
             case ".obj":
                 write_obj(path, self._outlined(described, rounded), axes or HEAD_SPACE)

@@ -13,6 +13,7 @@ import numpy as np
 from tokenface.core.files import write_atomically
 from tokenface.formats.axes import Axes
 from tokenface.formats.glb_textures import TextureFormat
+from tokenface.formats.rig import RigPart
 from tokenface.inference.face import FORMATS, Face, Skin
 
 Texture = Literal["photo", "delit", "model"]
@@ -67,7 +68,7 @@ def write_face(
         from tokenface.inference.photo_texture import photo_texture
 
         skin = photo_texture(face, photo, others, delight=wanted.texture == "delit")
-    hair = None
+    hair: Sequence[RigPart] = ()
     if wanted.hair and photo is not None and {"glb", "vrm"} & set(meshes):
         from tokenface.hair import photo_hair
 
