@@ -187,10 +187,10 @@ class _Bench:
         photo_session = self.photo_sessions.get(token)
         if not isinstance(photo_session, PhotoSession):
             return self._nothing()
-        index = _face(photo_session, index)
-        look = f"skin={SKINS.get(skin, 'model')}" + ("&hair=true" if hair else "")
+        index, kind = _face(photo_session, index), SKINS.get(skin, "model")
+        look = f"skin={kind}" + ("&hair=true" if hair else "")
         return [
-            _viewer(token, photo_session, index, SKINS.get(skin, "model"), look),
+            _viewer(token, photo_session, index, kind, look),
             _overlay(token),
             _links(token, index, look),
             *self._values(photo_session, index),

@@ -71,12 +71,10 @@ class PhotoSession:
 
     def glb(self, index: int, skin: Skin, hair: bool = False, as_found: bool = False) -> bytes:
         """as_found: without the changes and in one piece, as the page's viewer draws it."""
-        if as_found:
-            face = self.faces[index]
-            worn = self._worn(face) if hair else ()
-            return face_glb(face, self._own_texture(index, skin), parts=False, hair=worn)
-        face = self.shown(index)
+        face = self.faces[index] if as_found else self.shown(index)
         worn = self._worn(face) if hair else ()
+        if as_found:
+            return face_glb(face, self._own_texture(index, skin), parts=False, hair=worn)
         return face_glb(face, self._texture(index, skin), iris=self._iris(index), hair=worn)
 
     def obj(self, index: int, skin: Skin) -> bytes:

@@ -8,9 +8,8 @@ import numpy as np
 from tokenface.formats.rig import PartMaterial, Rig, RigPart
 from tokenface.geometry.closest import closest_on_mesh, on_triangles
 from tokenface.geometry.mesh_normals import mesh_normals
-from tokenface.hair.mesh import CARRIER, MARGIN
-from tokenface.hair.texture import CAP_SHARE, LOCKS, ROUGHNESS, strands
-from tokenface.head.data import JOINT_NAMES
+from tokenface.hair.mesh import MARGIN, on_skull, strip_faces
+from tokenface.hair.texture import LOCKS, ROUGHNESS, lock_span, strands
 from tokenface.head.model import HeadModel
 from tokenface.head.registration import Layers
 from tokenface.images.srgb import LUMINANCE, bytes_to_linear
@@ -63,14 +62,12 @@ def brows_part(head: HeadModel, rig: Rig, material: PartMaterial, seed: int = 0)
     moves = np.repeat(on_triangles(np.asarray(rig.morphs, np.float64), faces, triangle, weights), 2, axis=1)
     kept = np.flatnonzero(np.abs(moves).max((1, 2), initial=0) > LEAST)
     count = len(roots)
-    skinning = np.zeros((len(vertices), len(JOINT_NAMES)), np.float32)
-    skinning[:, JOINT_NAMES.index(CARRIER)] = 1
     return RigPart(
         name=NAME,
         rest=vertices.astype(np.float32),
-        faces=_strips(count),
+        faces=(2 * POINTS * np.arange(count)[:, None, None] + strip_faces(POINTS)).reshape(-1, 3),
         uv=_uv(count, random),
-        skinning_weights=skinning,
+        skinning_weights=on_skull(len(vertices)),
         morph_names=tuple(rig.morph_names[index] for index in kept),
         morphs=moves[kept].astype(np.float32),
         morph_weights=np.asarray(rig.morph_weights, np.float32)[kept],
@@ -102,16 +99,10 @@ def _hairs(arc: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np
     return roots, way * length[:, None], random.uniform(*WIDTH, CARDS), random.uniform(LIFT[1] / 2, LIFT[1], CARDS)
 
 
-def _strips(count: int) -> np.ndarray:
-    corner = (2 * POINTS * np.arange(count)[:, None] + 2 * np.arange(POINTS - 1)).reshape(-1, 1)
-    return np.concatenate([corner + np.array([0, 2, 1]), corner + np.array([1, 2, 3])])
-
-
 def _uv(count: int, random: np.random.Generator) -> np.ndarray:
     """[count · 2 · POINTS, 2] on the locks of `texture.strands`."""
     lock = random.integers(LOCKS, size=count)
-    left = CAP_SHARE + (1 - CAP_SHARE) * lock / LOCKS
-    edges = np.stack([left, left + (1 - CAP_SHARE) / LOCKS], axis=1)
+    edges = np.stack(lock_span(lock), axis=1)
     edges = np.where(random.random((count, 1)) < 0.5, edges, edges[:, ::-1])
     u = np.broadcast_to(edges[:, None], (count, POINTS, 2))
     v = np.broadcast_to(np.linspace(1 - MARGIN, MARGIN, POINTS)[None, :, None], u.shape)

@@ -11,7 +11,7 @@ from tokenface.data.scene.anatomy import AZIMUTH
 from tokenface.data.scene.shell import Shell
 from tokenface.formats.rig import PartMaterial, RigPart
 from tokenface.hair.fit import HANGING_ROWS, ROWS, HairStyle, placement
-from tokenface.hair.texture import CAP_SHARE, LOCKS
+from tokenface.hair.texture import CAP_SHARE, LOCKS, lock_span
 from tokenface.head.data import JOINT_NAMES
 from tokenface.head.model import HeadModel
 from tokenface.head.registration import Layers
@@ -69,14 +69,12 @@ def hair_part(head: HeadModel, neutral: np.ndarray, style: HairStyle, material: 
     cards = _cards(grid, outward, np.random.default_rng(seed))
     vertices = np.concatenate([cap.vertices, cards.vertices]).astype(np.float32)
     faces = np.concatenate([cap.faces, cards.faces + len(cap.vertices)]).astype(np.int64)
-    skinning = np.zeros((len(vertices), len(JOINT_NAMES)), np.float32)
-    skinning[:, JOINT_NAMES.index(CARRIER)] = 1
     return RigPart(
         name=NAME,
         rest=vertices,
         faces=faces,
         uv=np.concatenate([cap.uv, cards.uv]).astype(np.float32),
-        skinning_weights=skinning,
+        skinning_weights=on_skull(len(vertices)),
         morph_names=(),
         morphs=np.zeros((0, len(vertices), 3), np.float32),
         morph_weights=np.zeros(0, np.float32),
@@ -84,6 +82,19 @@ def hair_part(head: HeadModel, neutral: np.ndarray, style: HairStyle, material: 
         material=material,
         normals=np.concatenate([cap.normals, cards.normals]).astype(np.float32),
     )
+
+
+def on_skull(count: int) -> np.ndarray:
+    """[count, J] float32 skinning weights of what turns with the skull."""
+    weights = np.zeros((count, len(JOINT_NAMES)), np.float32)
+    weights[:, JOINT_NAMES.index(CARRIER)] = 1
+    return weights
+
+
+def strip_faces(points: int) -> np.ndarray:
+    """[2 (points − 1), 3] triangles of one card whose vertices are the two edges' points, in turn."""
+    corner = 2 * np.arange(points - 1)[:, None]
+    return np.concatenate([corner + np.array([0, 2, 1]), corner + np.array([1, 2, 3])])
 
 
 def _beside_neck(grid: np.ndarray, head: HeadModel, neutral: np.ndarray) -> np.ndarray:
@@ -166,8 +177,7 @@ def _cards(grid: np.ndarray, outward: np.ndarray, random: np.random.Generator) -
             start = random.random() ** 0.8 * (length_of_column - length)
         strip, normal = _strip(grid, outward, depth, column, start, length, random)
         lock = random.integers(LOCKS)
-        low = CAP_SHARE + (1 - CAP_SHARE) * lock / LOCKS
-        high = CAP_SHARE + (1 - CAP_SHARE) * (lock + 1) / LOCKS
+        low, high = lock_span(lock)
         if random.random() < 0.5:
             low, high = high, low
         first = 2 * CARD_POINTS * len(vertices)
@@ -175,8 +185,7 @@ def _cards(grid: np.ndarray, outward: np.ndarray, random: np.random.Generator) -
         normals.append(np.repeat(normal, 2, axis=0))
         along = np.linspace(1 - MARGIN, MARGIN, CARD_POINTS)
         uv.append(np.stack([np.tile([low, high], CARD_POINTS), np.repeat(along, 2)], axis=1))
-        corner = first + 2 * np.arange(CARD_POINTS - 1)[:, None]
-        faces.append(np.concatenate([corner + np.array([0, 2, 1]), corner + np.array([1, 2, 3])]))
+        faces.append(first + strip_faces(CARD_POINTS))
     return _Sheet(np.concatenate(vertices), np.concatenate(normals), np.concatenate(faces), np.concatenate(uv))
 
 

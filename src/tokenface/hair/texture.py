@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tokenface.formats.rig import PartMaterial
 from tokenface.images.srgb import bytes_to_linear, to_bytes
@@ -83,6 +84,13 @@ def strands(colour: np.ndarray, contrast: float, seed: int = 0) -> np.ndarray:
         opacity[:, left : left + width] = np.minimum(loose, edge)
     picture[..., 3] = (opacity * 255).round().astype(np.uint8)
     return picture
+
+
+def lock_span(lock: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """u of the left and the right edge of locks by number: [...] each."""
+    low = CAP_SHARE + (1 - CAP_SHARE) * np.asarray(lock) / LOCKS
+    high = CAP_SHARE + (1 - CAP_SHARE) * (np.asarray(lock) + 1) / LOCKS
+    return low, high
 
 
 def _waves(random: np.random.Generator, count: int) -> np.ndarray:
