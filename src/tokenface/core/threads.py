@@ -58,6 +58,13 @@ def given_threads() -> int:
     return _given or (int(said) if said.isdigit() else 0)
 
 
+def working_threads() -> int:
+    """Threads of our own loops: as many as torch's where it is loaded, else what was said, else one for each core."""
+    if "torch" in sys.modules:
+        return sys.modules["torch"].get_num_threads()
+    return given_threads() or os.cpu_count() or 1
+
+
 def configured_threads(number: int) -> None:
     """A configuration's number of torch's threads, 0: as they are. The command line's `--threads` goes first."""
     if number and _given is None:

@@ -10,22 +10,21 @@ from typing import Any
 
 from tokenface.core.files import read_json
 from tokenface.core.fingerprint import fingerprint
-from tokenface.deploy.graph_names import arithmetic, runtime_for
+from tokenface.deploy.graph_names import arithmetic
 from tokenface.errors import ConfigError, ImageError, OutputError
 from tokenface.formats.axes import Axes
 from tokenface.formats.glb_textures import TextureFormat, check_texture_format
 from tokenface.images.loading import MAX_PIXELS, ImageItem
 from tokenface.images.remote import collect_photos, is_address
-from tokenface.inference.checkpoint import model_facts
+from tokenface.inference.checkpoint_facts import model_facts
 from tokenface.inference.face import FORMATS, SAVED
 from tokenface.inference.map_files import chosen_maps
-from tokenface.inference.photos import per_photo
-from tokenface.inference.predictor import BATCH_SIZE
+from tokenface.inference.photos import BATCH_SIZE, per_photo
 from tokenface.inference.refinement import RefineOptions
 from tokenface.inference.result import PhotoResult
 from tokenface.jobs.face_files import Texture
 from tokenface.jobs.output_tree import OutputTree, Settings
-from tokenface.model import Reconstructor
+from tokenface.jobs.photo_model import open_model
 
 GIVE_UP_AFTER = 3
 """Abort after this many consecutive write failures: the disk is full."""
@@ -106,11 +105,15 @@ class Run:
                 self.failures.append((item.name, str(error)))
 
     @cached_property
-    def model(self) -> Reconstructor:
-        """The network, loaded when there is something to do."""
-        options = self.options
-        runtime = runtime_for(options.runtime, options.precision, len(self.todo))
-        return Reconstructor.load(options.weights, options.device, runtime, options.precision)
+    def model(self) -> Any:
+        """The network, loaded when there is something to do: a `PhotoModel`, a `Reconstructor` where faces are refined
+        or get hair."""
+        chosen = self.options
+        photos_only = chosen.refine is None and not chosen.hair
+        photos = len(self.todo)
+        return open_model(
+            chosen.weights, chosen.device, chosen.runtime, chosen.precision, photos, photos_only=photos_only
+        )
 
     def __iter__(self) -> Iterator[PhotoResult]:
         if not self.todo:
@@ -122,8 +125,8 @@ class Run:
             batch_size=options.batch_size,
             max_faces=options.max_faces,
             second_crop=options.second_crop,
-            refine=False if options.refine is None else options.refine,
             max_pixels=options.max_pixels,
+            **({} if options.refine is None else {"refine": options.refine}),
         )
         try:
             yield from self._results(results)
