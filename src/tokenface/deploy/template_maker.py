@@ -54,8 +54,11 @@ def make_parsing_template(folder: Path) -> Path:
     """
     network = ParsingNetwork().eval()
     for block in list(network.modules()):
-        if isinstance(block, nn.Sequential) and len(block) > 1 and isinstance(block[1], nn.BatchNorm2d):
-            block[0], block[1] = fuse_conv_bn_eval(block[0], block[1]), nn.Identity()
+        if not isinstance(block, nn.Sequential):
+            continue
+        match list(block)[:2]:
+            case [nn.Conv2d() as convolution, nn.BatchNorm2d() as norm]:
+                block[0], block[1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
     pictures = (torch.zeros(2, 3, SIZE, SIZE),)
     path = folder / TEMPLATE
     return _written(network, lambda file: export_graph(network, pictures, (PICTURES,), (LOGITS,), file), path)

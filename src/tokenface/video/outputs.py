@@ -62,9 +62,13 @@ def identities(store: Store) -> dict[int, Identity]:
             total[2] += float(weights.sum())
             total[3] += len(own)
     return {
-        person: Identity(*(torch.from_numpy(np.float32(total / weight)) for total in (shape, texture)), count)
+        person: Identity(_tensor(shape / weight), _tensor(texture / weight), count)
         for person, (shape, texture, weight, count) in sorted(sums.items())
     }
+
+
+def _tensor(values: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(values.astype(np.float32))
 
 
 class PersonWriter:
