@@ -18,11 +18,11 @@ from tokenface.images.loading import MAX_PIXELS, ImageItem
 from tokenface.images.remote import collect_photos, is_address
 from tokenface.inference.checkpoint_facts import model_facts
 from tokenface.inference.face import FORMATS, SAVED
-from tokenface.inference.map_files import chosen_maps
+from tokenface.inference.map_names import chosen_maps
 from tokenface.inference.photos import BATCH_SIZE, per_photo
 from tokenface.inference.refinement import RefineOptions
 from tokenface.inference.result import PhotoResult
-from tokenface.jobs.face_files import Texture
+from tokenface.jobs.face_files import Texture, load_beside
 from tokenface.jobs.output_tree import OutputTree, Settings
 from tokenface.jobs.photo_model import open_model
 
@@ -118,6 +118,7 @@ class Run:
     def __iter__(self) -> Iterator[PhotoResult]:
         if not self.todo:
             return
+        load_beside(self.tree.settings)
         options = self.options
         results = self.model.iterate(
             self.todo,
