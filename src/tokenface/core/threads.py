@@ -60,8 +60,9 @@ def given_threads() -> int:
 
 def working_threads() -> int:
     """Threads of our own loops: as many as torch's where it is loaded, else what was said, else one for each core."""
-    if "torch" in sys.modules:
-        return sys.modules["torch"].get_num_threads()
+    count = getattr(sys.modules.get("torch"), "get_num_threads", None)  # it may be on its way in, in another thread
+    if count is not None:
+        return count()
     return given_threads() or os.cpu_count() or 1
 
 

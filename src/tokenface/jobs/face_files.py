@@ -16,7 +16,7 @@ from tokenface.core.files import write_atomically
 from tokenface.formats.axes import Axes
 from tokenface.formats.glb_textures import TextureFormat
 from tokenface.formats.rig import RigPart
-from tokenface.inference.face import FORMATS, Face, Skin
+from tokenface.inference.face import FORMATS, Face, Skin, can_draw
 
 Texture = Literal["photo", "delit", "model"]
 
@@ -79,7 +79,7 @@ def write_face(
     meshes = sorted(set(wanted.formats) - {"json"})
     skin: Skin = "model"
     iris = None
-    if photo is not None and {"glb", "vrm"} & set(meshes):
+    if photo is not None and can_draw() and {"glb", "vrm"} & set(meshes):
         iris = face.iris_colour(photo)
     if photo is not None and meshes and wanted.texture != "model":
         from tokenface.inference.photo_texture import photo_texture

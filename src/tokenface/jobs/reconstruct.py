@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from tokenface.formats.glb_textures import TextureFormat, check_texture_format
 from tokenface.images.loading import MAX_PIXELS, ImageItem
 from tokenface.images.remote import collect_photos, is_address
 from tokenface.inference.checkpoint_facts import model_facts
-from tokenface.inference.face import FORMATS, SAVED
+from tokenface.inference.face import FORMATS, SAVED, can_draw
 from tokenface.inference.map_names import chosen_maps
 from tokenface.inference.photos import BATCH_SIZE, per_photo
 from tokenface.inference.refinement import RefineOptions
@@ -25,6 +26,8 @@ from tokenface.inference.result import PhotoResult
 from tokenface.jobs.face_files import Texture, load_beside
 from tokenface.jobs.output_tree import OutputTree, Settings
 from tokenface.jobs.photo_model import open_model
+
+logger = logging.getLogger("tokenface")
 
 GIVE_UP_AFTER = 3
 """Abort after this many consecutive write failures: the disk is full."""
@@ -76,6 +79,8 @@ class Run:
         self.items = self._collect(sources, Path(output).expanduser().resolve())
         self._boxes = read_boxes(options.boxes) if options.boxes else None
         formats = known_formats(options.formats)
+        if not can_draw():
+            options = self.options = _without_drawing(options)
         self.todo: list[ImageItem] = []
         self.root = Path(output)
         if not self.items:
@@ -200,6 +205,18 @@ class Run:
         # Names are checked against all photos: those that are done already are known.
         chosen = dict(zip(self.items, per_photo(self._boxes, self.items, "boxes"), strict=True))
         return [chosen[item] for item in items] if len(items) > 1 else chosen[items[0]]
+
+
+def _without_drawing(options: Options) -> Options:
+    """What can be made without the packages that draw; said once.
+
+    Raises:
+        ConfigError: it was asked for what cannot.
+    """
+    if options.maps or options.detail or options.hair:
+        raise ConfigError("maps, relief and hair need numba and scipy; run pip install numba scipy")
+    logger.warning("photo textures and overlays need numba and scipy; the skin is the predicted albedo")
+    return replace(options, texture="model", overlay=False)
 
 
 def _outside(source: str | Path, output: Path, items: list[ImageItem]) -> list[ImageItem]:
