@@ -141,7 +141,7 @@ def test_boxes_of_the_caller_are_used(tokenface: Console, photos: Path, tmp_path
 
 
 def test_finished_photos_are_skipped_until_something_changes(tokenface: Console, photos: Path, tmp_path: Path) -> None:
-    command = ("reconstruct", photos, "-o", tmp_path / "out", "-f", "ply", "--no-overlay")
+    command = ("reconstruct", photos, "-o", tmp_path / "out", "-f", "ply", "--texture", "model", "--no-overlay")
     assert tokenface(*command)[0] == 0
     assert tokenface.looked_at == 2
     code, text, _ = tokenface(*command)
@@ -464,11 +464,12 @@ def test_results_of_earlier_runs_are_never_inputs(
     monkeypatch.chdir(photos)
     save(photos / "overlay.png", (60, 40, 40))  # the user's own: nothing marks it as a result
     save(photos / "album" / "face_00.png", (60, 40, 40))
+    command = ("reconstruct", ".", "-r", "-f", "obj,json", "--texture", "model", "-o")  # OBJ has a picture beside it
     for _ in range(3):
-        code, _, errors = tokenface("reconstruct", ".", "-r", "-o", output)
+        code, _, errors = tokenface(*command, output)
         assert (code, errors) == (0, "")
         assert tokenface.looked_at == 4
-    tokenface("reconstruct", ".", "-r", "-o", "elsewhere")
+    tokenface(*command, "elsewhere")
     assert tokenface.looked_at == 8  # neither the first run's folder nor its own
 
 
@@ -486,14 +487,15 @@ def test_a_name_that_is_not_utf8_costs_nothing(tokenface: Console, photos: Path,
     os.rename(os.fsencode(photos / "one.png"), odd)
     (photos / "bad.png").write_bytes(b"no picture")
     os.rename(os.fsencode(photos / "bad.png"), os.fsencode(photos) + b"/na\xefve.png")
-    code, _, errors = tokenface("reconstruct", photos, "-o", tmp_path / "out")
+    command = ("reconstruct", photos, "-f", "ply,json", "--texture", "model", "-o", tmp_path / "out")
+    code, _, errors = tokenface(*command)
     assert code == 1  # the one that is no picture
     assert "na" in one_error(errors)
     assert tokenface.looked_at == 2
     names = [json.loads(path.read_text())["photo"]["name"] for path in (tmp_path / "out").rglob("parameters.json")]
     assert sorted(names) == ["caf?.png", "two.png"]
     assert tokenface("reconstruct", os.fsdecode(odd), "-o", tmp_path / "single")[0] == 0
-    tokenface("reconstruct", photos, "-o", tmp_path / "out")
+    tokenface(*command)
     assert tokenface.looked_at == 3  # finished photos stay finished
 
 

@@ -26,40 +26,52 @@ def fresh(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, text=True, check=True)
 
 
-@pytest.mark.skipif(not TORCH_LOADS_GNU, reason="asks GNU's OpenMP what it read")
-@pytest.mark.parametrize(
-    ("variables", "expected"),
-    [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")],
-)
-def test_torchs_openmp_sleeps_while_it_waits_unless_the_user_decides(variables: dict[str, str], expected: str) -> None:
-    told = fresh("import tokenface; tokenface.HeadModel", OMP_DISPLAY_ENV="VERBOSE", **variables).stderr
-    policies = [line.split("=")[1].strip() for line in told.splitlines() if "OMP_WAIT_POLICY" in line]
-    assert policies
-    assert set(policies) == {f"'{expected}'"}
-
-
 def test_one_variable_of_the_users_leaves_all_as_they_are() -> None:
     told = fresh("import os, tokenface; print(os.environ.get('OMP_WAIT_POLICY'))", KMP_BLOCKTIME="200").stdout
     assert told.strip() == "None"
 
 
-NUMBERS = "print(torch.get_num_threads(), cv2.getNumThreads(), numba.get_num_threads())"
+TOLD = "print(torch.get_num_threads(), cv2.getNumThreads(), numba.get_num_threads())"
+COMMAND = "from tokenface import cli; cli.run(['version'{}])"
+CONFIGURED = "from tokenface.core.threads import configured_threads; configured_threads(2)"
+LIBRARIES = "import tokenface, cv2, numba, torch"
 
 
-@pytest.mark.parametrize("loaded", ["before", "after"])
-def test_threads_of_the_command_line_reach_every_library(loaded: str) -> None:
-    steps = ["from tokenface import cli; cli.run(['version', '--threads', '1'])", "import cv2, numba, torch"]
-    if loaded == "before":
-        steps.reverse()
-    told = fresh("; ".join([*steps, NUMBERS])).stdout.splitlines()
-    assert told[-1] == "1 1 1"
+@pytest.fixture(scope="module")
+def chosen() -> subprocess.CompletedProcess[str]:
+    """Libraries that are there when the command line says one thread, and a configuration two."""
+    one = COMMAND.format(", '--threads', '1'")
+    return fresh("; ".join([LIBRARIES, one, TOLD, CONFIGURED, TOLD]), OMP_DISPLAY_ENV="VERBOSE")
 
 
-@pytest.mark.parametrize(("given", "expected"), [("", "2"), ("'--threads', '1'", "1")])
-def test_the_command_line_goes_before_a_configuration(given: str, expected: str) -> None:
-    code = "import torch; from tokenface import cli; from tokenface.core.threads import configured_threads; "
-    code += f"cli.run(['version', {given}]); configured_threads(2); print(torch.get_num_threads())"
-    assert fresh(code, OMP_NUM_THREADS="3").stdout.splitlines()[-1] == expected
+@pytest.fixture(scope="module")
+def unsaid() -> subprocess.CompletedProcess[str]:
+    """A command line that says nothing, a user who has decided how threads wait, and a configuration of two threads."""
+    variables = {"OMP_DISPLAY_ENV": "VERBOSE", "OMP_WAIT_POLICY": "ACTIVE", "OMP_NUM_THREADS": "3"}
+    return fresh("; ".join([LIBRARIES, COMMAND.format(""), CONFIGURED, TOLD]), **variables)
+
+
+@pytest.mark.skipif(not TORCH_LOADS_GNU, reason="asks GNU's OpenMP what it read")
+@pytest.mark.parametrize(("told", "expected"), [("chosen", "PASSIVE"), ("unsaid", "ACTIVE")])
+def test_torchs_openmp_sleeps_while_it_waits_unless_the_user_decides(told: str, expected: str, request) -> None:
+    lines = request.getfixturevalue(told).stderr.splitlines()
+    policies = [line.split("=")[1].strip() for line in lines if "OMP_WAIT_POLICY" in line]
+    assert policies
+    assert set(policies) == {f"'{expected}'"}
+
+
+def test_threads_of_the_command_line_reach_libraries_that_are_loaded(chosen) -> None:
+    assert chosen.stdout.splitlines()[-2] == "1 1 1"
+
+
+def test_threads_of_the_command_line_reach_libraries_that_are_loaded_later() -> None:
+    steps = [COMMAND.format(", '--threads', '1'"), LIBRARIES, TOLD]
+    assert fresh("; ".join(steps)).stdout.splitlines()[-1] == "1 1 1"
+
+
+def test_the_command_line_goes_before_a_configuration(chosen, unsaid) -> None:
+    assert chosen.stdout.splitlines()[-1].split()[0] == "1"
+    assert unsaid.stdout.splitlines()[-1].split()[0] == "2"
 
 
 def commands(group: typer.Typer) -> list[list[str]]:

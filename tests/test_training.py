@@ -111,7 +111,10 @@ def test_a_killed_run_goes_on_with_identical_numbers(finished):
 def test_averages_of_a_resumed_curve_are_those_of_an_unbroken_one(tmp_path):
     """The state lies between two rows: what was summed up before it belongs to the next row."""
     rows = {}
-    settings = (*TINY, f"run.folder={tmp_path}", "run.steps=6", "run.log_every=3", "run.checkpoint_every=2")
+    settings = (
+        *TINY, "network.image_size=32", "run.validation_people=1", f"run.folder={tmp_path}", "run.steps=6",
+        "run.log_every=3", "run.checkpoint_every=2",
+    )  # fmt: skip
     train(None, (*settings, "run.name=whole"), report=lambda line: None)
     seen = []
 
@@ -197,9 +200,10 @@ def test_fp16_and_fsdp_are_refused_where_they_cannot_work():
 
 
 def test_bf16_accumulated_and_made_ahead(tmp_path):
-    overrides = ["run.precision=bf16", "run.accumulate=2", "run.ahead=2", "run.steps=2", f"run.folder={tmp_path}"]
-    train(None, [*TINY, *overrides, "run.name=bf16"], report=lambda _: None)
-    train(None, [*TINY, "run.steps=2", f"run.folder={tmp_path}", "run.name=fp32"], report=lambda _: None)
+    small = [*TINY, "network.image_size=32", "run.steps=2", "run.validation_people=1", f"run.folder={tmp_path}"]
+    overrides = ["run.precision=bf16", "run.accumulate=2", "run.ahead=2"]
+    train(None, [*small, *overrides, "run.name=bf16"], report=lambda _: None)
+    train(None, [*small, "run.name=fp32"], report=lambda _: None)
     (bf16, _), (fp32, _) = (read_curve(tmp_path / name / "train.csv") for name in ("bf16", "fp32"))
     for term in ("total", "neutral", "landmarks", "light"):  # the same batch, in two passes of half precision
         assert float(bf16[term]) == pytest.approx(float(fp32[term]), rel=0.02)

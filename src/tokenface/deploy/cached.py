@@ -13,6 +13,7 @@ from tokenface.core.fingerprint import content_hash, fingerprint
 from tokenface.deploy.graph_names import SUFFIX, check_precision
 from tokenface.deploy.runtime import AnotherNetwork, BFloat16Network, ExportedNetwork, open_network
 from tokenface.deploy.templates import GRAPH_VERSION, find_template
+from tokenface.graphs.sessions import needed
 from tokenface.graphs.templates import filled
 from tokenface.head.model import HeadModel
 from tokenface.images.models import cache_folder
@@ -70,6 +71,18 @@ def filled_graph(network: TokenFace) -> bytes | None:
     return filled(template, {name: value.detach().cpu().numpy() for name, value in network.named_parameters()})
 
 
+def full_file(network: TokenFace, path: Path) -> Path:
+    """The network's fp32 ONNX file: from its architecture's template where there is one, which saves a minute."""
+    from tokenface.deploy.onnx_files import export_network
+
+    graph = filled_graph(network)
+    if graph is None:
+        return export_network(network, path)
+    onnx = needed("onnx")
+    onnx.save(onnx.load_from_string(graph), path)  # graph and weights as one message
+    return path
+
+
 def exported_path(network: TokenFace, head: HeadModel, weights_hash: str, runtime: str, stored: str) -> Path:
     """Where the exported file of some weights is kept, in one precision."""
     facts = {
@@ -97,7 +110,7 @@ def _opened(source: bytes | Path, network: TokenFace, runtime: str, precision: s
 def _make(network: TokenFace, head: HeadModel, path: Path, precision: str) -> None:
     """Made under another name first: a run that is stopped leaves no half a file."""
     from tokenface.deploy.drift import CALIBRATION, rendered_crops
-    from tokenface.deploy.onnx_files import convert, export_network
+    from tokenface.deploy.onnx_files import convert
     from tokenface.deploy.precision import lowered
 
     make_folder(path.parent)
@@ -106,7 +119,7 @@ def _make(network: TokenFace, head: HeadModel, path: Path, precision: str) -> No
     low = full.with_suffix(f".{precision}.onnx")
     crops = partial(rendered_crops, head, network.config.image_size, CALIBRATION)
     try:
-        source = lowered(export_network(network, full), low, precision, crops)
+        source = lowered(full_file(network, full), low, precision, crops)
         if path.suffix == ".xml":
             convert(source, part, packed=precision != "fp32")
             part.with_suffix(".bin").replace(path.with_suffix(".bin"))  # the .xml, which is looked for, comes last

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from tokenface.core.files import discard, make_folder, read_marker, write_atomically
 from tokenface.core.fingerprint import fingerprint
+from tokenface.deploy.cached import full_file
 from tokenface.deploy.drift import CALIBRATION, Drift, DriftMeter, rendered_crops, rendered_photos
 from tokenface.deploy.graph_names import PRECISIONS, SUFFIX
 from tokenface.deploy.graphs import LARGEST_BATCH, HeadGraph, ParameterGraph, example_coefficients, example_crops
-from tokenface.deploy.onnx_files import convert, export_head, export_network, export_photos
+from tokenface.deploy.onnx_files import convert, export_head, export_photos
 from tokenface.deploy.photo_graph import PhotoGraph
 from tokenface.deploy.precision import lowered
 from tokenface.deploy.templates import GRAPH_VERSION
@@ -95,7 +96,7 @@ def export(
 def _parts(network: TokenFace, head: HeadModel, photos: PhotoGraph | None) -> list[Part]:
     crops = partial(rendered_crops, head, network.config.image_size, CALIBRATION)
     parts = [
-        Part("parameters", partial(export_network, network), crops),
+        Part("parameters", partial(full_file, network), crops),
         Part("head", partial(export_head, head)),
     ]
     if photos is not None:
