@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from tokenface.app.folder import WorkFolder, work_folder
 from tokenface.app.limits import MEGABYTE, Limits
 from tokenface.errors import ConfigError, TokenFaceError
-from tokenface.jobs.examples import example_photos
 from tokenface.model import Reconstructor
 from tokenface.version import __version__
 
@@ -117,6 +116,7 @@ def create_app(
         from tokenface.app.downloads import download_router
         from tokenface.app.metrics import Metrics
         from tokenface.app.shares import ClientShare
+        from tokenface.app.warm_up import warm_up
     except ImportError as error:
         raise _missing(error) from error
     from tokenface.app.photo_sessions import PhotoSessions
@@ -133,8 +133,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        for photo in list(example_photos().values())[:1]:
-            worker.photo(photo, lambda result: None)  # compiles what is compiled on first use
+        worker.warm_up(warm_up(lambda: worker.model, limits))
         tasks = [
             asyncio.create_task(_tidy(folder, photo_sessions, limits)),
             *map(asyncio.create_task, map(_every_second, often)),
