@@ -26,6 +26,7 @@ from tokenface.app.photo_sessions import Files, PhotoSession, PhotoSessions
 from tokenface.app.worker import Busy, TooLate, Worker, answer
 from tokenface.errors import ImageError
 from tokenface.formats.rig import PartMaterial, RigPart
+from tokenface.hair import Hair
 from tokenface.head.data import JOINT_NAMES
 from tokenface.head.model import HeadModel
 from tokenface.inference.result import PhotoResult
@@ -240,6 +241,18 @@ def test_visits_go_when_there_are_too_many_or_they_are_too_old() -> None:
     photo_sessions.seconds = 0
     photo_sessions.tidy()
     assert len(photo_sessions) == 1  # the newest one is being looked at
+
+
+def test_hair_that_is_kept_counts_as_memory_and_makes_old_sessions_go(photo_session: PhotoSession) -> None:
+    before = photo_session.cost
+    textures = [np.zeros((512, 512, 4), np.uint8), np.zeros((128, 128, 4), np.uint8), np.zeros((64, 64, 4), np.uint8)]
+    strands, brows, others = (PartMaterial("hair", texture, 0.5) for texture in textures)
+    photo_session._hairs |= {0: Hair(None, strands, brows), 1: Hair(None, None, others)}
+    assert photo_session.cost == before + sum(texture.nbytes for texture in textures)
+    sessions = PhotoSessions(limit=before + 100, seconds=60)
+    token = sessions.add(photo_session)
+    sessions.add(Files({"a.glb": bytes(10)}))
+    assert sessions.get(token) is None
 
 
 def test_the_folder_takes_all_temporary_files_and_goes_with_them() -> None:

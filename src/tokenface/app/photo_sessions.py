@@ -26,7 +26,7 @@ from tokenface.render.overlay import automatic_crop, fit, mesh_over_photo
 Skin = Literal["photo", "model"]
 TOKEN_BYTES = 16
 FACE_BYTES = 4_000_000
-"""Memory of a face with its texture, about."""
+"""Memory of a face with its texture, about; hair comes on top where somebody asked for it."""
 
 
 @dataclass(eq=False)
@@ -57,6 +57,8 @@ class PhotoSession:
     def cost(self) -> int:
         """Bytes of memory, about."""
         own = len(self.data) + self.small.nbytes + FACE_BYTES * len(self.faces)
+        for hair in list(self._hairs.values()):  # the worker's thread adds to them
+            own += sum(part.texture.nbytes for part in (hair.strands, hair.brows) if part is not None)
         return own + (0 if self.partner is None else self.partner.cost)
 
     def edit(self, index: int, edit: Edit) -> None:
