@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -92,7 +93,7 @@ def test_requests_come_before_the_next_step(worker: Worker) -> None:
 
 def until_warm(worker: Worker) -> None:
     while not worker.warm:
-        threading.Event().wait(0.01)
+        time.sleep(0.01)
 
 
 def test_an_error_of_the_warm_up_is_one_line_and_the_next_photo_is_served(
@@ -112,26 +113,37 @@ def test_an_error_of_the_warm_up_is_one_line_and_the_next_photo_is_served(
     assert worker.photo(TWO, lambda result: len(result.faces)).result(20) == 2
 
 
-def test_a_worker_that_is_closed_leaves_the_rest_of_its_warm_up(worker: Worker) -> None:
-    done: list[int] = []
-    begun, go = threading.Event(), threading.Event()
+def test_a_worker_that_is_closed_breaks_its_warm_up_off(worker: Worker) -> None:
+    done: list[str] = []
+    begun = threading.Event()
 
     def steps() -> Iterator[None]:
-        for number in range(1000):
-            begun.set()
-            go.wait(20)
-            done.append(number)
-            yield
+        begun.set()
+        for _ in range(10_000):  # a step that takes 100 s
+            time.sleep(0.01)
+        done.append("first step")
+        yield
+        done.append("second step")
 
     worker.warm_up(steps())
     assert begun.wait(20)
+    worker.close()
+    assert not worker._thread.is_alive()
+    assert done == []
+
+
+def test_a_worker_that_is_closed_finishes_the_job_in_hand(worker: Worker) -> None:
+    begun, go = threading.Event(), threading.Event()
+    answer = worker.call(lambda: (begun.set(), go.wait(20), "done")[-1])
+    assert begun.wait(20)
+    worker.warm_up(iter([None]))
     closing = threading.Thread(target=worker.close)
     closing.start()
     while not worker._closed:
-        threading.Event().wait(0.01)
+        time.sleep(0.01)
     go.set()
+    assert answer.result(20) == "done"
     closing.join(20)
-    assert done == [0]
     assert not worker._thread.is_alive()
 
 
@@ -175,7 +187,7 @@ def test_the_servers_figures_and_folder_know_nothing_of_its_warm_up(
 
 def until_ready(client: TestClient) -> None:
     while client.get("/readyz").status_code == 503:
-        threading.Event().wait(0.01)
+        time.sleep(0.01)
     assert client.get("/readyz").json() == {"status": "ready"}
 
 
