@@ -43,7 +43,7 @@ def processor_ms(run: Callable[[], object], repeats: int) -> float:
 
 def resnet50(size: int) -> Iterator[tuple[str, Callable[[], object]]]:
     """One crop through ResNet-50 on every runtime, fp32."""
-    from tokenface.deploy.stored_weights import needed
+    from tokenface.graphs.sessions import needed
 
     network = timm.create_model("resnet50", pretrained=False).eval()
     crop = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))

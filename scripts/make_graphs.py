@@ -1,4 +1,4 @@
-"""Graph templates of the shipped weights (`tokenface.deploy.templates`), in assets/graphs.
+"""Graph templates of the shipped weights and of face parsing (`tokenface.deploy.templates`), in assets/graphs.
 
     python scripts/make_graphs.py
 
@@ -6,16 +6,20 @@ Makes those that are missing and removes those of no shipped weights; a minute o
 Needed when a shipped network's configuration changes; other weights of the same architecture need nothing.
 """
 
-from tokenface.deploy.template_maker import make_template
-from tokenface.deploy.templates import template_key, templates_folder
+from tokenface.deploy.template_maker import make_parsing_template, make_template
+from tokenface.deploy.templates import template_key
+from tokenface.graphs.templates import templates_folder
 from tokenface.head.registry import load_head
 from tokenface.inference.checkpoint import read_metadata
 from tokenface.network.config import NetworkConfig
+from tokenface.parsing.graph import TEMPLATE
 from tokenface.weights import WEIGHTS
 
 
 def main() -> None:
-    folder, kept = templates_folder(), set()
+    folder, kept = templates_folder(), {TEMPLATE}
+    if not (folder / TEMPLATE).is_file():
+        make_parsing_template(folder)
     for entry in WEIGHTS.values():
         facts = read_metadata(entry.path)
         config = NetworkConfig.from_dict(facts["network"])

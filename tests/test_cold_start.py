@@ -105,10 +105,19 @@ def test_a_photo_imports_what_it_needs_and_no_more(tmp_path: Path, starter) -> N
     assert imported(out, NEVER) == []
 
 
+def test_a_photo_is_done_without_torch(tmp_path: Path, starter) -> None:
+    portrait = Path(tokenface.__file__).parent / "assets" / "eileen_collins.jpg"
+    code = f"print(cli.run(['reconstruct', {str(portrait)!r}, '-o', 'out', '--maps', 'all', '--detail']))"
+    out, err = fresh(starter, code, tmp_path)
+    assert out.splitlines()[-2] == "0", err
+    assert imported(out, ("torch", "timm", *(name for name in NEVER if name != "onnxruntime"))) == []
+    assert (tmp_path / "out" / portrait.stem / "overlay.png").is_file()
+
+
 def test_a_photos_texture_and_overlay_import_what_they_need_and_no_more(tmp_path: Path, starter) -> None:
     code = "import tokenface.inference.photo_texture, tokenface.inference.map_files, tokenface.render.overlay"
     out, _ = fresh(starter, code, tmp_path)
-    assert imported(out, NEVER) == []
+    assert imported(out, ("torch", *(name for name in NEVER if name != "onnxruntime"))) == []
 
 
 def test_the_fastest_runtime_imports_no_exporter(tmp_path: Path, starter) -> None:

@@ -30,7 +30,7 @@ from tokenface.inference.calibration import (
     read_calibration,
     save_calibration,
 )
-from tokenface.inference.checkpoint import calibration_facts, model_facts
+from tokenface.inference.checkpoint_facts import calibration_facts, model_facts
 from tokenface.inference.confidence import ConfidenceFeatures
 from tokenface.inference.face import Face, Origin
 from tokenface.inference.people import same_person

@@ -153,7 +153,7 @@ def test_the_exported_photo_graph_serves_onnxruntime_alone(exported, portrait, t
 
 @pytest.mark.slow
 def test_photo_graphs_take_any_batch_and_size(exported, portrait):
-    from tokenface.deploy.sessions import open_graph
+    from tokenface.graphs.sessions import open_graph
 
     folder, drifts = exported
     pair = batch(portrait[:400, 20:]).repeat(2, 1, 1, 1).numpy()

@@ -16,8 +16,8 @@ from tokenface.deploy.graphs import HeadGraph, example_coefficients
 from tokenface.deploy.onnx_files import export_graph, export_head
 from tokenface.deploy.precision import eight_bits, half_precision, lowered
 from tokenface.deploy.runtime import open_head, open_network
-from tokenface.deploy.sessions import open_graph
 from tokenface.errors import TokenFaceError
+from tokenface.graphs.sessions import open_graph
 from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head
 from tokenface.network import TokenFace

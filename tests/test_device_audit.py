@@ -39,7 +39,7 @@ GENERATOR_WAITS = {
 STEP_WAITS = GENERATOR_WAITS | {
     ("copy to the CPU", "data/replay.py:write"),  # new faces go to the ring on disk
     ("_local_scalar_dense", "identity/alignment.py:faces_at"),  # how far the crops shrink
-    ("_linalg_svd", "geometry/similarity.py:best_rotation"),  # torch looks whether it converged
+    ("_linalg_svd", "geometry/batched_similarity.py:best_rotation"),  # torch looks whether it converged
 }
 
 

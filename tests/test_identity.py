@@ -18,7 +18,7 @@ from tokenface.evaluation.recognition_pictures import (
     render_block,
     rendered_pictures,
 )
-from tokenface.geometry.similarity import planar_similarity
+from tokenface.geometry.batched_similarity import planar_similarity
 from tokenface.head.registry import load_head
 from tokenface.identity.alignment import ARCFACE_POINTS, IdentityEncoder, aligned_faces
 from tokenface.identity.encoder import faces_for, load_identity_encoder

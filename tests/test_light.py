@@ -25,7 +25,9 @@ from tokenface.images.loading import load_image
 from tokenface.inference.checkpoint import save_checkpoint
 from tokenface.inference.checkpoint_facts import FORMAT, read_metadata
 from tokenface.inference.face import Face
+from tokenface.jobs.photo_model import FEW_PHOTOS, open_model
 from tokenface.light import LightModel
+from tokenface.model import Reconstructor
 from tokenface.network import COMPONENTS, FaceParameters, NetworkConfig, TokenFace
 from tokenface.weights import find_weights
 
@@ -51,7 +53,7 @@ def landmarks(photo) -> np.ndarray:
 def pair(photo, landmarks) -> tuple[Face, Face]:
     """The face as torch and as onnxruntime with NumPy give it."""
     heavy = tokenface.load(device="cpu", runtime="torch").reconstruct(photo, landmarks=landmarks)[0]
-    return heavy, LightModel(threads=1).reconstruct(photo, landmarks)[0]
+    return heavy, LightModel(threads=1).reconstruct(photo, landmarks=landmarks)[0]
 
 
 def test_faces_are_those_of_torch(pair) -> None:
@@ -119,7 +121,7 @@ for name in ("torch", "timm", "numba", "scipy", "trimesh", "onnx", "onnxscript")
 import numpy as np
 from tokenface.light import load
 landmarks = np.array(json.load(sys.stdin))
-face = load(threads=1).reconstruct(sys.argv[1], landmarks)[0]
+face = load(threads=1).reconstruct(sys.argv[1], landmarks=landmarks)[0]
 for suffix in ("glb", "obj", "ply", "json"):
     face.save(f"{sys.argv[2]}/face.{suffix}")
 print(json.dumps({"vertices": face.vertices.tolist(), "smile": face.arkit["mouthSmileLeft"]}))
@@ -138,11 +140,40 @@ def test_it_runs_where_torch_is_not_installed(pair, landmarks, tmp_path) -> None
     found = json.loads(done.stdout)
     assert np.abs(np.array(found["vertices"]) - pair[0].vertices).max() < 1e-5 * HEAD_SIZE
     assert found["smile"] == pytest.approx(pair[0].arkit["mouthSmileLeft"], abs=1e-4)
-    assert "needs torch" in done.stderr  # the photo's skin, which save() asks for; once
+    assert "needs numba and scipy" in done.stderr  # the photo's skin, which save() asks for; once
     assert len(done.stderr.strip().splitlines()) == 1
     assert (tmp_path / "face.glb").read_bytes()[:4] == b"glTF"
     assert (tmp_path / "face.obj").read_text(encoding="utf-8").count("\nv ") == len(pair[0].vertices)
     assert json.loads((tmp_path / "face.json").read_text(encoding="utf-8"))["faces"][0]["arkit"]
+
+
+RECONSTRUCT = """
+import sys
+for name in sys.argv[3].split(","):
+    sys.modules[name] = None
+from tokenface.cli import run
+sys.exit(run(["reconstruct", sys.argv[1], "-o", sys.argv[2], "-f", "glb,json"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("missing", "drawn"), [("torch,timm", True), ("torch,timm,numba,scipy", False)], ids=["no torch", "and no numba"]
+)
+def test_the_usual_command_runs_where_torch_is_not_installed(missing: str, drawn: bool, tmp_path) -> None:
+    command = [sys.executable, "-c", RECONSTRUCT, str(PORTRAIT), str(tmp_path), missing]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / PORTRAIT.stem
+    assert (folder / "face_00.glb").read_bytes()[:4] == b"glTF"
+    assert json.loads((folder / "parameters.json").read_text(encoding="utf-8"))["faces"]
+    assert (folder / "overlay.png").exists() is drawn
+    assert ("need numba and scipy" in done.stderr) is not drawn
+
+
+def test_the_skin_of_the_photo_is_that_of_torch(pair, photo) -> None:
+    ours, theirs = (face.photo_texture(photo).astype(int) for face in reversed(pair))
+    assert np.abs(ours - theirs).max() <= 4
+    assert np.abs(ours - theirs).mean() < 0.05
 
 
 def test_an_architecture_without_a_graph_is_said(tmp_path) -> None:
@@ -166,3 +197,32 @@ def test_a_missing_runtime_is_said_in_one_line(monkeypatch) -> None:
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ConfigError, match="pip install onnxruntime"):
         LightModel()
+
+
+def test_torch_is_taken_for_what_needs_it(tmp_path, monkeypatch) -> None:
+    def kind(photos: int = 1, weights=None, device: str = "auto", photos_only: bool = True, runtime: str = "auto"):
+        return type(open_model(weights, device, runtime, "fp32", photos, photos_only=photos_only))
+
+    assert kind() is LightModel
+    assert kind(photos=FEW_PHOTOS + 1) is Reconstructor
+    assert kind(photos_only=False) is Reconstructor
+    assert kind(runtime="torch") is Reconstructor
+    head = tokenface.load_head()
+    own = TokenFace(NetworkConfig(backbone="vit_tiny_stem", image_size=64), head.sizes, seed=0)
+    save_checkpoint(tmp_path / "own.safetensors", own, head)
+    assert kind(weights=str(tmp_path / "own.safetensors")) is Reconstructor
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert kind() is Reconstructor
+
+
+def test_faces_of_one_person_are_pooled_without_torch(photo, landmarks) -> None:
+    model = LightModel(threads=1)
+    faces = [model.reconstruct(photo, landmarks=landmarks + move)[0] for move in (0.0, 3.0)]
+    pooled = model.one_person(faces)
+    weights = np.array([face.confidence for face in faces]).clip(1e-3)
+    shapes = np.stack([face.parameters.shape for face in faces])
+    expected = (weights[:, None] * shapes).sum(0) / weights.sum()
+    for face in pooled:
+        assert isinstance(face.parameters.shape, np.ndarray)
+        assert np.allclose(face.parameters.shape, expected, atol=1e-5)

@@ -21,7 +21,8 @@ from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.data import HeadData
 from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head
-from tokenface.inference.map_files import DEPTH_STEP, DEPTH_ZERO, MAPS, chosen_maps, write_maps
+from tokenface.inference.map_files import DEPTH_STEP, DEPTH_ZERO, write_maps
+from tokenface.inference.map_names import MAPS, chosen_maps
 from tokenface.inference.maps import PARTS, FaceMaps, face_maps
 
 RADIUS = 0.09

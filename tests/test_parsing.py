@@ -16,9 +16,11 @@ from tokenface.data.synthetic import SyntheticConfig, SyntheticFaces
 from tokenface.errors import CheckpointError
 from tokenface.geometry.crop import Crop
 from tokenface.head.registry import load_head
+from tokenface.parsing.graph import LOGITS, PICTURES, open_weights
 from tokenface.parsing.network import ParsingNetwork
-from tokenface.parsing.parser import LOWERED, SCALE, Regions, load_network, parse, parsing_crop
+from tokenface.parsing.parser import LOWERED, SCALE, Regions, parse, parsing_crop
 from tokenface.parsing.regions import BACKGROUND, CLOTHES, EYES, GLASSES, HAIR, HAT, REGIONS, SKIN
+from tokenface.parsing.regions import SIZE as NETWORK_SIZE
 from tokenface.training import face_parsing
 
 SIZE = 128
@@ -127,11 +129,39 @@ def test_a_mirrored_photo_has_mirrored_regions(head):
     assert np.abs(own.shares - other.shares[:, :, ::-1]).max() < 0.02
 
 
-def test_a_file_of_something_else_is_refused():
-    with pytest.raises(CheckpointError, match="'other' holds no weights of face parsing"):
-        load_network(save({"weight": np.zeros(3, np.float32)}), "other")
-    with pytest.raises(CheckpointError, match="face parsing"):
-        load_network(b"no safetensors at all", "other")
+def test_the_graph_gives_what_the_network_gives(tmp_path):
+    """Of any weights: normalisations are folded, none of them is a constant of the shipped graph."""
+    torch.manual_seed(5)
+    network = ParsingNetwork().eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for value, (low, high) in (
+                (module.running_mean, (-0.5, 0.5)),
+                (module.running_var, (0.3, 2.0)),
+                (module.weight, (0.5, 1.5)),
+                (module.bias, (-0.3, 0.3)),
+            ):
+                torch.nn.init.uniform_(value, low, high)
+    state = {name: value.numpy() for name, value in network.state_dict().items() if "batches" not in name}
+    (tmp_path / "own.safetensors").write_bytes(save(state))
+    pictures = np.random.default_rng(6).random((2, 3, NETWORK_SIZE, NETWORK_SIZE), np.float32)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(pictures)).numpy()
+    found = open_weights(tmp_path / "own.safetensors")({PICTURES: pictures})[LOGITS]
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_a_file_of_something_else_is_refused(tmp_path):
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(save({"weight": np.zeros(3, np.float32)}))
+    with pytest.raises(CheckpointError, match="the weights lack '"):
+        open_weights(other)
+    other.write_bytes(save({"stem.1.running_mean": np.zeros(3, np.float32)}))
+    with pytest.raises(CheckpointError, match=r"face parsing lack a part of 'stem\.1'"):
+        open_weights(other)
+    other.write_bytes(b"no safetensors at all")
+    with pytest.raises(CheckpointError, match="no readable safetensors file"):
+        open_weights(other)
 
 
 def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch, head):

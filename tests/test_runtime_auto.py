@@ -17,7 +17,7 @@ from toy_head import toy_head_data
 import tokenface
 from tokenface.deploy import choice
 from tokenface.deploy.cached import filled_graph, other_network, ready_network
-from tokenface.deploy.graph_names import FEW_PHOTOS, arithmetic, runtime_for
+from tokenface.deploy.graph_names import arithmetic
 from tokenface.deploy.runtime import AnotherNetwork, ExportedNetwork
 from tokenface.deploy.templates import find_template
 from tokenface.geometry.crop import Crop, extract
@@ -172,13 +172,6 @@ def test_an_architecture_without_a_graph_is_not_exported_by_itself(tmp_path, mon
     assert choice.fastest_network(network, head, "x", "fp32", CPU) is None
     other_network(network, head, "x", "onnx", "fp32")  # who asks for it gets it, and then auto finds it
     assert isinstance(choice.fastest_network(network, head, "x", "fp32", CPU), ExportedNetwork)
-
-
-def test_a_few_photos_are_torchs() -> None:
-    assert runtime_for("auto", "fp32", FEW_PHOTOS) == "torch"
-    assert runtime_for("auto", "fp32", FEW_PHOTOS + 1) == "auto"
-    assert runtime_for("onnx", "fp32", 1) == "onnx"
-    assert runtime_for("auto", "int8", 1) == "auto"
 
 
 def test_results_of_fp32_are_kept_whatever_made_them() -> None:

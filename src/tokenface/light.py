@@ -1,48 +1,39 @@
 """Photos to heads without torch: onnxruntime (or OpenVINO) and NumPy.
 
-The same detector, crops, graph, head model and files as `tokenface.load`, so the same faces; what needs gradients or a
-rasteriser (refinement, clips, photo textures, overlays, training) needs torch.
+The same detector, crops, graph, head model and files as `tokenface.load`, so the same faces; refinement, clips, hair
+and training need torch. Photo textures and overlays need numba and SciPy.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from tokenface.deploy.graph_names import CROPS, OUTPUTS, PACKAGES
-from tokenface.deploy.sessions import open_graph
-from tokenface.deploy.templates import filled, find_template, stored_tensors
-from tokenface.errors import CheckpointError, ConfigError, ImageError
+from tokenface.deploy.graph_names import CROPS, OUTPUTS
+from tokenface.deploy.templates import find_template, stored_tensors
+from tokenface.errors import CheckpointError
 from tokenface.geometry.crop import Crop, extract_array
 from tokenface.geometry.pinhole import FaceCamera
+from tokenface.graphs.sessions import installed_runtime, open_graph
+from tokenface.graphs.templates import filled
 from tokenface.head.arrays import HeadArrays
 from tokenface.head.data import HeadData
 from tokenface.head.registry import head_path
-from tokenface.images.detection import Detection
-from tokenface.images.detector import FaceDetector
-from tokenface.images.loading import MAX_PIXELS
-from tokenface.images.remote import collect_photos
 from tokenface.inference.calibration import calibration_input, find_calibration
-from tokenface.inference.checkpoint_facts import check_head_name, crop_scale, read_metadata
+from tokenface.inference.checkpoint_facts import calibration_facts, check_head_name, crop_scale, read_metadata
 from tokenface.inference.confidence import ConfidenceFeatures
-from tokenface.inference.doubles import without_doubles
-from tokenface.inference.face import Face, Origin
-from tokenface.inference.photos import groups, prepared
+from tokenface.inference.face import Origin
+from tokenface.inference.photo_model import PhotoModel
 from tokenface.inference.prediction import Prediction
-from tokenface.inference.reader import read_faces
 from tokenface.network.config import NetworkConfig
 from tokenface.parameters import COMPONENTS, FaceParameters
 from tokenface.weights import file_hash, find_weights, recognition_path
 
-BATCH_SIZE = 16
 
-
-class LightModel:
+class LightModel(PhotoModel):
     """A network with its head model, ready for photos, without torch.
 
     Args:
@@ -54,7 +45,7 @@ class LightModel:
     """
 
     def __init__(self, weights: str | os.PathLike | None = None, threads: int = 0) -> None:
-        runtime, path = _runtime(), find_weights(weights)
+        runtime, path = installed_runtime(), find_weights(weights)
         facts = read_metadata(path)
         try:
             config = NetworkConfig.from_dict(facts["network"])
@@ -68,63 +59,12 @@ class LightModel:
         self.head: Any = HeadArrays(data)
         self.crop_size, self.crop_scale = config.image_size, crop_scale(path, facts)
         self.origin = Origin(path.stem, file_hash(path), expected)
-        self.calibration = find_calibration(path, self.origin.weights_hash)
+        self.calibration = find_calibration(path, self.origin.weights_hash, calibration_facts(path))
         template = find_template(config, self.head.sizes)
         if template is None:
             raise CheckpointError(f"'{path}' has an architecture whose graph is not shipped; use it with torch")
         graph = filled(template, stored_tensors(path, recognition_path()))
         self._network = open_graph(graph, (CROPS,), OUTPUTS, threads, runtime=runtime)
-
-    @cached_property
-    def detector(self) -> FaceDetector:
-        """The face detector, made on first use.
-
-        Raises:
-            ModelFileError: its models are missing and cannot be fetched.
-        """
-        return FaceDetector()
-
-    def reconstruct(
-        self,
-        source: Any,
-        landmarks: Sequence[np.ndarray] | np.ndarray | None = None,
-        *,
-        max_faces: int | None = None,
-        recursive: bool = False,
-        second_crop: bool = True,
-    ) -> list[Face]:
-        """Every face of one or many photos, as `Reconstructor.reconstruct`: in the order of the photos, largest first.
-
-        Args:
-            source: path, address, folder, open file, array [H, W, 3], PIL image, encoded bytes, or a list of these.
-            landmarks: [N, 68, 2] iBUG points of the faces of one photo, pixels; None: find them.
-            max_faces: the largest ones of a photo; None: all.
-            recursive: folders with everything below them.
-            second_crop: crop again from the network's own landmarks.
-        Returns:
-            `Face` objects. Their skin and irises are the predicted albedo's.
-        Raises:
-            ImageError: nothing to read, or a photo that cannot be read.
-            ModelFileError: the face detector's models are missing and cannot be fetched.
-        """
-        items = collect_photos(source, recursive=recursive)
-        known = None if landmarks is None else np.asarray(landmarks, np.float64).reshape(-1, 68, 2)
-        if known is not None and len(items) != 1:
-            raise ImageError(f"landmarks are of one photo, got {len(items)}")
-        if known is None:
-            _ = self.detector  # what cannot be had is said before the first photo
-
-        def find(number: int, image: np.ndarray) -> list[Detection]:
-            return self.detector.detect(image) if known is None else [Detection.from_landmarks(one) for one in known]
-
-        faces: list[Face] = []
-        for group in groups(prepared(items, find, MAX_PIXELS), BATCH_SIZE):
-            for photo in group:
-                if photo.error is not None:
-                    raise photo.error
-                found = read_faces(self, [photo], BATCH_SIZE, second_crop)
-                faces += (without_doubles(found) if known is None else found)[:max_faces]
-        return faces
 
     def predictions(self, images: Sequence[np.ndarray], crops: Sequence[Crop], batch_size: int) -> list[Prediction]:
         """As `Predictor.predictions`, in arrays."""
@@ -172,10 +112,3 @@ class LightModel:
 def load(weights: str | os.PathLike | None = None, threads: int = 0) -> LightModel:
     """`LightModel(weights, threads)`."""
     return LightModel(weights, threads)
-
-
-def _runtime() -> str:
-    for runtime, package in PACKAGES.items():
-        if importlib.util.find_spec(package) is not None:
-            return runtime
-    raise ConfigError("without torch the network needs onnxruntime or openvino; run pip install onnxruntime")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -14,32 +14,26 @@ import torch
 from torch import nn
 
 from tokenface.core.device import choose_device
-from tokenface.errors import ImageError, ModelFileError, TokenFaceError
+from tokenface.errors import TokenFaceError
 from tokenface.geometry.crop import TEST_SCALE
 from tokenface.head.model import HeadModel
 from tokenface.hub import HubModel
-from tokenface.images.detection import Detection
 from tokenface.images.detector import FaceDetector
 from tokenface.images.loading import MAX_PIXELS
-from tokenface.images.remote import collect_photos
-from tokenface.inference.doubles import without_doubles
 from tokenface.inference.face import Face, Origin
-from tokenface.inference.people import same_person as one_identity
-from tokenface.inference.photos import Photo, groups, per_photo, prepared, unexpected
-from tokenface.inference.predictor import BATCH_SIZE, Predictor
-from tokenface.inference.reader import read_faces
+from tokenface.inference.photo_model import PhotoModel, accepted
+from tokenface.inference.photos import BATCH_SIZE, unexpected
+from tokenface.inference.predictor import Predictor
 from tokenface.inference.refinement import RefineOptions
-from tokenface.inference.result import NoFaceError, PhotoResult
+from tokenface.inference.result import PhotoResult
 from tokenface.network.tokenface import TokenFace
 
 if TYPE_CHECKING:
     from tokenface.refinement.refine import Refiner
     from tokenface.video.face import TrackedFrame
 
-logger = logging.getLogger("tokenface")
 
-
-class Reconstructor(HubModel, Predictor):
+class Reconstructor(HubModel, Predictor, PhotoModel):
     """A network with its head model, ready for photos and clips. Made by `tokenface.load()`.
 
     Args:
@@ -88,17 +82,6 @@ class Reconstructor(HubModel, Predictor):
 
         return cls._loaded(name_or_path, where, running)
 
-    @property
-    def detector(self) -> FaceDetector:
-        """The face detector, made on first use.
-
-        Raises:
-            ModelFileError: its models are missing and cannot be fetched.
-        """
-        if self._detector is None:
-            self._detector = FaceDetector()
-        return self._detector
-
     def reconstruct(
         self,
         source: Any,
@@ -135,38 +118,33 @@ class Reconstructor(HubModel, Predictor):
             ImageError: nothing to read, or a photo that cannot be read (on_error="raise").
             ModelFileError: the face detector's models are missing and cannot be fetched.
         """
-        max_faces = 1 if same_person else max_faces
         results = self.iterate(
             source,
             boxes,
             landmarks,
             batch_size=batch_size,
-            max_faces=max_faces,
+            max_faces=1 if same_person else max_faces,
             recursive=recursive,
             second_crop=second_crop,
             refine=False if same_person else refine,
         )
         faces: list[Face] = []
         photos: list[np.ndarray] = []
-        for result in results:
-            if result.status == "failed" and result.error is not None:
-                if on_error == "raise":
-                    raise result.error
-                logger.warning("%s", result.error)
+        for result in accepted(results, on_error):
             faces.extend(result.faces)
             if same_person and refine and result.image is not None:
                 photos.extend([result.image] * len(result.faces))
         return self.one_person(faces, photos, refine) if same_person and faces else faces
 
     def one_person(
-        self, faces: Sequence[Face], photos: Sequence[np.ndarray], refine: bool | RefineOptions | None = None
+        self, faces: Sequence[Face], photos: Sequence[np.ndarray] = (), refine: bool | RefineOptions | None = None
     ) -> list[Face]:
         """Faces of one person with one identity: pooled by confidence, or refined together.
 
         Args:
             photos: [H, W, 3] uint8 for each face; needed where `refine` is asked for.
         """
-        return self.refiner(list(faces), list(photos), _refine_options(refine)) if refine else one_identity(faces)
+        return self.refiner(list(faces), list(photos), _refine_options(refine)) if refine else super().one_person(faces)
 
     def refine(
         self,
@@ -245,72 +223,29 @@ class Reconstructor(HubModel, Predictor):
         max_faces: int | None = None,
         recursive: bool = False,
         second_crop: bool = True,
-        refine: bool | RefineOptions = False,
         max_pixels: int = MAX_PIXELS,
-    ) -> Iterator[PhotoResult]:
-        """`reconstruct`, photo by photo, in order: faces or an error for each. Decoding and finding faces run in a
-        thread beside the network; a photo that fails does not stop the others."""
-        items = collect_photos(source, recursive=recursive)
-        known_boxes, known_landmarks = per_photo(boxes, items, "boxes"), per_photo(landmarks, items, "landmarks")
-        if batch_size < 1:
-            raise ImageError(f"batch_size is at least 1, got {batch_size}")
-        if any(a is None and b is None for a, b in zip(known_boxes, known_landmarks, strict=True)):
-            _ = self.detector  # models that cannot be had concern all photos: fail once, and before the first
-
-        given = [a is not None or b is not None for a, b in zip(known_boxes, known_landmarks, strict=True)]
-        # two detections may turn out to be one face: with twice as many, the largest ones are among them
-        sought = None if max_faces is None else max(max_faces, 2 * max_faces - 1)
-
-        def find(number: int, image: np.ndarray) -> list[Detection]:
-            found = self._find(image, known_boxes[number], known_landmarks[number])
-            return found[: max_faces if given[number] else sought]
-
-        def finish(number: int, result: PhotoResult) -> PhotoResult:
-            if not given[number]:
-                result.faces = without_doubles(result.faces)[:max_faces]
-            return result
-
+        refine: bool | RefineOptions = False,
+    ) -> Generator[PhotoResult]:
+        """`PhotoModel.iterate`; refine: fit every face to its photo."""
         options = _refine_options(refine)
         if options is not None:
             _ = self.refiner  # a head model that cannot be refined is an error of the whole run
-        return self._run(prepared(items, find, max_pixels), batch_size, second_crop, options, finish)
+        results = super().iterate(
+            source,
+            boxes,
+            landmarks,
+            batch_size=batch_size,
+            max_faces=max_faces,
+            recursive=recursive,
+            second_crop=second_crop,
+            max_pixels=max_pixels,
+        )
+        return results if options is None else self._refined(results, options)
 
-    def _find(self, image: np.ndarray, boxes: Any, landmarks: Any) -> list[Detection]:
-        if landmarks is not None:
-            try:
-                points = np.asarray(landmarks, dtype=np.float64)
-                return [Detection.from_landmarks(face) for face in (points[None] if points.ndim == 2 else points)]
-            except ValueError as error:
-                raise ImageError(f"landmarks are [N, 68, 2] photo pixels ({error})") from error
-        if boxes is None:
-            return self.detector.detect(image)
-        try:
-            corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-        except (ValueError, TypeError) as error:
-            raise ImageError(f"boxes are [N, 4] x0, y0, x1, y1 in photo pixels ({error})") from error
-        try:
-            return self.detector.align(image, corners)
-        except ModelFileError:  # the mesh would only improve the crops
-            return [Detection(box=box, score=1.0) for box in corners]
-
-    def _run(
-        self,
-        photos: Iterator[Photo],
-        batch_size: int,
-        second_crop: bool,
-        refine: RefineOptions | None,
-        finish: Callable[[int, PhotoResult], PhotoResult],
-    ) -> Iterator[PhotoResult]:
-        number = 0
-        try:
-            for group in groups(photos, batch_size):
-                for read in self._group(group, batch_size, second_crop):
-                    result = finish(number, read)
-                    number += 1
-                    yield result if refine is None else self._fitted(result, refine)
-        finally:
-            if hasattr(photos, "close"):
-                photos.close()
+    def _refined(self, results: Generator[PhotoResult], options: RefineOptions) -> Generator[PhotoResult]:
+        with closing(results):
+            for result in results:
+                yield self._fitted(result, options)
 
     def _fitted(self, result: PhotoResult, options: RefineOptions) -> PhotoResult:
         """The photo's faces refined, each by itself."""
@@ -330,26 +265,6 @@ class Reconstructor(HubModel, Predictor):
             return face
         found = self.detector.align(photo, face.box[None])[0]
         return replace(face, observed468=found.landmarks468)
-
-    def _group(self, photos: list[Photo], batch_size: int, second_crop: bool) -> Iterable[PhotoResult]:
-        """Both passes over the faces of a few photos."""
-        try:
-            faces = iter(read_faces(self, photos, batch_size, second_crop))
-        except TokenFaceError:
-            raise
-        except Exception as error:
-            if len(photos) > 1:  # find the one that is to blame, and save the others
-                return [result for photo in photos for result in self._group([photo], batch_size, second_crop)]
-            return [PhotoResult(photos[0].item, image=photos[0].image, error=unexpected(photos[0].item, error))]
-        results = []
-        for photo in photos:
-            result = PhotoResult(photo.item, [next(faces) for _ in photo.detections], photo.image, photo.error)
-            if not result.faces and result.error is None:
-                result.error = NoFaceError(
-                    f"no face found in '{photo.item.name}'; give a box (--boxes, boxes=) if there is one"
-                )
-            results.append(result)
-        return results
 
 
 def _refine_options(refine: bool | RefineOptions) -> RefineOptions | None:

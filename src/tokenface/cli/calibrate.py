@@ -20,7 +20,7 @@ def calibrate(
     """Fit the confidence of some weights on rendered faces, and write it beside them. Minutes; no data needed."""
     from tokenface.cli.console import out
     from tokenface.inference.calibration import calibration_path, save_calibration
-    from tokenface.inference.checkpoint import calibration_facts
+    from tokenface.inference.checkpoint_facts import calibration_facts
     from tokenface.training.calibration.fit import fit
     from tokenface.training.calibration.samples import FIT_SEED
 

@@ -11,8 +11,9 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-import torch
 from numba import njit
+
+from tokenface.core.threads import working_threads
 
 _pool: ThreadPoolExecutor | None = None
 _pool_key = (0, 0)
@@ -27,8 +28,8 @@ def kernel(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def run_over_batch(loop: Callable[..., None], batch: int, *arguments, threads: int | None = None) -> None:
-    """Call `loop(first, last, *arguments)` on slices of the batch; None: torch's number of threads."""
-    threads = min(batch, threads or torch.get_num_threads())
+    """Call `loop(first, last, *arguments)` on slices of the batch; None: `working_threads`."""
+    threads = min(batch, threads or working_threads())
     if threads <= 1:
         loop(0, batch, *arguments)
         return

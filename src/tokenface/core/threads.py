@@ -58,6 +58,14 @@ def given_threads() -> int:
     return _given or (int(said) if said.isdigit() else 0)
 
 
+def working_threads() -> int:
+    """Threads of our own loops: as many as torch's where it is loaded, else what was said, else one for each core."""
+    count = getattr(sys.modules.get("torch"), "get_num_threads", None)  # it may be on its way in, in another thread
+    if count is not None:
+        return count()
+    return given_threads() or os.cpu_count() or 1
+
+
 def configured_threads(number: int) -> None:
     """A configuration's number of torch's threads, 0: as they are. The command line's `--threads` goes first."""
     if number and _given is None:

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tokenface.geometry import rotations
+from tokenface.geometry.batched_similarity import planar_similarity
 from tokenface.geometry.camera import Camera
-from tokenface.geometry.similarity import planar_similarity
 from tokenface.head.model import HeadModel
 from tokenface.parameters import FaceParameters
 from tokenface.render.rasterizer import interpolate, rasterize

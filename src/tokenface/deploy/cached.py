@@ -12,7 +12,8 @@ from tokenface.core.files import make_folder
 from tokenface.core.fingerprint import content_hash, fingerprint
 from tokenface.deploy.graph_names import SUFFIX, check_precision
 from tokenface.deploy.runtime import AnotherNetwork, BFloat16Network, ExportedNetwork, open_network
-from tokenface.deploy.templates import GRAPH_VERSION, filled, find_template
+from tokenface.deploy.templates import GRAPH_VERSION, find_template
+from tokenface.graphs.templates import filled
 from tokenface.head.model import HeadModel
 from tokenface.images.models import cache_folder
 from tokenface.network.tokenface import TokenFace

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from tokenface.deploy.cached import other_network, ready_network
-from tokenface.deploy.graph_names import PACKAGES, RUNTIME_PRECISIONS
+from tokenface.deploy.graph_names import RUNTIME_PRECISIONS
 from tokenface.deploy.runtime import AnotherNetwork
 from tokenface.errors import TokenFaceError
+from tokenface.graphs.sessions import PACKAGES
 from tokenface.head.model import HeadModel
 from tokenface.network.tokenface import TokenFace
 

@@ -15,8 +15,8 @@ from tokenface.data.synthetic import SyntheticConfig, SyntheticFaces
 from tokenface.deploy.graphs import HeadGraph, example_coefficients
 from tokenface.deploy.photo_graph import FOUND, PHOTO_OUTPUTS, PHOTOS, PhotoGraph
 from tokenface.deploy.runtime import open_head, open_network
-from tokenface.deploy.sessions import open_graph
 from tokenface.errors import TokenFaceError
+from tokenface.graphs.sessions import open_graph
 from tokenface.head.model import HeadModel
 from tokenface.network.tokenface import TokenFace
 from tokenface.parameters import COMPONENTS

@@ -19,9 +19,6 @@ SUFFIX = {"onnx": "onnx", "openvino": "xml"}
 PRECISIONS = ("fp32", "fp16", "int8")
 """Of exported files."""
 RUNTIME_PRECISIONS = {"torch": ("fp32", "bf16"), "onnx": PRECISIONS, "openvino": (*PRECISIONS, "bf16")}
-PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
-"""Runtime → its package, fastest first. In fp32 they are equally fast; onnxruntime is opened in a third of the time
-(docs/lab/runtimes.md)."""
 AUTO = "auto"
 """The fastest runtime that is installed."""
 
@@ -34,15 +31,6 @@ def check_precision(runtime: str, precision: str) -> None:
         raise ConfigError(
             f"runtime '{runtime}' has no precision '{precision}'; choose {', '.join(RUNTIME_PRECISIONS[runtime])}"
         )
-
-
-FEW_PHOTOS = 8
-"""Up to so many photos torch is done before another runtime, whose graph is compiled first, has caught up."""
-
-
-def runtime_for(runtime: str, precision: str, photos: int) -> str:
-    """The runtime of a run over so many photos: for a few of them `auto` is torch."""
-    return "torch" if runtime == AUTO and precision == "fp32" and photos <= FEW_PHOTOS else runtime
 
 
 def arithmetic(runtime: str, precision: str) -> str:

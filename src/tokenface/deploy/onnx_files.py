@@ -19,7 +19,8 @@ from tokenface.deploy.graph_names import CROPS, HEAD_INPUTS, OUTPUTS, VERTICES
 from tokenface.deploy.graphs import LARGEST_BATCH, HeadGraph, ParameterGraph, example_coefficients, example_crops
 from tokenface.deploy.mip_crops import LARGEST_PHOTO, SMALLEST_PHOTO
 from tokenface.deploy.photo_graph import PHOTO_OUTPUTS, PHOTOS, PhotoGraph, example_photos
-from tokenface.deploy.stored_weights import LARGE, needed
+from tokenface.deploy.stored_weights import LARGE
+from tokenface.graphs.sessions import needed
 from tokenface.head.model import HeadModel
 from tokenface.network.tokenface import TokenFace
 

@@ -10,7 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from tokenface.deploy.onnx_files import quiet, share_constants
-from tokenface.deploy.stored_weights import PRODUCTS, needed, network_nodes, pack_weights
+from tokenface.deploy.stored_weights import PRODUCTS, network_nodes, pack_weights
+from tokenface.graphs.sessions import needed
 
 FULL = ("Resize", "Constant", "ConstantOfShape", "Range")
 """Operators that want float32 in some input, or make it from an attribute."""

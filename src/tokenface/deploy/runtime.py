@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tokenface.deploy.graph_names import CROPS, HEAD_INPUTS, OUTPUTS, VERTICES
-from tokenface.deploy.sessions import Call, open_graph
+from tokenface.graphs.sessions import Call, open_graph
 from tokenface.network.heads import ComponentHeads
 from tokenface.network.tokenface import NetworkOutput, TokenFace
 from tokenface.parameters import COMPONENTS, FaceParameters

@@ -10,15 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tokenface.errors import TokenFaceError
-
-
-def needed(package: str) -> Any:
-    """The package, or one line that says how to get it."""
-    try:
-        return __import__(package)
-    except ImportError as error:
-        raise TokenFaceError(f"this needs the '{package}' package; run pip install 'tokenface[deploy]'") from error
-
+from tokenface.graphs.sessions import needed
 
 NETWORKS = ("network", "detector", "mesh")
 """Modules of the exported graphs whose arithmetic is lowered; boxes, crops, cameras and heads stay fp32."""

@@ -1,60 +1,22 @@
-"""Network graph templates: ONNX graphs without their weights, which are filled in from a checkpoint in milliseconds.
-
-Exporting a network takes a minute of a processor; its graph depends on the architecture alone. So the graphs of the
-shipped architectures are shipped, a few hundred kilobytes each, and a checkpoint's tensors are appended to them: in
-Protocol Buffers two messages in a row are one message with the fields of both (Encoding, "Last One Wins"). Neither
-torch nor the package onnx is needed. `template_maker` makes them.
-"""
+"""Graph templates of the shipped networks, by architecture, and the tensors that go into them."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from safetensors import SafetensorError
 
 from tokenface.core.fingerprint import fingerprint
-from tokenface.core.tensors import open_tensors
-from tokenface.errors import CheckpointError
+from tokenface.graphs.templates import Template, all_tensors, read_template, templates_folder
 from tokenface.network.config import NetworkConfig
 from tokenface.parameters import COMPONENTS, ComponentSizes
 
 GRAPH_VERSION = 1
 """Raised whenever the same weights would give another graph."""
-FORMAT = "tokenface-graph-1"
-GRAPH = "graph"
-FOLDER = "graphs"
 RECOGNITION = "closeups.recognition."
 """Prefix of the tensors that come from the recognition network's file."""
 NOT_IN_THE_GRAPH = ("drop_path", "token_std", "surface_cells", "label_sources")
 """Of a network's configuration: what concerns training alone."""
-FLOAT = 1
-"""ONNX's number of float32."""
-
-
-class Place(NamedTuple):
-    """Source of a constant of a graph. key: name of the tensor.  transposed, then reshaped to `shape`."""
-
-    key: str
-    transposed: bool
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Template:
-    """An ONNX model without weights, and where they come from.
-
-    graph: the model's bytes.  places: of the constants that are missing, by their names in the graph.
-    """
-
-    graph: bytes
-    places: Mapping[str, Place]
 
 
 def template_key(config: NetworkConfig, sizes: ComponentSizes) -> str:
@@ -62,11 +24,6 @@ def template_key(config: NetworkConfig, sizes: ComponentSizes) -> str:
     network = {name: value for name, value in config.to_dict().items() if name not in NOT_IN_THE_GRAPH}
     facts = {"graph": GRAPH_VERSION, "network": network, "sizes": {name: sizes[name] for name in COMPONENTS}}
     return fingerprint(facts)[:16]
-
-
-def templates_folder() -> Path:
-    """Folder of the shipped templates."""
-    return Path(str(resources.files("tokenface"))) / "assets" / FOLDER
 
 
 def find_template(config: NetworkConfig, sizes: ComponentSizes) -> Template | None:
@@ -79,68 +36,10 @@ def find_template(config: NetworkConfig, sizes: ComponentSizes) -> Template | No
     return read_template(path) if path.is_file() else None
 
 
-def read_template(path: Path) -> Template:
-    """A file of `template_maker`.
-
-    Raises:
-        CheckpointError: missing, damaged, or another file.
-    """
-    try:
-        with open_tensors(path, "np") as file:
-            places = json.loads((file.metadata() or {})[FORMAT])
-            places = {name: Place(key, bool(turned), tuple(shape)) for name, (key, turned, shape) in places.items()}
-            return Template(file.get_tensor(GRAPH).tobytes(), places)
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-        raise CheckpointError(f"the graph '{path}' is damaged ({error}); install tokenface again") from error
-
-
-def filled(template: Template, tensors: Mapping[str, np.ndarray]) -> bytes:
-    """The ONNX model of a network with these weights, for onnxruntime and OpenVINO.
-
-    Args:
-        tensors: a checkpoint's, and the recognition network's under RECOGNITION; of any floating type.
-    Raises:
-        CheckpointError: a tensor is missing.
-    """
-    constants = [_field(5, _tensor(name, place, tensors)) for name, place in template.places.items()]
-    return template.graph + _field(7, b"".join(constants))  # GraphProto.initializer in ModelProto.graph
-
-
 def stored_tensors(weights: Path, recognition: Path) -> dict[str, np.ndarray]:
     """The tensors of a checkpoint and of the recognition network, named as in a network's state.
 
     Raises:
         CheckpointError: a file is missing or damaged.
     """
-    return {**_all_tensors(weights), **{f"{RECOGNITION}{name}": one for name, one in _all_tensors(recognition).items()}}
-
-
-def _all_tensors(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with open_tensors(path, "np") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"'{path}' is no readable safetensors file ({error}); install it again") from error
-
-
-def _tensor(name: str, place: Place, tensors: Mapping[str, np.ndarray]) -> bytes:
-    """TensorProto: dims, data_type, name, raw_data."""
-    values = tensors.get(place.key)
-    if values is None or values.size != math.prod(place.shape):
-        raise CheckpointError(f"the weights lack '{place.key}', which their graph needs; download or train them again")
-    values = np.ascontiguousarray(values.T if place.transposed else values, "<f4")
-    dims = b"".join(_varint(1 << 3) + _varint(length) for length in place.shape)
-    return dims + _varint(2 << 3) + _varint(FLOAT) + _field(8, name.encode()) + _field(9, values.tobytes())
-
-
-def _field(number: int, payload: bytes) -> bytes:
-    """A length-delimited field."""
-    return _varint(number << 3 | 2) + _varint(len(payload)) + payload
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
+    return {**all_tensors(weights), **{f"{RECOGNITION}{name}": one for name, one in all_tensors(recognition).items()}}

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from tokenface.core.files import write_atomically
 from tokenface.core.tensors import open_tensors
 from tokenface.errors import CheckpointError
+from tokenface.geometry.batched_similarity import planar_similarity
 from tokenface.geometry.crop import Crop, extract
-from tokenface.geometry.similarity import planar_similarity
 from tokenface.identity.alignment import five_points
 from tokenface.identity.dlib_file import DlibLayer, read_dlib_network
 from tokenface.weights import RECOGNITION, recognition_path

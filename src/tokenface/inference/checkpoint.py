@@ -1,9 +1,8 @@
-"""Checkpoints: one `.safetensors` file with weights and, as JSON, what their use needs; what predictions depend on."""
+"""Checkpoints: one `.safetensors` file with weights and, as JSON, what their use needs."""
 
 from __future__ import annotations
 
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,15 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tokenface.core.fingerprint import content_hash
 from tokenface.core.tensors import open_tensors
-from tokenface.errors import CheckpointError, ConfigError, HeadModelError, OutputError, TokenFaceError
+from tokenface.errors import CheckpointError, ConfigError, HeadModelError, OutputError
 from tokenface.head.model import HeadModel
-from tokenface.head.registry import head_path, load_head
+from tokenface.head.registry import load_head
 from tokenface.inference.checkpoint_facts import FORMAT, check_head_name, damaged, read_metadata
 from tokenface.network.backbone import VisionTransformer
 from tokenface.network.config import NetworkConfig
 from tokenface.network.pretrained import resample_positions
 from tokenface.network.tokenface import TokenFace
-from tokenface.version import __version__
-from tokenface.weights import COMPANIONS, companion, find_weights
 
 RESERVED = ("network", "head")
 
@@ -152,34 +148,3 @@ def _fitting(path: str | Path, model: TokenFace, tensors: dict[str, Tensor]) -> 
 def _stored(value: Tensor, half: bool) -> Tensor:
     value = value.detach().cpu().contiguous()
     return value.half() if half and value.is_floating_point() else value.clone()
-
-
-CALIBRATED = "confidence"
-"""The companion that says how far to trust a prediction, and changes none."""
-
-
-def model_facts(name_or_path: str | os.PathLike | None = None) -> dict[str, Any]:
-    """Facts for `tokenface.core.fingerprint`, without loading the network.
-
-    Companions of another kind of run (temporal transformers) are left out.
-
-    Raises:
-        CheckpointError: no such weights.
-    """
-    path = find_weights(name_or_path)
-    facts = {"software": __version__, "weights": content_hash(path)}
-    try:
-        needed = read_metadata(path)["head"]
-        facts["head"] = str(needed["geometry_hash"])
-        facts["head file"] = content_hash(head_path(str(needed["name"])))
-    except (TokenFaceError, KeyError, TypeError):  # loading the weights says what is wrong with them
-        facts.setdefault("head", "")
-    beside = {kind: companion(path, kind) for kind in COMPANIONS if "temporal" not in kind}
-    return facts | {kind: content_hash(file) for kind, file in beside.items() if file.is_file()}
-
-
-def calibration_facts(name_or_path: str | os.PathLike | None = None) -> dict[str, Any]:
-    """Dependencies of a confidence calibration: the weights, the head's geometry, and what corrects the
-    predictions, whatever version of the software made it."""
-    facts = model_facts(name_or_path)
-    return {name: value for name, value in facts.items() if name not in ("software", "head file", CALIBRATED)}

@@ -187,9 +187,9 @@ class Face:
 
     @cached_property
     def _own_skin(self) -> np.ndarray:
-        """`photo_texture`, or the albedo where the photo cannot be read any more, or torch is not installed."""
-        if not _has_torch():
-            logger.warning("the skin as the photo shows it needs torch; the skin is the predicted albedo")
+        """`photo_texture`, or the albedo where the photo cannot be read any more, or a package is not installed."""
+        if not can_draw():
+            logger.warning("the skin as the photo shows it needs numba and scipy; the skin is the predicted albedo")
             return self.albedo
         try:
             return self.photo_texture(self._own_photo())
@@ -203,7 +203,7 @@ class Face:
     @cached_property
     def _own_iris(self) -> np.ndarray | None:
         """`iris_colour`; None where the photo does not show it or cannot be read any more."""
-        if not _has_torch():
+        if not can_draw():
             return None
         try:
             return self.iris_colour(self._own_photo())
@@ -376,5 +376,6 @@ class Face:
         }
 
 
-def _has_torch() -> bool:
-    return importlib.util.find_spec("torch") is not None
+def can_draw() -> bool:
+    """Whether the packages that draw heads and fill textures are installed."""
+    return all(importlib.util.find_spec(name) is not None for name in ("numba", "scipy"))

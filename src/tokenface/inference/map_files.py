@@ -11,13 +11,10 @@ import numpy as np
 from PIL import Image
 
 from tokenface.core.files import write_atomically
-from tokenface.errors import ConfigError
 from tokenface.inference.face import Face
 from tokenface.inference.maps import PARTS, FaceMaps, coverage
 from tokenface.render.landmark_drawing import draw_landmarks
 
-MAPS = ("depth", "normals", "uv", "pncc", "parts", "cutout", "axes", "points68", "points468", "npz")
-"""What `write_maps` knows: pictures, and `npz` for the numbers behind them in one file."""
 DEPTH_STEP = 1e-5
 """Metres per grey level of the depth picture."""
 DEPTH_ZERO = 32768
@@ -32,23 +29,11 @@ PART_COLOURS = (
 )
 
 
-def chosen_maps(names: Sequence[str]) -> tuple[str, ...]:
-    """The maps that are wanted, in the usual order; "all" is all.
-
-    Raises:
-        ConfigError: one of them is unknown.
-    """
-    wanted = set(MAPS) if "all" in names else set(names)
-    if unknown := sorted(wanted - set(MAPS)):
-        raise ConfigError(f"unknown map '{unknown[0]}'; choose from {', '.join(MAPS)}, or all")
-    return tuple(name for name in MAPS if name in wanted)
-
-
 def write_maps(folder: Path, face: Face, photo: np.ndarray, names: Sequence[str]) -> list[Path]:
     """Write `face_00_<map>.png` and `face_00_maps.npz`.
 
     Args:
-        photo: [H, W, 3] uint8 RGB.  names: of `MAPS`.
+        photo: [H, W, 3] uint8 RGB.  names: of `map_names.MAPS`.
     Raises:
         OutputError: a file cannot be written, or the head lies outside of the photo.
     """

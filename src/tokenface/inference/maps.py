@@ -10,14 +10,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from tokenface.errors import OutputError
 from tokenface.geometry.mesh_normals import mesh_normals
 from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.data import HeadData
-from tokenface.render.rasterizer import Fragments, interpolate, rasterize
+from tokenface.render.raster_arrays import ArrayFragments, at_pixels, rasterize_arrays
 
 PARTS = (
     *("background", "skin", "neck", "scalp", "ears", "nose", "brows", "lips", "mouth", "teeth", "tongue"),
@@ -81,24 +79,23 @@ def face_maps(head: HeadData, vertices: np.ndarray, camera: FaceCamera) -> FaceM
         OutputError: no part of the head lies on the photo.
     """
     box = _box(camera.project(vertices), camera.photo_size)
-    faces = torch.from_numpy(np.array(head.faces, np.int64))
-    fragments = _fragments(vertices, camera, faces, box)
+    fragments = _fragments(vertices, camera, head.faces, box)
+    mask, ids = fragments.mask[0], fragments.triangle_ids[0]
     inverse_distance = _inverse_distance(vertices, camera)
 
     def over(values: np.ndarray, corners: np.ndarray) -> np.ndarray:
         """[N, C] per corner index → [h, w, C], perspective-correct."""
         per_corner = values[corners.reshape(-1)].astype(np.float64) * inverse_distance[head.faces.reshape(-1), None]
         columns = np.column_stack([per_corner, inverse_distance[head.faces.reshape(-1)]])
-        index = torch.arange(len(columns)).view(-1, 3)
-        found = interpolate(fragments, torch.from_numpy(columns.astype(np.float32)), index)[0].numpy()
-        return found[..., :-1] / np.where(fragments.mask[0].numpy(), found[..., -1], 1)[..., None]
+        found = at_pixels(fragments, columns, np.arange(len(columns)).reshape(-1, 3))
+        image = np.zeros((*mask.shape, values.shape[1]), np.float32)
+        image[mask] = found[:, :-1] / found[:, -1:]
+        return image
 
-    mask = fragments.mask[0].numpy()
     normals = over(mesh_normals(vertices, head.faces) @ _axes(camera).T, head.faces)
     length = np.linalg.norm(normals, axis=-1, keepdims=True)
     low, high = head.template.min(axis=0), head.template.max(axis=0)
     labels = triangle_parts(head)
-    ids = fragments.triangle_ids[0].numpy()
     return FaceMaps(
         box=box,
         photo_size=camera.photo_size,
@@ -115,11 +112,10 @@ def coverage(head: HeadData, vertices: np.ndarray, camera: FaceCamera, box: tupl
     """[h, w] float32 in [0, 1]: share of each pixel of the rectangle that the head covers, of 4 × 4 samples."""
     factor = 4
     x0, y0, x1, y1 = box
-    faces = torch.from_numpy(np.array(head.faces, np.int64))
     rows, step = [], max(1, (1 << 22) // (factor * factor * (x1 - x0)))
     for top in range(y0, y1, step):
         band = (x0, top, x1, min(top + step, y1))
-        mask = _fragments(vertices, camera, faces, band, factor).mask[0].numpy()
+        mask = _fragments(vertices, camera, head.faces, band, factor).mask[0]
         rows.append(mask.reshape(-1, factor, x1 - x0, factor).mean(axis=(1, 3), dtype=np.float32))
     return np.concatenate(rows)
 
@@ -146,14 +142,13 @@ def _box(points: np.ndarray, photo_size: tuple[int, int]) -> tuple[int, int, int
 
 
 def _fragments(
-    vertices: np.ndarray, camera: FaceCamera, faces: Tensor, box: tuple[int, int, int, int], factor: int = 1
-) -> Fragments:
+    vertices: np.ndarray, camera: FaceCamera, faces: np.ndarray, box: tuple[int, int, int, int], factor: int = 1
+) -> ArrayFragments:
     x0, y0, x1, y1 = box
     ndc = (camera.project(vertices) - (x0, y0)) * (2 / (x1 - x0), 2 / (y1 - y0)) - 1
     # Depth of triangles is linear on the picture as it is (orthographic), or in 1 / z (perspective).
     z = camera.depth(vertices) if camera.lens is None else -_inverse_distance(vertices, camera)
-    points = torch.from_numpy(np.column_stack([ndc, z]).astype(np.float32))[None]
-    return rasterize(points, faces, (y1 - y0) * factor, (x1 - x0) * factor)
+    return rasterize_arrays(np.column_stack([ndc, z])[None], faces, (y1 - y0) * factor, (x1 - x0) * factor)
 
 
 def _inverse_distance(vertices: np.ndarray, camera: FaceCamera) -> np.ndarray:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from tokenface.errors import ImageError
-from tokenface.identity.recognition import recognition_vectors
 from tokenface.inference.face import Face
 
 THRESHOLD = 0.55
@@ -31,6 +29,8 @@ def group_people(faces: Sequence[Face], threshold: float = THRESHOLD, one_in_pho
     Raises:
         ImageError: a photo that is no longer there, or too many faces.
     """
+    from tokenface.identity.recognition import recognition_vectors
+
     photos: dict[int, list[int]] = {}
     for place, face in enumerate(faces):
         photos.setdefault(id(face.item), []).append(place)
@@ -81,10 +81,10 @@ LEAST = 1e-3
 """Weight of a face that cannot be trusted at all: if all are like that, they count alike."""
 
 
-def pool(values: Tensor, weights: Tensor) -> Tensor:
+def pool(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Weighted mean of [N, S] with weights [N] → [S]."""
-    shares = weights.double().clamp(min=LEAST)
-    return ((values.double() * shares[:, None]).sum(0) / shares.sum()).to(values.dtype)
+    shares = np.asarray(weights, np.float64).clip(LEAST)
+    return (shares @ values.astype(np.float64) / shares.sum()).astype(values.dtype)
 
 
 def same_person(faces: Sequence[Face]) -> list[Face]:
@@ -97,11 +97,27 @@ def same_person(faces: Sequence[Face]) -> list[Face]:
         raise ImageError("same_person needs at least one face")
     if len({id(face.head) for face in faces}) > 1:
         raise ImageError("same_person needs faces of one head model")
-    weights = torch.tensor([face.confidence for face in faces])
-    shape = pool(torch.stack([face.parameters.shape for face in faces]), weights)
-    texture = pool(torch.stack([face.parameters.texture for face in faces]), weights)
+    weights = np.array([face.confidence for face in faces])
+    pooled = {
+        name: pool(np.stack([np.asarray(getattr(face.parameters, name)) for face in faces]), weights)
+        for name in ("shape", "texture")
+    }
     # `replace` makes new objects: what the old ones have computed (vertices) does not carry over
     return [
-        replace(face, parameters=face.parameters.replace(shape=shape.clone(), texture=texture.clone()))
+        replace(
+            face,
+            parameters=face.parameters.replace(
+                **{name: _alike(value, getattr(face.parameters, name)) for name, value in pooled.items()}
+            ),
+        )
         for face in faces
     ]
+
+
+def _alike(value: np.ndarray, example: Any) -> Any:
+    """A copy, as an array or a tensor as the example is."""
+    if isinstance(example, np.ndarray):
+        return value.copy()
+    import torch
+
+    return torch.from_numpy(value.copy())

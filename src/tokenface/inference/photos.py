@@ -16,6 +16,8 @@ from tokenface.errors import ImageError, TokenFaceError
 from tokenface.images.detection import Detection
 from tokenface.images.loading import ImageItem
 
+BATCH_SIZE = 16
+"""Crops that go through the network together, unless a caller says otherwise."""
 AHEAD = 4
 """Photos that are decoded before the network asks for them, fewer when they have more than BATCH_PIXELS together."""
 BATCH_PIXELS = 150_000_000

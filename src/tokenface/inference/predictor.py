@@ -19,18 +19,17 @@ from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.model import HeadModel
 from tokenface.head.subset import VertexSubset
 from tokenface.inference.calibration import Calibration, calibration_input, find_calibration
-from tokenface.inference.checkpoint import calibration_facts, load_checkpoint, model_facts
-from tokenface.inference.checkpoint_facts import crop_scale
+from tokenface.inference.checkpoint import load_checkpoint
+from tokenface.inference.checkpoint_facts import calibration_facts, crop_scale, model_facts
 from tokenface.inference.confidence import ConfidenceFeatures
 from tokenface.inference.face import Origin
+from tokenface.inference.photos import BATCH_SIZE
 from tokenface.inference.prediction import Prediction
 from tokenface.network.tokenface import TokenFace
 from tokenface.parameters import FaceParameters
 from tokenface.version import __version__
 from tokenface.weights import file_hash, find_weights
 
-BATCH_SIZE = 16
-"""Crops that go through the network together, unless a caller says otherwise."""
 Runner = Callable[[TokenFace, HeadModel, Origin], nn.Module]
 """What the network of a checkpoint runs as: itself, or its file on another runtime."""
 

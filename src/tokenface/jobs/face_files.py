@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,7 +16,7 @@ from tokenface.core.files import write_atomically
 from tokenface.formats.axes import Axes
 from tokenface.formats.glb_textures import TextureFormat
 from tokenface.formats.rig import RigPart
-from tokenface.inference.face import FORMATS, Face, Skin
+from tokenface.inference.face import FORMATS, Face, Skin, can_draw
 
 Texture = Literal["photo", "delit", "model"]
 
@@ -26,7 +28,7 @@ class FaceFiles:
     formats: of `SAVED`.  overlay: whether the picture for people is written.  neutral: whether the relaxed heads are
     written as well.  texture: "photo", "delit" (the photo without its light), or "model": the albedo as predicted.
     detail: whether normal and displacement maps are written as well.
-    maps: of `map_files.MAPS`.  axes: of OBJ, PLY and STL; None: each format's usual ones.
+    maps: of `map_names.MAPS`.  axes: of OBJ, PLY and STL; None: each format's usual ones.
     texture_format: of the pictures in a GLB.  rounded: round outlines; None: as each format has them (`Face.save`).
     hair: whether GLB and VRM have the photo's hair.
     """
@@ -41,6 +43,21 @@ class FaceFiles:
     texture_format: TextureFormat = "png"
     hair: bool = False
     rounded: bool | None = None
+
+
+def load_beside(wanted: FaceFiles) -> None:
+    """Import what these files will be made with in a thread of its own, while the network is opened: a second of work
+    that need not wait."""
+
+    def load() -> None:
+        with suppress(ImportError):  # said by whoever needs it
+            from tokenface.inference import photo_texture  # noqa: F401
+            from tokenface.render.raster_arrays import rasterize_arrays
+
+            rasterize_arrays(np.zeros((1, 3, 3)), np.array([[0, 1, 2]]), 1, 1)  # reads the compiled loops
+
+    if wanted.overlay or wanted.maps or (wanted.texture != "model" and set(wanted.formats) - {"json"}):
+        threading.Thread(target=load, name="tokenface-imports", daemon=True).start()
 
 
 def write_face(
@@ -62,7 +79,7 @@ def write_face(
     meshes = sorted(set(wanted.formats) - {"json"})
     skin: Skin = "model"
     iris = None
-    if photo is not None and {"glb", "vrm"} & set(meshes):
+    if photo is not None and can_draw() and {"glb", "vrm"} & set(meshes):
         iris = face.iris_colour(photo)
     if photo is not None and meshes and wanted.texture != "model":
         from tokenface.inference.photo_texture import photo_texture

@@ -62,7 +62,7 @@ def reconstruct_person(run: Run, output: Path) -> Person:
             images += [result.image] * len(result.faces)
     if not faces:
         raise ImageError(f"none of the {len(run.items)} photos shows a face; give photos of one person")
-    faces = run.model.one_person(faces, images, options.refine)
+    faces = run.model.one_person(faces, *(() if options.refine is None else (images, options.refine)))
     pairs = chosen_views(list(zip(faces, images, strict=True)))
     best, image = pairs[0]
     folder = make_folder(output / FOLDER)

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tokenface.core.files import read_json
 from tokenface.core.fingerprint import fingerprint
-from tokenface.deploy.graph_names import arithmetic, runtime_for
+from tokenface.deploy.graph_names import arithmetic
 from tokenface.errors import ConfigError, ImageError, OutputError
 from tokenface.formats.axes import Axes
 from tokenface.formats.glb_textures import TextureFormat, check_texture_format
 from tokenface.images.loading import MAX_PIXELS, ImageItem
 from tokenface.images.remote import collect_photos, is_address
-from tokenface.inference.checkpoint import model_facts
-from tokenface.inference.face import FORMATS, SAVED
-from tokenface.inference.map_files import chosen_maps
-from tokenface.inference.photos import per_photo
-from tokenface.inference.predictor import BATCH_SIZE
+from tokenface.inference.checkpoint_facts import model_facts
+from tokenface.inference.face import FORMATS, SAVED, can_draw
+from tokenface.inference.map_names import chosen_maps
+from tokenface.inference.photos import BATCH_SIZE, per_photo
 from tokenface.inference.refinement import RefineOptions
 from tokenface.inference.result import PhotoResult
-from tokenface.jobs.face_files import Texture
+from tokenface.jobs.face_files import Texture, load_beside
 from tokenface.jobs.output_tree import OutputTree, Settings
-from tokenface.model import Reconstructor
+from tokenface.jobs.photo_model import open_model
+
+logger = logging.getLogger("tokenface")
 
 GIVE_UP_AFTER = 3
 """Abort after this many consecutive write failures: the disk is full."""
@@ -77,6 +79,8 @@ class Run:
         self.items = self._collect(sources, Path(output).expanduser().resolve())
         self._boxes = read_boxes(options.boxes) if options.boxes else None
         formats = known_formats(options.formats)
+        if not can_draw():
+            options = self.options = _without_drawing(options)
         self.todo: list[ImageItem] = []
         self.root = Path(output)
         if not self.items:
@@ -106,15 +110,20 @@ class Run:
                 self.failures.append((item.name, str(error)))
 
     @cached_property
-    def model(self) -> Reconstructor:
-        """The network, loaded when there is something to do."""
-        options = self.options
-        runtime = runtime_for(options.runtime, options.precision, len(self.todo))
-        return Reconstructor.load(options.weights, options.device, runtime, options.precision)
+    def model(self) -> Any:
+        """The network, loaded when there is something to do: a `PhotoModel`, a `Reconstructor` where faces are refined
+        or get hair."""
+        chosen = self.options
+        photos_only = chosen.refine is None and not chosen.hair
+        photos = len(self.todo)
+        return open_model(
+            chosen.weights, chosen.device, chosen.runtime, chosen.precision, photos, photos_only=photos_only
+        )
 
     def __iter__(self) -> Iterator[PhotoResult]:
         if not self.todo:
             return
+        load_beside(self.tree.settings)
         options = self.options
         results = self.model.iterate(
             self.todo,
@@ -122,8 +131,8 @@ class Run:
             batch_size=options.batch_size,
             max_faces=options.max_faces,
             second_crop=options.second_crop,
-            refine=False if options.refine is None else options.refine,
             max_pixels=options.max_pixels,
+            **({} if options.refine is None else {"refine": options.refine}),
         )
         try:
             yield from self._results(results)
@@ -196,6 +205,18 @@ class Run:
         # Names are checked against all photos: those that are done already are known.
         chosen = dict(zip(self.items, per_photo(self._boxes, self.items, "boxes"), strict=True))
         return [chosen[item] for item in items] if len(items) > 1 else chosen[items[0]]
+
+
+def _without_drawing(options: Options) -> Options:
+    """What can be made without the packages that draw; said once.
+
+    Raises:
+        ConfigError: it was asked for what cannot.
+    """
+    if options.maps or options.detail or options.hair:
+        raise ConfigError("maps, relief and hair need numba and scipy; run pip install numba scipy")
+    logger.warning("photo textures and overlays need numba and scipy; the skin is the predicted albedo")
+    return replace(options, texture="model", overlay=False)
 
 
 def _outside(source: str | Path, output: Path, items: list[ImageItem]) -> list[ImageItem]:

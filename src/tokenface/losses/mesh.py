@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from tokenface.geometry.similarity import best_rotation
+from tokenface.geometry.batched_similarity import best_rotation
 
 
 def mesh_loss(predicted: Tensor, truth: Tensor, weights: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tokenface.geometry.similarity import planar_similarity
+from tokenface.geometry.batched_similarity import planar_similarity
 from tokenface.identity.recognition import CHIP_POINTS
 from tokenface.network.backbone import Block
 from tokenface.network.stem import ResidualStem

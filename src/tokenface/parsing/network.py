@@ -10,14 +10,12 @@ from torch import Tensor, nn
 
 from tokenface.parsing.regions import REGIONS
 
-SIZE = 192
-"""Side of the pictures that it is taught on; any multiple of 32 works."""
 WIDTHS = (16, 32, 48, 64, 80)
 """Channels at a half, a quarter, … of the picture's side."""
 
 
 class ParsingNetwork(nn.Module):
-    """[B, 3, S, S] sRGB in [0, 1] → [B, REGIONS, S / 2, S / 2] logits; S a multiple of 32."""
+    """[B, 3, S, S] sRGB in [0, 1] → [B, REGIONS, S / 2, S / 2] logits; S a multiple of 32; as a graph: SIZE."""
 
     def __init__(self) -> None:
         super().__init__()

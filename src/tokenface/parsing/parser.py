@@ -5,21 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
-from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load
 
-from tokenface.errors import CheckpointError
-from tokenface.geometry.crop import Crop, crop_from_landmarks, extract
-from tokenface.parsing.network import SIZE, ParsingNetwork
-from tokenface.parsing.regions import HAT, OBJECT, REGIONS
+from tokenface.geometry.crop import Crop, crop_from_landmarks, extract_array
+from tokenface.parsing.graph import LOGITS, PICTURES, package_network
+from tokenface.parsing.regions import HAT, OBJECT, REGIONS, SIZE
 
-FILE_NAME = "parsing.safetensors"
 SCALE = 2.55
 """Side of the crop over the landmarks' box (`crop_from_landmarks`): the skull with its hair, and the collar."""
 SELDOM = {HAT: 0.2, OBJECT: 0.3}
@@ -75,44 +68,26 @@ def parsing_crop(landmarks: np.ndarray, roll: float) -> Crop:
     return Crop((float(centre[0]), float(centre[1])), crop.size, roll)
 
 
-def parse(photo: np.ndarray, landmarks: np.ndarray, roll: float, size: int = SIZE) -> Regions:
+def parse(photo: np.ndarray, landmarks: np.ndarray, roll: float) -> Regions:
     """What the pixels round a head show.
 
     Args:
         photo: [H, W, 3] uint8 RGB.  landmarks: [68, 2] photo pixels.  roll: radians, as `Camera`'s.
-        size: side of the network's picture, a multiple of 32.
     Raises:
         CheckpointError: the package's weights are missing or damaged.
     """
     crop = parsing_crop(landmarks, roll)
-    network = package_network()
-    with torch.inference_mode():
-        pictures = extract(photo, [crop], size)
-        both = (network(torch.cat([pictures, pictures.flip(3)])) + _prior()).softmax(1)
-        shares = (both[0] + both[1].flip(2)) / 2
-    return Regions(crop, shares.numpy())
+    pictures = extract_array(photo, [crop], SIZE)
+    both = package_network()({PICTURES: np.concatenate([pictures, pictures[..., ::-1]])})[LOGITS] + _prior()
+    both = np.exp(both - both.max(axis=1, keepdims=True))
+    both /= both.sum(axis=1, keepdims=True)
+    return Regions(crop, (both[0] + both[1, ..., ::-1]) / 2)
 
 
 @lru_cache(maxsize=1)
-def _prior() -> torch.Tensor:
+def _prior() -> np.ndarray:
     """[REGIONS, 1, 1] what is added to the logits."""
-    prior = torch.zeros(len(REGIONS), 1, 1)
+    prior = np.zeros((len(REGIONS), 1, 1), np.float32)
     for region, factor in SELDOM.items():
         prior[region] = math.log(factor)
     return prior
-
-
-@lru_cache(maxsize=1)
-def package_network() -> ParsingNetwork:
-    """The network with the package's weights, on the CPU; not to be changed."""
-    return load_network(resources.files("tokenface").joinpath("assets", FILE_NAME).read_bytes(), FILE_NAME)
-
-
-def load_network(data: bytes, called: str | Path) -> ParsingNetwork:
-    """Raises CheckpointError for a damaged file."""
-    network = ParsingNetwork()
-    try:
-        network.load_state_dict({name: tensor.float() for name, tensor in load(data).items()})
-    except (SafetensorError, RuntimeError) as error:
-        raise CheckpointError(f"'{called}' holds no weights of face parsing ({error})") from error
-    return network.eval().to(memory_format=torch.channels_last)

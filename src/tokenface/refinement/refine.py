@@ -101,8 +101,8 @@ class Refiner:
                 self.augmentation(photo, face.crop, options.views) for face, photo in zip(started, photos, strict=True)
             ]
             if "shape" in movable:
-                weights = torch.tensor([face.confidence for face in faces])
-                shape = pool(torch.stack([seen.shape for seen in averaged]), weights)
+                weights = np.array([face.confidence for face in faces])
+                shape = torch.from_numpy(pool(np.stack([seen.shape.numpy() for seen in averaged]), weights))
         parameters = _stacked([face.parameters.replace(shape=shape) for face in started])
         observed = []
         for i, (face, focal) in enumerate(zip(started, focals, strict=True)):

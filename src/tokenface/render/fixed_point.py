@@ -11,14 +11,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Numba keeps compiled code until the file of the loop itself changes: after a change here, touch raster_numba.py.
-SUBPIXEL_BITS = 12
-SUBPIXEL = 1 << SUBPIXEL_BITS  # grid steps per pixel
-DEPTH_STEPS = 1 << 30  # grid steps between the nearest and the farthest vertex of an image
-DEPTH_FRACTION_BITS = 16  # extra bits of the depth plane, so that its slope does not drift across a large triangle
-SLOPE_LIMIT = float(1 << 47)  # of edge-on triangles; beyond it the plane is clamped to the triangle's own range
-GUARD_PIXELS = 1 << 14  # a triangle with a vertex farther out is dropped: its edge functions could overflow int64
-OFF_GRID = -(1 << 30)  # x of a vertex that is not finite or lies outside the guard band
+from tokenface.render.raster_kernels import (
+    DEPTH_FRACTION_BITS,
+    DEPTH_STEPS,
+    GUARD_PIXELS,
+    OFF_GRID,
+    SLOPE_LIMIT,
+    SUBPIXEL,
+    SUBPIXEL_BITS,
+)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tokenface.render.fixed_point import DEPTH_FRACTION_BITS, snap_vertices, triangle_setup
+from tokenface.render.fixed_point import snap_vertices, triangle_setup
+from tokenface.render.raster_kernels import DEPTH_FRACTION_BITS, MIN_AREA
 
 EMPTY = torch.iinfo(torch.int64).max
 
@@ -38,10 +39,6 @@ def triangle_ids(vertices: Tensor, faces: Tensor, height: int, width: int, cull_
 def ids_from_keys(keys: Tensor) -> Tensor:
     """The lower 32 bits of `depth << 32 | triangle`, int32; −1 where nothing was written."""
     return torch.where(keys == EMPTY, -1, keys & 0xFFFFFFFF).int()
-
-
-MIN_AREA = 1e-3
-"""Pixels², doubled area: a triangle seen more edge-on gets no gradient to x and y, which would grow as 1 / area."""
 
 
 def barycentrics(vertices: Tensor, faces: Tensor, ids: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tokenface.core.device import constant
+from tokenface.geometry.harmonics import harmonics
 from tokenface.render import shading_numba
 
 SH_CONSTANTS = (
@@ -22,7 +23,7 @@ SH_CONSTANTS = (
     (math.pi / 4) * (3 / 2) * math.sqrt(5 / (12 * math.pi)),
     (math.pi / 4) * (1 / 2) * math.sqrt(5 / (4 * math.pi)),
 )
-"""Factors of 1, x, y, z, xy, xz, yz, x² − y², 3z² − 1."""
+"""Factors of `harmonics`."""
 
 AMBIENT = math.sqrt(4 * math.pi)
 """First-band coefficient that makes the shading exactly 1 everywhere: the picture is the albedo."""
@@ -37,8 +38,7 @@ def ambient_light(batch: int = 1, intensity: float = 1.0, *, device: torch.devic
 
 def sh_basis(normals: Tensor) -> Tensor:
     """Unit normals [..., 3] → [..., 9], constants included."""
-    x, y, z = normals.unbind(-1)
-    polynomials = torch.stack([torch.ones_like(x), x, y, z, x * y, x * z, y * z, x * x - y * y, 3 * z * z - 1], dim=-1)
+    polynomials = torch.stack(harmonics(*normals.unbind(-1)), dim=-1)
     return polynomials * constant(SH_CONSTANTS, polynomials.device, polynomials.dtype)
 
 

@@ -7,12 +7,11 @@ from functools import cached_property
 
 import cv2
 import numpy as np
-import torch
 from scipy.sparse import csr_matrix
 
 from tokenface.head.data import HeadData
 from tokenface.head.registration import SOCKETS, Layers, landmarks68
-from tokenface.render.rasterizer import rasterize
+from tokenface.render.raster_arrays import rasterize_arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +31,9 @@ class Texels:
         """Every texel whose centre a triangle of the layout covers. size: R."""
         uv = np.asarray(data.uv, np.float32)
         flat = np.column_stack([2 * uv[:, 0] - 1, 1 - 2 * uv[:, 1], np.zeros(len(uv), np.float32)])
-        fragments = rasterize(torch.from_numpy(flat)[None], torch.from_numpy(np.array(data.uv_faces)), size, size)
-        triangle = fragments.triangle_ids[0].numpy()
-        covered = triangle >= 0
-        corners = np.asarray(data.faces)[triangle[covered]]
-        return Texels(data, covered, corners, fragments.pixel_barycentrics.numpy().astype(np.float32))
+        fragments = rasterize_arrays(flat[None], data.uv_faces, size, size)
+        corners = np.asarray(data.faces)[fragments.pixel_triangles]
+        return Texels(data, fragments.mask[0], corners, fragments.pixel_barycentrics)
 
     @cached_property
     def kinds(self) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from tokenface.geometry.pinhole import FaceCamera
-from tokenface.head.model import HeadModel
+from tokenface.head.arrays import AnyHead
 
 
 class SeenFace(Protocol):
@@ -15,7 +15,7 @@ class SeenFace(Protocol):
     68 points on the photo."""
 
     @property
-    def head(self) -> HeadModel: ...
+    def head(self) -> AnyHead: ...
     @property
     def camera(self) -> FaceCamera: ...
     @property

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from tokenface.render.shading import SH_CONSTANTS, sh_basis
+from tokenface.geometry.harmonics import harmonics
 
 BOUND = 0.9
 """Natural logarithm of the strongest light over the mean one that is believed in full, and of the weakest below it;
@@ -22,7 +21,7 @@ TOLERANCE = 0.35
 
 @dataclass(frozen=True, eq=False)
 class FittedLight:
-    """coefficients: [9] of the logarithm of the light's luminance, by `sh_basis` without its constants.
+    """coefficients: [9] of the logarithm of the light's luminance, by `harmonics`.
     level: of it, mean over what the photo shows."""
 
     coefficients: np.ndarray
@@ -70,5 +69,4 @@ def fit_light(normals: np.ndarray, brightness: np.ndarray, weights: np.ndarray) 
 
 def _basis(normals: np.ndarray) -> np.ndarray:
     """[N, 9] harmonics, the first of them 1."""
-    values = sh_basis(torch.from_numpy(np.asarray(normals, np.float64))).numpy()
-    return values / np.array(SH_CONSTANTS)
+    return np.stack(harmonics(*np.asarray(normals, np.float64).T), axis=1)

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 
 from tokenface.geometry.mesh_normals import mesh_normals
 from tokenface.images.srgb import bytes_to_linear
 from tokenface.parsing.parser import Regions, parse
 from tokenface.parsing.regions import EYES, HAIR, SKIN
-from tokenface.render.rasterizer import rasterize
+from tokenface.render.raster_arrays import rasterize_arrays
 from tokenface.texture.layout import Texels, smoothstep, surface_kinds
 from tokenface.texture.seen import SeenFace
 
@@ -149,12 +148,11 @@ def _depth(face: SeenFace) -> _Depth:
     projected = camera.project(face.vertices)
     low, side = projected.min(axis=0), float(np.ptp(projected, axis=0).max()) * 1.01
     ndc = (projected - low) * (2 / side) - 1
-    vertices = torch.from_numpy(np.column_stack([ndc, camera.depth(face.vertices)]).astype(np.float32))[None]
-    fragments = rasterize(vertices, torch.from_numpy(np.array(face.faces, np.int64)), DEPTH_MAP, DEPTH_MAP)
-    triangle, drawn = fragments.triangle_ids[0].numpy(), fragments.mask[0].numpy()
-    nearest = torch.where(fragments.mask, fragments.depth, torch.inf)[0].numpy()
+    vertices = np.column_stack([ndc, camera.depth(face.vertices)])
+    fragments = rasterize_arrays(vertices[None], face.faces, DEPTH_MAP, DEPTH_MAP)
+    triangle, drawn = fragments.triangle_ids[0], fragments.mask[0]
     # the nearest of the pixels around, so that the surface's own slope does not hide it
-    farthest = cv2.dilate(np.where(drawn, nearest, -1e3).astype(np.float32), np.ones((3, 3)))
+    farthest = cv2.dilate(fragments.depth(-1e3)[0], np.ones((3, 3)))
     kinds = surface_kinds(face.head.data)
     hollow = (kinds["eyes"] | kinds["mouth"])[np.asarray(face.faces)].any(1)
     openings = drawn & hollow[triangle.clip(0)]

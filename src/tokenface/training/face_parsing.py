@@ -31,9 +31,10 @@ from tokenface.data.sampling import Framing
 from tokenface.data.scene.outfit import Chances
 from tokenface.data.synthetic import SyntheticConfig, SyntheticFaces
 from tokenface.head.registry import load_head
-from tokenface.parsing.network import SIZE, ParsingNetwork
-from tokenface.parsing.parser import FILE_NAME, LOWERED, SCALE
-from tokenface.parsing.regions import BACKGROUND, REGIONS
+from tokenface.parsing.graph import WEIGHTS as SHIPPED
+from tokenface.parsing.network import ParsingNetwork
+from tokenface.parsing.parser import LOWERED, SCALE
+from tokenface.parsing.regions import BACKGROUND, REGIONS, SIZE
 
 CHUNK = 250
 """Pictures per file."""
@@ -245,7 +246,7 @@ def main() -> None:
         name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in network.state_dict().items()
     }
-    output = options.output or Path(__file__).parents[1] / "assets" / FILE_NAME
+    output = options.output or Path(__file__).parents[1] / "assets" / SHIPPED
     write_atomically(output, save(tensors, facts))
     print(f"written: {output}, {output.stat().st_size / 1e6:.2f} MB")
 

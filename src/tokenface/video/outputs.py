@@ -52,20 +52,23 @@ def identities(store: Store) -> dict[int, Identity]:
     """Every person's identity: confidence-weighted mean over all frames, a chunk at a time."""
     sums: dict[int, list[Any]] = {}
     for chunk in store.chunks():
-        confidence = torch.from_numpy(confidences(chunk["evidence"])).clamp(min=LEAST)
+        confidence = confidences(chunk["evidence"]).clip(LEAST)
         for person in np.unique(chunk["person"]):
             own = np.flatnonzero(chunk["person"] == person)
             weights = confidence[own]
             total = sums.setdefault(int(person), [0.0, 0.0, 0.0, 0])
             for place, name in enumerate(("shape", "texture")):
-                values = torch.from_numpy(chunk[name][own])
-                total[place] = total[place] + pool(values, weights).double() * weights.sum()
+                total[place] = total[place] + pool(chunk[name][own], weights).astype(np.float64) * weights.sum()
             total[2] += float(weights.sum())
             total[3] += len(own)
     return {
-        person: Identity((shape / weight).float(), (texture / weight).float(), count)
+        person: Identity(_tensor(shape / weight), _tensor(texture / weight), count)
         for person, (shape, texture, weight, count) in sorted(sums.items())
     }
+
+
+def _tensor(values: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(values.astype(np.float32))
 
 
 class PersonWriter:

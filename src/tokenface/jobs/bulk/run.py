@@ -14,7 +14,7 @@ from tokenface.core.pool import OrderedPool
 from tokenface.errors import ConfigError
 from tokenface.images.models import fetch_models
 from tokenface.images.places import Picture, place_of
-from tokenface.inference.checkpoint import model_facts
+from tokenface.inference.checkpoint_facts import model_facts
 from tokenface.jobs.bulk.shard import BulkOptions, Shard, ShardReport, ShardWorker, divide
 from tokenface.jobs.bulk.table import FORMATS
 from tokenface.weights import find_weights

@@ -14,7 +14,7 @@ from tokenface.core.fingerprint import Facts, fingerprint
 from tokenface.deploy.graph_names import arithmetic
 from tokenface.images.loading import MAX_PIXELS
 from tokenface.images.places import Picture, Place
-from tokenface.inference.predictor import BATCH_SIZE
+from tokenface.inference.photos import BATCH_SIZE
 from tokenface.inference.refinement import RefineOptions
 from tokenface.jobs.bulk.table import METADATA, columns, encode, metadata
 from tokenface.model import Reconstructor

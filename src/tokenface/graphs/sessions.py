@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tokenface.core.threads import waits_asleep
-from tokenface.deploy.stored_weights import needed
-from tokenface.errors import CheckpointError
+from tokenface.errors import CheckpointError, ConfigError, TokenFaceError
+
+PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
+"""Runtime → its package, fastest first. In fp32 they are equally fast; onnxruntime is opened in a third of the time
+(docs/lab/runtimes.md)."""
 
 Call = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
+
+
+def needed(package: str) -> Any:
+    """The package, or one line that says how to get it."""
+    try:
+        return __import__(package)
+    except ImportError as error:
+        raise TokenFaceError(f"this needs the '{package}' package; run pip install 'tokenface[deploy]'") from error
+
+
+def installed_runtime() -> str:
+    """The fastest runtime that is installed.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for runtime, package in PACKAGES.items():
+        if importlib.util.find_spec(package) is not None:
+            return runtime
+    raise ConfigError("networks need onnxruntime or openvino; run pip install onnxruntime")
 
 
 def open_graph(
