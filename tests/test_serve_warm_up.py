@@ -29,6 +29,7 @@ from tokenface.model import Reconstructor
 
 FIRST_PHOTO = """
 import sys, time
+from importlib.util import find_spec
 from tokenface.app.api import _encoded
 from tokenface.app.downloads import _make
 from tokenface.app.limits import Limits
@@ -41,10 +42,13 @@ from tokenface.model import Reconstructor
 limits, data = Limits(), example_photos()[SHIPPED]
 model = Reconstructor.load(None, "cpu", "torch")
 worker = Worker(lambda: model, limits.queue, 600.0, limits.pixels, limits.faces)
-worker.warm_up(warm_up(lambda: worker.model, limits))
+worker.warm_up(warm_up(lambda: worker.model, limits, page=True))
 while not worker.warm:
     time.sleep(0.05)
 before = set(sys.modules)
+if find_spec("matplotlib"):  # as gradio does at an event
+    import matplotlib
+    matplotlib.get_backend()
 session = worker.photo(data, lambda result: PhotoSession.of("a.jpg", data, result.faces, result.image)).result(600)
 for name, hair in (("found.glb", True), ("overlay.jpg", False), ("face.glb", False), ("face-obj.zip", False)):
     worker.call(lambda: _make(session, 0, name, "photo", hair)).result(600)
@@ -65,6 +69,8 @@ def worker() -> Iterator[Worker]:
 @needs_detector
 @needs_weights
 def test_after_the_warm_up_nothing_is_imported_for_a_photo() -> None:
+    with work_folder() as folder:
+        create_app(lambda: None, lambda: None, folder, LIMITS, page=False)  # type: ignore[arg-type, return-value]
     done = subprocess.run([sys.executable, "-c", FIRST_PHOTO], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 

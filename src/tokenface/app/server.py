@@ -105,8 +105,9 @@ def create_app(
     Raises:
         ConfigError: a package of the extra `web` is missing.
     """
-    # Read when gradio is imported: its uploads belong into our folder, and nothing is told to anybody.
-    os.environ |= {"GRADIO_TEMP_DIR": str(folder.uploads), "GRADIO_ANALYTICS_ENABLED": "False"}
+    # Read when gradio is imported: its uploads belong into our folder, and nothing is told to anybody. With the first
+    # event it asks matplotlib for its backend, which would look for a screen.
+    os.environ |= {"GRADIO_TEMP_DIR": str(folder.uploads), "GRADIO_ANALYTICS_ENABLED": "False", "MPLBACKEND": "agg"}
     try:
         from fastapi import FastAPI
 
@@ -133,7 +134,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        worker.warm_up(warm_up(lambda: worker.model, limits))
+        worker.warm_up(warm_up(lambda: worker.model, limits, page))
         tasks = [
             asyncio.create_task(_tidy(folder, photo_sessions, limits)),
             *map(asyncio.create_task, map(_every_second, often)),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from importlib.util import find_spec
 
 from tokenface.app.downloads import jpeg
 from tokenface.app.limits import Limits
@@ -12,15 +14,20 @@ from tokenface.jobs.examples import SHIPPED, example_photos
 from tokenface.model import Reconstructor
 
 
-def warm_up(model: Callable[[], Reconstructor], limits: Limits) -> Iterator[str]:
+def warm_up(model: Callable[[], Reconstructor], limits: Limits, page: bool = False) -> Iterator[str]:
     """What requests need is imported, loaded and compiled, piece by piece: the network, files without and with the
     photo's texture, pictures, a file for other programs, hair.
 
+    Args:
+        page: what gradio imports at its first event as well.
     Returns:
         Iterator over the names of the steps that are done; they run where it is advanced.
     Raises:
         ImageError: no face was found, or the photo is larger than the limits.  ModelFileError: as `Reconstructor`.
     """
+    if page and find_spec("matplotlib") is not None:
+        import_module("matplotlib")
+        yield "page"
     data = example_photos()[SHIPPED]
     photos = [EncodedItem(SHIPPED, data)]
     result = next(iter(model().iterate(photos, max_faces=limits.faces, max_pixels=limits.pixels)))
