@@ -106,7 +106,7 @@ def _tensor(name: str, place: Place, tensors: Mapping[str, np.ndarray]) -> _Part
         raise CheckpointError(f"the weights lack '{place.key}', which their graph needs; download or train them again")
     values = np.ascontiguousarray(values.T if place.transposed else values, "<f4")
     dims = b"".join(_varint(1 << 3) + _varint(length) for length in place.shape)
-    called, content = _field(8, [name.encode()]), _field(9, [memoryview(values.reshape(-1)).cast("B")])
+    called, content = _field(8, [name.encode()]), _field(9, [values.reshape(-1).view(np.uint8).data])
     return [dims, _varint(2 << 3), _varint(FLOAT), *called, *content]
 
 
