@@ -1,10 +1,9 @@
 """A real server on loopback under load, and under hostile uploads; bounded in time and count.
 
 python -m benchmarks.bench_server [--minutes 5] [--clients 16] [--hostile 200] [--max-queue 8] [--max-seconds 30]
-    [--no-page] [--requests 5000]
+    [--no-page]
 
-With --requests so many small photos are sent one after another, for --minutes at most, and the server's memory is told
-on the way; nothing else is done then.
+`benchmarks.server_memory` sends many small photos one after another and watches the server's memory.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import random
 import re
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -34,17 +32,15 @@ import psutil
 from PIL import Image
 
 from benchmarks.hostile import Upload, form, uploads
-from tokenface.jobs.examples import write_example_photos
+from tokenface.jobs.examples import example_photos
 
 HOST = "127.0.0.1"
 HONEST = {400, 405, 406, 408, 411, 413, 415, 422, 429, 431, 501}
 """Statuses that refuse a bad request; 200 answers the harmless ones."""
 MIXTURE = ("json", "json", "json", "json", "glb", "zip")
 SAMPLE_EVERY = 5.0
-SMALL_SIDE = 320
-"""Pixels of a small photo."""
-TOLD_EVERY = 50
-"""Requests between two lines about the memory."""
+GOOD = {"json": b'{\n "schema"', "glb": b"glTF", "zip": b"PK"}
+"""What answers begin with."""
 
 
 @dataclass
@@ -151,8 +147,7 @@ def client(port: int, photos: list[bytes], end: float, tally: Tally, seed: int) 
             tally.statuses[status] += 1
             if status == 200:
                 tally.seconds.setdefault(wanted, []).append(spent)
-                good = {"json": b'{\n "schema"', "glb": b"glTF", "zip": b"PK"}[wanted]
-                if not body.startswith(good):
+                if not body.startswith(GOOD[wanted]):
                     tally.wrong.append(f"{wanted} began with {body[:20]!r}")
             elif status != 429 or not wait.isdigit():
                 tally.wrong.append(f"{status} {body[:200]!r}")
@@ -186,29 +181,6 @@ def load(running: Server, photos: list[bytes], clients: int, seconds: float) -> 
     growth = sum(memory[half:]) / len(memory[half:]) - sum(memory[:half]) / max(half, 1) if half else 0.0
     print(f"resident memory, MB: {' '.join(steps)}; second half − first half {growth:+.0f}")
     print(f"wrong answers: {len(tally.wrong)} {tally.wrong[:3]}")
-
-
-def many(running: Server, photos: list[bytes], requests: int, seconds: float) -> None:
-    """Small requests one after another, of all formats; prints the memory on the way and its slope."""
-    end, done, begin, cpu = time.monotonic() + seconds, 0, time.monotonic(), running.cpu
-    counts, resident, unshared = [], [], []
-    while done < requests and time.monotonic() < end:
-        wanted = MIXTURE[done % len(MIXTURE)]
-        status, body, _ = send(running.port, form("", photos[done % len(photos)]), f"/v1/reconstruct?format={wanted}")
-        if status != 200:
-            raise SystemExit(f"request {done} was answered with {status}: {body[:200]!r}")
-        done += 1
-        if done % TOLD_EVERY == 0:
-            counts.append(done)
-            resident.append(running.memory)
-            unshared.append(running.own_memory)
-            print(f"{done} requests: {resident[-1]:.0f} MB resident, {unshared[-1]:.0f} unshared", flush=True)
-    print(f"{done} requests in {time.monotonic() - begin:.0f} s, {1000 * (running.cpu - cpu) / max(done, 1):.0f} ms of")
-    print(f"processor time each; files left: {running.left_files() or 'none'}")
-    half = len(counts) // 2
-    if half > 1:
-        slope = statistics.linear_regression(counts[half:], resident[half:]).slope
-        print(f"resident memory over the second half: {1000 * slope:+.0f} MB per 1,000 requests")
 
 
 def quantiles(values: list[float]) -> str:
@@ -252,21 +224,16 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--hostile", type=int, default=200)
     parser.add_argument("--no-page", action="store_true")
-    parser.add_argument("--requests", type=int, default=0)
     parser.add_argument("--max-queue", type=int, default=8)
     parser.add_argument("--max-seconds", type=float, default=30.0)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        originals = [path.read_bytes() for path in sorted(write_example_photos(folder).iterdir())]
+    originals = [photo for _, photo in sorted(example_photos().items())]
     photos = [*originals, *(enlarged(photo, 1600) for photo in originals)]
     options = ["--max-queue", str(arguments.max_queue), "--max-seconds", str(arguments.max_seconds)]
     options += ["--no-page"] if arguments.no_page else []
     with server(originals[0], *options) as running:
         print(f"cold start to first answer: {running.cold:.1f} s, {running.cpu:.1f} s of processor time")
         print(f"memory after the first answer: {running.memory:.0f} MB, {running.own_memory:.0f} of it unshared")
-        if arguments.requests:
-            small = [enlarged(photo, SMALL_SIDE) for photo in originals]
-            return many(running, small, arguments.requests, 60 * arguments.minutes)
         alone = []
         for _ in range(10):
             begin = time.monotonic()

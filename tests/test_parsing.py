@@ -34,7 +34,7 @@ def head():
 def pictures(head, seed: int, count: int = 8, **chances: float):
     nothing = {"glasses": 0.0, "hat": 0.0, "occluder": 0.0}
     config = SyntheticConfig(framing=face_parsing.framing(), chances=Chances(**{**nothing, **chances}))
-    return SyntheticFaces(head, SIZE, config).sample(count, seed)
+    return SyntheticFaces(head, SIZE, config).sample(count, seed, regions=True)
 
 
 def test_a_rendered_pixel_says_what_it_shows(head):
@@ -53,6 +53,25 @@ def test_a_rendered_pixel_says_what_it_shows(head):
     rows = torch.arange(SIZE).view(1, -1, 1).expand_as(regions)
     assert rows[regions == HAIR].float().mean() < rows[regions == SKIN].float().mean()
     assert rows[regions == CLOTHES].float().mean() > rows[regions == SKIN].float().mean()
+
+
+def test_labels_are_made_where_they_are_asked_for_and_change_nothing_else(head, monkeypatch):
+    faces = SyntheticFaces(head, 64)
+    labelled = faces.sample(4, 7, regions=True)
+    assert labelled[1:3].to("cpu").regions.equal(labelled.regions[1:3])
+
+    def asked(*_):
+        raise AssertionError("nobody asked for labels")
+
+    monkeypatch.setattr("tokenface.data.scene.picture.Painter._regions", asked)
+    plain = faces.sample(4, 7)
+    assert plain.regions is None
+    assert plain[1:3].to("cpu").regions is None
+    for name in ("image", "mask", "landmarks68", "visible68", "landmarks468", "visible468", "vertices"):
+        assert getattr(plain, name).equal(getattr(labelled, name)), name
+    assert plain.parameters.camera.equal(labelled.parameters.camera)
+    with pytest.raises(AssertionError, match="nobody asked"):
+        faces.sample(4, 7, regions=True)
 
 
 def test_what_is_worn_is_labelled(head):

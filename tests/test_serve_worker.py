@@ -13,16 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pygltflib
 import pytest
 from PIL import Image
 from stand_ins import photo_with_marks, stand_in_model
 from toy_head import toy_head_data
 
+from tokenface.app.bundle import viewer_glb
 from tokenface.app.editing import Edit
 from tokenface.app.folder import work_folder
 from tokenface.app.photo_sessions import Files, PhotoSession, PhotoSessions
 from tokenface.app.worker import Busy, TooLate, Worker, answer
 from tokenface.errors import ImageError
+from tokenface.formats.rig import PartMaterial, RigPart
+from tokenface.hair import Hair
+from tokenface.head.data import JOINT_NAMES
 from tokenface.head.model import HeadModel
 from tokenface.inference.result import PhotoResult
 from tokenface.model import Reconstructor
@@ -165,15 +170,47 @@ def test_an_edit_shows_in_every_file_and_can_be_taken_back(photo_session: PhotoS
     found = {name: make() for name, make in makers(photo_session).items()}
     photo_session.edit(0, Edit(arkit={"jawOpen": 1.0}))
     changed = {name: make() for name, make in makers(photo_session).items()}
-    assert all(found[name] != changed[name] for name in found)
-    assert photo_session.glb(0, "model", as_found=True) == found["glb"]
+    assert [name for name in found if found[name] == changed[name]] == ["viewer"]
     photo_session.edits.clear()
     assert {name: make() for name, make in makers(photo_session).items()} == found
+
+
+def test_the_viewer_gets_nothing_that_it_does_not_show(photo_session: PhotoSession) -> None:
+    head, file = (
+        pygltflib.GLTF2.load_from_bytes(photo_session.glb(0, "photo", as_found=found)) for found in (True, False)
+    )
+    assert [image.mimeType for image in head.images] == ["image/jpeg"]
+    assert {image.mimeType for image in file.images} == {"image/png"}
+    moving, told = (mesh.primitives[0].targets for mesh in (head.meshes[0], file.meshes[0]))
+    assert [sorted(target) for target in moving] == [["POSITION"]] * len(told)
+    assert all(sorted(target) == ["NORMAL", "POSITION"] for target in told)
+    strands, brows = (part_of(name) for name in ("hair", "brows"))
+    dressed = pygltflib.GLTF2.load_from_bytes(viewer_glb(photo_session.faces[0], hair=[strands, brows]))
+    assert [mesh.name for mesh in dressed.meshes[1:]] == ["hair"]
+
+
+def part_of(name: str) -> RigPart:
+    """A triangle that stands still on the neck."""
+    weights = np.zeros((3, len(JOINT_NAMES)), np.float32)
+    weights[:, 1] = 1
+    return RigPart(
+        name=name,
+        rest=np.eye(3, dtype=np.float32),
+        faces=np.array([[0, 1, 2]]),
+        uv=np.zeros((3, 2), np.float32),
+        skinning_weights=weights,
+        morph_names=(),
+        morphs=np.zeros((0, 3, 3), np.float32),
+        morph_weights=np.zeros(0, np.float32),
+        fallbacks=frozenset(),
+        material=PartMaterial(name, np.zeros((4, 4, 4), np.uint8), 0.5),
+    )
 
 
 def makers(photo_session: PhotoSession) -> dict[str, Any]:
     return {
         "glb": lambda: photo_session.glb(0, "model"),
+        "viewer": lambda: photo_session.glb(0, "model", as_found=True),
         "obj": lambda: photo_session.obj(0, "photo"),
         "json": photo_session.json,
         "overlay": lambda: photo_session.overlay().tobytes(),
@@ -204,6 +241,18 @@ def test_visits_go_when_there_are_too_many_or_they_are_too_old() -> None:
     photo_sessions.seconds = 0
     photo_sessions.tidy()
     assert len(photo_sessions) == 1  # the newest one is being looked at
+
+
+def test_hair_that_is_kept_counts_as_memory_and_makes_old_sessions_go(photo_session: PhotoSession) -> None:
+    before = photo_session.cost
+    textures = [np.zeros((512, 512, 4), np.uint8), np.zeros((128, 128, 4), np.uint8), np.zeros((64, 64, 4), np.uint8)]
+    strands, brows, others = (PartMaterial("hair", texture, 0.5) for texture in textures)
+    photo_session._hairs |= {0: Hair(None, strands, brows), 1: Hair(None, None, others)}
+    assert photo_session.cost == before + sum(texture.nbytes for texture in textures)
+    sessions = PhotoSessions(limit=before + 100, seconds=60)
+    token = sessions.add(photo_session)
+    sessions.add(Files({"a.glb": bytes(10)}))
+    assert sessions.get(token) is None
 
 
 def test_the_folder_takes_all_temporary_files_and_goes_with_them() -> None:

@@ -88,6 +88,11 @@ def _router(worker: Worker, limits: Limits, metrics: Metrics) -> APIRouter:
     async def health() -> dict[str, Any]:
         return {"status": "ok", "waiting": worker.length}
 
+    @router.get("/readyz", tags=["server"], summary="Whether photos are answered as fast as they will be")
+    async def ready() -> Response:
+        """For load balancers: 503 while the server warms up, then 200. Photos are taken from the start."""
+        return JSONResponse({"status": "ready"}) if worker.warm else JSONResponse({"error": "warming up"}, 503)
+
     @router.get("/metrics", tags=["server"], summary="Figures for Prometheus", response_class=PlainTextResponse)
     async def figures() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)

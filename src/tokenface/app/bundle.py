@@ -12,6 +12,7 @@ from tokenface.formats.glb import glb_bytes
 from tokenface.formats.obj import obj_files
 from tokenface.formats.parameters import parameters_bytes
 from tokenface.formats.rig import RigPart
+from tokenface.hair.mesh import NAME as HAIR
 from tokenface.inference.appearance import overlay_picture
 from tokenface.inference.face import Face
 from tokenface.inference.face_document import photo_document
@@ -21,13 +22,19 @@ def face_glb(
     face: Face,
     texture: np.ndarray | None = None,
     *,
-    parts: bool = True,
     iris: np.ndarray | None = None,
     hair: Sequence[RigPart] = (),
 ) -> bytes:
     """Rigged and textured, as `Face.save` writes it. texture: [R, R, 3] uint8 instead of the albedo.
-    parts, iris: see `Face.rig`.  hair: see `Face.save`."""
-    return glb_bytes(face.riggable_mesh(texture=texture), face.rig(parts=parts, iris=iris).with_parts(hair))
+    iris: see `Face.rig`.  hair: see `Face.save`."""
+    return glb_bytes(face.riggable_mesh(texture=texture), face.rig(iris=iris).with_parts(hair))
+
+
+def viewer_glb(face: Face, texture: np.ndarray | None = None, hair: Sequence[RigPart] = ()) -> bytes:
+    """The same for the page's viewer, with nothing that it does not show: in one piece, without brows and the normals
+    of morph targets, the skin as JPEG."""
+    rig = face.rig(parts=False).with_parts([part for part in hair if part.name == HAIR])
+    return glb_bytes(face.riggable_mesh(texture=texture), rig, "jpeg", turning=False)
 
 
 def face_obj(face: Face, texture: np.ndarray | None = None, stem: str = "face") -> dict[str, bytes]:

@@ -21,7 +21,7 @@ COOKIE = "tokenface"
 COOKIE_SECONDS = 86_400 * 30
 VISITOR, SESSION = "tokenface.visitor", "tokenface.session"
 """Keys of a request's scope."""
-OURS = ("/v1/", "/downloads/", "/viewer/", "/healthz", "/metrics", "/docs", "/openapi.json")
+OURS = ("/v1/", "/downloads/", "/viewer/", "/healthz", "/readyz", "/metrics", "/docs", "/openapi.json")
 API = "/gradio_api"
 OPEN = frozenset(
     {"/", "/config", "/theme.css", f"{API}/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"}

@@ -118,7 +118,7 @@ def photo_tab(worker: Worker, photo_sessions: PhotoSessions, examples: dict[str,
     who.input(bench.show, [token, who, skin, hair], shown, **quiet)
     hair.input(bench.show, [token, who, skin, hair], shown, **quiet)
     skin.input(bench.show, [token, who, skin, hair], shown, **quiet)
-    partner.change(bench.meet, [token, who, skin, hair, partner], [met, *shown], **quiet)
+    partner.input(bench.meet, [token, who, skin, hair, partner], [met, *shown], **quiet)
     keep: dict[str, Any] = {"fn": bench.keep, "inputs": [token, who, *sliders.all], "outputs": overlay}
     gr.on([slider.input for slider in sliders.all], None, [sliders.both, *sliders.all], None, js=sliders.moving,
           **quiet)  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from tokenface.app.bundle import face_glb
+from tokenface.app.bundle import viewer_glb
 from tokenface.app.limits import Limits
 from tokenface.app.page_photo import friendly, hidden, said, tag
 from tokenface.app.page_session import copied, owned, session_of
@@ -106,8 +106,7 @@ def _cleared(note: str = "") -> list[Any]:
 
 def _shown(result: TransferResult, photo_sessions: PhotoSessions) -> list[Any]:
     files = {path.name: path for path in result.files}
-    # the viewer draws heads in one piece, with the eyes that the file for other programs has as parts of its own
-    token = photo_sessions.add(Files({"transfer.glb": face_glb(result.face, result.texture, parts=False)}))
+    token = photo_sessions.add(Files({"transfer.glb": viewer_glb(result.face, result.texture)}))
     viewer = tag("tokenface-viewer", {"src": f"downloads/{token}/transfer.glb", "skin": "photo"})
     image, clip = files.get("transfer.png"), files.get("transfer.mp4")
     return [

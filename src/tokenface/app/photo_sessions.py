@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from tokenface.app.bundle import everything, face_glb, face_obj, faces_json, zipped
+from tokenface.app.bundle import everything, face_glb, face_obj, faces_json, viewer_glb, zipped
 from tokenface.app.editing import Edit, edited
 from tokenface.formats.rig import RigPart
 from tokenface.hair import Hair
@@ -26,7 +26,7 @@ from tokenface.render.overlay import automatic_crop, fit, mesh_over_photo
 Skin = Literal["photo", "model"]
 TOKEN_BYTES = 16
 FACE_BYTES = 4_000_000
-"""Memory of a face with its texture, about."""
+"""Memory of a face with its texture, about; hair comes on top where somebody asked for it."""
 
 
 @dataclass(eq=False)
@@ -57,6 +57,8 @@ class PhotoSession:
     def cost(self) -> int:
         """Bytes of memory, about."""
         own = len(self.data) + self.small.nbytes + FACE_BYTES * len(self.faces)
+        for hair in list(self._hairs.values()):  # the worker's thread adds to them
+            own += sum(part.texture.nbytes for part in (hair.strands, hair.brows) if part is not None)
         return own + (0 if self.partner is None else self.partner.cost)
 
     def edit(self, index: int, edit: Edit) -> None:
@@ -70,11 +72,11 @@ class PhotoSession:
         return edited(face, self.edits[index]) if index in self.edits else face
 
     def glb(self, index: int, skin: Skin, hair: bool = False, as_found: bool = False) -> bytes:
-        """as_found: without the changes and in one piece, as the page's viewer draws it."""
+        """as_found: without the changes, for the page's viewer."""
         face = self.faces[index] if as_found else self.shown(index)
         worn = self._worn(face) if hair else ()
         if as_found:
-            return face_glb(face, self._own_texture(index, skin), parts=False, hair=worn)
+            return viewer_glb(face, self._own_texture(index, skin), worn)
         return face_glb(face, self._texture(index, skin), iris=self._iris(index), hair=worn)
 
     def obj(self, index: int, skin: Skin) -> bytes:

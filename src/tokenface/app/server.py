@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from tokenface.app.folder import WorkFolder, work_folder
 from tokenface.app.limits import MEGABYTE, Limits
 from tokenface.errors import ConfigError, TokenFaceError
-from tokenface.jobs.examples import example_photos
 from tokenface.model import Reconstructor
 from tokenface.version import __version__
 
@@ -106,8 +105,9 @@ def create_app(
     Raises:
         ConfigError: a package of the extra `web` is missing.
     """
-    # Read when gradio is imported: its uploads belong into our folder, and nothing is told to anybody.
-    os.environ |= {"GRADIO_TEMP_DIR": str(folder.uploads), "GRADIO_ANALYTICS_ENABLED": "False"}
+    # Read when gradio is imported: its uploads belong into our folder, and nothing is told to anybody. With the first
+    # event it asks matplotlib for its backend, which would look for a screen.
+    os.environ |= {"GRADIO_TEMP_DIR": str(folder.uploads), "GRADIO_ANALYTICS_ENABLED": "False", "MPLBACKEND": "agg"}
     try:
         from fastapi import FastAPI
 
@@ -117,6 +117,7 @@ def create_app(
         from tokenface.app.downloads import download_router
         from tokenface.app.metrics import Metrics
         from tokenface.app.shares import ClientShare
+        from tokenface.app.warm_up import warm_up
     except ImportError as error:
         raise _missing(error) from error
     from tokenface.app.photo_sessions import PhotoSessions
@@ -133,8 +134,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        for photo in list(example_photos().values())[:1]:
-            worker.photo(photo, lambda result: None)  # compiles what is compiled on first use
+        worker.warm_up(warm_up(lambda: worker.model, limits, page))
         tasks = [
             asyncio.create_task(_tidy(folder, photo_sessions, limits)),
             *map(asyncio.create_task, map(_every_second, often)),

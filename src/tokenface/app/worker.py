@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import contextlib
+import ctypes
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from tokenface.errors import TokenFaceError
+from tokenface.errors import TokenFaceError, plain_words
 from tokenface.images.loading import ENCODED, EncodedItem
 from tokenface.inference.result import PhotoResult
 from tokenface.model import Reconstructor
@@ -41,6 +43,10 @@ class Busy(TokenFaceError):
 
 class TooLate(TokenFaceError):
     """The answer did not come within the seconds that a request may take."""
+
+
+class _Stopped(BaseException):
+    """Raised in the worker's thread to end a step of the warm-up."""
 
 
 async def _stays() -> bool:
@@ -89,7 +95,8 @@ class Worker:
     """Jobs are done one after another; photos that wait next to each other go through the network together.
 
     Clients take turns, each in its own order: the first job of a second client comes before the second of the first.
-    One client may fill the queue; when another comes, the first one's last job makes room.
+    One client may fill the queue; when another comes, the first one's last job makes room. What `warm_up` is given is
+    done while nothing waits.
 
     load: makes the model; called in the thread, once.  queue: jobs that may wait.
     pixels, faces: limits of a photo.  watch: told the number of photos of every batch.
@@ -109,15 +116,29 @@ class Worker:
     _in_hand: int = field(default=0, init=False)
     _job_seconds: float = field(default=0.5, init=False)
     _model: Reconstructor | None = field(default=None, init=False)
+    _steps: Iterator[object] | None = field(default=None, init=False)  # of the warm-up that are left
+    _warming: bool = field(default=False, init=False)  # whether one of them is in hand
 
     def __post_init__(self) -> None:
-        self._thread = threading.Thread(target=self._work, name=self.name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self._thread.start()
 
     @property
     def length(self) -> int:
         """Jobs that wait."""
         return len(self._waiting)
+
+    @property
+    def warm(self) -> bool:
+        """Whether nothing is left of the warm-up."""
+        return self._steps is None
+
+    def warm_up(self, steps: Iterator[object]) -> None:
+        """Do this step by step while nothing waits: whoever comes in between waits for one step at most. It counts
+        nowhere; an error ends it, in one line of the log. `close` leaves undone what has not begun."""
+        with self._wake:
+            self._steps = steps
+            self._wake.notify()
 
     @property
     def model(self) -> Reconstructor:
@@ -148,10 +169,13 @@ class Worker:
         return self._put(_Job(Future(), time.monotonic() + self.seconds, run, client))
 
     def close(self) -> None:
-        """Finish the job in hand, refuse the others."""
+        """Finish the job in hand, refuse the others. A step of the warm-up is broken off: nobody waits for it."""
         with self._wake:
             self._closed = True
             self._wake.notify()
+            if self._warming:
+                thread, error = ctypes.c_ulong(self._thread.ident or 0), ctypes.py_object(_Stopped)
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, error)
         self._thread.join(timeout=10)
         while self._waiting:
             self._waiting.pop().future.cancel()
@@ -173,12 +197,15 @@ class Worker:
             self._wake.notify()
         return job.future
 
-    def _next(self) -> list[_Job]:
-        """Waits for work; nothing when the worker is closed."""
+    def _next(self) -> list[_Job] | None:
+        """Waits for work: no jobs where a step of the warm-up is to be done, None when the worker is closed."""
         with self._wake:
-            self._in_hand = 0
-            self._wake.wait_for(lambda: self._waiting or self._closed)
+            self._in_hand, self._warming = 0, False
+            self._wake.wait_for(lambda: self._waiting or self._closed or self._steps is not None)
             if self._closed:
+                return None
+            if not self._waiting:
+                self._in_hand, self._warming = 1, True
                 return []
             jobs = [self._waiting.pop(0)]
             if jobs[0].photo is not None:
@@ -187,8 +214,15 @@ class Worker:
             self._in_hand, self._turn = len(jobs), jobs[-1].turn
             return jobs
 
+    def _run(self) -> None:
+        with contextlib.suppress(_Stopped):
+            self._work()
+
     def _work(self) -> None:
-        while jobs := self._next():
+        while (jobs := self._next()) is not None:
+            if not jobs:
+                self._warm_on()
+                continue
             begin = time.monotonic()
             alive = [job for job in jobs if job.future.set_running_or_notify_cancel()]
             late = [job for job in alive if job.deadline < begin]
@@ -204,6 +238,16 @@ class Worker:
                     _fail(job, error)
             spent = (time.monotonic() - begin) / len(alive)
             self._job_seconds += MEMORY * (spent - self._job_seconds)
+
+    def _warm_on(self) -> None:
+        done = object()
+        try:
+            if self._steps is not None and next(self._steps, done) is not done:
+                return
+        except Exception as error:
+            said = plain_words(error) if isinstance(error, TokenFaceError) else repr(error)
+            logger.warning("the warm-up ended early, the first photo will take longer: %s", said)
+        self._steps = None
 
     def _do(self, jobs: list[_Job]) -> None:
         if jobs[0].photo is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -163,7 +163,7 @@ class FaceBatch:
     not behind the head itself, not behind hair, glasses frames, hats or hands); likewise the 468 mesh points, zeros
     and never visible on heads without them.  mask: [B, 1, S, S] face skin that nothing opaque covers, in [0, 1].
     identity: [B] int64, equal for pictures of one person of this batch.  regions: [B, S, S] uint8, what each pixel
-    shows (`parsing.regions`).
+    shows (`parsing.regions`); None where nobody asked for it.
     """
 
     image: Tensor
@@ -176,13 +176,16 @@ class FaceBatch:
     visible468: Tensor
     mask: Tensor
     identity: Tensor
-    regions: Tensor
+    regions: Tensor | None = None
 
     def __len__(self) -> int:
         return self.image.shape[0]
 
     def __getitem__(self, index) -> FaceBatch:
-        return FaceBatch(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+        return FaceBatch(**{name: value[index] for name, value in self._given().items()})
 
     def to(self, device: torch.device | str) -> FaceBatch:
-        return FaceBatch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        return FaceBatch(**{name: value.to(device) for name, value in self._given().items()})
+
+    def _given(self) -> dict[str, Any]:
+        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}

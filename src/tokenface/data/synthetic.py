@@ -94,6 +94,7 @@ class SyntheticFaces:
         distance: Tensor | None = None,
         beards: Tensor | None = None,
         plain: bool = False,
+        regions: bool = False,
     ) -> FaceBatch:
         """Draw pictures; the same seed gives the same batch on the same machine.
 
@@ -104,6 +105,7 @@ class SyntheticFaces:
             distance: [batch] metres from the lens to the face.
             beards: [batch] factor on drawn beards and moustaches; 0: clean-shaven.
             plain: no hats, glasses, hands or degradation (pictures for people, and for geometry tests).
+            regions: what each pixel shows as well, for face parsing; it changes nothing else.
         Raises:
             ValueError: a given tensor has another number of rows.
         """
@@ -150,7 +152,7 @@ class SyntheticFaces:
         background = sample_backgrounds(draw, batch, self.size, self.backgrounds)
         maps = None if skins is None else skins[person_of]
         picture = self.painter.draw(
-            vertices, head.landmarks68(vertices), view, light, factor, person, outfit, maps, background
+            vertices, head.landmarks68(vertices), view, light, factor, person, outfit, maps, background, regions
         )
         image = picture.image.clamp(0, 1) if plain else degrade(draw, picture.image, config.degradation)
 

@@ -37,15 +37,20 @@ def write_glb(path: str | Path, mesh: TexturedMesh, rig: Rig, textures: TextureF
     return write_atomically(path, glb_bytes(mesh, rig, textures))
 
 
-def glb_bytes(mesh: TexturedMesh, rig: Rig, textures: TextureFormat = "png") -> bytes:
-    """The file of `write_glb` as bytes."""
-    return finished_bytes(*rigged_document(mesh, rig, textures))
+def glb_bytes(mesh: TexturedMesh, rig: Rig, textures: TextureFormat = "png", *, turning: bool = True) -> bytes:
+    """The file of `write_glb` as bytes; turning: see `rigged_document`."""
+    return finished_bytes(*rigged_document(mesh, rig, textures, turning=turning))
 
 
-def rigged_document(mesh: TexturedMesh, rig: Rig, textures: TextureFormat = "png") -> tuple[gltf.GLTF2, GlbBuffer]:
+def rigged_document(
+    mesh: TexturedMesh, rig: Rig, textures: TextureFormat = "png", *, turning: bool = True
+) -> tuple[gltf.GLTF2, GlbBuffer]:
     """The face as a document and its binary chunk, to which more may be added before `finished_bytes`.
 
     Node 0 carries the head's skin; joint j of the rig is node 1 + j; the rig's parts follow, each a node and a mesh.
+
+    Args:
+        turning: whether morph targets carry normals; a viewer that computes them from the moved vertices needs none.
     """
     mesh, skin = _drawn(mesh, rig)
     split = split_seams(mesh.faces, mesh.uv, mesh.uv_faces)
@@ -62,7 +67,7 @@ def rigged_document(mesh: TexturedMesh, rig: Rig, textures: TextureFormat = "png
         mesh.name,
         split,
         file_normals(skin.rest, mesh.faces),
-        list(morph_normals(skin.rest, skin.morphs, mesh.faces)),
+        list(morph_normals(skin.rest, skin.morphs, mesh.faces)) if turning else None,
         skin,
     )
     material = PartMaterial("skin", mesh.texture, SKIN_ROUGHNESS)
@@ -80,7 +85,7 @@ def rigged_document(mesh: TexturedMesh, rig: Rig, textures: TextureFormat = "png
             part.name,
             split_seams(part.faces, part.uv, part.faces),
             file_normals(part.rest, part.faces) if part.normals is None else part.normals,
-            list(morph_normals(part.rest, part.morphs, part.faces)),
+            list(morph_normals(part.rest, part.morphs, part.faces)) if turning else None,
             part,
             shared[part.material.name],
         )
@@ -117,11 +122,11 @@ class _Surfaces:
         name: str,
         split: SeamSplit,
         normals: np.ndarray,
-        turns: list[np.ndarray],
+        turns: list[np.ndarray] | None,
         of: Rig | RigPart,
         material: int = 0,
     ) -> None:
-        """Append a mesh. normals: [V, 3] at rest.  turns: [V, 3] of each morph, what it adds to them."""
+        """Append a mesh. normals: [V, 3] at rest.  turns: [V, 3] of each morph, what it adds; None: left out."""
         joints, weights = largest_influences(of.skinning_weights)
         # glTF measures v downwards, from the first row of the image.
         texture_coordinates = np.stack([split.uv[:, 0], 1 - split.uv[:, 1]], axis=1)
@@ -136,13 +141,12 @@ class _Surfaces:
         if isinstance(of, RigPart) and of.shade is not None:
             attributes.COLOR_0 = buffer.greys(of.shade[split.source])
         primitive = gltf.Primitive(attributes=attributes, indices=buffer.triangles(split.faces), material=material)
-        targets = [
-            {
-                "POSITION": buffer.displacements(morph[split.source]),
-                "NORMAL": buffer.displacements(turn[split.source], NEGLIGIBLE_TURN),
-            }
-            for morph, turn in zip(of.morphs, turns, strict=True)
-        ]
+        targets = []
+        for number, morph in enumerate(of.morphs):
+            target = {"POSITION": buffer.displacements(morph[split.source])}
+            if turns is not None:
+                target["NORMAL"] = buffer.displacements(turns[number][split.source], NEGLIGIBLE_TURN)
+            targets.append(target)
         primitive.targets = targets or None
         mesh = gltf.Mesh(name=name, primitives=[primitive])
         if of.morph_names:

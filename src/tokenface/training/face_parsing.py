@@ -82,12 +82,13 @@ def render(folder: Path, count: int, seed: int, backgrounds: Tensor | None) -> P
         path = folder / f"{chunk:05d}.npz"
         if not path.is_file():
             faces = faces or SyntheticFaces(load_head("openhead"), SIZE, config, backgrounds=backgrounds)
-            drawn = [faces.sample(RENDERED, seed + chunk * CHUNK + k) for k in range(0, CHUNK, RENDERED)]
+            seeds = range(seed + chunk * CHUNK, seed + (chunk + 1) * CHUNK, RENDERED)
+            drawn = [faces.sample(RENDERED, each, regions=True) for each in seeds]
             with path.with_suffix(".part").open("wb") as file:
                 np.savez(
                     file,
                     images=np.concatenate([_bytes(batch.image) for batch in drawn]),
-                    labels=np.concatenate([batch.regions.numpy() for batch in drawn]),
+                    labels=np.concatenate([batch.regions.numpy() for batch in drawn if batch.regions is not None]),
                 )
             path.with_suffix(".part").replace(path)
             print(f"{folder.name}: {(chunk + 1) * CHUNK} pictures", flush=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -95,14 +95,14 @@ INSIDE_SKIN = (0.30, 0.12, 0.10)
 class Picture:
     """image: [B, 3, S, S] sRGB.  mask: [B, 1, S, S] face skin in sight.  depth: [B, S, S] of head and clothes.
     cover, cover_depth: [B, S, S] opacity and depth of what is in front (hair, glasses, hats, hands).
-    regions: [B, S, S] uint8, what each pixel shows (`parsing.regions`)."""
+    regions: [B, S, S] uint8, what each pixel shows (`parsing.regions`); None where nobody asked."""
 
     image: Tensor
     mask: Tensor
     depth: Tensor
     cover: Tensor
     cover_depth: Tensor
-    regions: Tensor
+    regions: Tensor | None = None
 
 
 class Painter:
@@ -167,17 +167,18 @@ class Painter:
         outfit: Outfit,
         albedo: Tensor | None,
         background: Tensor,
+        with_regions: bool = False,
     ) -> Picture:
         """Args: vertices [B, V, 3]; landmarks [B, 68, 3] seen from the front; factor [B] exposure;
-        albedo [B, 3, R, R] maps or None; background [B, 3, S, S]."""
+        albedo [B, 3, R, R] maps or None; background [B, 3, S, S]; with_regions: for face parsing."""
         place = Placement.of(self.anatomy, vertices, landmarks, view.rotation)
         base = self._draw_base(place, outfit, view, light)
         over = self._draw_over(place, outfit, view)
         hemisphere = Hemisphere(light)
         colour, mask = self._shade_base(base, person, outfit, light, hemisphere, factor, albedo)
         over_colour, alpha = self._shade_over(over, outfit, light, hemisphere, factor)
-        shown = self._base_regions(base, outfit)
-        return self._compose(base, colour, mask, shown, over, over_colour, alpha, light, background)
+        picture, hidden = self._compose(base, colour, mask, over, over_colour, alpha, light, background)
+        return replace(picture, regions=self._regions(base, over, hidden, outfit)) if with_regions else picture
 
     def _draw_base(self, place: Placement, outfit: Outfit, view: View, light: Light) -> Drawn:
         garment, panel, tie = self.body.shapes(place, outfit.clothes)
@@ -267,6 +268,14 @@ class Painter:
         glare = (alpha + 0.25 * (shaded.mean(0) - 0.75).clamp(min=0)).clamp(0, 1)
         return shaded, torch.where(is_lens, glare, alpha)
 
+    def _regions(self, base: Drawn, over: Drawn, hidden: Tensor, outfit: Outfit) -> Tensor:
+        """[B, S, S] uint8. hidden: [N] whether each pixel of the upper layer hides what is behind it."""
+        what = torch.zeros(base.depth_map.numel(), dtype=torch.uint8, device=base.depth_map.device)
+        what[base.index] = self._base_regions(base, outfit)
+        covering = constant(REGION_OF_COVER, what.device, torch.uint8).index_select(0, over.part)
+        what[over.index] = torch.where(hidden, covering, what.index_select(0, over.index))
+        return what.view(base.depth_map.shape)
+
     def _base_regions(self, base: Drawn, outfit: Outfit) -> Tensor:
         """[N] uint8 of the lower layer; hair that is painted on a scalp is hair."""
         column, row = (base.static[:2] * SIZE).int().clamp(0, SIZE - 1)
@@ -282,13 +291,13 @@ class Painter:
         base: Drawn,
         colour: Tensor,
         mask: Tensor,
-        shown: Tensor,
         over: Drawn,
         over_colour: Tensor,
         alpha: Tensor,
         light: Light,
         background: Tensor,
-    ) -> Picture:
+    ) -> tuple[Picture, Tensor]:
+        """The picture, and [N] where the upper layer hides what is behind it."""
         batch, size = background.shape[0], self.size
         depth = base.depth_map.view(-1)
         alpha = alpha * (over.depth < depth.index_select(0, over.index))
@@ -304,20 +313,17 @@ class Painter:
         skin[base.index] = mask
         labels = torch.zeros_like(depth)
         labels[base.index] = 1.0 + base.part
-        labels[over.index] = torch.where(alpha > 0.5, 10.0 + over.part, labels.index_select(0, over.index))
-        what = torch.zeros(len(depth), dtype=torch.uint8, device=depth.device)
-        what[base.index] = shown
-        covering = constant(REGION_OF_COVER, depth.device, torch.uint8).index_select(0, over.part)
-        what[over.index] = torch.where(alpha > 0.5, covering, what.index_select(0, over.index))
+        hidden = alpha > 0.5
+        labels[over.index] = torch.where(hidden, 10.0 + over.part, labels.index_select(0, over.index))
         image = canvas.view(3, batch, size, size).transpose(0, 1)
-        return Picture(
+        picture = Picture(
             image=soften_edges(image, labels.view(batch, size, size)),
             mask=(skin * (1 - cover)).view(batch, 1, size, size),
             depth=base.depth_map,
             cover=cover.view(batch, size, size),
             cover_depth=over.depth_map,
-            regions=what.view(batch, size, size),
         )
+        return picture, hidden
 
     def _contact_shadow(self, solid: Tensor, base: Drawn, light: Light) -> Tensor:
         """[N] factor of the base layer's pixels: hair, hats and hands darken what is beside them, away from it."""
