@@ -48,7 +48,7 @@ def seen(head) -> list[tuple[Face, np.ndarray, Regions]]:
     """Rendered people, the faces that they truly are, and the regions that they truly show."""
     config = SyntheticConfig(framing=framing(), chances=Chances.none())
     turn = torch.eye(3).expand(8, 3, 3)
-    batch = SyntheticFaces(head, SIZE, config).sample(8, 11, rotation=turn, plain=True)
+    batch = SyntheticFaces(head, SIZE, config).sample(8, 11, rotation=turn, plain=True, regions=True)
     whole = Crop((SIZE / 2, SIZE / 2), float(SIZE))
     found = []
     for index in range(8):
