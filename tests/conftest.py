@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from made_once import made_once
 
 if TYPE_CHECKING:
     from tokenface.network import TokenFace
@@ -29,14 +30,16 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def exported_network(tmp_path_factory) -> tuple[TokenFace, Path]:
-    """A tiny network of OpenHead, crops of 64 pixels, and its fp32 ONNX file: half a minute, once for all files."""
+    """A tiny network of OpenHead, crops of 64 pixels, and its fp32 ONNX file: half a minute, once for all workers."""
     from tokenface.deploy.onnx_files import export_network
     from tokenface.head.registry import load_head
     from tokenface.network import NetworkConfig, TokenFace
 
     config = NetworkConfig(backbone="vit_tiny_stem", image_size=64)
     network = TokenFace(config, load_head().sizes, seed=0).eval()
-    return network, export_network(network, tmp_path_factory.mktemp("exported") / "parameters.fp32.onnx")
+    name = "parameters.fp32.onnx"
+    folder = made_once(tmp_path_factory, "exported_network", lambda folder: export_network(network, folder / name))
+    return network, folder / name
 
 
 @pytest.fixture(scope="module")

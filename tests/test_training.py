@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import toy_backbone  # noqa: F401 (its networks)
 from safetensors.torch import load_file
 
 from tokenface.core.configuration import read_config
@@ -26,8 +27,8 @@ from tokenface.training.run import train
 
 TINY = (
     "run.threads=1",
-    "network.backbone=vit_tiny_stem",
-    "network.image_size=64",
+    "network.backbone=vit_toy",
+    "network.image_size=48",
     "run.batch=4",
     "run.log_every=1",
     "run.checkpoint_every=2",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import toy_backbone  # noqa: F401 (its networks)
 from copied_processes import Copies, alive, copies
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -17,10 +18,10 @@ from safetensors.torch import load_file
 from tokenface.training.metrics import TIMINGS, read_curve
 from tokenface.training.run import train
 
-STEPS = 10
+STEPS = 8
 TINY = (
     "run.threads=1", "run.device=cpu", f"run.steps={STEPS}", "run.batch=4", "run.log_every=1", "run.checkpoint_every=2",
-    "run.validate_every=1000", "run.validation_people=1", "network.backbone=vit_tiny_stem", "network.image_size=48",
+    "run.validate_every=1000", "run.validation_people=1", "network.backbone=vit_toy", "network.image_size=48",
     "synthetic.block=2", "synthetic.fresh_per_step=1", "synthetic.ring=100", "synthetic.warm_start=4",
     "data.rendered_people=4", "data.rendered_pictures=2", "data.share=0.5", "data.workers=1", "data.scan_share=1",
     "paper.mode=3d",
@@ -32,7 +33,7 @@ def test_a_run_that_is_killed_again_and_again_ends_like_an_unbroken_one(tmp_path
     whole = train(None, [*TINY, f"run.folder={tmp_path}", "run.name=whole"], report=lambda line: None)
     folder, moments = tmp_path / "killed", random.Random(5)
     fresh = [*TINY, f"run.folder={tmp_path}", "run.name=killed"]
-    with copies("tokenface.cli, tokenface.training.run") as processes:
+    with copies("toy_backbone, tokenface.cli, tokenface.training.run") as processes:
         for rows in (1, 6):
             resumes = (folder / "config.yaml").is_file()
             arguments = ["train", *(["--resume", str(folder)] if resumes else fresh)]
