@@ -54,6 +54,7 @@ for name, hair in (("found.glb", True), ("overlay.jpg", False), ("face.glb", Fal
     worker.call(lambda: _make(session, 0, name, "photo", hair)).result(600)
 worker.photo(data, lambda result: _encoded(result, "a.jpg", "json", 0, 1, "photo", False)).result(600)
 print(sorted(set(sys.modules) - before))
+worker.close()
 """
 """What a page and a client of the API ask for, in an interpreter that has done nothing else but warm up."""
 

@@ -57,7 +57,7 @@ def load_beside(wanted: FaceFiles) -> None:
             rasterize_arrays(np.zeros((1, 3, 3)), np.array([[0, 1, 2]]), 1, 1)  # reads the compiled loops
 
     if wanted.overlay or wanted.maps or (wanted.texture != "model" and set(wanted.formats) - {"json"}):
-        threading.Thread(target=load, name="tokenface-imports", daemon=True).start()
+        threading.Thread(target=load, name="tokenface-imports").start()
 
 
 def write_face(
