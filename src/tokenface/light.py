@@ -22,7 +22,7 @@ from tokenface.graphs.templates import filled
 from tokenface.head.arrays import HeadArrays
 from tokenface.head.data import HeadData
 from tokenface.head.registry import head_path
-from tokenface.inference.calibration import calibration_input, find_calibration
+from tokenface.inference.calibration import calibrated_features, find_calibration
 from tokenface.inference.checkpoint_facts import calibration_facts, check_head_name, crop_scale, read_metadata
 from tokenface.inference.confidence import ConfidenceFeatures
 from tokenface.inference.face import Origin
@@ -102,11 +102,7 @@ class LightModel(PhotoModel):
 
     def calibrated(self, features: ConfidenceFeatures, prediction: Prediction) -> ConfidenceFeatures:
         """As `Predictor.calibrated`."""
-        p = prediction
-        if self.calibration is None or p.sigma is None or p.tokens is None:
-            return features
-        inputs = calibration_input(features, p.parameters, p.camera, p.sigma, p.tokens)
-        return self.calibration.calibrated(features, inputs)
+        return calibrated_features(self.calibration, features, prediction)
 
 
 def load(weights: str | os.PathLike | None = None, threads: int = 0) -> LightModel:

@@ -19,7 +19,6 @@ from tokenface.geometry.crop import TEST_SCALE
 from tokenface.head.model import HeadModel
 from tokenface.hub import HubModel
 from tokenface.images.detector import FaceDetector
-from tokenface.images.loading import MAX_PIXELS
 from tokenface.inference.face import Face, Origin
 from tokenface.inference.photo_model import PhotoModel, accepted
 from tokenface.inference.photos import BATCH_SIZE, unexpected
@@ -219,27 +218,14 @@ class Reconstructor(HubModel, Predictor, PhotoModel):
         boxes: Any = None,
         landmarks: Any = None,
         *,
-        batch_size: int = BATCH_SIZE,
-        max_faces: int | None = None,
-        recursive: bool = False,
-        second_crop: bool = True,
-        max_pixels: int = MAX_PIXELS,
         refine: bool | RefineOptions = False,
+        **wanted: Any,
     ) -> Generator[PhotoResult]:
-        """`PhotoModel.iterate`; refine: fit every face to its photo."""
+        """`PhotoModel.iterate`, which has the other arguments; refine: fit every face to its photo."""
         options = _refine_options(refine)
         if options is not None:
             _ = self.refiner  # a head model that cannot be refined is an error of the whole run
-        results = super().iterate(
-            source,
-            boxes,
-            landmarks,
-            batch_size=batch_size,
-            max_faces=max_faces,
-            recursive=recursive,
-            second_crop=second_crop,
-            max_pixels=max_pixels,
-        )
+        results = super().iterate(source, boxes, landmarks, **wanted)
         return results if options is None else self._refined(results, options)
 
     def _refined(self, results: Generator[PhotoResult], options: RefineOptions) -> Generator[PhotoResult]:

@@ -19,6 +19,7 @@ from tokenface.core.tensors import open_tensors
 from tokenface.errors import CheckpointError
 from tokenface.geometry.pinhole import FaceCamera
 from tokenface.inference.confidence import ConfidenceFeatures
+from tokenface.inference.prediction import Prediction
 from tokenface.parameters import COMPONENTS, FaceParameters
 from tokenface.weights import companion
 
@@ -169,6 +170,17 @@ def find_calibration(weights: Path, weights_hash: str, facts: Facts | None = Non
 
 def _arrays() -> list[str]:
     return [f.name for f in fields(Calibration) if f.name not in ("weights_hash", "facts")]
+
+
+def calibrated_features(
+    calibration: Calibration | None, features: ConfidenceFeatures, prediction: Prediction
+) -> ConfidenceFeatures:
+    """The features with a calibrated probability, if there is a calibration and the network gives uncertainty and
+    tokens."""
+    p = prediction
+    if calibration is None or p.sigma is None or p.tokens is None:
+        return features
+    return calibration.calibrated(features, calibration_input(features, p.parameters, p.camera, p.sigma, p.tokens))
 
 
 def calibration_input(

@@ -18,7 +18,7 @@ from tokenface.geometry.crop import TEST_SCALE, Crop, extract
 from tokenface.geometry.pinhole import FaceCamera
 from tokenface.head.model import HeadModel
 from tokenface.head.subset import VertexSubset
-from tokenface.inference.calibration import Calibration, calibration_input, find_calibration
+from tokenface.inference.calibration import Calibration, calibrated_features, find_calibration
 from tokenface.inference.checkpoint import load_checkpoint
 from tokenface.inference.checkpoint_facts import calibration_facts, crop_scale, model_facts
 from tokenface.inference.confidence import ConfidenceFeatures
@@ -137,12 +137,7 @@ class Predictor:
     def calibrated(self, features: ConfidenceFeatures, prediction: Prediction) -> ConfidenceFeatures:
         """The features with a calibrated probability, if these weights have a calibration and the network gives
         uncertainty and tokens."""
-        p = prediction
-        if self.calibration is None or p.sigma is None or p.tokens is None:
-            return features
-        return self.calibration.calibrated(
-            features, calibration_input(features, p.parameters, p.camera, p.sigma, p.tokens)
-        )
+        return calibrated_features(self.calibration, features, prediction)
 
     def facts(self) -> dict[str, Any]:
         """`model_facts` of these weights, or of a model without a file."""

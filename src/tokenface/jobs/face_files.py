@@ -47,7 +47,7 @@ class FaceFiles:
 
 def load_beside(wanted: FaceFiles) -> None:
     """Import what these files will be made with in a thread of its own, while the network is opened: a second of work
-    that need not wait."""
+    that need not wait. The process waits for the thread at its end: it may be in the middle of native code."""
 
     def load() -> None:
         with suppress(ImportError):  # said by whoever needs it
