@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +90,20 @@ def test_openvino_equals_torch_and_computes_in_bfloat16_when_told(network, file,
     assert difference < 0.2
     if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         assert difference > 1e-4  # others compute in fp32 all the same: OpenVINO takes it as a hint
+
+
+def test_conversions_are_reported_to_nobody(file, tmp_path, monkeypatch):
+    pytest.importorskip("openvino", reason="needs the extra 'deploy'")
+    backend = pytest.importorskip("openvino_telemetry.backend.backend_ga4", reason="this OpenVINO reports nothing")
+    from tokenface.deploy.onnx_files import convert
+
+    monkeypatch.delenv("CI", raising=False)
+    sent = []
+    monkeypatch.setattr(backend.GA4Backend, "send", lambda self, message: sent.append(message))
+    convert(file, tmp_path / "parameters.fp32.xml")
+    time.sleep(0.2)  # it reports in a thread
+    assert sent == []
+    assert "CI" not in os.environ
 
 
 def test_crops_of_another_size_are_refused(file):

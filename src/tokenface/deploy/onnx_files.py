@@ -6,6 +6,7 @@ import ast
 import contextlib
 import io
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,11 +129,27 @@ def convert(source: Path, path: Path, packed: bool = False) -> Path:
             conversion unpacks them. An int8 file in QDQ form stays int8 by itself.
     """
     openvino = needed("openvino")
-    model = openvino.convert_model(str(source))
+    with _unreported():
+        model = openvino.convert_model(str(source))
     if packed:
         _pack(model)
     openvino.save_model(model, str(path), compress_to_fp16=False)
     return path
+
+
+@contextlib.contextmanager
+def _unreported() -> Iterator[None]:
+    """OpenVINO reports conversions to its makers over the network, from processes that it forks beside whatever threads
+    run here, but not those of a CI job: so it is told that this is one."""
+    before = os.environ.get("CI")
+    os.environ["CI"] = "true"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["CI"]
+        else:
+            os.environ["CI"] = before
 
 
 def _pack(model: Any) -> None:
