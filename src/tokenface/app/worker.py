@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import bisect
-import contextlib
-import ctypes
 import logging
 import threading
 import time
@@ -43,10 +41,6 @@ class Busy(TokenFaceError):
 
 class TooLate(TokenFaceError):
     """The answer did not come within the seconds that a request may take."""
-
-
-class _Stopped(BaseException):
-    """Raised in the worker's thread to end a step of the warm-up."""
 
 
 async def _stays() -> bool:
@@ -117,10 +111,9 @@ class Worker:
     _job_seconds: float = field(default=0.5, init=False)
     _model: Reconstructor | None = field(default=None, init=False)
     _steps: Iterator[object] | None = field(default=None, init=False)  # of the warm-up that are left
-    _warming: bool = field(default=False, init=False)  # whether one of them is in hand
 
     def __post_init__(self) -> None:
-        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self._thread = threading.Thread(target=self._work, name=self.name, daemon=True)
         self._thread.start()
 
     @property
@@ -169,13 +162,10 @@ class Worker:
         return self._put(_Job(Future(), time.monotonic() + self.seconds, run, client))
 
     def close(self) -> None:
-        """Finish the job in hand, refuse the others. A step of the warm-up is broken off: nobody waits for it."""
+        """Finish the job or the step of the warm-up in hand, refuse the others."""
         with self._wake:
             self._closed = True
             self._wake.notify()
-            if self._warming:
-                thread, error = ctypes.c_ulong(self._thread.ident or 0), ctypes.py_object(_Stopped)
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, error)
         self._thread.join(timeout=10)
         while self._waiting:
             self._waiting.pop().future.cancel()
@@ -200,12 +190,12 @@ class Worker:
     def _next(self) -> list[_Job] | None:
         """Waits for work: no jobs where a step of the warm-up is to be done, None when the worker is closed."""
         with self._wake:
-            self._in_hand, self._warming = 0, False
+            self._in_hand = 0
             self._wake.wait_for(lambda: self._waiting or self._closed or self._steps is not None)
             if self._closed:
                 return None
             if not self._waiting:
-                self._in_hand, self._warming = 1, True
+                self._in_hand = 1
                 return []
             jobs = [self._waiting.pop(0)]
             if jobs[0].photo is not None:
@@ -213,10 +203,6 @@ class Worker:
                     jobs.append(self._waiting.pop(0))
             self._in_hand, self._turn = len(jobs), jobs[-1].turn
             return jobs
-
-    def _run(self) -> None:
-        with contextlib.suppress(_Stopped):
-            self._work()
 
     def _work(self) -> None:
         while (jobs := self._next()) is not None:
