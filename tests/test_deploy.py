@@ -92,6 +92,23 @@ def test_openvino_equals_torch_and_computes_in_bfloat16_when_told(network, file,
         assert difference > 1e-4  # others compute in fp32 all the same: OpenVINO takes it as a hint
 
 
+def test_signals_are_survived_after_networks_are_released_in_any_order(network, file, tmp_path):
+    pytest.importorskip("openvino", reason="needs the extra 'deploy'")
+    steps = f"""
+import os, signal, sys
+from tokenface.deploy.runtime import open_network
+heard = []
+signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))
+networks = [open_network({str(file)!r}, {SIZE}, runtime="openvino") for _ in range(3)]
+while networks:
+    networks.pop(0)
+    os.kill(os.getpid(), signal.SIGUSR1)
+print(len(heard))
+"""
+    done = subprocess.run([sys.executable, "-c", steps], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout.strip()) == (0, "3"), done.stderr
+
+
 def test_conversions_are_reported_to_nobody(file, tmp_path, monkeypatch):
     pytest.importorskip("openvino", reason="needs the extra 'deploy'")
     backend = pytest.importorskip("openvino_telemetry.backend.backend_ga4", reason="this OpenVINO reports nothing")

@@ -17,6 +17,9 @@ PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
 """Runtime → its package, fastest first. In fp32 they are equally fast; onnxruntime is opened in a third of the time
 (docs/lab/runtimes.md)."""
 
+_core: Any = None
+_core_lock = threading.Lock()
+
 Call = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 
 
@@ -97,14 +100,23 @@ def _onnx(source: Path | bytes, outputs: tuple[str, ...], threads: int) -> tuple
     return call, {x.name for x in (*session.get_inputs(), *session.get_outputs())}
 
 
+def _openvino_core() -> Any:
+    """The process's only one, which is never released. Each puts a signal stack of its own under the thread, and two
+    that are released in another order leave one there that is freed: the next signal ends the process."""
+    global _core
+    with _core_lock:
+        if _core is None:
+            _core = needed("openvino").Core()
+        return _core
+
+
 def _openvino(source: Path | bytes, outputs: tuple[str, ...], threads: int, bf16: bool) -> tuple[Call, set[str]]:
-    openvino = needed("openvino")
     # fp32 files are meant to be fp32 where a processor would rather compute in bf16
     settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32"}
     settings["ENABLE_CPU_PINNING"] = False  # a pinned thread waits for its core while others are free
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
-    core = openvino.Core()
+    core = _openvino_core()
     model = core.read_model(source if isinstance(source, bytes) else str(source))
     compiled = core.compile_model(model, "CPU", settings)
     requests = threading.local()  # a request serves one call at a time
