@@ -300,9 +300,9 @@ def test_a_photo_without_a_face_is_said_so(with_photo: Page, tmp_path: Path) -> 
 
 def test_a_photo_that_cannot_be_read_is_said_so_without_a_broken_picture(with_photo: Page, tmp_path: Path) -> None:
     (tmp_path / "words.png").write_bytes(b"no picture at all")
-    with_photo.get_by_label("Remove Image").first.click()
+    with_photo.locator("#photo").get_by_label("Remove Image").click()
     with_photo.wait_for_selector("#head-viewer .tokenface-empty")
-    with_photo.locator("input[type=file]").first.set_input_files(tmp_path / "words.png")
+    with_photo.locator("#photo input[type=file]").set_input_files(tmp_path / "words.png")
     with_photo.locator("#head-viewer [role=alert]").wait_for()
     given = with_photo.locator("#given img").first
     given.wait_for(state="attached")
