@@ -26,7 +26,7 @@ from tokenface.images.remote import collect_photos
 from tokenface.jobs.bulk import shard as bulk_shard
 from tokenface.jobs.bulk.run import BulkRun
 from tokenface.jobs.bulk.shard import BulkOptions, divide
-from tokenface.jobs.bulk.table import decode, faces
+from tokenface.jobs.bulk.table import columns, decode, faces
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +171,29 @@ def test_bad_places_and_tables_are_explained(photos, tmp_path):
     for name in ("a.parquet", "a.npz"):
         with pytest.raises(DataError, match="no table of faces"):
             decode(b"PAR1 nonsense", name)
+
+
+def test_photos_of_a_table_are_given_up_once_they_are_done(photos, tmp_path, loads, monkeypatch):
+    kept = []
+    monkeypatch.setattr(bulk_shard, "columns", lambda found, head: kept.extend(found) or columns(found, head))
+    list(BulkRun(photos, tmp_path / "out", BulkOptions()))
+    assert kept
+    assert all(result.image is None for result in kept)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("-f", "parquet", "--hair", "--units", "mm"), "tables know no --hair, --units"),
+        (("-f", "npz", "--no-overlay", "--same-person"), "tables know no --same-person"),
+        (("--workers", "2"), "--workers is for tables"),
+    ],
+    ids=" ".join,
+)
+def test_options_that_would_do_nothing_are_refused(photos, tmp_path, capsys, arguments, said):
+    assert run(["reconstruct", str(photos), "-o", str(tmp_path / "out"), *arguments]) == 1
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_counts_and_reports(photos, tmp_path, loads, capsys):

@@ -124,7 +124,7 @@ def test_maps_are_written_beside_the_meshes_and_belong_to_the_settings(
     code, _, errors = tokenface(*command, "--maps", "normal")
     assert code == 1
     assert "unknown map 'normal'" in one_error(errors)
-    assert "tables hold no --maps" in one_error(tokenface(*command, "-f", "npz", "--maps", "depth")[2])
+    assert "tables know no --maps" in one_error(tokenface(*command, "-f", "npz", "--maps", "depth")[2])
 
 
 def test_boxes_of_the_caller_are_used(tokenface: Console, photos: Path, tmp_path: Path) -> None:
@@ -552,6 +552,32 @@ def test_photos_behind_addresses(tokenface: Console, web: str, tmp_path: Path, m
     code, _, errors = tokenface("reconstruct", f"{web}/moved.png", "-o", tmp_path / "out")  # to a file of this machine
     assert code == 1
     assert "cannot read" in one_error(errors)
+
+
+def test_addresses_that_differ_in_their_query_are_different_photos(
+    tokenface: Console, web: str, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    addresses = [f"{web}/two.png?id={number}" for number in (1, 2, 1)]
+    assert tokenface("reconstruct", *addresses, "-o", tmp_path / "out", "-f", "json")[0] == 0
+    assert tokenface.looked_at == 2
+    assert len(list((tmp_path / "out").glob("*/parameters.json"))) == 2
+    assert tokenface("reconstruct", addresses[1], "-o", tmp_path / "out", "-f", "json")[0] == 0
+    assert tokenface.looked_at == 2  # done before
+
+
+def test_home_is_the_users_in_every_option(tokenface: Console, photos: Path, tmp_path: Path, monkeypatch) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    monkeypatch.chdir(tmp_path)
+    options = ("--same-person", "-f", "ply,json", "-o", "~/heads")
+    code, _, errors = tokenface("reconstruct", photos / "one.png", *options)
+    assert (code, errors) == (0, "")
+    names = {path.name for path in (home / "heads" / "person").iterdir()}
+    assert names == {"face_00.ply", "parameters.json", "overlay.png"}
+    assert not (tmp_path / "~").exists()
 
 
 def test_photos_in_a_bucket(tokenface: Console, photos: Path, tmp_path: Path) -> None:

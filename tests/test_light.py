@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +20,8 @@ from safetensors.numpy import save
 from toy_head import toy_head_data
 
 import tokenface
+from tokenface.cli import run
+from tokenface.cli.needs import need_export, need_runtime
 from tokenface.errors import CheckpointError, ConfigError
 from tokenface.head.arrays import HeadArrays
 from tokenface.head.data import HeadData
@@ -168,6 +174,45 @@ def test_the_usual_command_runs_where_torch_is_not_installed(missing: str, drawn
     assert json.loads((folder / "parameters.json").read_text(encoding="utf-8"))["faces"]
     assert (folder / "overlay.png").exists() is drawn
     assert ("need numba and scipy" in done.stderr) is not drawn
+
+
+def test_photos_of_one_name_do_not_share_a_folder_and_a_bad_source_costs_itself(pair, tmp_path, monkeypatch, capsys):
+    for name in ("a/x.jpg", "b/x.jpg", "one.1.jpg", "one.2.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(PORTRAIT, tmp_path / name)
+    monkeypatch.setattr(
+        "tokenface.light.load",
+        lambda *_: SimpleNamespace(reconstruct=lambda item, max_faces: [replace(pair[1], item=item)]),
+    )
+    (tmp_path / "empty").mkdir()
+    sources = [str(tmp_path / "empty"), str(tmp_path), str(tmp_path / "one.1.jpg")]
+    assert run(["light", *sources, "-r", "-o", str(tmp_path / "out"), "-f", "json"]) == 1
+    assert capsys.readouterr().err.count("error: ") == 1
+    folders = {path.parent.relative_to(tmp_path / "out").as_posix() for path in tmp_path.rglob("parameters.json")}
+    assert folders == {"a/x", "b/x", "one.1", "one.2"}
+
+
+def test_the_doctor_knows_a_light_installation(tmp_path) -> None:
+    script = (
+        "import importlib.util as u, sys; find = u.find_spec;"
+        "u.find_spec = lambda name, *rest: None if name == 'torch' else find(name, *rest);"
+        "sys.modules['torch'] = None; from tokenface.cli import run; sys.exit(run(['doctor']))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ready for photos" in done.stdout
+    assert "needs torch" not in done.stderr
+
+
+def test_onnxruntime_alone_is_enough_for_shipped_networks(monkeypatch) -> None:
+    find = importlib.util.find_spec
+    hidden = ("onnx", "onnxscript", "openvino")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name in hidden else find(name, *rest))
+    need_runtime("onnx")
+    with pytest.raises(ConfigError, match="openvino"):
+        need_runtime("openvino")
+    with pytest.raises(ConfigError, match="package onnx;"):
+        need_export("onnx")
 
 
 def test_the_skin_of_the_photo_is_that_of_torch(pair, photo) -> None:

@@ -120,7 +120,7 @@ def test_photos_of_one_person_become_one_head_with_one_texture(head, tmp_path):
     )
     with Image.open(person.folder / "face_00_cutout.png") as cutout:  # on the best one's photo
         assert np.array_equal(np.asarray(cutout)[..., :3], named[1][1])
-    views = chosen_views([(replace(face), photo) for face, photo in named])
+    views = [(face, face.item.load()) for face in chosen_views([face for face, _ in named])]
     best, image = views[0]
     alone, all_three = merged_texture(best, image), merged_texture(best, image, views[1:])
     sides = on_region(head, "left_cheek") | on_region(head, "right_cheek")

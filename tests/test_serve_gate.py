@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from toy_head import toy_head_data
 
 from tokenface.app import visitors
 from tokenface.app.addresses import own_names
+from tokenface.app.connections import _trusted
 from tokenface.app.folder import WorkFolder, work_folder
 from tokenface.app.server import create_app
 from tokenface.app.uploads import safe_name
@@ -169,6 +171,44 @@ def test_another_visitors_upload_is_refused(visitor: TestClient, other: TestClie
     assert stranger.get(f"/gradio_api/file={path}").status_code == 403
     assert asked(stranger, RECONSTRUCT, [file_of(path)]).status_code == 403
     assert stranger.post("/gradio_api/upload", files={"files": ("a.png", TWO)}).status_code == 403
+
+
+@pytest.mark.parametrize("others", ['theme={"mode":"dark"}', "a=b c", "path=/", "word"])
+def test_cookies_of_others_on_the_host_do_no_harm(visitor: TestClient, app: Any, others: str) -> None:
+    own = "; ".join(f"{name}={value}" for name, value in visitor.cookies.items())
+    client = TestClient(app, base_url=ADDRESS, raise_server_exceptions=False, headers={"cookie": f"{others}; {own}"})
+    answer = client.post("/gradio_api/upload", files={"files": ("two.png", TWO)})
+    assert answer.status_code == 200, answer.text
+
+
+def test_a_clips_archive_does_not_hold_itself(tmp_path: Path) -> None:
+    from tokenface.app.page_video import _downloads
+
+    (tmp_path / "out" / "person_00").mkdir(parents=True)
+    for name in ("overlay.mp4", "track.json", "person_00/animation.glb"):
+        (tmp_path / "out" / name).write_bytes(b"x")
+    (tmp_path / "archived").mkdir()
+    archive, head = _downloads(tmp_path / "out", tmp_path / "archived")
+    with zipfile.ZipFile(archive) as file:
+        names = {name for name in file.namelist() if not name.endswith("/")}
+    assert names == {"overlay.mp4", "track.json", "person_00/animation.glb"}
+    assert Path(head).is_file()
+    assert not (tmp_path / "out" / "track.zip").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "proxies", "trusted"),
+    [
+        ("10.1.2.3", ["10.0.0.0/8"], True),
+        ("11.1.2.3", ["10.0.0.0/8"], False),
+        ("11.1.2.3", ["*"], True),
+        ("::1", ["127.0.0.1", "::1"], True),
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.2", "127.0.0.1, localhost", False),
+    ],
+)
+def test_proxies_are_addresses_networks_or_all(address: str, proxies: str | list[str], trusted: bool) -> None:
+    assert _trusted(address, proxies) is trusted
 
 
 def test_another_visitors_session_cannot_be_listened_to_or_ended(visitor: TestClient, other: TestClient) -> None:

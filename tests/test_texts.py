@@ -92,7 +92,7 @@ def test_export_says_what_it_is_doing(
         wait_for("last file: network.onnx")
 
     monkeypatch.setattr("tokenface.deploy.export.export", run)
-    monkeypatch.setattr("tokenface.cli.needs.need_runtime", lambda name: None)
+    monkeypatch.setattr("tokenface.cli.needs.need_export", lambda name: None)
     assert cli.run(["export"]) == SUCCESS
     assert "last file: network.onnx" in terminal.getvalue()
     assert "network.onnx 0.001 mm" in capsys.readouterr().out

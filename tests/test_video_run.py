@@ -175,6 +175,31 @@ def test_other_settings_do_it_again_and_other_clips_are_refused(model, tmp_path:
         TrackRun(clip, tmp_path / "out2", TrackOptions(formats=("fbx",)), model)
 
 
+def test_what_others_put_into_the_folder_stays(model, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", moving(6))
+    (tmp_path / "notes.txt").write_text("mine")
+    scene_file = tmp_path / "person_00" / "scene.blend"
+    scene_file.parent.mkdir()
+    scene_file.write_text("mine")
+    for formats in (("npz",), ("csv",)):  # the second clears what the first wrote
+        list(TrackRun(clip, tmp_path, TrackOptions(formats=formats, overlay=False), model))
+    assert not (tmp_path / "person_00" / "parameters.npz").exists()
+    assert clip.is_file()
+    assert (tmp_path / "notes.txt").read_text() == scene_file.read_text() == "mine"
+    old = {**json.loads((tmp_path / ".tokenface-track.json").read_text()), "files": ["notes.txt", "clip.mp4"]}
+    (tmp_path / ".tokenface-track.json").write_text(json.dumps(old))  # as earlier versions wrote it
+    list(TrackRun(clip, tmp_path, TrackOptions(formats=("npz",), overlay=False), model))
+    assert clip.is_file()
+    assert (tmp_path / "notes.txt").is_file()
+
+
+def test_a_clip_is_not_overwritten_by_its_overlay(model, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "overlay.mp4", moving(6))
+    with pytest.raises(OutputError, match="would be overwritten"):
+        TrackRun(clip, tmp_path, TrackOptions(), model)
+    assert list(TrackRun(clip, tmp_path, TrackOptions(formats=("npz",), overlay=False), model))
+
+
 def test_a_clip_without_people(model, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "empty.mp4", [scene(size=(90, 120))] * 100)
     run = TrackRun(clip, tmp_path / "out", TrackOptions(), model)

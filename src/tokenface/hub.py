@@ -79,7 +79,7 @@ class HubModel:
         Raises:
             CheckpointError: the model was not loaded from a checkpoint.  OutputError: not writable.
         """
-        folder = Path(make_folder(save_directory))
+        folder = make_folder(save_directory)
         self._save(folder, repo_id)
         return self.push_to_hub(repo_id or folder.name, **options) if push_to_hub else None
 

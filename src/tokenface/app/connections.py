@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import h11
@@ -71,11 +73,22 @@ class PatientProtocol(H11Protocol):
 
     def _neighbours(self) -> int:
         address = self.client[0] if self.client else None
-        trusted = self.config.forwarded_allow_ips or "127.0.0.1"
-        if address is None or address in trusted or trusted == "*":
+        if address is None or _trusted(address, self.config.forwarded_allow_ips or "127.0.0.1"):
             return 0
         others: Any = self.connections
         return sum(other.client is not None and other.client[0] == address for other in others)
+
+
+def _trusted(address: str, proxies: str | list[str]) -> bool:
+    """Whether an address is a proxy's, which are given as addresses, networks or `*`."""
+    names = [name.strip() for name in (proxies.split(",") if isinstance(proxies, str) else proxies)]
+    if "*" in names or address in names:
+        return True
+    for name in names:
+        with suppress(ValueError):  # a name that is no network
+            if ip_address(address) in ip_network(name):
+                return True
+    return False
 
 
 def _early(state: Any) -> dict[PatientProtocol, None]:

@@ -44,8 +44,6 @@ def download_router(worker: Worker, photo_sessions: PhotoSessions, limits: Limit
         photo_session = known(token)
         if not 0 <= index < len(photo_session.faces):
             raise HTTPException(404, "there is no such face")
-        if name == "partner.glb" and photo_session.partner is None:
-            raise HTTPException(404, "there is nobody to blend with")
         future = worker.call(lambda: _make(photo_session, index, name, skin, hair), client_of(request.scope))
         content = await answer(future, limits.seconds, request.is_disconnected)
         return Response(content, media_type=KINDS[name.rpartition(".")[2]], headers=NEVER_STORED)
@@ -74,8 +72,10 @@ def _make(photo_session: PhotoSession, index: int, name: Download, skin: Skin, h
         case "found.glb":
             return photo_session.glb(index, skin, hair, as_found=True)
         case "partner.glb":
-            assert photo_session.partner is not None
-            return photo_session.partner.glb(0, skin, as_found=True)
+            partner = photo_session.partner
+            if partner is None:
+                raise HTTPException(404, "there is nobody to blend with")
+            return partner.glb(0, skin, as_found=True)
         case "face-obj.zip":
             return photo_session.obj(index, skin)
         case "parameters.json":

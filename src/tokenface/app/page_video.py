@@ -70,7 +70,7 @@ def video_tab(clips: Worker, folder: WorkFolder, limits: Limits) -> None:
                     if isinstance(step, Step):
                         progress((step.done, step.total), desc=STAGES[step.stage], unit="frames")
                     else:
-                        yield _shown(output, step)
+                        yield _shown(output, session.visitor.new(), step)
         except gr.Error as error:
             yield _cleared(said(error, "tokenface-empty"))
 
@@ -102,7 +102,7 @@ def followed(clips: Worker, work: Callable[[Callable[[Any], None]], T], session:
     gone = False
 
     def stay() -> None:
-        if gone or session.gone.is_set():
+        if gone or session.gone.is_set() or clips.closed:
             raise VideoError("nobody waits for this clip any more")
 
     def report(step: object) -> None:
@@ -136,18 +136,18 @@ def _cleared(note: str) -> list[Any]:
     return [hidden(), hidden(), note]
 
 
-def _shown(output: Path, run: TrackRun) -> list[Any]:
+def _shown(output: Path, archived: Path, run: TrackRun) -> list[Any]:
     overlay = output / "overlay.mp4"
     return [
         gr.update(value=str(overlay), visible=True) if overlay.is_file() else hidden(),
-        gr.update(value=_downloads(output), visible=True),
+        gr.update(value=_downloads(output, archived), visible=True),
         _summary(run),
     ]
 
 
-def _downloads(output: Path) -> list[str]:
-    """Everything in one archive, and the animated heads by themselves."""
-    archive = shutil.make_archive(str(output / "track"), "zip", output, logger=None)
+def _downloads(output: Path, archived: Path) -> list[str]:
+    """Everything in one archive, in a folder that it does not archive, and the animated heads by themselves."""
+    archive = shutil.make_archive(str(archived / "track"), "zip", output, logger=None)
     heads = []
     for person in sorted(output.glob("person_*")):
         for path in person.glob("*.glb"):

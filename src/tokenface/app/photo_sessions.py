@@ -59,11 +59,13 @@ class PhotoSession:
         own = len(self.data) + self.small.nbytes + FACE_BYTES * len(self.faces)
         for hair in list(self._hairs.values()):  # the worker's thread adds to them
             own += sum(part.texture.nbytes for part in (hair.strands, hair.brows) if part is not None)
-        return own + (0 if self.partner is None else self.partner.cost)
+        partner = self.partner
+        return own + (0 if partner is None else partner.cost)
 
     def edit(self, index: int, edit: Edit) -> None:
         """Remember the changes to a face; the partner's largest face is who it is blended with."""
-        other = None if self.partner is None else self.partner.faces[0]
+        partner = self.partner  # another thread may take it away
+        other = None if partner is None else partner.faces[0]
         self.edits[index] = replace(edit, other=other)
 
     def shown(self, index: int) -> Face:
@@ -117,10 +119,10 @@ class PhotoSession:
 
     def _iris(self, index: int) -> np.ndarray | None:
         """[3] uint8 sRGB, by the face as it was found: the changed one does not lie on the photo."""
-        own = self.faces[index].iris_colour(self._photo())
-        if self.partner is None or not (share := self._share(index)):
+        own, partner = self.faces[index].iris_colour(self._photo()), self.partner
+        if partner is None or not (share := self._share(index)):
             return own
-        return mixed_iris((self.faces[index], self.partner.faces[0]), [own, self.partner._iris(0)], share)
+        return mixed_iris((self.faces[index], partner.faces[0]), [own, partner._iris(0)], share)
 
     def _own_texture(self, index: int, skin: Skin) -> np.ndarray | None:
         """[R, R, 3] uint8: the photo on the head's layout; None for the model's albedo."""
@@ -133,10 +135,10 @@ class PhotoSession:
     def _texture(self, index: int, skin: Skin) -> np.ndarray | None:
         """The same for the face with its changes: blended people have blended photos."""
         texture = self._own_texture(index, skin)
-        share = self._share(index)
-        if texture is None or self.partner is None or share == 0:
+        share, partner = self._share(index), self.partner
+        if texture is None or partner is None or share == 0:
             return texture
-        other = self.partner._own_texture(0, skin)
+        other = partner._own_texture(0, skin)
         assert other is not None
         return mixed_skin(texture, other, share)
 

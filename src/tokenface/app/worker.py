@@ -23,6 +23,8 @@ BATCH_PHOTOS = 4
 """Photos that wait are done together, up to so many."""
 MEMORY = 0.3
 """Share of the newest job in the running mean of how long a job takes."""
+CLOSING = 60
+"""Seconds that the end of a server waits for the job in hand."""
 LOOK_EVERY = 0.5
 """Seconds between two looks whether the client is still there."""
 PROMISE = 0.6
@@ -122,6 +124,11 @@ class Worker:
         return len(self._waiting)
 
     @property
+    def closed(self) -> bool:
+        """Whether it was told to end; long jobs look at it."""
+        return self._closed
+
+    @property
     def warm(self) -> bool:
         """Whether nothing is left of the warm-up."""
         return self._steps is None
@@ -162,11 +169,11 @@ class Worker:
         return self._put(_Job(Future(), time.monotonic() + self.seconds, run, client))
 
     def close(self) -> None:
-        """Finish the job or the step of the warm-up in hand, refuse the others."""
+        """Finish the job or the step of the warm-up in hand, for a minute at most, and refuse the others."""
         with self._wake:
             self._closed = True
             self._wake.notify()
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=CLOSING)
         while self._waiting:
             self._waiting.pop().future.cancel()
 

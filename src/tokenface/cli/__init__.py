@@ -58,7 +58,7 @@ def run(arguments: list[str] | None = None) -> int:
             print_error(str(error))
             return SOME_FAILED
         if isinstance(error, ModuleNotFoundError) and error.name == "torch":
-            print_error("this needs torch; run pip install torch, or use 'tokenface light', which does without")
+            print_error("this needs torch; run pip install torch (photos without --refine and --hair do without)")
             return SOME_FAILED
         if isinstance(error, OSError) and error.filename is not None:
             print_error(f"'{error.filename}': {error.strerror}")

@@ -8,6 +8,7 @@ import os
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from tokenface.errors import TokenFaceError
@@ -16,19 +17,24 @@ State = Literal["good", "optional", "missing"]
 MARKS: dict[State, str] = {"good": "ok", "optional": "--", "missing": "!!"}
 
 PACKAGES = (
-    "torch",
-    "timm",
+    "onnxruntime",
     "safetensors",
     "numpy",
-    "scipy",
     "opencv-python-headless",
     "pillow",
-    "trimesh",
-    "pygltflib",
-    "numba",
-    "ai-edge-litert",
     "pi-heif",
+    "pygltflib",
+    "ai-edge-litert",
 )
+"""That photos need."""
+FURTHER = {
+    "torch": "--refine, --hair, clips, the server, training",
+    "timm": "networks in torch",
+    "numba": "the photo's skin, overlays and maps",
+    "scipy": "the photo's skin",
+    "trimesh": "scans and other meshes",
+}
+"""Packages of a usual installation, and what is not to be had in a light one that lacks them (docs/deploy.md)."""
 OPTIONAL = {
     "triton": ("rasteriser on CUDA", "comes with torch on Linux"),
     "dlib": ("face detector without model files", "pip install 'tokenface[dlib]'"),
@@ -68,16 +74,21 @@ def _software() -> Iterator[Finding]:
     yield Finding("tokenface", __version__)
     yield Finding("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     versions = []
-    for name in PACKAGES:
+    for name in (*PACKAGES, *FURTHER):
         try:
             versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
-            if name != "opencv-python-headless" or importlib.util.find_spec("cv2") is None:
+            if name in FURTHER:
+                yield Finding("package", f"{name} is not installed: {FURTHER[name]}", "optional", f"pip install {name}")
+            elif name != "opencv-python-headless" or importlib.util.find_spec("cv2") is None:
                 yield Finding("package", f"{name} is not installed", "missing", f"pip install {name}")
     yield Finding("packages", ", ".join(versions))
 
 
 def _devices() -> Iterator[Finding]:
+    if not _with_torch():
+        yield Finding("cpu", f"{os.cpu_count()} cores")
+        return
     import torch
 
     yield Finding("cpu", f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads")
@@ -107,17 +118,31 @@ def _weights() -> Iterator[Finding]:
 
 
 def _loadable(path: str, prefix: str, name: str = "") -> Finding:
-    from tokenface.inference.checkpoint import load_checkpoint
     from tokenface.weights import file_hash, find_weights
 
     try:
         file = find_weights(path)
-        network, head, _ = load_checkpoint(file)
+        contents = _contents(file)
     except TokenFaceError as error:
         return Finding("weights", " ".join(str(error).split()), "missing")
+    return Finding("weights", f"{name or file.stem}: {prefix}{contents}, hash {file_hash(file)}")
+
+
+def _contents(file: Path) -> str:
+    """Of weights, which are loaded where torch is there to do it."""
+    if not _with_torch():
+        from tokenface.inference.checkpoint_facts import read_metadata
+
+        return f"head model {read_metadata(file)['head']['name']}"
+    from tokenface.inference.checkpoint import load_checkpoint
+
+    network, head, _ = load_checkpoint(file)
     millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
-    text = f"{name or file.stem}: {prefix}{millions:.1f} M parameters, head model {head.name}, hash {file_hash(file)}"
-    return Finding("weights", text)
+    return f"{millions:.1f} M parameters, head model {head.name}"
+
+
+def _with_torch() -> bool:
+    return importlib.util.find_spec("torch") is not None
 
 
 def _heads() -> Iterator[Finding]:

@@ -24,10 +24,10 @@ def export(
 ) -> None:
     """Export photos → faces, crops → parameters and parameters → vertices; says how far every file is from torch."""
     from tokenface.cli.console import err, out
-    from tokenface.cli.needs import need_runtime, words
+    from tokenface.cli.needs import need_export, words
 
     for name in words(runtimes):
-        need_runtime(name)
+        need_export(name)
 
     from tokenface.deploy.export import export as run
 

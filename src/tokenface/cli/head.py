@@ -72,7 +72,7 @@ def build(
 
     if name != "openhead":
         raise ConfigError(f"'{name}' cannot be built; only 'openhead' can. FLAME: 'tokenface head add flame PATH'")
-    make_folder(output.parent)
+    output = make_folder(output.parent) / output.name
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     data = build_openhead(output, modes=modes, seed=seed, calibration=calibration)
     out().print(f"{data.name}, {len(data.template)} vertices, hash {data.geometry_hash()} → {output}")

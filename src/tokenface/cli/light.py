@@ -27,7 +27,7 @@ def light(
     Writes OUTPUT/<photo>/face_00.glb, … and parameters.json: the faces of `reconstruct` with the predicted skin. Exit
     code: 0 all done, 1 some photos failed or show no face.
     """
-    from tokenface.cli.console import out, print_error
+    from tokenface.cli.console import SOME_FAILED, SUCCESS, out, print_error
     from tokenface.cli.needs import need_one_of, need_photo, words
     from tokenface.inference.face import SAVED
 
@@ -36,29 +36,29 @@ def light(
         need_one_of("--format", name, SAVED)
     need_photo(*sources)
 
-    from tokenface.core.files import make_folder
     from tokenface.core.threads import given_threads
     from tokenface.errors import TokenFaceError
-    from tokenface.formats.parameters import write_parameters
-    from tokenface.images.remote import collect_photos
-    from tokenface.inference.face_document import photo_document
-    from tokenface.jobs.face_files import FaceFiles, write_face
+    from tokenface.inference.result import PhotoResult
+    from tokenface.jobs.output_tree import OutputTree, Settings
+    from tokenface.jobs.sources import collected
     from tokenface.light import load
 
-    model, failed, wanted = load(weights, given_threads()), 0, FaceFiles(tuple(chosen))
-    for item in (item for source in sources for item in collect_photos(source, recursive=recursive)):
+    items, failures = collected(sources, output.expanduser().resolve(), recursive)
+    for _, reason in failures:
+        print_error(reason)
+    failed = len(failures)
+    if not items:
+        return SOME_FAILED
+    tree = OutputTree(output, Settings(tuple(chosen), overlay=False, texture="model"))
+    model = load(weights, given_threads())
+    for item in items:
         try:
             faces = model.reconstruct(item, max_faces=max_faces)
-            folder = output / Path(item.name).stem
             if not faces:
                 raise TokenFaceError(f"no face found in '{item.name}'")
-            make_folder(folder)
-            if "json" in chosen:
-                write_parameters(folder / "parameters.json", photo_document(faces, faces[0].item.name))
-            for face in faces:
-                write_face(folder, face, None, wanted)
-            out().print(f"{item.name}: {len(faces)} {'face' if len(faces) == 1 else 'faces'} in {folder}")
+            tree.write(PhotoResult(item, faces))
+            out().print(f"{item.name}: {len(faces)} {'face' if len(faces) == 1 else 'faces'} in {tree.folder(item)}")
         except TokenFaceError as error:
             print_error(str(error))
             failed += 1
-    return 1 if failed else 0
+    return SOME_FAILED if failed else SUCCESS

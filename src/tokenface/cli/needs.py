@@ -25,8 +25,10 @@ EXTRAS = {
     "matplotlib": ("evaluate", "plots"),
 }
 """Module: (the extra that brings it, what it is for)."""
-RUNTIMES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("onnx", "onnxscript", "openvino")}
-"""Modules by runtime; the ONNX file is what OpenVINO's is made of."""
+RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
+"""The module of each runtime that is not torch."""
+EXPORTERS = ("onnx", "onnxscript")
+"""Modules that make ONNX files, of which OpenVINO's are made; shipped networks run without."""
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
@@ -39,8 +41,17 @@ def need(*modules: str) -> None:
 
 
 def need_runtime(runtime: str) -> None:
-    """The packages of `--runtime`, where it is a known one."""
-    need(*RUNTIMES.get(runtime.strip().lower(), ()))
+    """The package of `--runtime`, where it is a known one."""
+    module = RUNTIMES.get(runtime.strip().lower())
+    if module is not None:
+        need(module)
+
+
+def need_export(runtime: str) -> None:
+    """The packages that write files for a runtime."""
+    if runtime.strip().lower() in RUNTIMES:
+        need(*EXPORTERS)
+        need_runtime(runtime)
 
 
 def need_photo(*paths: str | Path) -> None:

@@ -89,9 +89,9 @@ def prepare(
 
 
 def _prepare(run: Preparation) -> int:
-    from tokenface.cli.console import SOME_FAILED, SUCCESS, err, one_line, out, print_error
+    from tokenface.cli.console import SOME_FAILED, SUCCESS, counting_bar, one_line, out, print_error
 
-    with _bar(err()) as progress:
+    with counting_bar() as progress:
         task = progress.add_task(f"preparing {run.reader.name}", total=run.total)
         for count in run:
             progress.advance(task, count)
@@ -110,13 +110,13 @@ def _prepare(run: Preparation) -> int:
 
 
 def _check(path: Path, sheet: Path | None) -> int:
-    from tokenface.cli.console import SOME_FAILED, SUCCESS, err, one_line, out, print_error
+    from tokenface.cli.console import SOME_FAILED, SUCCESS, counting_bar, one_line, out, print_error
     from tokenface.data.shards.index import find_shards
     from tokenface.prepare.check import UNKNOWN_WORDS, ShardCheck, check_shards, contact_sheet
 
     total = sum(len(shard.entries) for shard in find_shards(path))
     check = ShardCheck()
-    with _bar(err()) as progress:
+    with counting_bar() as progress:
         task = progress.add_task("checking", total=total)
         for check in check_shards(path):  # the same object, ever fuller
             progress.update(task, completed=check.records + len(check.broken))
@@ -147,7 +147,7 @@ def _check(path: Path, sheet: Path | None) -> int:
 
         from tokenface.core.files import make_folder
 
-        make_folder(sheet.parent)
+        sheet = make_folder(sheet.parent) / sheet.name
         Image.fromarray(contact_sheet(check.samples)).save(sheet)
         out().print(f"contact sheet: {one_line(sheet)}")
     return SOME_FAILED if check.broken or check.suspicious else SUCCESS
@@ -166,13 +166,6 @@ def _list() -> int:
         table.add_row(reader.name, reader.title, reader.layout, reader.licence)
     out().print(table)
     return SUCCESS
-
-
-def _bar(console):
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _table(rows) -> None:

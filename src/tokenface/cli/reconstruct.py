@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from tokenface.cli.console import err, one_line, out, print_error
+from tokenface.cli.console import counting_bar, one_line, out, print_error
 
 if TYPE_CHECKING:
     from tokenface.jobs.face_files import Texture
     from tokenface.jobs.reconstruct import Run
 
 TABLES = ("parquet", "npz")
+OF_FILES = (
+    *("neutral", "texture", "texture_format", "hair", "rounded", "delight", "detail", "maps"),
+    *("same_person", "units", "up"),
+)
+"""Options that tables do not know."""
+OF_TABLES = ("workers", "per_shard")
 
 
 class _Fit(NamedTuple):
@@ -30,6 +36,7 @@ FIT = _Fit()
 
 
 def reconstruct(
+    context: typer.Context,
     sources: Annotated[
         list[str],
         typer.Argument(help="Photos, folders of photos, and their addresses (https://…, s3://…).", show_default=False),
@@ -133,7 +140,6 @@ def reconstruct(
     every few hundred photos. Exit code: 0 all done, 1 some photos failed or show no face, 2 nothing to do.
     """
     from tokenface.cli.needs import need, need_one_of, need_photo, need_runtime
-    from tokenface.errors import ConfigError
 
     # wrong options are said before missing files; the usual ones have nothing to check, and torch can wait
     skin = _texture(texture, delight)
@@ -144,15 +150,13 @@ def reconstruct(
     need_runtime(runtime)
     tables = ray is not None or formats.strip().lower() in TABLES
     need(*(("pyarrow",) if tables else ()), *(("ray",) if ray is not None else ()))
+    _no_foreign(context, tables)
 
     from tokenface.jobs.reconstruct import Options, Run
 
     axes = _axes(units, up)
     wanted_maps = tuple(part.strip().lower() for part in maps.split(",") if part.strip())
     if tables:
-        _no_maps(wanted_maps)
-        if same_person:
-            raise ConfigError("--same-person makes one head; leave out --ray and the tables")
         from tokenface.jobs.bulk.shard import BulkOptions
 
         return _tables(
@@ -207,7 +211,7 @@ def reconstruct(
     )
     if same_person and run.items:
         return _person(run, Path(output))
-    with _bar() as progress:
+    with counting_bar() as progress:
         task = progress.add_task("reconstructing", total=len(run.todo))
         for _ in run:
             progress.advance(task)
@@ -221,11 +225,17 @@ def _axes(units: str | None, up: str | None):
     return None if units is None and up is None else chosen_axes(units or "m", up or "y")
 
 
-def _no_maps(maps: tuple[str, ...]) -> None:
+def _no_foreign(context: typer.Context, tables: bool) -> None:
+    """Raises ConfigError: an option is typed that would do nothing."""
     from tokenface.errors import ConfigError
 
-    if maps:
-        raise ConfigError("tables hold no --maps; leave them out, or choose files (--format glb, obj, ply, json)")
+    others = OF_FILES if tables else OF_TABLES
+    typed = [name for name in others if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
+    options = ", ".join(f"--{name.replace('_', '-')}" for name in typed)
+    if options and tables:
+        raise ConfigError(f"tables know no {options}; leave it out, or choose files (--format glb, obj, ply, json)")
+    if options:
+        raise ConfigError(f"{options} is for tables; leave it out, or add --format parquet, npz or --ray")
 
 
 def _person(run: Run, output: Path) -> int:
@@ -284,7 +294,7 @@ def _tables(sources, output, options, workers, ray, recursive, boxes) -> int:
         print_error(f"tables are made of one folder or URL without boxes, got {wrong}; see 'tokenface reconstruct -h'")
         return USAGE
     run = BulkRun(sources[0], output, options, workers, ray, recursive)
-    with _bar() as progress:
+    with counting_bar() as progress:
         task = progress.add_task("reconstructing", total=run.total)
         for shard in run:
             progress.advance(task, shard.photos)
@@ -308,14 +318,6 @@ def _tables(sources, output, options, workers, ray, recursive, boxes) -> int:
     out().print(table)
     out().print(f"tables: {one_line(output)}")
     return SOME_FAILED if what.failed or what.without_face else SUCCESS
-
-
-def _bar():
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = err()
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def report(run) -> int:

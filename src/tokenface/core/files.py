@@ -186,12 +186,12 @@ def read_marker(path: Path) -> dict[str, Any] | None:
 
 
 def make_folder(path: str | Path) -> Path:
-    """Create a folder and its parents.
+    """Create a folder and its parents; `~` is the user's home.
 
     Raises:
         OutputError: no permission, a file in the way, disk full.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -232,11 +232,20 @@ _PICTURE = re.compile(
     r"|face_\d+_(depth|normals|uv|pncc|parts|cutout|axes|points68|points468|normal|displacement)\.png"
 )
 _PERSON = re.compile(r"person_\d+")
+_CLIP = re.compile(
+    r"track\.json|overlay\.mp4"
+    r"|person_\d+/(parameters\.(csv|npz)|animation\.(glb|usdz)|obj/frame_\d+\.(obj|mtl|png))"
+)
 
 
 def is_result_name(name: str) -> bool:
     """Whether files of that name are written for a photo."""
     return _PICTURE.fullmatch(name) is not None
+
+
+def is_clip_result_name(name: str) -> bool:
+    """Whether files of that name, with slashes below the clip's folder, are written for a clip."""
+    return _CLIP.fullmatch(name) is not None
 
 
 def without_results(paths: Iterable[Path]) -> list[Path]:

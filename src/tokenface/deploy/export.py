@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -73,24 +75,39 @@ def export(
     path = find_weights(weights)
     network, head, facts = load_checkpoint(path)
     network.eval()
-    folder = make_folder(Path(folder))
+    folder = make_folder(folder)
     document = _facts(path, network, head, facts)
     _clear(folder, document)
     write_atomically(folder / "model.json", json.dumps(document, indent=1).encode())
-    np.save(folder / "faces.npy", np.asarray(head.data.faces, np.int32))
+    with _finished(folder) as part:
+        np.save(part / "faces.npy", np.asarray(head.data.faces, np.int32))
     if "torch" in runtimes:
-        for program in _programs(network, head, folder):
+        with _finished(folder) as part:
+            programs = _programs(network, head, part)
+        for program in programs:
             report(program.name)
     wanted = [runtime for runtime in runtimes if runtime in SUFFIX]
     if not wanted:
         return []
     graph = _photo_graph(network, head, facts, report) if photos else None
     measure, drifts = DriftMeter(network, head, graph), []
-    for part in _parts(network, head, graph):
-        for file in _files(part, folder, wanted, precisions):
-            drifts.append(measure(file))
-            report(str(drifts[-1]))
+    for one in _parts(network, head, graph):
+        with _finished(folder) as part:
+            for file in _files(one, part, wanted, precisions):
+                drifts.append(measure(file))
+                report(str(drifts[-1]))
     return drifts
+
+
+@contextmanager
+def _finished(folder: Path) -> Iterator[Path]:
+    """A folder for files that come into the given one when they are complete: an export that is stopped leaves no
+    half a file. OpenVINO's `.xml`, which is looked for, comes after its `.bin`."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".part") as name:
+        part = Path(name)
+        yield part
+        for file in sorted(part.iterdir(), key=lambda file: file.suffix):
+            file.replace(folder / file.name)
 
 
 def _parts(network: TokenFace, head: HeadModel, photos: PhotoGraph | None) -> list[Part]:

@@ -16,7 +16,8 @@ ACTIONS = tuple(_SWAPPED.get(name, name) for name in ARKIT_NAMES)
 """The 52 actions in the recordings' order: Apple's, but right before left for jaw and mouth."""
 ANGLES = tuple(f"{part}{axis}" for part in ("Head", "LeftEye", "RightEye") for axis in ("Yaw", "Pitch", "Roll"))
 COLUMNS = ("Timecode", "BlendShapeCount", *(name[0].upper() + name[1:] for name in ACTIONS), *ANGLES)
-_ORDER = np.array([ARKIT_NAMES.index(name) for name in ACTIONS])
+ORDER = np.array([ARKIT_NAMES.index(name) for name in ACTIONS])
+"""Of the 52 actions among ARKIT_NAMES."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def write_live_link(file: TextIO, rows: Iterable[LiveLinkRow], rate: float) -> i
     writer.writerow(COLUMNS)
     count = 0
     for row in rows:
-        values = [*row.weights[_ORDER], *row.angles]
+        values = [*row.weights[ORDER], *row.angles]
         writer.writerow([timecode(row.time, rate), len(values), *(f"{value:.8f}" for value in values)])
         count += 1
     return count

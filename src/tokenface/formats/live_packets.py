@@ -12,14 +12,10 @@ import math
 import struct
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
-from tokenface.formats.live_link import ACTIONS, ANGLES, LiveLinkRow
-from tokenface.head.arkit import ARKIT_NAMES
+from tokenface.formats.live_link import ACTIONS, ANGLES, ORDER, LiveLinkRow
 
 VERSION = 6
 VALUES = len(ACTIONS) + len(ANGLES)
-_ORDER = np.array([ARKIT_NAMES.index(name) for name in ACTIONS])
 
 
 def live_link_packet(row: LiveLinkRow, rate: float, subject: str, device: str) -> bytes:
@@ -33,7 +29,7 @@ def live_link_packet(row: LiveLinkRow, rate: float, subject: str, device: str) -
     name = subject.encode("utf-8")
     ticks = row.time * rate
     frame = math.floor(ticks + 1e-9)
-    values = [*row.weights[_ORDER].tolist(), *row.angles.tolist()]
+    values = [*row.weights[ORDER].tolist(), *row.angles.tolist()]
     return b"".join(
         (
             struct.pack("<i", VERSION),

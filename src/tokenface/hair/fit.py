@@ -18,12 +18,12 @@ from tokenface.data.scene.anatomy import Anatomy, Placement
 from tokenface.data.scene.hair import sample_hair
 from tokenface.data.scene.parts import repeat_rows
 from tokenface.data.scene.shell import Shell, ShellStyle
+from tokenface.geometry.smoothstep import smoothstep
 from tokenface.head.model import HeadModel
 from tokenface.inference.face import Face
 from tokenface.parsing.parser import Regions
 from tokenface.parsing.regions import CLOTHES, HAIR, HAT, OBJECT
 from tokenface.render.rasterizer import rasterize
-from tokenface.texture.layout import smoothstep
 
 FIRST, KEPT, CHILDREN, ROUNDS = 448, 24, 112, 6
 """Styles that are tried at first; how many have children, how many, and how often."""

@@ -92,6 +92,14 @@ class ImageItem:
     name: str
     source: ImageLike
 
+    @property
+    def identity(self) -> str:
+        """What tells it from other pictures: its address or absolute path, else its name."""
+        if isinstance(self.source, str | os.PathLike):
+            source = os.fspath(self.source)
+            return source if "://" in source else str(Path(source).expanduser().resolve())
+        return f"memory:{self.name}"
+
     def load(self, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         """[H, W, 3] uint8 RGB; raises ImageError."""
         return load_image(self.source, max_pixels)

@@ -51,6 +51,13 @@ class RemoteItem(ImageItem):
 
     address: str = ""
 
+    @property
+    def identity(self) -> str:
+        """On the web with the query, which may name the picture; in a bucket that says how to get there."""
+        web, shown = self.address.lower().startswith(("http://", "https://")), str(self.source)
+        query = urlsplit(self.address).query if web else ""
+        return f"{shown}?{query}" if query else shown
+
     def load(self, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         shown = str(self.source)
         return load_image(_fetch(self.address, shown), max_pixels, encoded=f"'{shown}'")

@@ -10,6 +10,7 @@ import numpy as np
 
 from tokenface.formats.rig import PartMaterial, RigPart
 from tokenface.geometry.axis_angle import rotation_matrix
+from tokenface.geometry.smoothstep import smoothstep
 from tokenface.head.arrays import AnyHead
 from tokenface.head.data import JOINT_NAMES, LEFT_EYE
 from tokenface.head.parts import IRIS, TONGUE, HeadParts, PartShape, head_parts
@@ -74,14 +75,14 @@ def _eye(iris: tuple[int, int, int]) -> np.ndarray:
     # fibres: a few waves around, of fixed phase, stronger towards the pupil's rim
     waves = sum(np.sin(count * turn + 1.7 * count + 3 * share) / count**0.5 for count in (7, 13, 23, 41))
     fibres = 1 + 0.07 * waves * np.clip(1.15 - share, 0, 1)
-    ring = 1 - 0.55 * _step(share, 0.80, 1.0)  # the dark limbus
-    glow = 1 + 0.25 * (1 - _step(share, 0.40, 0.62))  # lighter round the pupil
+    ring = 1 - 0.55 * smoothstep(share, 0.80, 1.0)  # the dark limbus
+    glow = 1 + 0.25 * (1 - smoothstep(share, 0.40, 0.62))  # lighter round the pupil
     colour = np.array(iris, float) * (fibres * ring * glow)[..., None]
-    colour = colour * _step(share, PUPIL_SHARE - 0.05, PUPIL_SHARE + 0.05)[..., None] + 8
-    reddening = (0.75 * _step(angle, 45, 95))[..., None]
-    shade = (1 - CORNER_SHADE * _step(angle, 22, 62))[..., None]
+    colour = colour * smoothstep(share, PUPIL_SHARE - 0.05, PUPIL_SHARE + 0.05)[..., None] + 8
+    reddening = (0.75 * smoothstep(angle, 45, 95))[..., None]
+    shade = (1 - CORNER_SHADE * smoothstep(angle, 22, 62))[..., None]
     white = np.array(SHADED) * shade * (1 - reddening) + np.array(VEINS) * reddening
-    edge = _step(share, 0.95, 1.08)[..., None]
+    edge = smoothstep(share, 0.95, 1.08)[..., None]
     return (colour * (1 - edge) + white * edge).clip(0, 255).astype(np.uint8)
 
 
@@ -94,11 +95,6 @@ def _mouth() -> np.ndarray:
     grain = np.random.default_rng(0).normal(size=(half, MOUTH_SIZE, 1)) * 5
     tongue = np.broadcast_to(TONGUE_BACK + (TONGUE_TIP - TONGUE_BACK) * down, (half, MOUTH_SIZE, 3)) + grain
     return np.vstack([np.hstack([crown, gum]), tongue]).clip(0, 255).astype(np.uint8)
-
-
-def _step(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    t = ((values - low) / (high - low)).clip(0, 1)
-    return t * t * (3 - 2 * t)
 
 
 FRONT, BACK = 0.85, 0.12
@@ -194,7 +190,7 @@ def _depth_shade(shape: PartShape) -> np.ndarray | None:
     if shape.name not in (TONGUE, "upper_teeth", "lower_teeth"):
         return None
     deep = shape.vertices[:, 2].max() - shape.vertices[:, 2]
-    return FRONT + (BACK - FRONT) * _step(deep, *DARKENING)
+    return FRONT + (BACK - FRONT) * smoothstep(deep, *DARKENING)
 
 
 def _turned(place: np.ndarray, joint: np.ndarray, turn: np.ndarray) -> np.ndarray:

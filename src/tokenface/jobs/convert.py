@@ -65,7 +65,7 @@ def convert_file(path: str | Path, to: str, output: str | Path, options: Convert
     target = load_head(to)
     source = read_source(path, options.source_head)
     converter = HeadConverter(source.head, target, options.expression)
-    folder = make_folder(Path(output).expanduser())
+    folder = make_folder(output)
     match source:
         case Photo():
             files, done, moments = _convert_photo(source, converter, folder, options.formats)

@@ -45,7 +45,7 @@ def reconstruct_person(run: Run, output: Path) -> Person:
     """
     options, wanted = run.options, run.tree.settings
     faces: list[Face] = []
-    images: list[np.ndarray] = []
+    images: list[np.ndarray] = []  # of a refinement, which compares with all photos
     failures = list(run.failures)
     for result in run.model.iterate(
         run.items,
@@ -59,11 +59,12 @@ def reconstruct_person(run: Run, output: Path) -> Person:
             failures.append((result.item.name, str(result.error)))
         elif result.image is not None:
             faces += result.faces
-            images += [result.image] * len(result.faces)
+            if options.refine is not None:
+                images += [result.image] * len(result.faces)
     if not faces:
         raise ImageError(f"none of the {len(run.items)} photos shows a face; give photos of one person")
     faces = run.model.one_person(faces, *(() if options.refine is None else (images, options.refine)))
-    pairs = chosen_views(list(zip(faces, images, strict=True)))
+    pairs = [(face, face.item.load(options.max_pixels)) for face in chosen_views(faces)]
     best, image = pairs[0]
     folder = make_folder(output / FOLDER)
     write_face(folder, best, image, wanted, pairs[1:])
@@ -74,21 +75,21 @@ def reconstruct_person(run: Run, output: Path) -> Person:
     return Person(folder, best, len(faces), failures)
 
 
-def chosen_views(pairs: Sequence[tuple[Face, np.ndarray]]) -> list[tuple[Face, np.ndarray]]:
-    """At most VIEWS faces with their photos, the best first: confident, large and frontal; then one after the other
+def chosen_views(faces: Sequence[Face]) -> list[Face]:
+    """At most VIEWS faces, the best first: confident, large and frontal; then one after the other
     the most different in yaw, of like views the larger."""
 
     def worth(face: Face) -> float:
         return face.confidence * min(1.0, face.crop.size / 400) * np.cos(face.camera.angles[0])
 
-    left = sorted(pairs, key=lambda pair: -worth(pair[0]))
+    left = sorted(faces, key=worth, reverse=True)
     chosen = [left.pop(0)]
     while left and len(chosen) < VIEWS:
-        yaws = np.array([face.camera.angles[0] for face, _ in chosen])
+        yaws = np.array([face.camera.angles[0] for face in chosen])
 
-        def news(pair: tuple[Face, np.ndarray], yaws: np.ndarray = yaws) -> float:
-            turned = float(np.abs(yaws - pair[0].camera.angles[0]).min())
-            return min(turned / TURN, 2.0) + worth(pair[0])
+        def news(face: Face, yaws: np.ndarray = yaws) -> float:
+            turned = float(np.abs(yaws - face.camera.angles[0]).min())
+            return min(turned / TURN, 2.0) + worth(face)
 
-        chosen.append(left.pop(int(np.argmax([news(pair) for pair in left]))))
+        chosen.append(left.pop(int(np.argmax([news(face) for face in left]))))
     return chosen

@@ -70,7 +70,7 @@ class OutputTree:
     """
 
     def __init__(self, root: str | Path, settings: Settings, overwrite: bool = False) -> None:
-        self.root = make_folder(Path(root).expanduser()).resolve()
+        self.root = make_folder(root).resolve()
         if not os.access(self.root, os.W_OK):
             raise output_error(self.root, PermissionError(errno.EACCES, "no permission"))
         self.settings = settings
@@ -189,14 +189,8 @@ def safe_name(name: str) -> str:
 
 
 def _identity(item: ImageItem) -> str:
-    """Which photo this is: a hash of its absolute path (the path itself does not belong in a result)."""
-    if isinstance(item.source, str) and "://" in item.source:
-        text = item.source
-    elif isinstance(item.source, str | os.PathLike):
-        text = str(Path(item.source).expanduser().resolve())
-    else:
-        text = f"memory:{item.name}"
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+    """Which photo this is: hashed, since a path does not belong in a result."""
+    return hashlib.sha256(item.identity.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _state(item: ImageItem) -> str | None:

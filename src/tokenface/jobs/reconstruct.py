@@ -12,11 +12,10 @@ from typing import Any
 from tokenface.core.files import read_json
 from tokenface.core.fingerprint import fingerprint
 from tokenface.deploy.graph_names import arithmetic
-from tokenface.errors import ConfigError, ImageError, OutputError
+from tokenface.errors import ConfigError, OutputError
 from tokenface.formats.axes import Axes
 from tokenface.formats.glb_textures import TextureFormat, check_texture_format
 from tokenface.images.loading import MAX_PIXELS, ImageItem
-from tokenface.images.remote import collect_photos, is_address
 from tokenface.inference.checkpoint_facts import model_facts
 from tokenface.inference.face import FORMATS, SAVED, can_draw
 from tokenface.inference.map_names import chosen_maps
@@ -26,6 +25,7 @@ from tokenface.inference.result import PhotoResult
 from tokenface.jobs.face_files import Texture, load_beside
 from tokenface.jobs.output_tree import OutputTree, Settings
 from tokenface.jobs.photo_model import open_model
+from tokenface.jobs.sources import collected
 
 logger = logging.getLogger("tokenface")
 
@@ -76,7 +76,8 @@ class Run:
         self.failures: list[tuple[str, str]] = []
         self.done: list[tuple[Path, int]] = []
         self.skipped = self.without_face = 0
-        self.items = self._collect(sources, Path(output).expanduser().resolve())
+        self.items, failures = collected(sources, Path(output).expanduser().resolve(), options.recursive)
+        self.failures += failures
         self._boxes = read_boxes(options.boxes) if options.boxes else None
         formats = known_formats(options.formats)
         if not can_draw():
@@ -169,22 +170,6 @@ class Run:
         self.done.append((self.tree.folder(result.item), len(result.faces)))
         return True
 
-    def _collect(self, sources: Sequence[str | Path], output: Path) -> list[ImageItem]:
-        items: list[ImageItem] = []
-        seen: set[Path] = set()
-        for source in sources:
-            try:
-                found = _outside(source, output, collect_photos(source, recursive=self.options.recursive))
-            except (ImageError, ConfigError) as error:
-                self.failures.append((str(source), str(error)))
-                continue
-            for item in found:  # a photo that is named twice is one photo
-                path = Path(str(item.source)).expanduser().resolve()
-                if path not in seen:
-                    seen.add(path)
-                    items.append(item)
-        return items
-
     def _signature(self) -> str:
         options = self.options
         return fingerprint(
@@ -217,24 +202,6 @@ def _without_drawing(options: Options) -> Options:
         raise ConfigError("maps, relief and hair need numba and scipy; run pip install numba scipy")
     logger.warning("photo textures and overlays need numba and scipy; the skin is the predicted albedo")
     return replace(options, texture="model", overlay=False)
-
-
-def _outside(source: str | Path, output: Path, items: list[ImageItem]) -> list[ImageItem]:
-    """The items that do not lie in the output folder, where that is a folder inside the source.
-
-    Raises:
-        ImageError: none is left.
-    """
-    if (
-        is_address(source)
-        or not output.is_relative_to(folder := Path(source).expanduser().resolve())
-        or output == folder
-    ):
-        return items
-    kept = [item for item in items if not Path(str(item.source)).expanduser().resolve().is_relative_to(output)]
-    if not kept:
-        raise ImageError(f"no pictures in folder '{source}' outside of the output folder '{output}'")
-    return kept
 
 
 def with_hair(wanted: bool, formats: Sequence[str]) -> bool:

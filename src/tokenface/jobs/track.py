@@ -16,7 +16,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from tokenface.core.files import CLIP_MARKER, discard, make_folder, read_marker, write_atomically
+from tokenface.core.files import (
+    CLIP_MARKER,
+    discard,
+    is_clip_result_name,
+    make_folder,
+    read_marker,
+    write_atomically,
+)
 from tokenface.core.fingerprint import fingerprint
 from tokenface.core.prefetch import ahead
 from tokenface.errors import ConfigError, OutputError, VideoError
@@ -39,6 +46,7 @@ from tokenface.video.track import pipeline_options
 
 MARKER = CLIP_MARKER
 WORK = ".track"
+OVERLAY = "overlay.mp4"
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,9 @@ class TrackRun:
             _check_refinement(options)
             _ = self.model.refiner  # a head model that cannot be refined is an error before any work
         self._pipeline_options = pipeline_options(options.people, options.smooth, TOGETHER)
-        self.folder = make_folder(Path(output).expanduser())
+        self.folder = make_folder(output)
+        if options.overlay and (self.folder / OVERLAY).resolve() == Path(self.clip.path).resolve():
+            raise OutputError(f"'{self.clip.path}' would be overwritten by its overlay; choose another folder with -o")
         self.store = Store(self.folder / WORK)
         self.results = self.store  # that files are written from
         self.refined: dict[int, RefinedPerson] = {}
@@ -133,9 +143,8 @@ class TrackRun:
             self.warnings = list(marker["warnings"])
             return True
         if not same:
-            for name in (marker or {}).get("files", []):
-                if Path(name).parts and ".." not in Path(name).parts and not Path(name).is_absolute():
-                    discard(self.folder / name)
+            for name in filter(is_clip_result_name, (marker or {}).get("files", [])):
+                discard(self.folder / name)
             shutil.rmtree(self.store.folder, ignore_errors=True)
         make_folder(self.store.folder)
         self._mark("started", [])
@@ -225,7 +234,7 @@ class TrackRun:
         frames.close()  # type: ignore[attr-defined]
         present = [piece for piece in pieces if piece.is_file()]
         sound = self.clip.path if self.clip.facts.audio else None
-        join_pieces(self.folder / "overlay.mp4", present, sound, self.clip.start, self.clip.end)
+        join_pieces(self.folder / OVERLAY, present, sound, self.clip.start, self.clip.end)
 
     def _painted(
         self, predictions: list[FramePredictions], frames: Iterator[Frame], painter: HeadPainter, maker: FaceMaker
@@ -265,11 +274,9 @@ class TrackRun:
         summary = self._summary()
         text = json.dumps(summary, indent=1, ensure_ascii=False)
         write_atomically(self.folder / "track.json", (text + "\n").encode(errors="replace"))
-        files = sorted(
-            str(path.relative_to(self.folder))
-            for path in (*self.folder.glob("person_*/*"), *self.folder.glob("person_*/obj/*"), *self.folder.glob("*.*"))
-            if path.is_file() and not path.name.startswith(".")
-        )
+        places = ("*.*", "person_*/*", "person_*/obj/*")
+        found_there = {path.relative_to(self.folder).as_posix() for place in places for path in self.folder.glob(place)}
+        files = sorted(filter(is_clip_result_name, found_there))  # others are the user's
         for person in self.people if self.options.formats else ():
             if not any((self.folder / f"person_{person:02d}").glob("*")):
                 raise OutputError(f"'{self.folder}' lost files of person {person} while it ran; run it again")

@@ -19,7 +19,8 @@ from scipy.sparse import coo_matrix, csr_matrix, diags
 from scipy.sparse.linalg import cg
 
 from tokenface.formats.mesh import png_bytes
-from tokenface.texture.layout import Texels, smoothstep
+from tokenface.geometry.smoothstep import smoothstep
+from tokenface.texture.layout import Texels
 
 OCCLUSION = 0.0012
 """Metres of depth that darken a fold by a factor of e."""

@@ -131,9 +131,3 @@ def surface_kinds(data: HeadData) -> dict[str, np.ndarray]:
         "neck": named("neck", "boundary") & layers.skin & ~face,
         "middle": named("nose", "cheeks", "chin") & (np.abs(data.template[:, 0]) < np.abs(points[[36, 45], 0]).mean()),
     }
-
-
-def smoothstep(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """0 at low, 1 at high, smooth between; low may be the larger."""
-    t = ((values - low) / (high - low)).clip(0, 1)
-    return t * t * (3 - 2 * t)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from tokenface.geometry.smoothstep import smoothstep
 from tokenface.images.srgb import LUMINANCE
 from tokenface.texture.fill import HeadGraph
-from tokenface.texture.layout import Texels, smoothstep, surface_kinds
+from tokenface.texture.layout import Texels, surface_kinds
 from tokenface.texture.view import View
 
 ROUNDS = 3

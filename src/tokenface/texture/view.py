@@ -8,11 +8,12 @@ import cv2
 import numpy as np
 
 from tokenface.geometry.mesh_normals import mesh_normals
+from tokenface.geometry.smoothstep import smoothstep
 from tokenface.images.srgb import bytes_to_linear
 from tokenface.parsing.parser import Regions, parse
 from tokenface.parsing.regions import EYES, HAIR, SKIN
 from tokenface.render.raster_arrays import rasterize_arrays
-from tokenface.texture.layout import Texels, smoothstep, surface_kinds
+from tokenface.texture.layout import Texels, surface_kinds
 from tokenface.texture.seen import SeenFace
 
 DEPTH_MAP = 512

@@ -115,6 +115,7 @@ class ShardWorker:
             refine=False if self.options.refine is None else self.options.refine,
             max_pixels=self.options.max_pixels,
         ):
+            result.image = None  # hundreds of photos have no room together
             results.append(result)
             report.done += result.status == "done"
             report.faces += len(result.faces)

@@ -45,8 +45,7 @@ def columns(results: Sequence[PhotoResult], head: HeadModel) -> Columns:
         size["arkit"] = named
     table: Columns = {name: np.array([_texts(result)[i] for result, _ in rows]) for i, name in enumerate(TEXTS)}
     table["face"] = np.array([-1 if face is None else face.index for _, face in rows], np.int16)
-    shapes = [(0, 0) if result.image is None else result.image.shape[:2] for result, _ in rows]
-    table["height"], table["width"] = (np.array([shape[i] for shape in shapes], np.int32) for i in (0, 1))
+    table["height"], table["width"] = (np.array([result.size[i] for result, _ in rows], np.int32) for i in (0, 1))
     table["confidence"] = np.array([0.0 if face is None else face.confidence for _, face in rows], np.float32)
     for name, width in size.items():
         table[name] = np.zeros((len(rows), width), np.float64 if name in WIDTHS else np.float32)
