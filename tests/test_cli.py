@@ -576,8 +576,13 @@ def test_home_is_the_users_in_every_option(tokenface: Console, photos: Path, tmp
     code, _, errors = tokenface("reconstruct", photos / "one.png", *options)
     assert (code, errors) == (0, "")
     names = {path.name for path in (home / "heads" / "person").iterdir()}
-    assert names == {"face_00.ply", "parameters.json", "overlay.png"}
+    assert names == {".tokenface.json", "face_00.ply", "parameters.json", "overlay.png"}
     assert not (tmp_path / "~").exists()
+    assert tokenface("reconstruct", photos / "one.png", "--same-person", "-f", "obj", "-o", home / "heads")[0] == 0
+    assert not (home / "heads" / "person" / "face_00.ply").exists()  # of the run before
+    again = tokenface("reconstruct", home / "heads", "-r", "-o", tmp_path / "out")
+    assert again[0] == 2  # nothing to do
+    assert "no pictures" in one_error(again[2])
 
 
 def test_photos_in_a_bucket(tokenface: Console, photos: Path, tmp_path: Path) -> None:

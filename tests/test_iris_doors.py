@@ -109,9 +109,9 @@ def test_one_head_of_several_photos_has_them(known: tuple[Face, np.ndarray], tmp
     run = SimpleNamespace(
         options=Options(formats=("glb",), neutral=True), items=[face.item], failures=[], model=model,
         boxes_of=lambda items: None,
-        tree=OutputTree(tmp_path, Settings(("glb",), neutral=True, overlay=False)),
+        tree=OutputTree(tmp_path, Settings(("glb",), neutral=True, overlay=False)), root=tmp_path,
     )  # fmt: skip
-    person = reconstruct_person(run, tmp_path)  # type: ignore[arg-type]
+    person = reconstruct_person(run)  # type: ignore[arg-type]
     assert all(are_green(path.read_bytes()) for path in person.folder.glob("*.glb"))
 
 

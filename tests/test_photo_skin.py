@@ -109,13 +109,15 @@ def test_photos_of_one_person_become_one_head_with_one_texture(head, tmp_path):
     run = SimpleNamespace(
         options=Options(), items=[face.item for face, _ in named], failures=[], model=model,
         boxes_of=lambda items: None,
-        tree=OutputTree(tmp_path, Settings(("glb", "json"), detail=True, maps=("depth", "cutout"))),
+        tree=OutputTree(tmp_path, Settings(("glb", "json"), detail=True, maps=("depth", "cutout"))), root=tmp_path,
     )  # fmt: skip
-    person = reconstruct_person(run, tmp_path)
+    (tmp_path / "person").mkdir()
+    (tmp_path / "person" / "notes.txt").write_text("mine", encoding="utf-8")
+    person = reconstruct_person(run)
     assert person.photos == 3
     assert person.best.item.name == "1"  # the frontal, confident one
     assert sorted(path.name for path in person.folder.iterdir()) == sorted(
-        ["face_00.glb", "parameters.json", "overlay.png"]
+        [".tokenface.json", "notes.txt", "face_00.glb", "parameters.json", "overlay.png"]
         + [f"face_00_{name}.png" for name in ("depth", "cutout", "displacement", "normal")]
     )
     with Image.open(person.folder / "face_00_cutout.png") as cutout:  # on the best one's photo

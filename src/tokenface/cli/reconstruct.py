@@ -210,7 +210,7 @@ def reconstruct(
         ),
     )
     if same_person and run.items:
-        return _person(run, Path(output))
+        return _person(run)
     with counting_bar() as progress:
         task = progress.add_task("reconstructing", total=len(run.todo))
         for _ in run:
@@ -238,11 +238,11 @@ def _no_foreign(context: typer.Context, tables: bool) -> None:
         raise ConfigError(f"{options} is for tables; leave it out, or add --format parquet, npz or --ray")
 
 
-def _person(run: Run, output: Path) -> int:
+def _person(run: Run) -> int:
     from tokenface.cli.console import SOME_FAILED, SUCCESS
     from tokenface.jobs.one_person import reconstruct_person
 
-    person = reconstruct_person(run, output)
+    person = reconstruct_person(run)
     for label, reason in person.failures:
         print_error(reason if label in reason else f"{label}: {reason}")
     photos = "photo" if person.photos == 1 else "photos"

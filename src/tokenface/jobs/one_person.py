@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tokenface.core.files import make_folder
 from tokenface.errors import ImageError
 from tokenface.formats.parameters import write_parameters
+from tokenface.images.loading import ImageItem
 from tokenface.inference.face import Face
 from tokenface.inference.face_document import photo_document
 from tokenface.jobs.face_files import write_face, write_overlay
@@ -34,7 +34,7 @@ class Person:
     failures: list[tuple[str, str]]
 
 
-def reconstruct_person(run: Run, output: Path) -> Person:
+def reconstruct_person(run: Run) -> Person:
     """Do the work, with the options of a run that has collected the photos; the largest face of each is the person.
 
     Writes OUTPUT/person/face_00.glb, .obj, .ply, parameters.json and overlay.png; what lies on a photo (overlay, maps,
@@ -66,12 +66,12 @@ def reconstruct_person(run: Run, output: Path) -> Person:
     faces = run.model.one_person(faces, *(() if options.refine is None else (images, options.refine)))
     pairs = [(face, face.item.load(options.max_pixels)) for face in chosen_views(faces)]
     best, image = pairs[0]
-    folder = make_folder(output / FOLDER)
-    write_face(folder, best, image, wanted, pairs[1:])
-    if "json" in wanted.formats:
-        write_parameters(folder / "parameters.json", photo_document([best], best.item.name))
-    if wanted.overlay:
-        write_overlay(folder, [best], image)
+    with run.tree.renewed(run.root / FOLDER, ImageItem(FOLDER, b"")) as folder:
+        write_face(folder, best, image, wanted, pairs[1:])
+        if "json" in wanted.formats:
+            write_parameters(folder / "parameters.json", photo_document([best], best.item.name))
+        if wanted.overlay:
+            write_overlay(folder, [best], image)
     return Person(folder, best, len(faces), failures)
 
 

@@ -8,7 +8,8 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -112,28 +113,41 @@ class OutputTree:
         )
 
     def write(self, result: PhotoResult) -> list[Path]:
-        """Write one photo's results; the marker comes last, so that a broken run is seen as one.
+        """Write one photo's results.
 
         Raises:
             OutputError: a file cannot be written.
         """
         if not result.faces:
             return []
-        folder = make_folder(self.folder(result.item))
-        self._inside(folder)
-        self._clear(folder)
-        self._mark(folder, result.item, "started", [])
         paths: list[Path] = []
-        for face in result.faces:
-            paths += write_face(folder, face, result.image, self.settings)
-        if "json" in self.settings.formats:
-            name = _file_name(result.item)
-            paths.append(write_parameters(folder / "parameters.json", photo_document(result.faces, name)))
-        if self.settings.overlay and result.image is not None:
-            paths.append(write_overlay(folder, result.faces, result.image))
-        files = sorted(path.name for path in folder.iterdir() if is_result_name(path.name))
-        self._mark(folder, result.item, "done", files)
+        with self.renewed(self.folder(result.item), result.item) as folder:
+            for face in result.faces:
+                paths += write_face(folder, face, result.image, self.settings)
+            if "json" in self.settings.formats:
+                name = _file_name(result.item)
+                paths.append(write_parameters(folder / "parameters.json", photo_document(result.faces, name)))
+            if self.settings.overlay and result.image is not None:
+                paths.append(write_overlay(folder, result.faces, result.image))
         return paths
+
+    @contextmanager
+    def renewed(self, folder: Path, item: ImageItem) -> Iterator[Path]:
+        """The picture's folder without the files of an earlier run, to write into; the marker comes last, so that a
+        broken run is seen as one.
+
+        Raises:
+            OutputError: it cannot be made, lies outside the root, or holds another picture's results.
+        """
+        make_folder(folder)
+        self._inside(folder)
+        marker = read_marker(folder / MARKER)
+        if marker is not None and marker.get("owner") != _identity(item):
+            raise OutputError(f"'{folder}' holds the results of another photo; choose another folder with -o")
+        self._clear(folder)
+        self._mark(folder, item, "started", [])
+        yield folder
+        self._mark(folder, item, "done", sorted(path.name for path in folder.iterdir() if is_result_name(path.name)))
 
     def _mark(self, folder: Path, item: ImageItem, state: str, files: Sequence[str]) -> None:
         marker = {
