@@ -1,4 +1,4 @@
-"""The wheel's weights with their halves apart (`tokenface/core/halves.py`): 3.6 MB less to download, the same numbers.
+"""The wheel's weights with their halves apart (`tokenface/core/halves.py`): 3 MB less to download, the same numbers.
 
 A clone and an editable install keep the plain files.
 """

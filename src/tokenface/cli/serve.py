@@ -15,7 +15,7 @@ def serve(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     runtime: Annotated[str, typer.Option(help="auto: the fastest; torch, onnx or openvino.")] = "auto",
-    precision: Annotated[str, typer.Option(help="Of onnx and openvino: fp32, fp16, int8.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, bf16 (torch, openvino), fp16, int8 (onnx, openvino).")] = "fp32",
     page: Annotated[bool, typer.Option(help="The page for people; without it the API alone, in less memory.")] = True,
     max_upload: Annotated[float, typer.Option(min=0.001, help="Megabytes of a photo.")] = 20,
     max_pixels: Annotated[int, typer.Option(min=1, help="Width × height of a photo.")] = 40_000_000,
