@@ -19,15 +19,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tokenface.data.photos import PhotoConfig
-from tokenface.data.readers.landmark_tar import read_landmark_tar
-from tokenface.data.record import FaceBatch, PhotoRecord, split_by_identity
+from tokenface.data.record import FaceBatch, PhotoRecord
 from tokenface.data.sampling import PoseRange
 from tokenface.data.sequences import SyntheticSequences
 from tokenface.data.synthetic import SyntheticConfig, SyntheticFaces
 from tokenface.evaluation.geometry import PeopleScans, face_error
 from tokenface.evaluation.landmarks import normalised_mean_error
 from tokenface.evaluation.open_methods import as_photos
+from tokenface.evaluation.photo_run import held_out_photos
 from tokenface.formats.mp4 import encode_piece
 from tokenface.inference.face import Face
 from tokenface.inference.people import same_person
@@ -54,9 +53,7 @@ def photo_part(
     model: Reconstructor, tar: Path, count: int, variants: Sequence[str] = ()
 ) -> dict[str, dict[str, float]]:
     """Held-out people's photos: 68-point error (annotations without their known shift), 468-point error, pixels."""
-    config = PhotoConfig()
-    held = split_by_identity(list(read_landmark_tar(tar, config.shift)), config.held_out_people, config.split_seed)[1]
-    records = [held[i] for i in sorted(np.random.default_rng(0).permutation(len(held))[:count])]
+    records = held_out_photos(tar, count).records
     results = model.iterate([record.image for record in records])
     found = [
         (record, face)

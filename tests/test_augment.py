@@ -8,6 +8,7 @@ import roma
 import torch
 
 from tokenface.data.augment import colour_jitter, turn_and_zoom, turn_light
+from tokenface.data.held_out import Split, digest, digests, trained_split
 from tokenface.data.photos import CropJitter, PhotoSampler, crop_labelled
 from tokenface.data.record import PhotoRecord, split_by_identity
 from tokenface.geometry.camera import Camera, pixels_to_ndc
@@ -103,13 +104,35 @@ def test_sampler_and_split_are_seeded_and_people_are_in_one_part_only():
         )
         for i in range(30)
     ]
-    training, held = split_by_identity(records, 2, seed=3)
+    training, held = split_by_identity(records, Split(2, 3))
     assert len(training) + len(held) == 30
     assert not {r.identity for r in training} & {r.identity for r in held}
-    assert {r.identity for r in held} == {r.identity for r in split_by_identity(records, 2, seed=3)[1]}
+    assert {r.identity for r in held} == {r.identity for r in split_by_identity(records, Split(2, 3))[1]}
     sampler = PhotoSampler(training, 32, CropJitter())
     a, b = sampler.sample(5, seed=9), sampler.sample(5, seed=9)
     torch.testing.assert_close(a.image, b.image, rtol=0, atol=0)
     torch.testing.assert_close(a.landmarks68, b.landmarks68, rtol=0, atol=0)
     with pytest.raises(ValueError, match="cannot hold"):
-        split_by_identity(records, 7)
+        split_by_identity(records, Split(7))
+
+
+def test_who_is_held_out_stays_so_when_there_are_more_people():
+    people = [f"p{i}" for i in range(40)]
+    first = Split(10, 1).held_out(people)
+    more = [*people, *(f"a{i}" for i in range(30))]
+    assert Split(10, 1).held_out(more) != first  # drawn anew
+    known = frozenset(digests(first))
+    assert Split(10, 1, known).held_out(more) == first
+    assert Split(12, 1, known).held_out(more) > first
+    assert Split(10, 1, known).held_out(people) == first
+    assert not any(name in digest(name) for name in first)
+
+
+def test_weights_are_measured_on_the_people_that_they_did_not_see():
+    names = {"photos": ["abc"]}
+    config = "photos:\n  tar: photos.tar\n  held_out_people: 20\n  split_seed: 3\n"
+    assert trained_split({"training": {"config": config, "held_out": names}}) == Split(20, 3, frozenset(["abc"]))
+    assert trained_split({"training": {"config": config}}) == Split(20, 3)
+    assert trained_split({"training": {"config": config.replace("photos.tar", "null")}}) is None
+    for odd in ({}, {"training": "x"}, {"training": {"config": "]"}}, {"training": {"config": "photos: 1"}}):
+        assert trained_split(odd) is None

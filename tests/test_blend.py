@@ -18,7 +18,7 @@ from toy_head import toy_head_data
 import tokenface
 from tokenface import cli
 from tokenface.cli.console import SOME_FAILED
-from tokenface.errors import ConfigError, TokenFaceError
+from tokenface.errors import ConfigError, OutputError, TokenFaceError
 from tokenface.formats.parameters import read_parameters, write_parameters
 from tokenface.head.model import HeadModel
 from tokenface.images.loading import ImageItem
@@ -116,6 +116,13 @@ def test_photos_and_their_parameters_give_a_file_for_every_share(
         wanted = blend(first, people[1], share, "second")
         np.testing.assert_allclose(entry["parameters"]["shape"], wanted.parameters.shape, atol=1e-6)
         np.testing.assert_allclose(entry["parameters"]["jaw"], people[1].parameters.jaw, atol=1e-6)
+
+
+def test_people_who_are_blended_are_not_overwritten(people: tuple[Face, Face], tmp_path: Path) -> None:
+    for name, person in zip("ab", people, strict=True):
+        write_parameters(tmp_path / f"{name}.json", photo_document([person], name))
+    with pytest.raises(OutputError, match="would be overwritten"):
+        blend_files(tmp_path / "a.json", tmp_path / "b.json", tmp_path, BlendOptions(shares=(0.5,)), lambda: None)  # type: ignore[arg-type,return-value]
 
 
 def test_what_does_not_blend_is_one_line(

@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import lsq_linear
 from scipy.spatial.transform import Rotation
 
-from tokenface.errors import DataError, HeadModelError, TokenFaceError
+from tokenface.errors import DataError, HeadModelError, OutputError, TokenFaceError
 from tokenface.formats.obj import write_obj
 from tokenface.formats.parameters import read_parameters
 from tokenface.geometry.crop import Crop
@@ -207,6 +207,19 @@ def test_a_converted_photo_shows_the_same_face_in_the_same_place(openhead, other
     report = json.loads((tmp_path / "out/conversion.json").read_text())
     assert report["expression_by"] == "shape"
     assert report["faces"][0]["residual_mm"]["posed"]["face"] < 0.6
+
+
+def test_what_is_converted_is_not_overwritten(openhead, other, performance, tmp_path):
+    make_face(openhead, performance).save(tmp_path / "parameters.json")
+    before = (tmp_path / "parameters.json").read_bytes()
+    with pytest.raises(OutputError, match="would be overwritten"):
+        convert_file(tmp_path / "parameters.json", "stranger", tmp_path)
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / ".tokenface.json").write_text("{}", encoding="utf-8")  # a photo's
+    with pytest.raises(OutputError, match="would be overwritten"):
+        convert_file(tmp_path / "parameters.json", "stranger", results)
+    assert (tmp_path / "parameters.json").read_bytes() == before
 
 
 def test_meshes_and_other_tools_numbers_are_converted(openhead, other, performance, tmp_path):

@@ -25,7 +25,7 @@ def records(name: str, root: Path):
 @pytest.mark.parametrize(
     ("name", "people"),
     [
-        ("folder", ["", "Ann Ä.", "Ann Ä.", "Bob"]),
+        ("folder", ["", "folder/Ann Ä.", "folder/Ann Ä.", "folder/Bob"]),
         ("ffhq", ["", "", "", ""]),
         ("celeba", ["2880", "7", "2880", "9"]),
         ("vggface2", ["n000002"] * 3 + ["n000003"] * 2),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tokenface.data.held_out import Split
 from tokenface.data.photos import CropJitter
 from tokenface.data.readers.registry import VALIDATING
 from tokenface.data.record import FaceRecord, Geometry, Picture
@@ -407,14 +408,14 @@ def test_a_shard_that_is_cut_off_loses_only_what_was_cut(tmp_path):
 
 def test_selection_and_held_out_people(tmp_path):
     made = shards(tmp_path, 20, 10, people=5)
-    held = split_people(made, 2, seed=1)
+    held = split_people(made, Split(2, 1))
     assert len(held) == 2
     loader = ShardLoader(made, OrderConfig(batch=4), CropOptions(32), Selection(without_people=held))
     assert len(loader.records) == 12
     assert not held & set(loader.records.identities)
     with pytest.raises(DataError, match="cannot hold 5 of 5 people"):
-        split_people(made, 5)
-    assert split_people([], 0) == frozenset()  # nobody is named, nobody is asked for
+        split_people(made, Split(5))
+    assert split_people([], Split(0)) == frozenset()  # nobody is named, nobody is asked for
     with pytest.raises(DataError, match="do not fill one batch"):
         ShardLoader(made, OrderConfig(batch=4), CropOptions(32), Selection(kinds=("scan",)))
     with pytest.raises(DataError, match="no shards"):

@@ -96,7 +96,7 @@ def test_aflw_rows_equal_their_closed_form(tmp_path):
     pose = np.radians([[5.0, -40.0, 10.0, 0, 0, 0, 0]])
     savemat(tmp_path / "image00002.mat", {"pt3d_68": np.vstack([points.T, np.zeros(68)]), "Pose_Para": pose})
     (truth,) = read_aflw2000(tmp_path)
-    row = compare(truth, points + np.array([3.0, 4.0]), aflw_matrix(7, -43, 10))
+    row = compare(truth, points - 0.5 + np.array([3.0, 4.0]), aflw_matrix(7, -43, 10))
     size = np.sqrt(np.prod(np.ptp(points, axis=0)))
     assert row.nme == pytest.approx(100 * 5 / size)
     np.testing.assert_allclose(row.angle_errors, (2, 3, 0), atol=1e-6)

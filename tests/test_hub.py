@@ -67,6 +67,18 @@ def test_saving_over_itself_keeps_the_weights(saved):
     assert (saved / "model.safetensors").read_bytes() == before
 
 
+def test_companions_of_weights_that_were_saved_there_before_go(saved):
+    stranger = saved / "model.centred.temporal.safetensors"
+    for kind in COMPANIONS:
+        (saved / f"model.{kind}.safetensors").write_bytes(b"of other weights")
+    assert stranger.is_file()
+    tokenface.load("tokenface-ti-synthetic").save_pretrained(saved)
+    beside = {path.name for path in saved.glob("model.*.safetensors")}
+    synthetic = find_weights("tokenface-ti-synthetic")
+    assert beside == {f"model.{kind}.safetensors" for kind in COMPANIONS if companion(synthetic, kind).is_file()}
+    assert all(path.read_bytes() != b"of other weights" for path in saved.glob("model.*.safetensors"))
+
+
 def test_the_card_says_what_the_checkpoint_says(model, saved):
     card = huggingface_hub.ModelCard.load(saved / "README.md")
     facts = read_metadata(find_weights())

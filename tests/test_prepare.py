@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from tokenface.data.shards.index import find_shards
 from tokenface.data.shards.loader import ShardLoader
 from tokenface.data.shards.members import decode_record
 from tokenface.data.shards.order import OrderConfig
-from tokenface.errors import DataError, HeadModelError
+from tokenface.errors import DataError, HeadModelError, OutputError
 from tokenface.geometry.camera import Camera
 from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head
@@ -135,7 +136,7 @@ def test_a_folder_becomes_shards_that_train(tmp_path, head, no_networks):
     assert (report.done, report.shards, len(report.people), report.failures) == (10, 3, 2, [])
     shard = find_shards(tmp_path / "shards")[0]
     record = decode_record(shard.entries[0].key, shard.read(shard.entries[0]))
-    assert (record.kind, record.identity, record.dataset) == ("photo", "folder/person0", "folder")
+    assert (record.kind, record.identity, record.dataset) == ("photo", "folder/photos/person0", "folder")
     picture = record.pictures[0]
     assert picture.image.shape == (128, 128, 3)
     low, high = picture.landmarks.min(0), picture.landmarks.max(0)
@@ -235,6 +236,26 @@ def test_shards_of_another_head_file_of_the_same_name_are_not_kept(tmp_path, mon
     assert differs("flame2020")  # parameters on a FLAME that is not there yet
     toy_flame(tmp_path, monkeypatch, "flame2020")
     assert differs("flame2020")
+
+
+def test_shards_of_another_source_or_a_sample_are_not_overwritten(tmp_path, head, no_networks):
+    prepare(photos(tmp_path / "photos", head, 4), tmp_path / "shards")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "shards").iterdir()}
+    other = photos(tmp_path / "others", head, 2)
+    with pytest.raises(OutputError, match="the shards of another 'folder' data set"):
+        prepare(other, tmp_path / "shards")
+    with pytest.raises(OutputError, match="made with --limit none"):
+        Preparation("folder", tmp_path / "photos", tmp_path / "shards", OPTIONS, limit=2)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "shards").iterdir()} == before
+
+
+def test_two_pictures_do_not_share_a_segmentation(tmp_path, head, no_networks):
+    source = photos(tmp_path / "photos", head, 4)
+    for person in ("person0", "person1"):
+        for path in list((source / person).glob("*.png"))[:1]:
+            path.rename(source / person / "same.png")
+    with pytest.raises(DataError, match="2 pictures or pieces of clips would get the segmentation 'same'"):
+        Preparation("folder", source, tmp_path / "shards", replace(OPTIONS, masks=str(tmp_path)))
 
 
 def test_damaged_files_are_reported_and_cost_nobody_else(tmp_path, head, no_networks):

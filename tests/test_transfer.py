@@ -174,6 +174,18 @@ def test_clips_and_their_npz_animate_the_target_alike(tmp_path: Path) -> None:
     assert first.binary_blob() == second.binary_blob()
 
 
+@pytest.mark.parametrize("source", ["frames", "frames/frame_%04d.png"])
+def test_pictures_that_stand_for_a_clip_give_a_film_without_sound(tmp_path: Path, source: str) -> None:
+    pytest.importorskip("av", reason="needs the extra 'video'")
+    (tmp_path / "frames").mkdir()
+    for i in range(4):
+        Image.fromarray(scene((40 + i, 40, 30))).save(tmp_path / "frames" / f"frame_{i:04d}.png")
+    Image.fromarray(gradient_photo()).save(tmp_path / "target.png")
+    result = transfer(following_model(), tmp_path / source, tmp_path / "target.png", tmp_path / "out")
+    assert result.moments == 4
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["transfer.glb", "transfer.mp4"]
+
+
 def test_several_photos_of_one_person_share_an_identity(model) -> None:
     photos = [photo_with_marks((60, 40, side)) for side in (30, 40, 50)]
     faces = model.reconstruct(photos, same_person=True)

@@ -193,6 +193,27 @@ def test_what_others_put_into_the_folder_stays(model, tmp_path: Path) -> None:
     assert (tmp_path / "notes.txt").is_file()
 
 
+def test_files_of_a_run_that_was_killed_go_with_other_settings(model, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", moving(6))
+    run = TrackRun(clip, tmp_path / "out", TrackOptions(formats=("npz", "obj"), overlay=False), model)
+    for step in run:
+        if step.stage == "files" and step.done:
+            break  # nothing says that it was done
+    assert list((tmp_path / "out").rglob("*.obj"))
+    list(TrackRun(clip, tmp_path / "out", TrackOptions(formats=("csv",), overlay=False), model))
+    left = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert left == {".tokenface-track.json", "track.json", "parameters.csv"}
+
+
+def test_frames_far_apart_are_no_truncated_clip(model, tmp_path: Path) -> None:
+    clip = write_clip(
+        tmp_path / "clip.mp4", moving(60), times=[*(i / 30 for i in range(30)), *(1 + i / 10 for i in range(30))]
+    )
+    run = TrackRun(clip, tmp_path / "out", TrackOptions(formats=("npz",), overlay=False, fps=20), model)
+    list(run)
+    assert run.warnings == []
+
+
 def test_a_clip_is_not_overwritten_by_its_overlay(model, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "overlay.mp4", moving(6))
     with pytest.raises(OutputError, match="would be overwritten"):

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from tokenface.core.files import make_folder, write_atomically
+from tokenface.core.files import discard, make_folder, write_atomically
 from tokenface.core.hub_files import WEIGHTS_FILE, download, one_line
 from tokenface.errors import CheckpointError
 from tokenface.inference.checkpoint import read_metadata
@@ -122,8 +122,11 @@ class HubModel:
         if source.resolve() != (folder / WEIGHTS_FILE).resolve():
             write_atomically(folder / WEIGHTS_FILE, source.read_bytes())
         for kind in COMPANIONS:
-            if companion(source, kind).is_file():
-                write_atomically(companion(folder / WEIGHTS_FILE, kind), companion(source, kind).read_bytes())
+            ours, theirs = companion(source, kind), companion(folder / WEIGHTS_FILE, kind)
+            if ours.is_file():
+                write_atomically(theirs, ours.read_bytes())
+            else:
+                discard(theirs)  # of other weights that were saved there before
         text = json.dumps({"tokenface": public_facts(read_metadata(source))}, indent=1, sort_keys=True)
         write_atomically(folder / "config.json", text.encode())
         if not (folder / CARD).exists():

@@ -25,13 +25,16 @@ def photos(
     from tokenface.cli.console import err, out
     from tokenface.cli.tables import print_measures
     from tokenface.core.files import write_atomically
+    from tokenface.data.held_out import trained_split
     from tokenface.evaluation.open_run import rounded
     from tokenface.evaluation.photo_run import PhotoCounts, held_out_photos, measure_photos
+    from tokenface.inference.checkpoint_facts import read_metadata
+    from tokenface.weights import find_weights
 
     begun, worked, console = time.perf_counter(), time.process_time(), err()
     reconstructor = tokenface.load(model, device)
     counts = PhotoCounts.quick() if quick else PhotoCounts()
-    chosen = held_out_photos(tar, counts.photos)
+    chosen = held_out_photos(tar, counts.photos, split=trained_split(read_metadata(find_weights(model))))
     document = measure_photos(
         reconstructor.predict,
         reconstructor.head,

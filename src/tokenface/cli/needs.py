@@ -6,8 +6,12 @@ import importlib.util
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tokenface.errors import ConfigError, ImageError, VideoError
+
+if TYPE_CHECKING:
+    import typer
 
 EXTRAS = {
     "av": ("video", "clips"),
@@ -77,6 +81,12 @@ def need_one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
     """Raises ConfigError: the option has another value."""
     if value not in allowed:
         raise ConfigError(f"{option} is one of {', '.join(allowed)}, got '{value}'")
+
+
+def typed(context: typer.Context, options: Iterable[str]) -> str:
+    """Those of the options that stand on the command line, as `--one, --other`."""
+    found = [name for name in options if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
+    return ", ".join(f"--{name.replace('_', '-')}" for name in found)
 
 
 def words(text: str) -> list[str]:

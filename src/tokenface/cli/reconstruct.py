@@ -227,11 +227,10 @@ def _axes(units: str | None, up: str | None):
 
 def _no_foreign(context: typer.Context, tables: bool) -> None:
     """Raises ConfigError: an option is typed that would do nothing."""
+    from tokenface.cli.needs import typed
     from tokenface.errors import ConfigError
 
-    others = OF_FILES if tables else OF_TABLES
-    typed = [name for name in others if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
-    options = ", ".join(f"--{name.replace('_', '-')}" for name in typed)
+    options = typed(context, OF_FILES if tables else OF_TABLES)
     if options and tables:
         raise ConfigError(f"tables know no {options}; leave it out, or choose files (--format glb, obj, ply, json)")
     if options:

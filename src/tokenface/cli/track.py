@@ -14,7 +14,13 @@ SETTLED = 10
 """Steps before a rate is shown: frames that were stored before, and the first batch, come at once."""
 
 
+OF_CLIPS = ("output", "start", "end", "fps", "formats", "overlay", "pool", "texture", "refine_frames", "overwrite")
+OF_CAMERAS = ("seconds",)
+"""Options that cameras do not know, and clips do not."""
+
+
 def track(
+    context: typer.Context,
     source: Annotated[
         str,
         typer.Argument(
@@ -61,18 +67,22 @@ def track(
     file is damaged (what could be read is there).
     """
     from tokenface.cli.console import SOME_FAILED, SUCCESS
-    from tokenface.cli.needs import need_clip, need_formats, need_one_of, words
+    from tokenface.cli.needs import need_clip, need_formats, need_one_of, typed, words
     from tokenface.errors import ConfigError
 
     number = _people(people)
     need_one_of("--smooth", smooth, ("none", "one-euro"))
     need_one_of("--temporal", temporal, ("auto", "off", "causal", "centred"))
     need_one_of("--texture", texture, ("photo", "model"))
-    if show and not source.isdigit():
+    camera = source.isdigit() and not Path(source).exists()
+    if show and not camera:
         raise ConfigError(f"--show is for cameras (tokenface track 0 --show); '{source}' gets an overlay.mp4")
-    if refine and source.isdigit():
+    if refine and camera:
         raise ConfigError("--refine needs a whole clip; record the camera first")
-    if source.isdigit():
+    if options := typed(context, OF_CLIPS if camera else OF_CAMERAS):
+        what = "clips; a camera writes no files (record it first)" if camera else "cameras"
+        raise ConfigError(f"{options} is for {what}; leave it out")
+    if camera:
         return _camera(int(source), number, temporal, temporal_weights, smooth, weights, device, show, seconds)
 
     need_clip(source)

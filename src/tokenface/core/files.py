@@ -199,6 +199,20 @@ def make_folder(path: str | Path) -> Path:
     return path
 
 
+def separate_folder(folder: str | Path, sources: Iterable[str | Path]) -> Path:
+    """`make_folder` for files that are made of other files, whose names they may have.
+
+    Raises:
+        OutputError: as `make_folder`; a source lies in the folder, or the folder holds a photo's or clip's results.
+    """
+    folder = make_folder(folder)
+    places = {Path(source).expanduser().resolve().parent for source in sources}
+    in_clip = _PERSON.fullmatch(folder.resolve().name) and (folder.resolve().parent / CLIP_MARKER).is_file()
+    if folder.resolve() in places or in_clip or any((folder / m).is_file() for m in (PHOTO_MARKER, CLIP_MARKER)):
+        raise OutputError(f"files in '{folder}' would be overwritten; choose another folder with -o")
+    return folder
+
+
 def output_error(path: Path, error: OSError) -> OutputError:
     """The operating system's refusal as one line that says how to mend it."""
     advice = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 
 import cv2
@@ -9,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tokenface.data.held_out import Split
 from tokenface.data.readers.landmark_tar import YOUTUBE_FACES_SHIFT, LandmarkShift, read_landmark_tar
 from tokenface.data.record import PhotoRecord, split_by_identity
+from tokenface.errors import DataError
 from tokenface.geometry.landmarks import MIRROR68
 
 
@@ -26,12 +29,21 @@ class PhotoConfig:
     source: str = "youtube_faces"  # whose label offsets are learned (network.label_sources)
 
 
-def photo_records(config: PhotoConfig) -> tuple[list[PhotoRecord], list[PhotoRecord]]:
-    """(training, held-out) photos of the configured tar; two empty lists without one."""
+def photo_records(config: PhotoConfig, known: Collection[str] = ()) -> tuple[list[PhotoRecord], list[PhotoRecord]]:
+    """(training, held-out) photos of the configured tar; two empty lists without one.
+
+    Args:
+        known: digests of people who were held out before.
+    Raises:
+        DataError: no such tar, or too few people in it.
+    """
     if config.tar is None:
         return [], []
     records = list(read_landmark_tar(config.tar, config.shift))
-    return split_by_identity(records, config.held_out_people, config.split_seed)
+    try:
+        return split_by_identity(records, Split(config.held_out_people, config.split_seed, frozenset(known)))
+    except ValueError as error:
+        raise DataError(f"'{config.tar}': {error}; set photos.held_out_people lower") from error
 
 
 @dataclass(frozen=True)

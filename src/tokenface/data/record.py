@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tokenface.data.held_out import Split
 from tokenface.parameters import FaceParameters
 
 Kind = Literal["photo", "clip", "scan", "synthetic"]
@@ -96,15 +97,13 @@ class HasIdentity(Protocol):
 Record = TypeVar("Record", bound=HasIdentity)
 
 
-def split_by_identity(
-    records: Sequence[Record], held_out_people: int, seed: int = 0
-) -> tuple[list[Record], list[Record]]:
-    """(training, held-out) records; a person is in one of them only, drawn by `seed` from the sorted names."""
-    people = sorted({record.identity for record in records})
-    if held_out_people >= len(people):
-        raise ValueError(f"cannot hold {held_out_people} of {len(people)} people out of training")
-    chosen = np.random.default_rng(seed).permutation(len(people))[:held_out_people]
-    held = {people[i] for i in chosen}
+def split_by_identity(records: Sequence[Record], split: Split) -> tuple[list[Record], list[Record]]:
+    """(training, held-out) records; a person is in one of them only.
+
+    Raises:
+        ValueError: nobody would be left to train on.
+    """
+    held = split.held_out({record.identity for record in records})
     return (
         [record for record in records if record.identity not in held],
         [record for record in records if record.identity in held],

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tokenface.data.readers.photos2d import MATLAB
 from tokenface.errors import EvaluationError
 
 POSES: tuple[tuple[str, float, float], ...] = (("0–30", 0, 30), ("30–60", 30, 60), ("60–90", 60, 90.0001))
@@ -62,7 +63,7 @@ def _read(photo: Path) -> AflwTruth:
     path = photo.with_suffix(".mat")
     try:
         content = loadmat(path)
-        points = np.asarray(content["pt3d_68"], dtype=np.float64)[:2].T
+        points = np.asarray(content["pt3d_68"], dtype=np.float64)[:2].T - MATLAB
         angles = np.degrees(np.asarray(content["Pose_Para"], dtype=np.float64).ravel()[:3])
     except Exception as error:  # the reader raises whatever it meets
         reason = " ".join(str(error).split())[:100]

@@ -80,15 +80,19 @@ def run_open(options: OpenOptions, say: Callable[[str], None] = lambda text: Non
         ict = HeadModel(dress(load_ict([options.ict]), head.data))
         document["ICT-FaceKit people"] = _measure_people(ict, methods, options, say, None)
     if options.photos is not None:
+        from tokenface.data.held_out import trained_split
         from tokenface.evaluation.photo_run import PhotoCounts, held_out_photos, measure_photos
         from tokenface.evaluation.photo_set import MAX_PHOTOS, photo_rows
+        from tokenface.inference.checkpoint_facts import read_metadata
+        from tokenface.weights import find_weights
 
         say(f"photos of '{options.photos}'")
         networks = {model.origin.weights: (model.predict, model.head, model.crop_size) for model in models}
         limit = MAX_PHOTOS // 10 if options.quick else MAX_PHOTOS
-        document["photos"] = photo_rows(networks, options.photos, limit)
+        split = trained_split(read_metadata(find_weights(options.weights[0])))
+        document["photos"] = photo_rows(networks, options.photos, limit, split)
         counts = PhotoCounts.quick() if options.quick else PhotoCounts()
-        chosen = held_out_photos(options.photos, counts.photos)
+        chosen = held_out_photos(options.photos, counts.photos, split=split)
         document["photo measures"] = {
             name: measure_photos(predict, head, size, chosen, counts, say)
             for name, (predict, head, size) in networks.items()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tokenface.data.held_out import Split
 from tokenface.data.photos import PhotoConfig, SquareCrop
 from tokenface.data.readers.landmark_tar import read_landmark_tar
 from tokenface.data.record import PhotoRecord, split_by_identity
@@ -61,18 +62,19 @@ class PhotoSet:
         return [record.identity for record in self.records]
 
 
-def held_out_photos(tar: Path, count: int, seed: int = 0) -> PhotoSet:
-    """Photos of the default configuration's held-out people, drawn by the seed.
+def held_out_photos(tar: Path, count: int, seed: int = 0, split: Split | None = None) -> PhotoSet:
+    """Photos of held-out people, drawn by the seed.
+
+    Args:
+        split: who is held out (`trained_split` of the weights); None: as the default configuration.
 
     Raises:
         EvaluationError: too few people to hold any out, or a file that cannot be read.
     """
     config = PhotoConfig()
+    split = split or Split(config.held_out_people, config.split_seed)
     try:
-        held = [
-            split_by_identity(list(read_landmark_tar(tar, shift)), config.held_out_people, config.split_seed)[1]
-            for shift in (config.shift, None)
-        ]
+        held = [split_by_identity(list(read_landmark_tar(tar, shift)), split)[1] for shift in (config.shift, None)]
     except ValueError as error:
         raise EvaluationError(f"'{tar}': {error}") from error
     chosen = sorted(np.random.default_rng(seed).permutation(len(held[0]))[:count])

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tokenface.data.held_out import Split
 from tokenface.data.photos import PhotoConfig, crop_labelled
 from tokenface.data.readers.landmark_tar import read_landmark_tar
 from tokenface.data.record import PhotoRecord, split_by_identity
@@ -34,24 +35,29 @@ Predict = Callable[[Tensor], FaceParameters]
 
 
 def photo_rows(
-    networks: Mapping[str, tuple[Predict, HeadModel, int]], tar: Path, limit: int = MAX_PHOTOS
+    networks: Mapping[str, tuple[Predict, HeadModel, int]],
+    tar: Path,
+    limit: int = MAX_PHOTOS,
+    split: Split | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Method → figures in per cent of √box area, on crops of the people that the default configuration holds out.
+    """Method → figures in per cent of √box area, on crops of held-out people.
 
     "raw": the annotations as published; "shifted": without the known displacement of the annotations
     (`PhotoConfig.shift`); each over all 68 points and over the inner 51, without the jaw line.
 
     Args:
         networks: name → predict, head model, crop size.  tar: picture and JSON pairs (`landmark_tar`).
+        split: who is held out; None: as the default configuration.
     Raises:
         EvaluationError: too few people to hold any out, or a file that cannot be read.
     """
     config = PhotoConfig()
+    split = split or Split(config.held_out_people, config.split_seed)
     rows: dict[str, dict[str, float]] = {}
     for label, shift in (("raw", None), ("shifted", config.shift)):
         try:
             records = list(read_landmark_tar(tar, shift))
-            held = split_by_identity(records, config.held_out_people, config.split_seed)[1]
+            held = split_by_identity(records, split)[1]
         except ValueError as error:
             raise EvaluationError(f"'{tar}': {error}") from error
         chosen = [held[i] for i in sorted(np.random.default_rng(0).permutation(len(held))[:limit])]

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -204,7 +205,7 @@ def _folder(folder: Path, recursive: bool) -> list[ImageItem]:
         hint = "" if recursive else "; use --recursive (recursive=True) to search below it"
         raise ImageError(f"no pictures in folder '{folder}'{hint}.")
     names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
-    twins = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+    twins = {name for name, count in Counter(names).items() if count > 1}
     # a.jpg beside a.png: keep the suffix in the name, or one would overwrite the other's results
     return [
         ImageItem(name if name not in twins else f"{name}_{path.suffix[1:]}", path)

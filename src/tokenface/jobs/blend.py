@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from tokenface.core.files import make_folder
+from tokenface.core.files import separate_folder
 from tokenface.errors import ConfigError
 from tokenface.formats.glb_textures import TextureFormat
 from tokenface.formats.parameters import write_parameters
@@ -48,6 +48,8 @@ def blend_files(
     formats = known_formats(options.formats)
     if not options.shares:
         raise ConfigError("no share given; say how much of the second person, for example 0.5")
+    stored_before = [path for path in (first, second) if path.suffix.lower() == ".json"]
+    folder = separate_folder(output, stored_before)
     model: Reconstructor | None = None
     people: list[Face] = []
     for path in (first, second):
@@ -60,7 +62,6 @@ def blend_files(
             people.append(largest_face(model, path)[0])
     check_same_head(*people)
     heads = [blend(people[0], people[1], share, options.expression) for share in options.shares]
-    folder = make_folder(output)
     files = [
         head.save(
             folder / f"blend_{head.share:g}.{suffix}",

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from tokenface.core.files import make_folder, write_atomically
+from tokenface.core.files import separate_folder, write_atomically
 from tokenface.errors import ConfigError
 from tokenface.formats.mesh import TexturedMesh, file_normals
 from tokenface.formats.obj import write_obj
@@ -62,10 +62,10 @@ def convert_file(path: str | Path, to: str, output: str | Path, options: Convert
     options = options or ConvertOptions()
     if unknown := sorted(set(options.formats) - set(FORMATS)):
         raise ConfigError(f"unknown format '{unknown[0]}'; expected some of {', '.join(FORMATS)}")
+    folder = separate_folder(output, [path])
     target = load_head(to)
     source = read_source(path, options.source_head)
     converter = HeadConverter(source.head, target, options.expression)
-    folder = make_folder(output)
     match source:
         case Photo():
             files, done, moments = _convert_photo(source, converter, folder, options.formats)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -47,6 +48,8 @@ from tokenface.video.track import pipeline_options
 MARKER = CLIP_MARKER
 WORK = ".track"
 OVERLAY = "overlay.mp4"
+LAST_FRAME = 0.5
+"""Seconds for which the last frame may stand."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ class TrackRun:
             self.warnings = list(marker["warnings"])
             return True
         if not same:
-            for name in filter(is_clip_result_name, (marker or {}).get("files", [])):
+            for name in self._written() if marker is not None else ():  # also by a run that was killed
                 discard(self.folder / name)
             shutil.rmtree(self.store.folder, ignore_errors=True)
         make_folder(self.store.folder)
@@ -266,22 +269,35 @@ class TrackRun:
         damaged = int(found[1].get("damaged", 0)) if found is not None else 0
         if damaged:
             self.warnings.append(f"{damaged} packets of '{self.clip.path.name}' are damaged and were left out")
-        expected = self.clip.expected_frames
-        if expected is not None and expected > 10 and self.frames < 0.9 * expected:
+        if self._ends_early():
             self.warnings.append(
-                f"'{self.clip.path.name}' ends early: {self.frames} of about {expected} frames; is it truncated?"
+                f"'{self.clip.path.name}' ends early: {self.frames} of about {self.clip.expected_frames} frames; "
+                "is it truncated?"
             )
         summary = self._summary()
         text = json.dumps(summary, indent=1, ensure_ascii=False)
         write_atomically(self.folder / "track.json", (text + "\n").encode(errors="replace"))
-        places = ("*.*", "person_*/*", "person_*/obj/*")
-        found_there = {path.relative_to(self.folder).as_posix() for place in places for path in self.folder.glob(place)}
-        files = sorted(filter(is_clip_result_name, found_there))  # others are the user's
+        files = self._written()
         for person in self.people if self.options.formats else ():
             if not any((self.folder / f"person_{person:02d}").glob("*")):
                 raise OutputError(f"'{self.folder}' lost files of person {person} while it ran; run it again")
         self._mark("done", files)
         shutil.rmtree(self.store.folder, ignore_errors=True)
+
+    def _written(self) -> list[str]:
+        """Results that lie in the folder, by their names; other files are the user's."""
+        places = ("*.*", "person_*/*", "person_*/obj/*")
+        paths = {path.relative_to(self.folder).as_posix() for place in places for path in self.folder.glob(place)}
+        return sorted(filter(is_clip_result_name, paths))
+
+    def _ends_early(self) -> bool:
+        """Whether the last frame comes long before the end that the file states. Frames are not counted: their rate
+        may vary."""
+        numbers, end = self.store.chunk_numbers(), min(self.clip.end or math.inf, self.clip.facts.duration or math.inf)
+        if math.isinf(end) or not numbers:
+            return False
+        last = float(self.store.chunk(numbers[-1])["frame_time"][-1])
+        return end - last > max(LAST_FRAME, 0.1 * (end - self.clip.start))
 
     def _summary(self) -> dict[str, Any]:
         cuts: list[int] = []

@@ -27,6 +27,7 @@ from tokenface.model import Reconstructor
 from tokenface.retarget.performance import Moment, around, is_photo, largest_face, moments
 from tokenface.retarget.puppet import FRAME, Puppet
 from tokenface.retarget.retarget import retarget
+from tokenface.video.picture_clip import open_clip
 
 Pose = Literal["auto", "source", "target"]
 GAP = 6
@@ -157,15 +158,21 @@ def _clip_files(
     files: list[Path] = []
     if options.picture:
         piece = folder / ".transfer.nut"
-        encode_piece(piece, pictures(), 30.0)
-        sound = source if source.suffix.lower() != ".npz" else None
-        files.append(join_pieces(folder / "transfer.mp4", [piece], sound, 0.0, options.end))
-        discard(piece)
+        try:
+            encode_piece(piece, pictures(), 30.0)
+            files.append(join_pieces(folder / "transfer.mp4", [piece], _sound(source), 0.0, options.end))
+        finally:
+            discard(piece)
     else:
         for _ in posed():
             pass
     files.append(_animation(puppet, done, folder / "transfer.glb"))
     return TransferResult(files, len(done.times), puppet.face, puppet.texture)
+
+
+def _sound(source: Path) -> Path | None:
+    """The file whose sound a film gets: numbers have none, nor have pictures that stand for a clip."""
+    return source if source.suffix.lower() != ".npz" and open_clip(source).facts.audio else None
 
 
 def _animation(puppet: Puppet, done: _Performance, path: Path) -> Path:

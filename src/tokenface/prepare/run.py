@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 
 from tokenface.core.cluster import RayPool
-from tokenface.core.files import discard
+from tokenface.core.files import discard, make_folder, read_marker, write_atomically
 from tokenface.core.fingerprint import Facts, fingerprint
 from tokenface.core.pool import OrderedPool
 from tokenface.data.readers.dataset import DatasetReader
@@ -20,7 +22,7 @@ from tokenface.data.readers.video import windows_of
 from tokenface.data.record import Item
 from tokenface.data.shards.index import ShardIndex, index_path, load_index
 from tokenface.data.shards.writer import write_shard
-from tokenface.errors import DataError
+from tokenface.errors import DataError, OutputError
 from tokenface.images.models import fetch_models
 from tokenface.prepare.item import ItemPreparer, Outcome
 from tokenface.prepare.options import PrepareOptions
@@ -65,7 +67,7 @@ class Preparation:
             the middle.
         ray: address of a Ray cluster whose processes do the work; None: this machine's own.
     Raises:
-        DataError: unknown data set, or nothing of it in the folder.
+        DataError: unknown data set, or nothing of it in the folder.  OutputError: the output holds other shards.
     """
 
     def __init__(
@@ -90,9 +92,24 @@ class Preparation:
         size = self.options.per_shard
         if size < 1:
             raise DataError(f"a shard holds at least one item, got per_shard={size}")
+        if self.options.masks is not None:
+            _check_masks(items)
+        self.origin = {"source": _digest(source), "limit": limit}
+        self._check_origin()
         self.parts = [items[i : i + size] for i in range(0, len(items), size)]
         self.total = len(items)
         self.report = Report()
+
+    def _check_origin(self) -> None:
+        """Shards of another source, or of another part of this one, would be overwritten and removed."""
+        marker = read_marker(self.output / f".{self.reader.name}.json")
+        if marker is None or marker == self.origin:
+            return
+        if marker.get("source") != self.origin["source"]:
+            reason = f"the shards of another '{self.reader.name}' data set"
+        else:
+            reason = f"shards that were made with --limit {marker.get('limit') or 'none'}"
+        raise OutputError(f"'{self.output}' holds {reason}; choose another folder with -o")
 
     def path(self, number: int) -> Path:
         return self.output / f"{self.reader.name}-{number:05d}.tar"
@@ -102,6 +119,10 @@ class Preparation:
         signatures = [signature(common, self.options, part) for part in self.parts]
         finished = [self._finished(number, wanted) for number, wanted in enumerate(signatures)]
         todo = [number for number, shard in enumerate(finished) if shard is None]
+        marker = self.output / f".{self.reader.name}.json"
+        if read_marker(marker) is None:
+            make_folder(self.output)
+            write_atomically(marker, json.dumps(self.origin).encode())
         for shard, part in zip(finished, self.parts, strict=True):
             if shard is not None:
                 self.report.add(shard, skipped=True)
@@ -173,6 +194,22 @@ def signature(common: Facts, options: PrepareOptions, items: Sequence[Item]) -> 
             files += _masks_of(item, Path(options.masks))
         rows.append([item.key, item.identity, item.neutral, item.note, *(_state(path) for path in files)])
     return fingerprint({**common, "items": rows})
+
+
+def _check_masks(items: Sequence[Item]) -> None:
+    """Raises DataError: two pictures would get one segmentation, which is known by the picture's name."""
+    stems = Counter(item.pictures[0].stem for item in items)
+    name, count = max(stems.items(), key=lambda pair: pair[1], default=("", 0))
+    if count > 1:
+        raise DataError(
+            f"{count} pictures or pieces of clips would get the segmentation '{name}'; prepare them one folder at a "
+            "time, or leave --masks out"
+        )
+
+
+def _digest(source: str | Path) -> str:
+    """Which source it is; a path does not belong into shards."""
+    return hashlib.sha256(str(Path(source).expanduser().resolve()).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _masks_of(item: Item, folder: Path) -> list[Path]:

@@ -19,7 +19,7 @@ from tokenface.images.loading import IMAGE_SUFFIXES
 from tokenface.inference.expressions import speaks_arkit
 from tokenface.inference.face import Face
 from tokenface.model import Reconstructor
-from tokenface.video.picture_clip import is_animation
+from tokenface.video.picture_clip import is_animation, stands_for_files
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,8 @@ class Moment:
 
 
 def is_photo(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES - {".gif"} and not is_animation(path)
+    moves = stands_for_files(path) or is_animation(path)
+    return path.suffix.lower() in IMAGE_SUFFIXES - {".gif"} and not moves
 
 
 def moments(model: Reconstructor, source: Path, end: float | None = None) -> Iterator[Moment]:
@@ -46,7 +47,7 @@ def moments(model: Reconstructor, source: Path, end: float | None = None) -> Ite
         ImageError, VideoError: nobody on it, or it cannot be read.
     """
     if source.suffix.lower() == ".npz":
-        yield from _stored(model.head, source)
+        yield from (moment for moment in _stored(model.head, source) if end is None or moment.time < end)
     elif is_photo(source):
         face, photo = largest_face(model, source)
         yield _moment(face, photo, 0.0)

@@ -99,6 +99,7 @@ class SyntheticStream:
     ):
         self.config, self.layout = config, layout
         self.faces, self.mirror = SyntheticFaces(head, size), Mirror(head)
+        self.head_number = int(head.data.geometry_hash()[:12], 16)
         self.device = head.template.device
         guard = guard_steps * config.fresh_per_step + 2 * config.block
         self.capacity = max(config.ring, guard + config.warm_start)
@@ -136,9 +137,10 @@ class SyntheticStream:
     def _fill(self, first: int) -> None:
         """One block of faces, unless an earlier run left it in this ring."""
         seed = mixed(self.config.seed + (GENERATOR_VERSION << 32), first)
-        if not self.ring.holds(first, self.config.block, seed):
+        stamp = mixed(seed, self.head_number)  # a ring may be shared by runs on different heads
+        if not self.ring.holds(first, self.config.block, stamp):
             faces = self.faces.sample(self.config.block, seed=seed)
-            self.ring.write(first, LabelledFaces(faces.image, faces.landmarks68, faces.parameters), seed)
+            self.ring.write(first, LabelledFaces(faces.image, faces.landmarks68, faces.parameters), stamp)
 
     def _changed(self, rendered: int, part: Part, seed: int) -> LabelledFaces:
         """What a step sees of the ring, on the head's device: a GPU turns and colours a batch in no time."""

@@ -37,12 +37,14 @@ def rendered_people(
     faces = SyntheticFaces(head, 8 * -(-size // 8))
     geometry = head.data.geometry_hash()
     prefix = f"rendered-v{GENERATOR_VERSION}-{size}-{geometry[:8]}-{seed}-{pictures}-"
+    names = set()
     for first in range(0, people, PEOPLE_PER_SHARD):
         count = min(PEOPLE_PER_SHARD, people - first)
         path = folder / f"{prefix}{first:06d}-{count:03d}.tar"
+        names.add(path.name)
         if not path.is_file():
             write_shard(path, _encoded(faces, geometry, first, count, pictures, seed))
-    return [shard for shard in find_shards(folder) if shard.path.name.startswith(prefix)]
+    return [shard for shard in find_shards(folder) if shard.path.name in names]
 
 
 def _encoded(

@@ -5,22 +5,24 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
 
 from tokenface.core.configuration import to_yaml
-from tokenface.core.files import make_folder, write_atomically
+from tokenface.core.files import make_folder, read_marker, write_atomically
 from tokenface.core.threads import configured_threads
+from tokenface.data.held_out import Split, digests
 from tokenface.data.photos import photo_records
 from tokenface.data.readers.registry import VALIDATING
 from tokenface.data.record import FaceRecord, PhotoRecord
 from tokenface.data.shards import ShardIndex, find_shards
 from tokenface.data.shards.index import check_heads
 from tokenface.data.shards.loader import Selection, ShardRecords, held_out_sets, split_people
-from tokenface.errors import ConfigError
+from tokenface.errors import ConfigError, DataError
 from tokenface.head.model import HeadModel
 from tokenface.head.registry import load_head
 from tokenface.inference.checkpoint import load_checkpoint, read_metadata, save_checkpoint
@@ -49,6 +51,8 @@ TRAINING_CROP_SCALE = 1.5
 """Middle of the training crops' sides, in units of the landmark box (data/photos.py, data/synthetic.py)."""
 MAX_HELD_OUT = 300
 """Records of held-out people that validation looks at."""
+HELD_OUT = "held_out.json"
+"""In a run's folder: digests of who is kept out of its training."""
 
 WEIGHTS_LICENCE = "Apache-2.0; see LICENSES.md for the training data"
 
@@ -77,6 +81,8 @@ def train(
     """
     folder = None if resume is None else Path(resume)
     if folder is not None:
+        if config_path is not None:
+            raise ConfigError(f"'{folder}' goes on with its own configuration; leave --config out, or change keys")
         config_path = folder / "config.yaml"
     config = train_config(config_path, overrides)
     check_settings(config.run)
@@ -136,10 +142,15 @@ def _run(config: TrainConfig, folder: Path, goes_on: bool, report: Report) -> Pa
     frozen = freeze(model, config.freeze + (frozen_prefixes(model) if reads_once else ()))
     if fabric.is_global_zero and not goes_on:
         write_atomically(folder / "config.yaml", to_yaml(config).encode())
-    training, held_out = photo_records(config.photos)
+    before = _held_out_before(folder, config.start_from)
+    training, held_out = photo_records(config.photos, before["photos"])
     shards = _shards(config, folder, cpu_head, fabric)
     shards, watched = held_out_sets(shards, VALIDATING - frozenset(config.data.datasets))
-    kept = split_people(shards, config.data.held_out_people, config.data.seed) if shards else frozenset[str]()
+    split = Split(config.data.held_out_people, config.data.seed, frozenset(before["records"]))
+    kept = split_people(shards, split) if shards else frozenset[str]()
+    drawn = {"photos": digests({record.identity for record in held_out}), "records": digests(kept)}
+    if fabric.is_global_zero:
+        write_atomically(folder / HELD_OUT, json.dumps(drawn).encode())
     ring, layout = _ring_folder(folder, fabric), _layout(config, fabric)
     if reads_once:
         read = Path(config.features.folder or folder / "features")
@@ -172,6 +183,7 @@ def _run(config: TrainConfig, folder: Path, goes_on: bool, report: Report) -> Pa
     finished = trainer.finished()  # all processes: it gathers what is spread over them
     if fabric.is_global_zero:
         provenance = _provenance(config, trainer, fabric, len(training) if batches.counts.landmark_photos else 0)
+        provenance["held_out"] = drawn
         facts = {"crop": 1.25, "licence": WEIGHTS_LICENCE, "training": provenance, "metrics": figures}
         save_checkpoint(weights, finished.cpu(), cpu_head, facts)
     fabric.barrier()
@@ -228,19 +240,36 @@ def _held_out_records(shards: list[ShardIndex], people: frozenset[str]) -> list[
         return []
     kinds = Selection(without_people=frozenset(e.identity for s in shards for e in s.entries) - people)
     records = ShardRecords(shards, selection=kinds)
-    chosen = [records.record(i) for i in range(len(records)) if records.entry(i).identity in people][:MAX_HELD_OUT]
-    return [_photo(record) for record in chosen]
+    return _spread(records, [i for i in range(len(records)) if records.entry(i).identity in people])
 
 
 def _watched_records(shards: list[ShardIndex]) -> list[PhotoRecord]:
-    """Pictures of the data sets that validate, evenly over them."""
+    """Pictures of the data sets that validate."""
     records = ShardRecords(shards)
-    count = min(len(records), MAX_HELD_OUT)
-    return [_photo(records.record(i * len(records) // count)) for i in range(count)]
+    return _spread(records, range(len(records)))
+
+
+def _spread(records: ShardRecords, places: Sequence[int]) -> list[PhotoRecord]:
+    """At most MAX_HELD_OUT of the records, evenly over the places; damaged ones are left out."""
+    count = min(len(places), MAX_HELD_OUT)
+    photos = []
+    for i in range(count):
+        with suppress(DataError):
+            photos.append(_photo(records.record(places[i * len(places) // count])))
+    return photos
 
 
 def _photo(record: FaceRecord) -> PhotoRecord:
     return PhotoRecord(record.pictures[0].image, record.pictures[0].landmarks, record.identity, record.source)
+
+
+def _held_out_before(folder: Path, start_from: str | None) -> dict[str, list[str]]:
+    """Digests of who was held out when this run began, else by the weights that it starts from."""
+    drawn = read_marker(folder / HELD_OUT)
+    if drawn is None and start_from is not None:
+        drawn = read_metadata(find_weights(start_from)).get("training", {}).get("held_out")
+    drawn = drawn if isinstance(drawn, dict) else {}
+    return {name: [str(one) for one in drawn.get(name, ())] for name in ("photos", "records")}
 
 
 def _ring_folder(folder: Path, fabric: Fabric) -> Path:

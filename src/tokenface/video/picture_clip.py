@@ -28,7 +28,7 @@ def open_clip(
         VideoError: no clip, or nothing in it that can be decoded.
     """
     path = Path(source).expanduser()
-    if _stands_for_files(path) or path.suffix.lower() in ANIMATIONS:
+    if stands_for_files(path) or path.suffix.lower() in ANIMATIONS:
         return PictureClip(path, start, end, fps)
     return Clip(path, start, end, fps)
 
@@ -63,7 +63,7 @@ class PictureClip(Clip):
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         self._given = Path(path).expanduser()
-        self._files = numbered_files(self._given) if _stands_for_files(self._given) else []
+        self._files = numbered_files(self._given) if stands_for_files(self._given) else []
         super().__init__(path, start, end, fps, max_pixels)
         if self._files:
             self.fps = None  # it said how many there are
@@ -154,7 +154,8 @@ def numbered_files(path: Path) -> list[Path]:
     return [file for _, _, file in sorted(found)]
 
 
-def _stands_for_files(path: Path) -> bool:
+def stands_for_files(path: Path) -> bool:
+    """Whether a path is that of numbered pictures: a folder, or a pattern with %d."""
     return path.is_dir() or (PATTERN.search(path.name) is not None and not os.path.lexists(path))
 
 

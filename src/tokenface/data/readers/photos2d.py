@@ -24,12 +24,15 @@ from tokenface.errors import DataError
 from tokenface.images.loading import load_image
 
 MAX_LIST_BYTES = 1 << 30
+MATLAB = 0.5
+"""Its first pixel has its centre at 1, ours at 0.5."""
 
 
 def find_folder(root: Path) -> Iterator[Item]:
-    """Photos and videos at any depth. A subfolder is a person: its name below the root is the identity."""
+    """Photos and videos at any depth. A subfolder is a person: its name, from the root's on, is the identity, so that
+    person 001 of one folder is not person 001 of another."""
     for folder in [root, *(p for p in sorted(root.rglob("*")) if p.is_dir() and not p.name.startswith("."))]:
-        identity = "" if folder == root else folder.relative_to(root).as_posix()
+        identity = "" if folder == root else f"{root.resolve().name}/{folder.relative_to(root).as_posix()}"
         for path in pictures_in(folder):
             yield Item(key_of(path, root), "photo", (path,), identity, files=landmark_file(path))
         for path in videos_in(folder):
@@ -137,7 +140,7 @@ def load_aflw2000(item: Item) -> Loaded:
         raise DataError(f"'{path}' has no points 'pt3d_68' that can be read ({str(error)[:80]})") from error
     if points.shape != (3, 68) or not np.isfinite(points).all():
         raise DataError(f"'pt3d_68' of '{path}' has shape {points.shape}, expected (3, 68)")
-    landmarks = (points[:2].T - 0.5).astype(np.float32)  # Matlab's first pixel has its centre at 1, ours at 0.5
+    landmarks = (points[:2].T - MATLAB).astype(np.float32)
     return Loaded([load_image(item.pictures[0])], [landmarks])
 
 

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from tokenface.core.pool import end_with_parent, process_context, single_threaded
+from tokenface.data.held_out import Split
 from tokenface.data.record import FaceRecord
 from tokenface.data.shards.batch import CropOptions, Example, RecordBatch, collate, crop_record
 from tokenface.data.shards.index import Entry, ShardIndex, find_shards
@@ -189,12 +189,19 @@ def _begin(worker: int) -> None:
     end_with_parent()
 
 
-def split_people(shards: Sequence[ShardIndex], held_out: int, seed: int = 0) -> frozenset[str]:
-    """Names of people to keep out of training, drawn by seed from the sorted names."""
-    people = sorted({entry.identity for shard in shards for entry in shard.entries if entry.identity})
-    if held_out and held_out >= len(people):
-        raise DataError(f"cannot hold {held_out} of {len(people)} people out of training")
-    return frozenset(people[i] for i in np.random.default_rng(seed).permutation(len(people))[:held_out])
+def split_people(shards: Sequence[ShardIndex], split: Split) -> frozenset[str]:
+    """Names of people to keep out of training.
+
+    Raises:
+        DataError: nobody would be left.
+    """
+    people = {entry.identity for shard in shards for entry in shard.entries if entry.identity}
+    if not split.people:
+        return frozenset()
+    try:
+        return split.held_out(people)
+    except ValueError as error:
+        raise DataError(f"{error}; set data.held_out_people lower") from error
 
 
 def held_out_sets(shards: Sequence[ShardIndex], datasets: Collection[str]) -> tuple[list[ShardIndex], list[ShardIndex]]:
