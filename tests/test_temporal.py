@@ -27,6 +27,7 @@ from tokenface.network.tokenface import NetworkOutput, TokenFace
 from tokenface.training.temporal.config import TemporalLosses
 from tokenface.training.temporal.features import ClipFeatures, steadied
 from tokenface.training.temporal.objective import TemporalObjective, to_frame
+from tokenface.training.temporal.validation import Ratios, best_of
 from tokenface.video.clip import Frame
 from tokenface.video.pipeline import TOGETHER, Pipeline, PipelineOptions, run
 from tokenface.video.prediction import crop_vector, predict_views
@@ -406,3 +407,9 @@ def test_jitter_and_lag_of_known_motions() -> None:
     noise = np.random.default_rng(0).normal(size=path.shape) * 0.05
     still = (noise, np.roll(noise, 1, axis=0) * 0.02)  # trembling over nothing says little
     assert lag_of_clips([(path[:-1], path[1:]), still]) == pytest.approx(1, abs=0.1)
+
+
+def test_the_calmest_of_the_fair_is_chosen_and_a_hairs_breadth_decides_nothing():
+    assert best_of([("a", Ratios(1.00, 0.9)), ("b", Ratios(1.02, 0.6)), ("c", Ratios(1.03, 0.4))], 1.02) == "b"
+    assert best_of([("early", Ratios(1.019, 0.84)), ("late", Ratios(1.022, 0.58))], 1.02) == "late"
+    assert best_of([("a", Ratios(1.10, 0.5)), ("b", Ratios(1.05, 0.7)), ("c", Ratios(1.055, 0.6))], 1.02) == "c"

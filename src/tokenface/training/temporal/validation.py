@@ -96,9 +96,10 @@ def truth_jitter(objective: TemporalObjective, clips: ClipFeatures) -> tuple[flo
 
 
 def best_of(tried: Sequence[tuple[T, Ratios]], limit: float) -> T:
-    """The one with least jitter whose errors stay within `limit`; where none does, the one with least error."""
-    fair = [t for t in tried if t[1].error <= limit]
-    return (min(fair, key=lambda t: t[1].jitter) if fair else min(tried, key=lambda t: t[1].error))[0]
+    """The one with least jitter whose errors stay within `limit`, or within one per cent of the least error where that
+    is more: the limit alone would take a first, shaky checkpoint for a hair's breadth."""
+    limit = max(limit, 1.01 * min(ratios.error for _, ratios in tried))
+    return min((t for t in tried if t[1].error <= limit), key=lambda t: t[1].jitter)[0]
 
 
 def best_one_euro(objective: TemporalObjective, clips: ClipFeatures) -> tuple[OneEuroSettings, Steadiness]:
