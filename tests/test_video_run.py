@@ -24,7 +24,7 @@ from tokenface.errors import OutputError  # noqa: E402
 from tokenface.formats import mp4  # noqa: E402
 from tokenface.formats.live_link import COLUMNS, timecode  # noqa: E402
 from tokenface.jobs.track import TrackOptions, TrackRun  # noqa: E402
-from tokenface.video.store import Store  # noqa: E402
+from tokenface.video.store import CHUNK_FRAMES, Store  # noqa: E402
 
 HEADER = (
     "Timecode,BlendShapeCount,EyeBlinkLeft,EyeLookDownLeft,EyeLookInLeft,EyeLookOutLeft,EyeLookUpLeft,EyeSquintLeft,"
@@ -203,6 +203,13 @@ def test_files_of_a_run_that_was_killed_go_with_other_settings(model, tmp_path: 
     list(TrackRun(clip, tmp_path / "out", TrackOptions(formats=("csv",), overlay=False), model))
     left = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert left == {".tokenface-track.json", "track.json", "parameters.csv"}
+
+
+def test_a_clip_of_whole_chunks_is_complete(model, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", moving(CHUNK_FRAMES))
+    run = TrackRun(clip, tmp_path / "out", TrackOptions(formats=("npz",), overlay=False), model)
+    list(run)
+    assert (run.frames, run.warnings) == (CHUNK_FRAMES, [])
 
 
 def test_frames_far_apart_are_no_truncated_clip(model, tmp_path: Path) -> None:

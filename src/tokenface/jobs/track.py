@@ -293,11 +293,10 @@ class TrackRun:
     def _ends_early(self) -> bool:
         """Whether the last frame comes long before the end that the file states. Frames are not counted: their rate
         may vary."""
-        numbers, end = self.store.chunk_numbers(), min(self.clip.end or math.inf, self.clip.facts.duration or math.inf)
-        if math.isinf(end) or not numbers:
-            return False
-        last = float(self.store.chunk(numbers[-1])["frame_time"][-1])
-        return end - last > max(LAST_FRAME, 0.1 * (end - self.clip.start))
+        end = min(self.clip.end or math.inf, self.clip.facts.duration or math.inf)
+        last_chunks = map(self.store.chunk, self.store.chunk_numbers()[-2:])  # the last may be empty
+        times = [float(time) for chunk in last_chunks for time in chunk["frame_time"]]
+        return bool(times) and math.isfinite(end) and end - times[-1] > max(LAST_FRAME, 0.1 * (end - self.clip.start))
 
     def _summary(self) -> dict[str, Any]:
         cuts: list[int] = []
