@@ -20,7 +20,7 @@ from tokenface.app.visitors import Session
 from tokenface.app.worker import LOOK_EVERY, Worker
 from tokenface.errors import VideoError
 from tokenface.jobs.examples import write_example_clip
-from tokenface.jobs.track import Step, TrackOptions, TrackRun
+from tokenface.jobs.track import OVERLAY, Step, TrackOptions, TrackRun
 
 T = TypeVar("T")
 STAGES = {"track": "following the faces", "files": "writing files", "overlay": "drawing the overlay"}
@@ -137,7 +137,7 @@ def _cleared(note: str) -> list[Any]:
 
 
 def _shown(output: Path, archived: Path, run: TrackRun) -> list[Any]:
-    overlay = output / "overlay.mp4"
+    overlay = output / OVERLAY
     return [
         gr.update(value=str(overlay), visible=True) if overlay.is_file() else hidden(),
         gr.update(value=_downloads(output, archived), visible=True),

@@ -57,7 +57,7 @@ def read_values(path: str | Path | None, overrides: Iterable[str] = ()) -> dict[
         if not Path(path).is_file():
             raise ConfigError(f"no configuration at '{path}'")
         try:
-            values = _yaml(read_text(path, MAX_BYTES)) or {}
+            values = parse_yaml(read_text(path, MAX_BYTES)) or {}
         except (yaml.YAMLError, ValueError) as error:
             raise ConfigError(f"'{path}' is not valid YAML ({str(error).splitlines()[0]})") from error
         except OSError as error:
@@ -130,12 +130,12 @@ def _apply(values: dict[str, Any], override: str) -> None:
         if not isinstance(values, dict):
             raise ConfigError(f"override '{override}': '{section}' is a value, not a section")
     try:
-        values[last] = _yaml(text)
+        values[last] = parse_yaml(text)
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"override '{override[:100]}' is not valid YAML ({str(error).splitlines()[0]})") from error
 
 
-def _yaml(text: str) -> Any:
+def parse_yaml(text: str) -> Any:
     """Values of a YAML document, which may refer to each other, but not to themselves.
 
     Raises:

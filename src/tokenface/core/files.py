@@ -206,9 +206,10 @@ def separate_folder(folder: str | Path, sources: Iterable[str | Path]) -> Path:
         OutputError: as `make_folder`; a source lies in the folder, or the folder holds a photo's or clip's results.
     """
     folder = make_folder(folder)
-    places = {Path(source).expanduser().resolve().parent for source in sources}
-    in_clip = _PERSON.fullmatch(folder.resolve().name) and (folder.resolve().parent / CLIP_MARKER).is_file()
-    if folder.resolve() in places or in_clip or any((folder / m).is_file() for m in (PHOTO_MARKER, CLIP_MARKER)):
+    place = folder.resolve()
+    with_source = place in {Path(source).expanduser().resolve().parent for source in sources}
+    in_clip = _PERSON.fullmatch(place.name) and (place.parent / CLIP_MARKER).is_file()
+    if with_source or in_clip or any((place / marker).is_file() for marker in (PHOTO_MARKER, CLIP_MARKER)):
         raise OutputError(f"files in '{folder}' would be overwritten; choose another folder with -o")
     return folder
 

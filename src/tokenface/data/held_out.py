@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from tokenface.core.configuration import parse_yaml
+
 
 @dataclass(frozen=True)
 class Split:
@@ -57,7 +59,7 @@ def trained_split(metadata: Mapping[str, Any]) -> Split | None:
     if not isinstance(training, Mapping):
         return None
     try:
-        photos = (yaml.safe_load(str(training.get("config", ""))) or {})["photos"]
+        photos = parse_yaml(str(training.get("config", "")))["photos"]
         if photos["tar"] is None:
             return None
         known = frozenset(map(str, training.get("held_out", {}).get("photos", ())))

@@ -28,6 +28,10 @@ class PhotoConfig:
     shift: LandmarkShift = YOUTUBE_FACES_SHIFT  # of the annotations; zeros for other sources
     source: str = "youtube_faces"  # whose label offsets are learned (network.label_sources)
 
+    def split(self, known: Collection[str] = ()) -> Split:
+        """Who is held out. known: digests of people who were held out before."""
+        return Split(self.held_out_people, self.split_seed, frozenset(known))
+
 
 def photo_records(config: PhotoConfig, known: Collection[str] = ()) -> tuple[list[PhotoRecord], list[PhotoRecord]]:
     """(training, held-out) photos of the configured tar; two empty lists without one.
@@ -41,7 +45,7 @@ def photo_records(config: PhotoConfig, known: Collection[str] = ()) -> tuple[lis
         return [], []
     records = list(read_landmark_tar(config.tar, config.shift))
     try:
-        return split_by_identity(records, Split(config.held_out_people, config.split_seed, frozenset(known)))
+        return split_by_identity(records, config.split(known))
     except ValueError as error:
         raise DataError(f"'{config.tar}': {error}; set photos.held_out_people lower") from error
 

@@ -72,7 +72,7 @@ def held_out_photos(tar: Path, count: int, seed: int = 0, split: Split | None = 
         EvaluationError: too few people to hold any out, or a file that cannot be read.
     """
     config = PhotoConfig()
-    split = split or Split(config.held_out_people, config.split_seed)
+    split = split or config.split()
     try:
         held = [split_by_identity(list(read_landmark_tar(tar, shift)), split)[1] for shift in (config.shift, None)]
     except ValueError as error:

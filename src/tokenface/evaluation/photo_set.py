@@ -10,10 +10,8 @@ import torch
 from torch import Tensor
 
 from tokenface.data.held_out import Split
-from tokenface.data.photos import PhotoConfig, crop_labelled
-from tokenface.data.readers.landmark_tar import read_landmark_tar
-from tokenface.data.record import PhotoRecord, split_by_identity
-from tokenface.errors import EvaluationError
+from tokenface.data.photos import crop_labelled
+from tokenface.data.record import PhotoRecord
 from tokenface.evaluation.landmarks import (
     TEST_CROP_SCALE,
     evaluation_crops,
@@ -21,6 +19,7 @@ from tokenface.evaluation.landmarks import (
     normalised_mean_error,
     predict_landmarks,
 )
+from tokenface.evaluation.photo_run import held_out_photos
 from tokenface.geometry.landmarks import MEDIAPIPE_TO_IBUG68
 from tokenface.head.model import HeadModel
 from tokenface.images import FaceDetector
@@ -51,16 +50,9 @@ def photo_rows(
     Raises:
         EvaluationError: too few people to hold any out, or a file that cannot be read.
     """
-    config = PhotoConfig()
-    split = split or Split(config.held_out_people, config.split_seed)
+    photos = held_out_photos(tar, limit, split=split)
     rows: dict[str, dict[str, float]] = {}
-    for label, shift in (("raw", None), ("shifted", config.shift)):
-        try:
-            records = list(read_landmark_tar(tar, shift))
-            held = split_by_identity(records, split)[1]
-        except ValueError as error:
-            raise EvaluationError(f"'{tar}': {error}") from error
-        chosen = [held[i] for i in sorted(np.random.default_rng(0).permutation(len(held))[:limit])]
+    for label, chosen in (("raw", photos.raw), ("shifted", photos.records)):
         truth = torch.empty(0)
         for name, (predict, head, size) in networks.items():
             images, truth = evaluation_crops(chosen, size)

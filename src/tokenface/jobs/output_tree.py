@@ -142,9 +142,10 @@ class OutputTree:
         make_folder(folder)
         self._inside(folder)
         marker = read_marker(folder / MARKER)
-        if marker is not None and marker.get("owner") != _identity(item):
-            raise OutputError(f"'{folder}' holds the results of another photo; choose another folder with -o")
-        self._clear(folder)
+        if marker is not None:
+            if marker.get("owner") != _identity(item):
+                raise OutputError(f"'{folder}' holds the results of another photo; choose another folder with -o")
+            _clear(folder)
         self._mark(folder, item, "started", [])
         yield folder
         self._mark(folder, item, "done", sorted(path.name for path in folder.iterdir() if is_result_name(path.name)))
@@ -177,17 +178,15 @@ class OutputTree:
         if not folder.resolve().is_relative_to(self.root):
             raise OutputError(f"'{folder}' leads outside the output folder '{self.root}'; remove that link")
 
-    def _clear(self, folder: Path) -> None:
-        """Files of an earlier run would mix with the new ones: fewer faces, other formats."""
-        marker = read_marker(folder / MARKER)
-        if marker is None:
-            return
-        try:
-            for path in folder.iterdir():
-                if is_result_name(path.name) and path.is_file():
-                    discard(path)
-        except OSError as error:
-            raise output_error(folder, error) from error
+
+def _clear(folder: Path) -> None:
+    """Files of an earlier run would mix with the new ones: fewer faces, other formats."""
+    try:
+        for path in folder.iterdir():
+            if is_result_name(path.name) and path.is_file():
+                discard(path)
+    except OSError as error:
+        raise output_error(folder, error) from error
 
 
 def safe_name(name: str) -> str:

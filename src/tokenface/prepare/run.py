@@ -100,9 +100,14 @@ class Preparation:
         self.total = len(items)
         self.report = Report()
 
+    @property
+    def _marker(self) -> Path:
+        """Says what the shards were made of."""
+        return self.output / f".{self.reader.name}.json"
+
     def _check_origin(self) -> None:
         """Shards of another source, or of another part of this one, would be overwritten and removed."""
-        marker = read_marker(self.output / f".{self.reader.name}.json")
+        marker = read_marker(self._marker)
         if marker is None or marker == self.origin:
             return
         if marker.get("source") != self.origin["source"]:
@@ -119,10 +124,9 @@ class Preparation:
         signatures = [signature(common, self.options, part) for part in self.parts]
         finished = [self._finished(number, wanted) for number, wanted in enumerate(signatures)]
         todo = [number for number, shard in enumerate(finished) if shard is None]
-        marker = self.output / f".{self.reader.name}.json"
-        if read_marker(marker) is None:
+        if read_marker(self._marker) is None:
             make_folder(self.output)
-            write_atomically(marker, json.dumps(self.origin).encode())
+            write_atomically(self._marker, json.dumps(self.origin).encode())
         for shard, part in zip(finished, self.parts, strict=True):
             if shard is not None:
                 self.report.add(shard, skipped=True)
